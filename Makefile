@@ -1,0 +1,48 @@
+# `make demo` and `make test` need Python >= 3.11 and nothing else: each makes .venv when it is missing or out of date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that an interrupted installation is started again.
+STAMP := $(VENV)/.installed
+PACKAGES := interactions a2mim experiments figures tests
+
+.PHONY: help demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     profile real ImageNet weights against random ones and plot both curves"
+	@echo "make test     lint, format and type checks, then the tests"
+	@echo "make lint     lint, format and type checks alone"
+	@echo "make format   rewrite the code in the project's format"
+	@echo "make clean    remove caches and build outputs (not .venv)"
+	@echo "PYTHON=...    the interpreter that makes .venv, Python >= 3.11 (default: python3)"
+
+demo: $(STAMP)
+	$(BIN)/python -m experiments.demo
+
+# Two workers with one thread each: torch's own threads would only compete with the second worker.
+test: lint
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix $(PACKAGES)
+	$(BIN)/ruff format $(PACKAGES)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@command -v "$(PYTHON)" > /dev/null || { echo "'$(PYTHON)' is not there: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "'$(PYTHON)' is `"$(PYTHON)" -V 2>&1`, this project needs Python 3.11 or newer: name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[demo,test]"
+	@touch $@

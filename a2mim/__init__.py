@@ -1,0 +1,1 @@
+"""Train A²MIM and its baselines on any timm backbone."""

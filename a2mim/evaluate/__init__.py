@@ -1,0 +1,1 @@
+"""Evaluation of pre-trained backbones: fine-tuning, linear probe, nearest neighbours."""

@@ -1,0 +1,1 @@
+"""Recipes, the a2mim command, benchmarks and results."""

@@ -1,0 +1,1 @@
+"""Benchmarks that the a2mim bench command runs."""

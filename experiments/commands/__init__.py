@@ -1,0 +1,1 @@
+"""The subcommands of a2mim, one module each."""

@@ -1,0 +1,1 @@
+"""Measure multi-order patch interactions of any torch image model."""

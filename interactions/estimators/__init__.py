@@ -1,0 +1,1 @@
+"""Estimators of multi-order interactions: from a game to Interactions."""
