@@ -39,8 +39,8 @@ clean:
 	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
-	@command -v "$(PYTHON)" > /dev/null || { echo "'$(PYTHON)' is not there: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "'$(PYTHON)' is `"$(PYTHON)" -V 2>&1`, this project needs Python 3.11 or newer: name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	  echo "this needs Python 3.11 or newer, and '$(PYTHON)' is older or does not run: make PYTHON=/path/to/python3" >&2; exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(BIN)/pip

@@ -1,0 +1,131 @@
+"""The `a2mim` command.
+
+A subcommand is one module with two names:
+
+    @dataclass(frozen=True)
+    class Settings:
+        '''One line that says what the command does.
+
+        What it needs and writes.
+
+        For example:
+            a2mim profile resnet50 --data photos/ --out runs/resnet50
+        '''
+        model: tyro.conf.Positional[str]
+        '''What the setting means (this string is its help).'''
+
+    def run(settings: Settings) -> None: ...
+
+and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments.
+Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers at once. A dict instead of a module
+name makes a group, such as `a2mim bench game`.
+
+`run` says what is wrong by raising ValueError or OSError with one sentence that names the cause and the way out: the
+user sees that sentence and exit code 2. A2MIM_DEBUG=1 shows the traceback instead.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import tyro
+
+COMMANDS: dict[str, str | dict[str, str]] = {
+    "version": "experiments.commands.version",
+}
+
+DESCRIPTION = "Measure how image patches interact in a vision model, train the models that are compared, and draw both."
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command, arguments = split_command(argv, COMMANDS)
+    prog = " ".join(["a2mim", *command])
+    target = look_up(command, COMMANDS)
+    if isinstance(target, Mapping):
+        return help_or_complaint(prog, target, arguments)
+    module = importlib.import_module(target)
+    settings = tyro.cli(module.Settings, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
+    return guarded(module, settings, prog)
+
+
+def guarded(module: ModuleType, settings: Any, prog: str) -> int:
+    """Call `module.run(settings)` and turn what the user can mend into one sentence on stderr and an exit code."""
+    try:
+        module.run(settings)
+    except (ValueError, OSError) as error:
+        if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
+            raise
+        print(f"{prog}: {sentence(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def sentence(error: Exception) -> str:
+    """The error's message on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{where}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def split_command(argv: Sequence[str], commands: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Split `bench game --batch 8` into the words that name a command and its arguments."""
+    level: Any = commands
+    for n, word in enumerate(argv):
+        if not isinstance(level, Mapping) or word not in level:
+            return list(argv[:n]), list(argv[n:])
+        level = level[word]
+    return list(argv), []
+
+
+def look_up(command: Sequence[str], commands: Mapping[str, Any]) -> Any:
+    """The module name of a command, or the dict of a group."""
+    target: Any = commands
+    for word in command:
+        target = target[word]
+    return target
+
+
+def help_or_complaint(prog: str, commands: Mapping[str, Any], arguments: Sequence[str]) -> int:
+    """Answer a call that names no complete command: the overview for --help, else what is wrong with it."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(overview(prog, commands))
+        return 0
+    if not arguments:
+        print(overview(prog, commands), file=sys.stderr)
+        return BAD_INPUT
+    near = difflib.get_close_matches(arguments[0], commands, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(commands)}"
+    print(f"{prog}: no command '{arguments[0]}', {hint}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def overview(prog: str, commands: Mapping[str, Any]) -> str:
+    """The help page that lists each command with the first line of its help."""
+    lines = [f"  {name:12} {summary(target)}" for name, target in commands.items()]
+    return "\n".join(
+        [f"usage: {prog} COMMAND [...]", "", DESCRIPTION, "", *lines, "", f"{prog} COMMAND --help explains a command."]
+    )
+
+
+def summary(target: str | Mapping[str, Any]) -> str:
+    """One line about a command (the first of its help) or a group (its members)."""
+    if isinstance(target, Mapping):
+        return f"one of {', '.join(target)}"
+    return (importlib.import_module(target).Settings.__doc__ or "").strip().split("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

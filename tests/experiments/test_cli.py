@@ -1,0 +1,158 @@
+"""The `a2mim` command: dispatch, help, and what the user sees when something is wrong."""
+
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import pytest
+import tyro
+
+from experiments import cli
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fail in the way that is asked for.
+
+    For example:
+        a2mim fail disk
+    """
+
+    how: tyro.conf.Positional[str]
+    """What goes wrong."""
+    times: int = 1
+    """How often."""
+
+
+def run(settings: Settings) -> None:
+    errors: dict[str, BaseException] = {
+        "value": ValueError("order 99 is above n − 2 = 47:\n  take one of 0 to 47"),
+        "missing": FileNotFoundError(2, "No such file or directory", "photos.tar"),
+        "sentence": FileNotFoundError("'photos.tar' is not there"),
+        "silent": ValueError(),
+        "ctrl-c": KeyboardInterrupt(),
+        "bug": TypeError("a bug"),
+    }
+    if settings.how in errors:
+        raise errors[settings.how]
+    print(settings.how * settings.times)
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """A `fail` command, and the group `bench` with `fail` in it, beside the real commands."""
+    module = types.ModuleType("fail_command")
+    module.Settings, module.run = Settings, run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fail_command", module)
+    monkeypatch.setitem(cli.COMMANDS, "fail", "fail_command")
+    monkeypatch.setitem(cli.COMMANDS, "bench", {"fail": "fail_command"})
+    monkeypatch.delenv("A2MIM_DEBUG", raising=False)
+
+
+def test_runs_a_command_with_its_settings(commands, capsys):
+    assert cli.main(["fail", "ab", "--times", "3"]) == 0
+    assert capsys.readouterr().out == "ababab\n"
+
+
+def test_runs_a_command_of_a_group(commands, capsys):
+    assert cli.main(["bench", "fail", "ab"]) == 0
+    assert capsys.readouterr().out == "ab\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("value", "a2mim fail: order 99 is above n − 2 = 47: take one of 0 to 47\n"),
+        ("missing", "a2mim fail: No such file or directory: photos.tar\n"),
+        ("sentence", "a2mim fail: 'photos.tar' is not there\n"),
+        ("silent", "a2mim fail: ValueError\n"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(commands, capsys, how, said):
+    assert cli.main(["fail", how]) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_ctrl_c_is_exit_code_130(commands, capsys):
+    assert cli.main(["fail", "ctrl-c"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(commands):
+    with pytest.raises(TypeError, match="a bug"):
+        cli.main(["fail", "bug"])
+
+
+@pytest.mark.parametrize(("value", "raises"), [("1", True), ("0", False), ("", False)])
+def test_debug_shows_the_traceback(commands, monkeypatch, value, raises):
+    monkeypatch.setenv("A2MIM_DEBUG", value)
+    if raises:
+        with pytest.raises(ValueError, match="order 99"):
+            cli.main(["fail", "value"])
+    else:
+        assert cli.main(["fail", "value"]) == 2
+
+
+def test_misspelt_command_names_the_near_one(commands, capsys):
+    assert cli.main(["versoin"]) == 2
+    assert capsys.readouterr().err == "a2mim: no command 'versoin', did you mean 'version'?\n"
+
+
+def test_unknown_command_of_a_group_lists_what_there_is(commands, capsys):
+    assert cli.main(["bench", "zzz"]) == 2
+    assert capsys.readouterr().err == "a2mim bench: no command 'zzz', there are fail\n"
+
+
+def test_no_command_shows_the_overview_and_fails(commands, capsys):
+    assert cli.main([]) == 2
+    assert "usage: a2mim COMMAND" in capsys.readouterr().err
+
+
+def test_help_lists_every_command_with_its_first_line(commands, capsys):
+    assert cli.main(["--help"]) == 0
+    page = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in page
+    assert "Fail in the way that is asked for." in page
+    assert "bench        one of fail" in page
+
+
+def test_command_help_shows_the_example_and_the_settings(commands, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fail", "--help"])
+    assert stop.value.code == 0
+    page = capsys.readouterr().out
+    assert "a2mim fail disk" in page
+    assert "How often." in page
+
+
+def test_unknown_option_is_exit_code_2(commands):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fail", "value", "--no-such-option"])
+    assert stop.value.code == 2
+
+
+def real_commands(commands=cli.COMMANDS, words=()):
+    """Every command of the product, as its words."""
+    for name, target in commands.items():
+        yield from [(*words, name)] if isinstance(target, str) else real_commands(target, (*words, name))
+
+
+@pytest.mark.parametrize("command", list(real_commands()), ids=" ".join)
+def test_every_command_explains_itself_by_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    assert f"For example:\n    a2mim {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch():
+    script = "import sys; from experiments import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+def test_version_names_the_installed_torch(capsys):
+    assert cli.main(["version"]) == 0
+    assert f"torch        {version('torch')}\n" in capsys.readouterr().out
