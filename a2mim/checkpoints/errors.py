@@ -1,0 +1,16 @@
+"""What goes wrong with a checkpoint."""
+
+from collections.abc import Iterable
+
+SHOWN = 5
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint, or one that does not fit the model. The message is one sentence for the user."""
+
+
+def listed(names: Iterable[str], shown: int = SHOWN) -> str:
+    """The first few names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

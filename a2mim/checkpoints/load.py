@@ -1,0 +1,140 @@
+"""From a checkpoint's tensors to a model's, completely or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from a2mim.checkpoints.errors import CheckpointError, listed
+from a2mim.checkpoints.read import Checkpoint, read
+
+Tensors = Mapping[str, Tensor]
+
+# Where a model without timm's configuration usually has its classifier.
+USUAL_CLASSIFIERS = ("head", "fc", "classifier", "head_dist")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded from where, and every key that was not. All plain data, ready for a run's record."""
+
+    path: str
+    source: str
+    container: str
+    prefix: str
+    loaded: int
+    """Keys of the model that got the file's tensor."""
+    missing: tuple[str, ...] = ()
+    """Keys of the model that the file lacks."""
+    unexpected: tuple[str, ...] = ()
+    """Keys of the file that the model lacks."""
+    mis_shaped: dict[str, str] = field(default_factory=dict)
+    """Keys of both whose shapes or kinds of number differ, and how."""
+
+    @property
+    def complete(self) -> bool:
+        """Every key of the file went to a key of the model, and none of the model's was left."""
+        return not (self.missing or self.unexpected or self.mis_shaped)
+
+
+def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bool = False) -> LoadReport:
+    """Load a checkpoint into a model in place.
+
+    Every key of the file and of the model must match in name, shape and kind of number; nothing is changed unless all
+    do. Precision may differ (float16 into float32).
+
+    Args:
+        model: any module whose state dict has timm's names.
+        checkpoint: a file, or what `read` made of it.
+        partial: load what fits and report the rest, instead of refusing.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: the file is no checkpoint, or it does not fit; the message counts and lists the keys.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read(checkpoint)
+    found, wanted = checkpoint.tensors, model.state_dict()
+    mis_shaped = {key: why for key in wanted if key in found and (why := difference(found[key], wanted[key]))}
+    fitting = {key: found[key] for key in wanted if key in found and key not in mis_shaped}
+    report = LoadReport(
+        path=str(checkpoint.path),
+        source=checkpoint.source,
+        container=checkpoint.container,
+        prefix=checkpoint.prefix,
+        loaded=len(fitting),
+        missing=tuple(key for key in wanted if key not in found),
+        unexpected=tuple(key for key in found if key not in wanted),
+        mis_shaped=mis_shaped,
+    )
+    if not fitting or not (report.complete or partial):
+        raise CheckpointError(misfit(report, model, wanted, found))
+    model.load_state_dict(fitting, strict=report.complete)
+    return report
+
+
+def difference(found: Tensor, wanted: Tensor) -> str:
+    """Why one tensor cannot become the other, or nothing."""
+    if found.shape != wanted.shape:
+        return f"{shape(found)} in the file, {shape(wanted)} in the model"
+    # Copying would quietly turn a quantised layer's integers into weights.
+    if found.is_floating_point() != wanted.is_floating_point() or found.is_complex() != wanted.is_complex():
+        return f"{found.dtype} in the file, {wanted.dtype} in the model"
+    if found.is_quantized or found.is_sparse:
+        return "quantised or sparse in the file"
+    return ""
+
+
+def shape(tensor: Tensor) -> str:
+    """A shape as 64×3×7×7."""
+    return "×".join(map(str, tensor.shape)) or "a scalar"
+
+
+def misfit(report: LoadReport, model: nn.Module, wanted: Tensors, found: Tensors) -> str:
+    """One sentence: how many keys of which sort do not fit, the first of each, and the way out."""
+    title = f"checkpoint '{report.path}' does not fit {model_name(model)}"
+    if not report.loaded and not report.mis_shaped:
+        return (
+            f"{title}: they have no key in common, the file has {len(found)} such as {listed(found, 2)}, "
+            f"the model {len(wanted)} such as {listed(wanted, 2)}: is it another architecture?"
+        )
+    sorts = {
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+        "mis-shaped": [f"{key}: {why}" for key, why in report.mis_shaped.items()],
+    }
+    counts = [f"{len(keys)} {sort} key{'s'[: len(keys) - 1]} ({listed(keys)})" for sort, keys in sorts.items() if keys]
+    return f"{title}: {', '.join(counts)}; {way_out(report, model, wanted, found)}"
+
+
+def way_out(report: LoadReport, model: nn.Module, wanted: Tensors, found: Tensors) -> str:
+    """What the user can do about it."""
+    classifier = classifier_prefixes(model)
+    if not all(key.startswith(classifier) for key in (*report.missing, *report.unexpected, *report.mis_shaped)):
+        return "take the model that the file was made with, or load what fits with partial=True (--partial)"
+    partial = "with partial=True (--partial) all but the classifier is loaded"
+    if report.missing:
+        return f"the model's classifier is not in the file: {partial}, and that stays as it was initialised"
+    if report.unexpected:
+        return f"the file's classifier is not in the model: {partial}"
+    classes = {(found[key].shape[:1].numel(), wanted[key].shape[:1].numel()) for key in report.mis_shaped}
+    if len(classes) == 1 and all(found[key].shape[1:] == wanted[key].shape[1:] for key in report.mis_shaped):
+        in_file, in_model = classes.pop()
+        return (
+            f"the file's classifier has {in_file} classes, the model's {in_model}: "
+            f"make the model with num_classes={in_file}, or {partial}"
+        )
+    return f"the file's classifier is of another form: {partial}"
+
+
+def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """How the classifier's keys begin: as timm's configuration of the model says, else the usual ones."""
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or USUAL_CLASSIFIERS
+    names = (names,) if isinstance(names, str) else names
+    return tuple(f"{name}." for name in names)
+
+
+def model_name(model: nn.Module) -> str:
+    """timm's name of the architecture, else the class."""
+    return (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__
