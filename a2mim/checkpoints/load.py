@@ -37,6 +37,20 @@ class LoadReport:
         """Every key of the file went to a key of the model, and none of the model's was left."""
         return not (self.missing or self.unexpected or self.mis_shaped)
 
+    @property
+    def differences(self) -> str:
+        """How many keys of which sort found no place, and the first of each; empty when complete."""
+        sorts = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "mis-shaped": [f"{key}: {why}" for key, why in self.mis_shaped.items()],
+        }
+        return ", ".join(
+            f"{len(keys)} {sort} key{'s' if len(keys) > 1 else ''} ({listed(keys)})"
+            for sort, keys in sorts.items()
+            if keys
+        )
+
 
 def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bool = False) -> LoadReport:
     """Load a checkpoint into a model in place.
@@ -75,14 +89,14 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
 
 
 def difference(found: Tensor, wanted: Tensor) -> str:
-    """Why one tensor cannot become the other, or nothing."""
+    """How a tensor of the file differs from what the model wants; empty when it can be copied."""
     if found.shape != wanted.shape:
-        return f"{shape(found)} in the file, {shape(wanted)} in the model"
+        return f"{shape(found)} instead of {shape(wanted)}"
     # Copying would quietly turn a quantised layer's integers into weights.
     if found.is_floating_point() != wanted.is_floating_point() or found.is_complex() != wanted.is_complex():
-        return f"{found.dtype} in the file, {wanted.dtype} in the model"
+        return f"{found.dtype} instead of {wanted.dtype}"
     if found.is_quantized or found.is_sparse:
-        return "quantised or sparse in the file"
+        return "quantised or sparse"
     return ""
 
 
@@ -92,20 +106,14 @@ def shape(tensor: Tensor) -> str:
 
 
 def misfit(report: LoadReport, model: nn.Module, wanted: Tensors, found: Tensors) -> str:
-    """One sentence: how many keys of which sort do not fit, the first of each, and the way out."""
+    """One sentence: which keys do not fit, and the way out."""
     title = f"checkpoint '{report.path}' does not fit {model_name(model)}"
     if not report.loaded and not report.mis_shaped:
         return (
             f"{title}: they have no key in common, the file has {len(found)} such as {listed(found, 2)}, "
             f"the model {len(wanted)} such as {listed(wanted, 2)}: is it another architecture?"
         )
-    sorts = {
-        "missing": report.missing,
-        "unexpected": report.unexpected,
-        "mis-shaped": [f"{key}: {why}" for key, why in report.mis_shaped.items()],
-    }
-    counts = [f"{len(keys)} {sort} key{'s'[: len(keys) - 1]} ({listed(keys)})" for sort, keys in sorts.items() if keys]
-    return f"{title}: {', '.join(counts)}; {way_out(report, model, wanted, found)}"
+    return f"{title}: {report.differences}; {way_out(report, model, wanted, found)}"
 
 
 def way_out(report: LoadReport, model: nn.Module, wanted: Tensors, found: Tensors) -> str:

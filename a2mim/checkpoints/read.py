@@ -6,6 +6,7 @@ containers alone.
 
 import argparse
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ def read_file(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        # A training checkpoint often carries its command line, which is an inert record.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # A training checkpoint often carries its command line, which is an inert record. What torch would warn of (odd
+        # pickle protocols, TorchScript) is refused below in one sentence.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             # Only the zip format can be mapped, and so be read without a second copy in memory.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError:

