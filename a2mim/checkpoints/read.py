@@ -112,7 +112,7 @@ def unwrap(content: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
 def strip_prefixes(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     """Take wrappers' prefixes off, as long as every key carries the same one: (what was taken off, tensors)."""
     stripped = ""
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), ""):
+    while tensors and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), "")):
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
         stripped += prefix
     return stripped, tensors
