@@ -1,0 +1,249 @@
+"""PatchGame: coalitions of cells in, values v out, batched on the device.
+
+A coalition is a row of n booleans: which cells of the grid are shown; every other cell shows the baseline. Masks travel
+as booleans and become pixels on the device.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from interactions.baselines import BASELINES, Normalisation
+from interactions.grid import PatchGrid
+from interactions.values import VALUES, Features
+
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_BATCHES = (8, 16, 32, 64)
+ACCELERATOR_BATCHES = (32, 64, 128, 256, 512, 1024)
+
+
+class NonFiniteValueError(ValueError):
+    """The model returned NaN or infinity."""
+
+
+class PatchGame:
+    """The game that a model plays on one or many images: v(T) of any coalition T of grid cells.
+
+    Args:
+        model: a module from normalised images B×C×H×W to logits B×K; for `cosine`, anything that gives features. It is
+            put into evaluation mode, and stays on its device.
+        images: normalised, C×H×W or I×C×H×W.
+        targets: class of each image, an int or I; unused by `cosine`.
+        grid: the players.
+        value, baseline: names in `VALUES` and `BASELINES`.
+        normalisation: how the pixels were normalised; `black` needs it.
+        batch_size: coalitions in one forward pass; found by itself (`tune`) when None. Out of memory halves it
+            (`backed_off` tells) instead of ending the run.
+        amp: "bfloat16", "float16" or None for float32; TF32 is off either way.
+        channels_last, compile: memory layout and torch.compile of the model.
+        names: how errors call the images.
+
+    Raises:
+        ValueError: an unknown name, targets that do not fit the images or the model's classes.
+        NonFiniteValueError: v is NaN or infinite; names the image.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor | int | None,
+        grid: PatchGrid,
+        value: str = "log_odds",
+        baseline: str = "mean",
+        *,
+        normalisation: Normalisation | None = None,
+        batch_size: int | None = None,
+        amp: str | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        for kind, name, known in (("value", value, VALUES), ("baseline", baseline, BASELINES)):
+            if name not in known:
+                raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
+        if amp is not None and amp not in AMP_DTYPES:
+            raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
+        first = next(iter(model.parameters()), None)
+        self.device = images.device if first is None else first.device
+        self.grid, self.value, self.baseline, self.amp = grid, value, baseline, amp
+        self.normalisation = normalisation or Normalisation()
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.eager = (Features(model) if value == "cosine" else model).eval().to(memory_format=self.layout)
+        self.network: nn.Module = torch.compile(self.eager) if compile else self.eager  # type: ignore[assignment]
+        self.compiled = compile
+        self.batch_size = batch_size
+        self.backed_off = False
+        self.on_batch: Callable[[int], object] | None = None
+        """Called with the number of passes of each batch, for a progress bar."""
+        self._hold(images, targets, names)
+
+    @property
+    def n_players(self) -> int:
+        return self.grid.n_players
+
+    @property
+    def n_images(self) -> int:
+        return len(self.images_ICHW)
+
+    def __call__(self, coalitions_BN: Tensor, image: Tensor | int = 0) -> Tensor:
+        """v of each coalition, float64 B on the device. `image` says whose: one index, or one a row (B)."""
+        if self.batch_size is None:
+            self.batch_size = self.tune()
+        coalitions_BN = coalitions_BN.to(self.device, non_blocking=True)
+        image_B = torch.as_tensor(image, device=self.device).expand(len(coalitions_BN))
+        parts, start = [], 0
+        while start < len(coalitions_BN):
+            rows = slice(start, start + self.batch_size)
+            try:
+                parts.append(self._values(coalitions_BN[rows], image_B[rows]))
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size, self.backed_off = self.batch_size // 2, True
+                continue
+            start += len(parts[-1])
+            if self.on_batch is not None:
+                self.on_batch(len(parts[-1]))
+        self.passes += len(coalitions_BN)
+        values_B = torch.cat(parts)
+        self._refuse_non_finite(values_B, image_B)
+        return values_B
+
+    def holding(self, images: Tensor, targets: Tensor | int | None, names: Sequence[str] | None = None) -> "PatchGame":
+        """The same game on other images; it keeps this one's network, compiled or not, and batch size.
+
+        Raises:
+            ValueError: targets that do not fit the images or the model's classes.
+        """
+        game = copy.copy(self)
+        game._hold(images, targets, names)
+        return game
+
+    def of(self, image: int) -> "ImageGame":
+        """The game on one of the images: coalitions in, values out."""
+        return ImageGame(self, image)
+
+    def tune(self, sizes: Sequence[int] | None = None) -> int:
+        """The batch size of most passes a second among `sizes`, larger ones tried as long as they gain and fit."""
+        sizes = sizes or (CPU_BATCHES if self.device.type == "cpu" else ACCELERATOR_BATCHES)
+        best_size, best_rate = sizes[0], 0.0
+        for size in sizes:
+            try:
+                rate = self._rate(size)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                break
+            if rate < 1.02 * best_rate:
+                break
+            best_size, best_rate = size, rate
+        return best_size
+
+    def double(self, model: nn.Module) -> "PatchGame":
+        """The same game in float64, played by `model` (a float64 copy of this game's): the numerical reference."""
+        game = copy.copy(self)
+        game.images_ICHW, game.absent_ICHW = self.images_ICHW.double(), self.absent_ICHW.double()
+        game.eager = game.network = Features(model) if self.value == "cosine" else model
+        game.amp, game.compiled, game.passes, game.on_batch = None, False, 0, None
+        if self.value == "cosine":
+            game.reference_I = game._outputs(game.network, game.images_ICHW)
+        return game
+
+    def _hold(self, images: Tensor, targets: Tensor | int | None, names: Sequence[str] | None) -> None:
+        images_ICHW = images if images.ndim == 4 else images[None]
+        self.images_ICHW = images_ICHW.to(self.device, memory_format=self.layout)
+        self.absent_ICHW = BASELINES[self.baseline](self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
+        self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
+        self.passes = 0
+        self.reference_I = self._reference(targets)
+
+    def _reference(self, targets: Tensor | int | None) -> Tensor:
+        if self.value == "cosine":
+            return torch.cat([self._outputs(self.eager, image[None]) for image in self.images_ICHW])
+        if targets is None:
+            raise ValueError(f"the value {self.value!r} needs a target class for each image")
+        target_I = torch.as_tensor(targets, device=self.device).reshape(-1)
+        classes = self._outputs(self.eager, self.images_ICHW[:1]).shape[1]
+        if len(target_I) != self.n_images or not 0 <= int(target_I.min()) <= int(target_I.max()) < classes:
+            raise ValueError(
+                f"{len(target_I)} targets between {int(target_I.min())} and {int(target_I.max())} for "
+                f"{self.n_images} images and a model of {classes} classes: give one class in 0 to {classes - 1} each"
+            )
+        return target_I
+
+    def _values(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
+        rows = len(coalitions_BN)
+        if self.compiled and rows < (self.batch_size or rows):
+            # A compiled model is built for one batch shape: fill the last batch with copies of its first row.
+            padding = self.batch_size - rows  # type: ignore[operator]
+            coalitions_BN = torch.cat([coalitions_BN, coalitions_BN[:1].expand(padding, -1)])
+            image_B = torch.cat([image_B, image_B[:1].expand(padding)])
+        shown_B1HW = self.grid.pixels(coalitions_BN, *self.images_ICHW.shape[-2:])
+        if self.n_images == 1:
+            x_BCHW = torch.where(shown_B1HW, self.images_ICHW, self.absent_ICHW)
+        else:
+            x_BCHW = torch.where(shown_B1HW, self.images_ICHW[image_B], self.absent_ICHW[image_B])
+        outputs_BK = self._outputs(self.network, x_BCHW)
+        return VALUES[self.value](outputs_BK, self.reference_I[image_B])[:rows]
+
+    @torch.inference_mode()
+    def _outputs(self, network: nn.Module, x_BCHW: Tensor) -> Tensor:
+        with full_precision(), torch.autocast(self.device.type, AMP_DTYPES.get(self.amp or ""), self.amp is not None):
+            return network(x_BCHW.contiguous(memory_format=self.layout)).double()
+
+    def _rate(self, size: int) -> float:
+        rows_BN = torch.zeros(size, self.n_players, dtype=torch.bool, device=self.device)
+        image_B = torch.zeros(size, dtype=torch.long, device=self.device)
+        for _ in range(2):  # the first one warms up
+            synchronise(self.device)
+            start = time.perf_counter()
+            self._values(rows_BN, image_B)
+            synchronise(self.device)
+        return size / (time.perf_counter() - start)
+
+    def _refuse_non_finite(self, values_B: Tensor, image_B: Tensor) -> None:
+        broken_B = ~values_B.isfinite()
+        if bool(broken_B.any()):
+            image = int(image_B[broken_B][0])
+            raise NonFiniteValueError(
+                f"the model returned {float(values_B[broken_B][0])} for {self.names[image]} ({int(broken_B.sum())} of "
+                f"{len(values_B)} coalitions): check the weights, or use float32 instead of reduced precision"
+            )
+
+
+class ImageGame:
+    """One image of a `PatchGame`, as a plain function of coalitions."""
+
+    def __init__(self, game: PatchGame, image: int) -> None:
+        self.game, self.image = game, image
+        self.n_players = game.n_players
+
+    def __call__(self, coalitions_BN: Tensor) -> Tensor:
+        return self.game(coalitions_BN, self.image)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, on an accelerator or in main memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device; nothing to wait for on the CPU."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products without TF32, which PyTorch allows in cuDNN by default (estimators.md, numerical floor)."""
+    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, matmul

@@ -1,0 +1,80 @@
+"""PatchGrid: the players of the game are the cells of a square grid laid over one image."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interactions.settings import PAPER_RATIOS
+
+__all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of"]
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """A side × side grid of cells over an image; its n = side² cells are the players, numbered row by row.
+
+    Raises:
+        ValueError: a grid of fewer than two cells a side (no order could be estimated).
+    """
+
+    side: int
+
+    def __post_init__(self) -> None:
+        if self.side < 2:
+            raise ValueError(
+                f"a grid of {self.side}×{self.side} cells has no pairs to measure: choose a side of 2 or more"
+            )
+
+    @property
+    def n_players(self) -> int:
+        return self.side**2
+
+    @property
+    def max_order(self) -> int:
+        """The largest possible number of context cells, n − 2."""
+        return self.n_players - 2
+
+    def neighbours(self, radius: int) -> Tensor:
+        """Unordered pairs of cells at most `radius` rows and columns apart; P×2, first < second, in ascending order.
+
+        Raises:
+            ValueError: a radius below 1 or one that reaches beyond the grid.
+        """
+        if not 1 <= radius < self.side:
+            raise ValueError(f"radius {radius} is not possible on a {self.side}×{self.side} grid: 1 to {self.side - 1}")
+        pairs_P2 = self.all_pairs()
+        rows_P2, columns_P2 = pairs_P2 // self.side, pairs_P2 % self.side
+        near_P = (rows_P2.diff().abs() <= radius) & (columns_P2.diff().abs() <= radius)
+        return pairs_P2[near_P.squeeze(1)]
+
+    def all_pairs(self) -> Tensor:
+        """Every unordered pair of cells; P×2 with P = n(n−1)/2, first < second, in ascending order."""
+        return torch.combinations(torch.arange(self.n_players))
+
+    def pixels(self, coalitions_BN: Tensor, height: int, width: int) -> Tensor:
+        """Which pixels a coalition shows: bool B×1×height×width, on the device of the coalitions.
+
+        A pixel belongs to the cell that nearest-neighbour upsampling gives it, as in the published code, so the
+        grid need not divide the image.
+
+        Raises:
+            ValueError: an image with fewer rows or columns than the grid.
+        """
+        if min(height, width) < self.side:
+            raise ValueError(f"a {self.side}×{self.side} grid does not fit an image of {height}×{width} pixels")
+        rows_H = torch.arange(height, device=coalitions_BN.device) * self.side // height
+        columns_W = torch.arange(width, device=coalitions_BN.device) * self.side // width
+        cell_HW = rows_H[:, None] * self.side + columns_W
+        return coalitions_BN[:, cell_HW].unsqueeze(1)
+
+
+def orders_of(ratios: tuple[float, ...], n_players: int) -> dict[int, float]:
+    """Order m = int((n − 2)·ratio) of each ratio, by the released rule; ratios that give the same order fall together.
+
+    Raises:
+        ValueError: a ratio outside 0 to 1, or none at all.
+    """
+    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise ValueError(f"order ratios must lie between 0 and 1, got {list(ratios)}")
+    return {int((n_players - 2) * ratio): ratio for ratio in sorted(ratios, reverse=True)}
