@@ -63,11 +63,7 @@ class PatchGame:
         compile: bool = False,
         names: Sequence[str] | None = None,
     ) -> None:
-        for kind, name, known in (("value", value, VALUES), ("baseline", baseline, BASELINES)):
-            if name not in known:
-                raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
-        if amp is not None and amp not in AMP_DTYPES:
-            raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
+        check_names(value, baseline, amp)
         first = next(iter(model.parameters()), None)
         self.device = images.device if first is None else first.device
         self.grid, self.value, self.baseline, self.amp = grid, value, baseline, amp
@@ -225,6 +221,15 @@ class ImageGame:
 
     def __call__(self, coalitions_BN: Tensor) -> Tensor:
         return self.game(coalitions_BN, self.image)
+
+
+def check_names(value: str, baseline: str, amp: str | None) -> None:
+    """Raises ValueError for a value, a baseline or a precision that does not exist."""
+    for kind, name, known in (("value", value, VALUES), ("baseline", baseline, BASELINES)):
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
+    if amp is not None and amp not in AMP_DTYPES:
+        raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,0 +1,396 @@
+"""A profile: the interaction strength of one model at every order, over the images of a data set, in a folder.
+
+    profile = profile_model(model, dataset, out="runs/resnet50", grid=14, images=100, budget=3000)
+    profile.strength()          # one row per order: A, J, corrected, noise-free, each with its interval
+
+Images are measured in work units of a few. All coalitions of a unit and order share batches, batches never cross units,
+and every image and order has a random stream of its own: so an interrupted run goes on where it was and ends with the
+same numbers, and the processes that torchrun starts share the units.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from interactions import storage
+from interactions.baselines import Normalisation
+from interactions.estimators import DESIGN_NAMES, Plan, choose
+from interactions.fingerprint import model_digest, names_digest
+from interactions.floor import numerical_floors
+from interactions.game import PatchGame, check_names
+from interactions.grid import PatchGrid, orders_of
+from interactions.ranks import Ranks, join
+from interactions.selection import Chosen, Images, read_again, select
+from interactions.settings import ProfileSettings
+from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
+from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table, measure, pair_table, random_stream
+
+PILOT_IMAGES = 2
+PACE = 0.5 if sys.stderr.isatty() else 10.0
+"""Seconds between two updates of a progress bar; a log file need not have all of them."""
+LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
+
+
+def profile_model(
+    model: nn.Module,
+    dataset: Images,
+    *,
+    out: str | Path,
+    grid: PatchGrid | int = 14,
+    normalisation: Normalisation | None = None,
+    names: Sequence[str] | None = None,
+    model_name: str = "",
+    data_name: str = "",
+    progress: bool = True,
+    **settings: Any,
+) -> "Profile":
+    """Measure a model over the images of a data set; go on with the measurement if `out` holds it unfinished.
+
+    Started by torchrun, every process calls this with the same arguments, and each measures its share of the images.
+
+    Args:
+        model: from normalised images B×C×H×W to logits B×K, on the device where it is to run. It is put into
+            evaluation mode.
+        dataset: image number -> (normalised image C×H×W, label); None or a negative label where there is none. All
+            images of one size, and the same pixels at every reading. What cannot be read is skipped.
+        out: folder of the run: run.json, images/, pairs/, strength.csv, middle_mass.csv.
+        grid: cells along one side.
+        normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
+        names: of the images, for messages and tables.
+        model_name, data_name: for the record.
+        progress: show bars.
+        settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, …
+
+    Raises:
+        ValueError: impossible settings; a folder that holds a run with others; no usable image; a label outside the
+            model's classes; reduced precision where its rounding error reaches the strength.
+        NonFiniteValueError: the model returned NaN or infinity; names the image.
+        OSError: a folder that cannot be written to, a full disk.
+    """
+    side = grid.side if isinstance(grid, PatchGrid) else grid
+    wanted = ProfileSettings(grid=side, **settings)
+    run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
+    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    with join() as ranks:
+        record = ranks.from_first(lambda: run.begin(named, progress))
+        if record["status"] != "complete":
+            run.measure_units(record, ranks, progress and ranks.rank == 0)
+            ranks.wait()
+            ranks.from_first(lambda: run.finish(record))
+    return load_profile(out)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a run measured so far. `record` is its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.record["settings"]
+
+    def images(self) -> pd.DataFrame:
+        """One row per (image, order): image, order, ratio, design, passes, and the columns of `image_row`."""
+        return storage.read_part(self.folder, "images")
+
+    def pairs(self) -> pd.DataFrame:
+        """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2.
+
+        Raises:
+            ValueError: a run that kept images only.
+        """
+        if self.settings["keep"] != "pairs":
+            raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
+        return storage.read_part(self.folder, "pairs")
+
+    def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
+        its 95 % bootstrap interval over images (see `strength_table`), and rms_note."""
+        images = self.images()
+        floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
+        table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
+        by_order = images.groupby("order")
+        table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
+        table.insert(5, "passes", by_order.passes.sum())
+        table.insert(7, "near_floor", table.pop("near_floor"))
+        return table.reset_index(drop=True)
+
+    def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
+        ratios = [one["ratio"] for one in self.record["orders"]]
+        if not any(MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6 for ratio in ratios):
+            return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images"])
+        return middle_mass(self.images(), resamples=resamples, seed=seed)
+
+
+def load_profile(folder: str | Path) -> Profile:
+    """The profile in a folder, finished or not.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a run.json that is not a profile's.
+    """
+    record = storage.read_run(Path(folder))
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no profile: there is no run.json")
+    return Profile(Path(folder), record)
+
+
+class Run:
+    """One model, one data set and one folder, from the pilot to the tables. State: the game, which keeps its compiled
+    network and its batch size from unit to unit."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Images,
+        folder: Path,
+        settings: ProfileSettings,
+        normalisation: Normalisation,
+        names: Sequence[str] | None,
+    ) -> None:
+        self.model, self.dataset, self.folder, self.names = model.eval(), dataset, folder, names
+        self.settings, self.normalisation = settings, normalisation
+        if names is not None and len(names) != len(dataset):
+            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
+        self.grid = PatchGrid(settings.grid)
+        self.pairs_P2 = self.grid.neighbours(settings.radius)
+        self.ratios = dict(sorted(orders_of(tuple(settings.ratios), self.grid.n_players).items()))
+        check_names(settings.value, settings.baseline, settings.amp)
+        if settings.design not in (*DESIGN_NAMES, PUBLISHED):
+            raise ValueError(
+                f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}"
+            )
+        self.game: PatchGame | None = None
+
+    def begin(self, named: Mapping[str, str], progress: bool) -> dict[str, Any]:
+        """The record to go on with; a fresh run gets its images, pilot and plans here, and its run.json last of all.
+
+        Raises:
+            ValueError: the folder holds a run with other settings.
+        """
+        start = time.perf_counter()
+        asked = self._asked(named)
+        record = storage.read_run(self.folder)
+        if record is None:
+            storage.refuse_unwritable(self.folder)
+            record = asked | self._prepare(progress) | {"status": "running", "resumed": [], **self._place()}
+            record["seconds"] = time.perf_counter() - start
+        else:
+            refuse_other_settings(record, asked, self.folder)
+            if record["status"] == "complete":
+                return record
+            storage.remove_orphans(self.folder)
+            record["resumed"].append(self._place())
+        storage.write_json(self.folder / "run.json", record)
+        return record
+
+    def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
+        """Measure and write this rank's share of the units that are not there yet."""
+        task, chosen = self._task(plans_of(record)), [Chosen(**one) for one in record["images"]]
+        size = self.settings.unit_images
+        units = [chosen[first : first + size] for first in range(0, len(chosen), size)]
+        finished = ranks.from_first(lambda: storage.finished_units(self.folder))
+        mine = [unit for unit in range(len(units)) if unit not in finished][ranks.rank :: ranks.size]
+        before, start = record["seconds"], time.perf_counter()
+        passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
+        with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
+            for unit in mine:
+                game = self._play(units[unit], record["batch_size"])
+                game.on_batch = bar.update
+                measured = measure(task, game, units[unit])
+                parts = {"images": image_table(task, units[unit], measured)}
+                if self.settings.keep == "pairs":
+                    parts["pairs"] = pair_table(units[unit], measured)
+                storage.write_unit(self.folder, unit, parts, {"batch_size": game.batch_size})
+                if ranks.rank == 0:
+                    record["seconds"] = before + time.perf_counter() - start
+                    storage.write_json(self.folder / "run.json", record)
+            bar.total = bar.n  # how many passes an image takes was an estimate
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the tables, then the record that calls the run complete."""
+        profile = Profile(self.folder, record)
+        storage.write_csv(self.folder / "strength.csv", profile.strength())
+        storage.write_csv(self.folder / "middle_mass.csv", profile.middle_mass())
+        record["passes"] = sum(record["preparation_passes"].values()) + int(profile.images().passes.sum())
+        sizes = [about["batch_size"] for about in storage.read_about(self.folder)]
+        record["backed_off"] = any(size < record["batch_size"] for size in sizes)
+        record["status"] = "complete"
+        storage.write_json(self.folder / "run.json", record)
+
+    def _asked(self, named: Mapping[str, str]) -> dict[str, Any]:
+        """What decides the result, as JSON knows it."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        names = None if self.names is None else names_digest(self.names)
+        asked = {
+            "model": {
+                "name": named["model"],
+                "class": type(self.model).__name__,
+                "parameters": parameters,
+                "digest": model_digest(self.model),
+            },
+            "data": {"name": named["data"], "images": len(self.dataset), "digest": names},
+            "settings": asdict(self.settings) | {"normalisation": asdict(self.normalisation)},
+        }
+        return json.loads(json.dumps(asked))
+
+    def _prepare(self, progress: bool) -> dict[str, Any]:
+        """Choose the images, the batch size and the plan of each order, and measure the numerical floor."""
+        selection = select(self.model, self.dataset, self.names, self.settings, progress)
+        pilot = selection.chosen[:PILOT_IMAGES]
+        game = self._play(pilot, None)
+        game.batch_size = self.settings.batch_size or game.tune()
+        plans = {order: self._plan(game, order) for order in tqdm(self.ratios, "pilot", disable=not progress)}
+        spent = {"selection": selection.passes, "pilot": game.passes}
+        task = self._task(plans)
+        passes = sum(len(draw_sample(task, order, pilot[0]).coalitions_BN) for order in plans)
+        floors, note = self._floors(game)
+        if self.settings.amp:
+            self._refuse_imprecise(task, game, pilot, floors)
+        spent["floor"] = game.passes - spent["pilot"]
+        orders = [
+            {"order": order, "ratio": self.ratios[order], **plain(plan), "floor": floors.get(order)}
+            for order, plan in plans.items()
+        ]
+        return {
+            "players": self.grid.n_players,
+            "pairs": len(self.pairs_P2),
+            "classes": selection.classes,
+            "image_shape": selection.shape,
+            "batch_size": game.batch_size,
+            "backed_off": False,
+            "passes_per_image": passes,
+            "preparation_passes": spent,
+            "floor_note": note,
+            "orders": orders,
+            "skipped": selection.skipped,
+            "wrong": selection.wrong,
+            "images": [asdict(one) for one in selection.chosen],
+        }
+
+    def _task(self, plans: Mapping[int, Plan]) -> Task:
+        return Task(self.grid, self.pairs_P2, self.ratios, plans, self.settings)
+
+    def _play(self, chosen: Sequence[Chosen], batch_size: int | None) -> PatchGame:
+        """The game on these images, with the network of the games before."""
+        images_ICHW = read_again(self.dataset, chosen)
+        targets = None if chosen[0].target is None else torch.tensor([one.target for one in chosen])
+        names, settings = [one.name for one in chosen], self.settings
+        if self.game is not None:
+            self.game = self.game.holding(images_ICHW, targets, names)
+            return self.game
+        self.game = PatchGame(
+            self.model,
+            images_ICHW,
+            targets,
+            self.grid,
+            settings.value,
+            settings.baseline,
+            normalisation=self.normalisation,
+            batch_size=batch_size,
+            amp=settings.amp,
+            channels_last=settings.channels_last,
+            compile=settings.compile,
+            names=names,
+        )
+        return self.game
+
+    def _plan(self, game: PatchGame, order: int) -> Plan:
+        if self.settings.design != "auto" or order in (0, self.grid.max_order):
+            return Plan("shared" if self.settings.design == "auto" else self.settings.design)
+        games = [game.of(k) for k in range(game.n_images)]
+        generator = random_stream(PILOT, self.settings.seed, order)
+        return choose(games, order, self.pairs_P2, self.settings.budget, generator)
+
+    def _floors(self, game: PatchGame) -> tuple[dict[int, float], str]:
+        """The floor of each order, or none and the reason."""
+        try:
+            return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed), ""
+        except FloatingPointError as error:
+            return {}, str(error)
+
+    def _refuse_imprecise(
+        self, task: Task, game: PatchGame, pilot: Sequence[Chosen], floors: Mapping[int, float]
+    ) -> None:
+        """Raises ValueError where reduced precision rounds off more than a tenth of an order's strength."""
+        images = image_table(task, pilot, measure(task, game, pilot))
+        square = images.groupby("order").mean_square.mean()
+        rms = np.sqrt(square.clip(lower=0))
+        lost = [order for order in self.ratios if not rms[order] >= FLOOR_FACTOR * floors.get(order, np.nan)]
+        if lost:
+            first = lost[0]
+            raise ValueError(
+                f"{self.settings.amp} is too coarse at the orders {', '.join(map(str, lost))}: at {first} it rounds by "
+                f"{floors.get(first, np.nan):.1g} where the strength is {rms[first]:.1g}; measure in float32"
+            )
+
+    def _place(self) -> dict[str, Any]:
+        """When, where and with which versions this process works."""
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        return {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": device.type,
+            "machine": {
+                "accelerator": gpu,
+                "processor": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "processes": int(os.environ.get("WORLD_SIZE", 1)),
+                "system": platform.platform(),
+            },
+            "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
+        }
+
+
+def plain(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON has it: an infinite or unknown prediction is null."""
+    predicted = {name: error if np.isfinite(error) else None for name, error in plan.predicted.items()}
+    return asdict(plan) | {"predicted": predicted}
+
+
+def plans_of(record: Mapping[str, Any]) -> dict[int, Plan]:
+    """The plan of each order as the record has it."""
+    return {one["order"]: Plan(one["design"], one["options"]) for one in record["orders"]}
+
+
+def refuse_other_settings(record: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
+    """Raises ValueError where a folder's run was asked for something else, naming what; names alone may change."""
+    there, now = flat(record), flat(asked)
+    differ = [key for key in now if key not in ("model name", "data name") and there.get(key) != now[key]]
+    if differ:
+        changes = "; ".join(f"{key} {there.get(key)} there, {now[key]} now" for key in differ)
+        raise ValueError(
+            f"{folder} holds a run with other settings ({changes}): give another output folder, or the same settings"
+        )
+
+
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a result, by the words that name it."""
+    parts = {"model ": record["model"], "data ": record["data"], "": record["settings"]}
+    return {f"{part}{key}": value for part, values in parts.items() for key, value in values.items()}
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

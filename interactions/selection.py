@@ -1,0 +1,197 @@
+"""Which images of a data set a profile measures, and the class that is explained in each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from interactions.fingerprint import image_digest
+from interactions.game import NonFiniteValueError, full_precision
+from interactions.settings import ProfileSettings
+
+HOPELESS = 20
+"""So many unreadable images before a readable one, and the whole data set is taken to be unreadable."""
+
+
+class Images(Protocol):
+    """Any data set with random access: image number -> (normalised image C×H×W, label), the label None or negative
+    where there is none. Reading may raise anything: that image is then skipped."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An image to measure: its place in the run's list, its number in the data set, its target class (None for a value
+    without one), and a digest of its pixels, by which a changed data set or a random transform is noticed."""
+
+    position: int
+    image: int
+    name: str
+    label: int | None
+    target: int | None
+    digest: str
+
+
+@dataclass
+class Selection:
+    """The images to measure in their order; those that cannot be read; how many the model classifies wrongly."""
+
+    chosen: list[Chosen] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    wrong: int = 0
+    classes: int | None = None
+    shape: tuple[int, ...] | None = None
+    passes: int = 0
+
+
+def select(
+    model: nn.Module, images: Images, names: Sequence[str] | None, settings: ProfileSettings, progress: bool = False
+) -> Selection:
+    """The first `settings.images` usable images of a random order that the seed decides.
+
+    An image that cannot be read is skipped; with `only_correct`, so is one whose label is not the model's top class.
+
+    Raises:
+        ValueError: no usable image at all; a missing label, or one outside the model's classes; images of different
+            sizes; a model without classes where classes are needed.
+        NonFiniteValueError: logits that are NaN or infinite.
+    """
+    if len(images) == 0:
+        raise ValueError("the data set is empty: give a folder, a tar or a data set that holds images")
+    wanted = min(settings.images or len(images), len(images))
+    found = Selection()
+    with tqdm(total=wanted, desc="images", disable=not progress) as bar:
+        for number in candidates(len(images), settings):
+            if len(found.chosen) == wanted or (not found.chosen and len(found.skipped) == HOPELESS):
+                break
+            name = names[number] if names is not None else f"image {number}"
+            try:
+                image_CHW, label = read(images, number)
+            except Exception as error:  # decoders of damaged files raise almost anything
+                found.skipped.append({"image": number, "name": name, "reason": reason(error)})
+                continue
+            _take(found, model, number, name, image_CHW, label, settings)
+            bar.update(len(found.chosen) - bar.n)
+    if not found.chosen:
+        raise ValueError(_why_none(found, settings))
+    return found
+
+
+def candidates(count: int, settings: ProfileSettings) -> Iterator[int]:
+    """Image numbers in the order in which they are tried: a longer list begins with the shorter one."""
+    if not settings.shuffle:
+        return iter(range(count))
+    return iter(np.random.default_rng(settings.seed).permutation(count).tolist())
+
+
+def read(images: Images, number: int) -> tuple[Tensor, int | None]:
+    """One image and its label, None where it has none."""
+    image_CHW, label = images[number]
+    if not (isinstance(image_CHW, Tensor) and image_CHW.ndim == 3 and image_CHW.is_floating_point()):
+        raise ValueError("the data set must give normalised images as float tensors C×H×W")
+    return image_CHW, None if label is None or int(label) < 0 else int(label)
+
+
+def read_again(images: Images, chosen: Sequence[Chosen]) -> Tensor:
+    """The images that were chosen earlier, I×C×H×W.
+
+    Raises:
+        ValueError: an image whose pixels are not those of the selection.
+    """
+    tensors = []
+    for one in chosen:
+        tensors.append(read(images, one.image)[0])
+        if image_digest(tensors[-1]) != one.digest:
+            raise ValueError(
+                f"{one.name} is not the image that it was when the run began: restore the data set and its transform "
+                "(which must not be random), or start a new run in another folder"
+            )
+    return torch.stack(tensors)
+
+
+@torch.inference_mode()
+def logits_of(model: nn.Module, image_CHW: Tensor, name: str) -> Tensor:
+    """The model's logits K on one whole image, in float32.
+
+    Raises:
+        ValueError: an output that is not one row of at least two logits.
+        NonFiniteValueError: NaN or infinity.
+    """
+    device = next((p.device for p in model.parameters()), image_CHW.device)
+    with full_precision():
+        logits_BK = model(image_CHW[None].to(device))
+    if not isinstance(logits_BK, Tensor) or logits_BK.ndim != 2 or logits_BK.shape[1] < 2:
+        what = tuple(logits_BK.shape) if isinstance(logits_BK, Tensor) else type(logits_BK).__name__
+        raise ValueError(
+            f"the model returns {what} for one image, not logits of two or more classes: give it a classifier, "
+            "or measure the value cosine, which needs none"
+        )
+    if not bool(logits_BK.isfinite().all()):
+        raise NonFiniteValueError(f"the model returned NaN or infinity for {name}: check the weights")
+    return logits_BK[0]
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _take(
+    found: Selection,
+    model: nn.Module,
+    number: int,
+    name: str,
+    image_CHW: Tensor,
+    label: int | None,
+    settings: ProfileSettings,
+) -> None:
+    """Add one readable image, unless it is left out for being classified wrongly."""
+    found.shape = found.shape or tuple(image_CHW.shape)
+    if tuple(image_CHW.shape) != found.shape:
+        raise ValueError(f"{name} is {tuple(image_CHW.shape)}, others are {found.shape}: crop all images to one size")
+    explains_class = settings.value != "cosine"
+    predicted = None
+    if settings.only_correct or (explains_class and (settings.target == "predicted" or found.classes is None)):
+        logits_K = logits_of(model, image_CHW, name)
+        found.passes, found.classes, predicted = found.passes + 1, len(logits_K), int(logits_K.argmax())
+    if settings.only_correct:
+        _check_class(label, found.classes, name)
+        if label != predicted:
+            found.wrong += 1
+            return
+    target = None
+    if explains_class:
+        by_name = {"label": label, "predicted": predicted}
+        target = by_name[settings.target] if isinstance(settings.target, str) else settings.target
+        _check_class(target, found.classes, name)
+    found.chosen.append(Chosen(len(found.chosen), number, name, label, target, image_digest(image_CHW)))
+
+
+def _check_class(number: int | None, classes: int | None, name: str) -> None:
+    if number is None:
+        raise ValueError(f"{name} has no label: explain the target predicted or a class by its number instead")
+    if classes is not None and not 0 <= number < classes:
+        raise ValueError(
+            f"class {number} of {name} is outside the model's {classes} classes, 0 to {classes - 1}: "
+            "give a data set with the model's classes, or explain the target predicted"
+        )
+
+
+def _why_none(found: Selection, settings: ProfileSettings) -> str:
+    if found.wrong:
+        return (
+            f"the model classifies none of the {found.wrong} images as labelled: check that the labels are the model's "
+            "classes, or measure without the filter for correct ones"
+        )
+    first = found.skipped[0]
+    return (
+        f"none of the first {len(found.skipped)} images can be read ({first['name']}: {first['reason']}): "
+        "check the files and the transform"
+    )

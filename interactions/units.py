@@ -1,0 +1,121 @@
+"""One work unit of a profile: the coalitions of its images, evaluated together, and the tables that come of them."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interactions.estimators import Interactions, Plan, Sample, draw
+from interactions.estimators.pairwise import draw_released
+from interactions.estimators.pooled import PooledSample
+from interactions.game import PatchGame
+from interactions.grid import PatchGrid
+from interactions.selection import Chosen
+from interactions.settings import ProfileSettings
+from interactions.strength import image_row
+
+PILOT, COALITIONS = 0, 1
+"""Purposes of random streams: what one draws must not depend on how much another has drawn."""
+
+IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "int32"}
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured in every image: the pairs P×2, the orders with their ratios, and the plan of each order."""
+
+    grid: PatchGrid
+    pairs: Tensor
+    ratios: Mapping[int, float]
+    plans: Mapping[int, Plan]
+    settings: ProfileSettings
+
+
+def measure(task: Task, game: PatchGame, chosen: Sequence[Chosen]) -> dict[int, list[Interactions]]:
+    """The interactions of each of the game's images, by order, ascending."""
+    pool = ThreadPoolExecutor(1)  # coalitions of the next orders are drawn while the device is busy with this one's
+    try:
+        drawn = pool.map(lambda order: [draw_sample(task, order, one) for one in chosen], task.plans)
+        return {order: _evaluate(game, samples) for order, samples in zip(task.plans, drawn, strict=True)}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
+    """The coalitions of one image and order: the same for any batch size, unit or number of processes.
+
+    Raises:
+        ValueError: a budget too small for the design.
+    """
+    settings, plan = task.settings, task.plans[order]
+    if plan.design == PUBLISHED:
+        pairs, contexts = settings.published_pairs, settings.budget // (4 * settings.published_pairs)
+        if contexts < 2:
+            raise ValueError(
+                f"a budget of {settings.budget} passes holds fewer than 2 contexts of {pairs} pairs: "
+                f"give {8 * pairs} or more"
+            )
+        if order in (0, task.grid.max_order):
+            contexts = 2  # the only one there is, once for each half
+        return draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)
+    generator = random_stream(COALITIONS, settings.seed, order, one.image)
+    return draw(plan, order, task.pairs, task.grid.n_players, settings.budget, generator)
+
+
+def random_stream(purpose: int, seed: int, order: int, image: int = 0) -> torch.Generator:
+    """A CPU generator that no other purpose, seed, order or image shares."""
+    state = np.random.SeedSequence([purpose, order, image, seed]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def image_table(task: Task, chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interactions]]) -> pd.DataFrame:
+    """One row per (image, order), an image's orders together."""
+    rows = [
+        {
+            "image": one.image,
+            "order": order,
+            "ratio": task.ratios[order],
+            "design": PUBLISHED if task.plans[order].design == PUBLISHED else measured[order][k].design,
+            "passes": measured[order][k].passes,
+            **image_row(measured[order][k]),
+        }
+        for k, one in enumerate(chosen)
+        for order in measured
+    ]
+    return pd.DataFrame(rows).astype(IMAGE_TYPES)
+
+
+def pair_table(chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interactions]]) -> pd.DataFrame:
+    """One row per (image, order, measured pair): count is the effective number of draws, infinite where exact."""
+    parts = [_pair_rows(one.image, measured[order][k]) for k, one in enumerate(chosen) for order in measured]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _evaluate(game: PatchGame, samples: Sequence[Sample]) -> list[Interactions]:
+    counts = [len(sample.coalitions_BN) for sample in samples]
+    image_B = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
+    values_B = game(torch.cat([sample.coalitions_BN for sample in samples]), image_B)
+    # Sums over differences are scattered, which an accelerator does in a random order: the CPU repeats them to the bit.
+    on_device = [isinstance(sample, PooledSample) for sample in samples]
+    parts = [part_B if stay else part_B.cpu() for part_B, stay in zip(values_B.split(counts), on_device, strict=True)]
+    return [sample.estimate(part_B) for sample, part_B in zip(samples, parts, strict=True)]
+
+
+def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:
+    measured_P = interactions.mean.isfinite().cpu()
+    pairs_P2 = interactions.pairs.cpu()[measured_P].numpy().astype(np.int16)
+    numbers = {
+        "count": interactions.draws,
+        "mean": interactions.mean,
+        "standard_error": interactions.standard_error,
+        "half_1": interactions.halves[0],
+        "half_2": interactions.halves[1],
+    }
+    columns = {name: values.cpu()[measured_P].numpy().astype(np.float32) for name, values in numbers.items()}
+    place = {"image": np.int32(image), "order": np.int32(interactions.order), "i": pairs_P2[:, 0], "j": pairs_P2[:, 1]}
+    return pd.DataFrame({**place, **columns}, index=range(len(pairs_P2)))
