@@ -44,5 +44,6 @@ $(BIN)/pip:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(BIN)/pip
+	@echo "installing into $(VENV), some minutes the first time"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[demo,test]"
 	@touch $@
