@@ -1,0 +1,442 @@
+"""Any timm model as an encoder: its map of features, and the places where a mask token can be put into it.
+
+Nothing here knows a model by its name. A backbone is run once on an image of noise, and what is read off is
+
+- which modules run, and in which order: the stages are the modules that timm's `feature_info` names, or, without it,
+  the children of the container that holds most of the weights;
+- which tensors are maps of the image, and how they are laid out: a change in one quadrant of the image must change
+  that quadrant of the map most;
+- which weights the map of features does not depend on (a classifier, a class token's own layers).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+__all__ = [
+    "Layout",
+    "Place",
+    "Structure",
+    "evaluating",
+    "find_place",
+    "intercept",
+    "read_structure",
+    "to_map",
+    "token_grid",
+]
+
+
+Side = Literal["input", "output"]
+Point = tuple[str, Side]  # the input or the output of a module
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor holds a map: NCHW, NHWC, or tokens NLC in raster order behind `prefix` others (class token …)."""
+
+    kind: Literal["NCHW", "NHWC", "NLC"]
+    channels: int
+    grid: tuple[int, int]  # (h, w) at the image size that the backbone was read with
+    prefix: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point of the forward pass that carries a map: the input or the output of one module."""
+
+    module: str
+    side: Side
+    layout: Layout
+
+    def __str__(self) -> str:
+        height, width = self.layout.grid
+        return f"{self.side} of {self.module} ({self.layout.channels} channels, {height}×{width})"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was read off a backbone.
+
+    places: where a mask token can go, in the order of the forward pass. For plain transformers and mixers, 0 is the
+        patch embedding (before class token and positions) and the others are inputs of blocks; for backbones with
+        stages, they are inputs of stages, behind the stage's own downsampling where it has a separate one.
+    default: index of the paper's place for the family: the patch embedding, and the last stage of a CNN.
+    features: the map that `forward_features` returns; stride: image pixels per position of it.
+    unused: names of the parameters that this map does not depend on.
+    """
+
+    image_size: int
+    channels: int
+    places: tuple[Place, ...]
+    default: int
+    features: Layout
+    stride: int
+    unused: tuple[str, ...]
+
+
+def read_structure(backbone: nn.Module, image_size: int | None = None) -> Structure:
+    """Read the structure of a timm model by running it (in evaluation mode, leaving weights and statistics untouched).
+
+    image_size: side of the square images in pixels; the backbone's own where it is None.
+    Raises ValueError with the structure that is missing.
+    """
+    name = type(backbone).__name__
+    if not callable(getattr(backbone, "forward_features", None)):
+        raise ValueError(f"{name} has no forward_features, timm's verb for the last map of features: use a timm model.")
+    size = image_size or _own_image_size(backbone)
+    images = _quadrant_images(backbone, size)
+    with evaluating(backbone):
+        try:
+            calls, features = _calls(backbone, images[:1])
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise ValueError(
+                f"{name} does not run on images of {size}×{size} px ({reason}): choose another image size."
+            ) from error
+        if not isinstance(features, Tensor):
+            raise ValueError(
+                f"forward_features of {name} returns a {type(features).__name__}, not one map of features: "
+                "backbones with several output branches are not supported."
+            )
+        candidates = _candidates(backbone, calls)
+        maps, features = _maps(backbone, images, candidates)
+        layout = _layout(features, backbone)
+        if layout is None:
+            raise ValueError(
+                f"forward_features of {name} returns a tensor of shape {tuple(features.shape[1:])} per image, which "
+                "is no map of the image: neither channels × height × width nor patch tokens in raster order."
+            )
+        stride = _stride(name, layout, size)
+        places = []
+        for (module, side), x in _distinct(candidates, maps):
+            found = _layout(x, backbone)
+            if found is not None:
+                places.append(Place(module, side, found))
+        plain = {place.layout.grid for place in places} == {layout.grid}
+        if not plain:  # the blocks of a plain transformer follow each other; stages may hide a branch
+            places = [place for place in places if not _bypassed(backbone, images, place)]
+        if not places:
+            raise ValueError(
+                f"{name} offers no place for a mask token: it has neither a feature_info whose modules carry all that "
+                "is known of the image as one map, nor patch tokens in raster order, nor a container of such blocks."
+            )
+        unused = _unused(backbone, images[:1], layout)
+    default = 0 if plain or hasattr(backbone, "patch_embed") else len(places) - 1
+    return Structure(size, images.shape[1], tuple(places), default, layout, stride, unused)
+
+
+def find_place(backbone: nn.Module, structure: Structure, at: int | str) -> Place:
+    """The place named by `at`: "default", an index into `structure.places`, or the dotted name of any module that runs
+    on a map of the image (its input; the output of the patch embedding or stem, where that is the first place).
+
+    Raises ValueError with the places that the backbone has.
+    """
+    if at == "default":
+        return structure.places[structure.default]
+    try:
+        number = int(at)
+    except ValueError:
+        return _place_at_module(backbone, structure, str(at))
+    if 0 <= number < len(structure.places):
+        return structure.places[number]
+    raise ValueError(_no_place(backbone, structure, at))
+
+
+def token_grid(tokens: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns of a map of that many tokens; aspect: height / width of the image."""
+    height = round(math.sqrt(tokens * aspect))
+    return height, tokens // height
+
+
+def to_map(x: Tensor, layout: Layout, aspect: float = 1.0) -> Tensor:
+    """A tensor in `layout` as a map (B, C, h, w), without prefix tokens. aspect: height / width of the image."""
+    if layout.kind == "NCHW":
+        return x
+    if layout.kind == "NHWC":
+        return x.permute(0, 3, 1, 2)
+    height, width = token_grid(x.shape[1] - layout.prefix, aspect)
+    return x[:, layout.prefix :].transpose(1, 2).reshape(x.shape[0], -1, height, width)
+
+
+def intercept(backbone: nn.Module, module: str, side: Side, edit: Callable[[Any], Any]) -> RemovableHandle:
+    """Call `edit` with a module's input or output in every forward pass; what it returns, unless None, replaces it."""
+    if side == "output":
+        return backbone.get_submodule(module).register_forward_hook(lambda _, args, output: edit(output))
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        x = edit(args[0]) if args else None
+        return None if x is None else (x, *args[1:])
+
+    return backbone.get_submodule(module).register_forward_pre_hook(before)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; every module's own mode is restored afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+# --- how the structure is read
+
+_N_IMAGES = 5  # noise, and the same with each quadrant changed
+
+
+def _own_image_size(backbone: nn.Module) -> int:
+    for module in backbone.modules():
+        size = getattr(module, "img_size", None)
+        if size is not None:
+            return int(size[0] if isinstance(size, Sequence) else size)
+    config = getattr(backbone, "pretrained_cfg", None) or {}
+    return int(config.get("input_size", (3, 224, 224))[-1])
+
+
+def _quadrant_images(backbone: nn.Module, size: int) -> Tensor:
+    """(5, C, size, size): an image of noise, and the same with other noise in each of its quadrants."""
+    channels = next((m.in_channels for m in backbone.modules() if isinstance(m, nn.Conv2d)), 3)
+    weight = next(backbone.parameters())
+    noise = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.where(_quadrants(size, size)[:, None] > 0, noise[1], noise[0])
+    return torch.cat([noise[:1], images]).to(weight.device, weight.dtype)
+
+
+def _quadrants(height: int, width: int) -> Tensor:
+    """(4, height, width): indicators of the quadrants; fractions where a grid of odd size straddles the middle."""
+    rows = (0.5 * height - torch.arange(height)).clamp(0, 1)
+    columns = (0.5 * width - torch.arange(width)).clamp(0, 1)
+    return torch.stack([r[:, None] * c for r in (rows, 1 - rows) for c in (columns, 1 - columns)])
+
+
+@dataclass(frozen=True)
+class _Call:
+    module: str
+    entered: int
+    left: int
+    on_map: bool  # the first argument is a tensor, and not the image itself
+
+
+def _calls(backbone: nn.Module, image: Tensor) -> tuple[dict[str, _Call], Any]:
+    """The first call of every module that `forward_features` runs, in order, and what it returns."""
+    clock = iter(range(10**9))
+    entered: dict[str, tuple[int, bool]] = {}
+    left: dict[str, int] = {}
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            on_map = bool(args) and isinstance(args[0], Tensor) and args[0] is not image
+            entered.setdefault(name, (next(clock), on_map))
+
+        return hook
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            left.setdefault(name, next(clock))
+
+        return hook
+
+    handles = []
+    for name, module in backbone.named_modules():
+        handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+    try:
+        features = backbone.forward_features(image)  # type: ignore[operator]
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = [_Call(name, *start[:1], left[name], start[1]) for name, start in entered.items() if name in left]
+    return {call.module: call for call in sorted(calls, key=lambda call: call.entered)}, features
+
+
+def _candidates(backbone: nn.Module, calls: dict[str, _Call]) -> list[Point]:
+    """Where a token might go: behind the embedding, into the first stage, and behind each stage but the last."""
+    stages = _stages(backbone, calls)
+    embedding = next((name for name in ("patch_embed", "stem") if name in calls), None)
+    points: list[Point] = [(embedding, "output")] if embedding else []
+    if not stages:
+        return points
+    container, dot, _ = stages[-1].partition(".")
+    first = next((name for name in calls if dot and name.startswith(container + ".")), None)
+    if first is not None and calls[first].on_map:
+        points.append((_behind_downsampling(backbone, first, calls), "input"))
+    for stage in stages[:-1]:
+        following = (name for name in calls if calls[name].entered > calls[stage].left)
+        weighted = next(
+            (name for name in following if any(True for _ in backbone.get_submodule(name).parameters())), None
+        )
+        if weighted is not None and calls[weighted].on_map:
+            points.append((_behind_downsampling(backbone, weighted, calls), "input"))
+    return sorted(points, key=lambda p: calls[p[0]].entered if p[1] == "input" else calls[p[0]].left)
+
+
+def _stages(backbone: nn.Module, calls: dict[str, _Call]) -> list[str]:
+    """Names of the modules whose outputs end the stages, in the order in which they run."""
+    info: Any = getattr(backbone, "feature_info", None) or []
+    entries = info.info if hasattr(info, "info") else info
+    names = [entry["module"] for entry in entries if "module" in entry]
+    if not names or not all(name in calls for name in names):
+        containers = [
+            m for m in backbone.named_children() if isinstance(m[1], nn.Sequential | nn.ModuleList) and len(m[1]) > 1
+        ]
+        if not containers:
+            return []
+        prefix, largest = max(containers, key=lambda named: sum(p.numel() for p in named[1].parameters()))
+        children = [f"{prefix}.{child}" for child, _ in largest.named_children()]
+        # a list of lists of blocks: a stage ends with the last block of its list
+        inside = [[name for name in calls if f"{name}.".startswith(f"{child}.")] for child in children]
+        names = [max(called, key=lambda name: calls[name].left) for called in inside if called]
+    return sorted(dict.fromkeys(_outermost(name, calls) for name in names), key=lambda name: calls[name].left)
+
+
+def _outermost(name: str, calls: dict[str, _Call]) -> str:
+    """The module of the container that a feature lies in: a branch may go around what is inside of a block."""
+    parts = name.split(".")
+    paths = (".".join(parts[:depth]) for depth in range(2, len(parts)))
+    return next((path for path in paths if path in calls), name)
+
+
+def _behind_downsampling(backbone: nn.Module, name: str, calls: dict[str, _Call]) -> str:
+    """The first block of a stage that opens with a downsampling of its own, the stage itself otherwise."""
+    stage = backbone.get_submodule(name)
+    blocks, downsample = getattr(stage, "blocks", None), getattr(stage, "downsample", None)
+    if isinstance(blocks, nn.Sequential | nn.ModuleList) and len(blocks) and isinstance(downsample, nn.Module):
+        inside = [f"{name}.downsample", f"{name}.blocks.0"]
+        if all(i in calls for i in inside) and calls[inside[0]].entered < calls[inside[1]].entered:
+            return inside[1]
+    return name
+
+
+def _maps(backbone: nn.Module, images: Tensor, points: Sequence[Point]) -> tuple[list[Tensor | None], Tensor]:
+    """The tensor at each point, for all images, and the features."""
+    seen: dict[Point, Tensor] = {}
+
+    def keep(point: Point, x: Any) -> None:
+        if isinstance(x, Tensor) and x is not images:
+            seen.setdefault(point, x)
+
+    handles = [intercept(backbone, *point, partial(keep, point)) for point in points]
+    try:
+        features = backbone.forward_features(images)  # type: ignore[operator]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [seen.get(point) for point in points], features
+
+
+def _distinct(points: Sequence[Point], maps: Sequence[Tensor | None]) -> Iterator[tuple[Point, Tensor]]:
+    """Points without a tensor, and points that carry the same tensor as an earlier one, left out."""
+    seen: set[int] = set()
+    for point, x in zip(points, maps, strict=True):
+        if x is not None and id(x) not in seen:
+            seen.add(id(x))
+            yield point, x
+
+
+def _layout(x: Tensor, backbone: nn.Module) -> Layout | None:
+    """How x, computed from `_quadrant_images`, holds a map of the (square) image; None where it holds none."""
+    options: list[Layout] = []
+    if x.shape[0] != _N_IMAGES:  # windows or pixels folded into the batch
+        return None
+    if x.ndim == 4:
+        _, a, b, c = x.shape
+        options += [Layout("NCHW", a, (b, c))] if b == c else []
+        options += [Layout("NHWC", c, (a, b))] if a == b else []
+        if len(options) == 1:
+            return options[0]
+    elif x.ndim == 3:
+        for prefix in dict.fromkeys((0, getattr(backbone, "num_prefix_tokens", None) or 0)):
+            side = math.isqrt(max(x.shape[1] - prefix, 0))
+            if side > 0 and side * side == x.shape[1] - prefix:
+                options.append(Layout("NLC", x.shape[2], (side, side), prefix))
+    scores = [_locality(to_map(x, option)) for option in options]
+    best = max(range(len(options)), key=lambda i: scores[i], default=None)
+    # Tokens in another order than the raster's (grouped by window, say) would be masked in the wrong cells. They score
+    # 0.0 to 0.14, maps in raster order 0.9 and more.
+    return None if best is None or scores[best] < 0.5 else options[best]
+
+
+def _bypassed(backbone: nn.Module, images: Tensor, place: Place) -> bool:
+    """Whether the features still depend on the image when the map at this place does not: a branch goes around it."""
+    handle = intercept(backbone, place.module, place.side, torch.zeros_like)
+    try:
+        base, other = backbone.forward_features(images[[0, -1]])  # type: ignore[operator]
+    finally:
+        handle.remove()
+    return not torch.allclose(base, other, equal_nan=True)
+
+
+def _locality(x_BCHW: Tensor) -> float:
+    """How well the change that a quadrant of the image causes keeps to that quadrant of the map.
+
+    0: not at all; 1: the positions that change most are its own, or nothing can be said because all change alike (an
+    untrained global attention).
+    """
+    change = (x_BCHW[1:] - x_BCHW[:1]).abs().sum(1).double().cpu()
+    quadrants = _quadrants(*change.shape[1:]).flatten(1)
+    share = _share_inside(change.flatten(1), quadrants)
+    best = _share_inside(change.flatten(1).sort(descending=True).values, quadrants.sort(descending=True).values)
+    return (share - 0.5) / (best - 0.5) if best > 0.55 else 1.0
+
+
+def _share_inside(change_4L: Tensor, inside_4L: Tensor) -> float:
+    """Mean change inside, as a part of that inside and outside together: 0.5 if it is even."""
+    inside = (change_4L * inside_4L).sum(1) / inside_4L.sum(1)
+    outside = (change_4L * (1 - inside_4L)).sum(1) / (1 - inside_4L).sum(1)
+    return float(torch.nan_to_num(inside / (inside + outside), nan=0.5).mean())
+
+
+def _stride(name: str, layout: Layout, size: int) -> int:
+    stride, rest = divmod(size, layout.grid[0])
+    if rest:
+        raise ValueError(
+            f"{name} makes a {layout.grid[0]}×{layout.grid[1]} map of a {size}×{size} image, no whole number of pixels "
+            f"per position: choose a multiple of its stride (about {round(size / layout.grid[0])} px) as image size."
+        )
+    return stride
+
+
+def _unused(backbone: nn.Module, image: Tensor, layout: Layout) -> tuple[str, ...]:
+    """Names of the parameters that get no gradient from the map of features."""
+    named = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
+    with torch.enable_grad():
+        features = to_map(backbone.forward_features(image), layout)  # type: ignore[operator]
+        gradients = torch.autograd.grad(features.sum(), [p for _, p in named], allow_unused=True)
+    return tuple(name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is None)
+
+
+def _place_at_module(backbone: nn.Module, structure: Structure, name: str) -> Place:
+    side: Side = "input"
+    if name == structure.places[0].module and structure.places[0].side == "output":
+        side = "output"
+    if name not in dict(backbone.named_modules()):
+        raise ValueError(_no_place(backbone, structure, name))
+    with evaluating(backbone):
+        images = _quadrant_images(backbone, structure.image_size)
+        (x,), _ = _maps(backbone, images, [(name, side)])
+        layout = None if x is None else _layout(x, backbone)
+        if layout is None:
+            raise ValueError(_no_place(backbone, structure, name))
+        place = Place(name, side, layout)
+        if _bypassed(backbone, images, place):
+            raise ValueError(
+                f"A branch of {type(backbone).__name__} goes around the {place}: choose the input of a whole block."
+            )
+    return place
+
+
+def _no_place(backbone: nn.Module, structure: Structure, at: int | str) -> str:
+    places = "; ".join(f"{i}: {place}" for i, place in enumerate(structure.places))
+    return f"{type(backbone).__name__} has no place {at!r} for a mask token. It has {places}."

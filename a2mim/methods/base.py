@@ -1,0 +1,47 @@
+"""What the trainer knows of a method."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Method"]
+
+
+class Method(nn.Module):
+    """A backbone, and a loss that trains it.
+
+    backbone: the timm model that is exported; its state dict has timm's own names and nothing else.
+    Settings: the frozen dataclass of the method's settings, the paper's by default; methods are made as
+        `METHODS[name](backbone, settings)`.
+    """
+
+    Settings: ClassVar[type[Any]]
+    backbone: nn.Module
+
+    def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """The loss of one batch: {"loss": scalar, and detached scalars to log}.
+
+        batch: "image" (B, C, H, W), normalised, or a list of such views; "target" (B,) classes or (B, K) soft labels
+        where there are labels; "index" (B,). All randomness of the method comes from `generator`, on the CPU.
+        """
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Called after every optimizer step; progress in [0, 1] is the part of training that is done."""
+
+    def pictures(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor] | None:
+        """What the method sees and makes of a batch: original, masked, predicted, composite, each (B, 3, H, W) and
+        normalised like the batch; None for methods that draw nothing. Leaves the method's state as it was."""
+        return None
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that take no weight decay: those that the backbone names, and the method's own."""
+        named: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        return {f"backbone.{name}" for name, _ in self.backbone.named_parameters() if name in named}
+
+    def lr_scales(self) -> dict[str, float]:
+        """Parameter name -> factor on its learning rate, where that is not 1."""
+        return {}

@@ -1,0 +1,55 @@
+"""Supervised training from scratch, the baseline: DeiT-style (Touvron et al., ICML 2021) or by the RSB recipes
+(Wightman et al., 2021, arXiv 2110.00476). Mixup and CutMix belong to the trainer: labels are classes, or soft labels.
+
+DeiT: ce, label_smoothing 0.1. RSB A2 and A3: bce, label_smoothing 0, bce_threshold 0.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from timm.loss import BinaryCrossEntropy
+from torch import Tensor, nn
+
+from a2mim.methods.base import Method
+
+__all__ = ["Supervised", "SupervisedSettings"]
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """Settings of supervised training."""
+
+    loss: Literal["ce", "bce"] = "ce"
+    """ce: cross entropy; bce: one binary cross entropy per class (RSB)."""
+    label_smoothing: float = 0.1
+    """For labels that are classes; soft labels are taken as they are (mixup smooths by itself)."""
+    bce_threshold: float | None = None
+    """If given, soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
+
+
+class Supervised(Method):
+    """Cross entropy of the backbone's own classifier. Raises ValueError where it has none."""
+
+    Settings: ClassVar[type[Any]] = SupervisedSettings
+
+    def __init__(self, backbone: nn.Module, settings: SupervisedSettings):
+        super().__init__()
+        if getattr(backbone, "num_classes", None) == 0:
+            raise ValueError(f"{type(backbone).__name__} has no classifier: make it with num_classes above 0.")
+        self.backbone, self.settings = backbone, settings
+        self.bce = BinaryCrossEntropy(settings.label_smoothing, settings.bce_threshold)
+
+    def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        logits, target = self.backbone(batch["image"]).float(), batch["target"]
+        hard = target.ndim == 1
+        if self.settings.loss == "bce":
+            loss = self.bce(logits, target)
+        else:
+            loss = F.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing if hard else 0.0)
+        classes = target if hard else target.argmax(1)
+        accuracy = (logits.detach().argmax(1) == classes).float().mean()
+        return {"loss": loss, "accuracy": accuracy}

@@ -1,0 +1,56 @@
+"""What a masked-image method predicts: colours, or histograms of oriented gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["hog"]
+
+
+@torch.no_grad()
+def hog(
+    image_BCHW: Tensor,
+    orientations: int = 9,
+    cell: int = 8,
+    channels: Literal["strongest", "each"] = "strongest",
+    norm: Literal["l2", "l2-hys"] = "l2",
+) -> Tensor:
+    """Histograms of oriented gradients (Dalal and Triggs, CVPR 2005), one block per cell.
+
+    Central differences (zero at the border), unsigned orientations in [0, 180) degrees counted in whole bins by
+    gradient magnitude, every cell's histogram normalised to length 1 by itself. With these conventions it equals
+    scikit-image's `hog(…, cells_per_block=(1, 1), block_norm="L2" or "L2-Hys")`, which the released A²MIM code uses
+    (L2-Hys; on 8-bit images: normalised ones weigh the channels by 1/std, which matters where two channels are close).
+
+    channels: "strongest" takes every pixel's gradient from its channel of largest magnitude, as scikit-image does;
+        "each" gives each channel a histogram of its own (MaskFeat, Wei et al., CVPR 2022).
+    Returns (B, orientations, H/cell, W/cell), or (B, C·orientations, …) for "each", in float32 or better.
+    Raises ValueError where the cells do not divide the image.
+    """
+    height, width = image_BCHW.shape[2:]
+    if height % cell or width % cell:
+        raise ValueError(f"HOG cells of {cell} px do not divide an image of {height}×{width} px.")
+    x = image_BCHW if image_BCHW.dtype == torch.float64 else image_BCHW.float()
+    gy, gx = torch.zeros_like(x), torch.zeros_like(x)
+    gy[:, :, 1:-1] = x[:, :, 2:] - x[:, :, :-2]
+    gx[:, :, :, 1:-1] = x[:, :, :, 2:] - x[:, :, :, :-2]
+    magnitude = torch.hypot(gx, gy)
+    if channels == "strongest":
+        strongest = magnitude.argmax(1, keepdim=True)
+        gy, gx, magnitude = (g.gather(1, strongest) for g in (gy, gx, magnitude))
+    bins = (torch.atan2(gy, gx) % math.pi * (orientations / math.pi)).long() % orientations
+    votes = F.one_hot(bins, orientations).movedim(-1, 2) * magnitude[:, :, None]  # (B, C, orientations, H, W)
+    counts = F.avg_pool2d(votes.flatten(0, 1), cell).unflatten(0, votes.shape[:2])
+    counts = _unit(counts)
+    if norm == "l2-hys":
+        counts = _unit(counts.clamp(max=0.2))
+    return counts.flatten(1, 2)
+
+
+def _unit(counts: Tensor) -> Tensor:
+    return counts / (counts.square().sum(2, keepdim=True) + 1e-5**2).sqrt()
