@@ -1,1 +1,62 @@
-"""Estimators of multi-order interactions: from a game to Interactions."""
+"""Estimators of multi-order interactions, all behind one verb: `estimate_interactions`.
+
+A `Plan` names a design and its options; `draw` turns it into a sample of coalitions. Orders 0 and n − 2 have a single
+context a pair and are always exact, whatever the plan.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from interactions.estimators import exact, pairwise, pooled, shared
+from interactions.estimators.auto import Plan, choose
+from interactions.estimators.sample import Game, Interactions, Sample
+
+DESIGNS: dict[str, Callable[..., Sample]] = {"pairwise": pairwise.draw, "shared": shared.draw, "pooled": pooled.draw}
+DESIGN_NAMES = ("auto", "exact", *DESIGNS)
+
+__all__ = ["DESIGN_NAMES", "Game", "Interactions", "Plan", "Sample", "choose", "draw", "estimate_interactions"]
+
+
+def estimate_interactions(
+    game: Game,
+    order: int,
+    pairs: Tensor,
+    budget: int = 3000,
+    design: str = "auto",
+    generator: torch.Generator | None = None,
+) -> Interactions:
+    """Interactions I^(m)(i,j) of the wanted pairs of cells, and how well they are known.
+
+    Args:
+        game: coalitions (bool, B×n) to values (float64, B).
+        order: m, the number of context cells, 0 to n − 2.
+        pairs: P×2 cell numbers, for instance `grid.neighbours(2)`.
+        budget: passes to spend, a pilot included. Orders 0 and n − 2 and the exact design take what they need.
+        design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
+            A budget too small for all pairs measures a uniform subset of them; the others are NaN.
+        generator: CPU source of the coalitions; seed 0 when None.
+
+    Raises:
+        ValueError: an impossible order, pair, budget or design.
+    """
+    if design not in DESIGN_NAMES:
+        raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
+    generator = generator or torch.Generator().manual_seed(0)
+    plan = Plan(design)
+    if design == "auto":
+        plan = choose([game], order, pairs, budget, generator)
+    sample = draw(plan, order, pairs, game.n_players, budget - plan.passes, generator)
+    measured = sample.estimate(game(sample.coalitions_BN))
+    return replace(measured, passes=measured.passes + plan.passes)
+
+
+def draw(plan: Plan, order: int, pairs: Tensor, n_players: int, budget: int, generator: torch.Generator) -> Sample:
+    """The coalitions that a plan asks for: a `Sample` to evaluate and then to estimate from."""
+    if plan.design == "exact":
+        return exact.draw(order, pairs, n_players)
+    if order in (0, n_players - 2):
+        return shared.draw_exact(order, pairs, n_players)
+    return DESIGNS[plan.design](order, pairs, n_players, budget, generator, **plan.options)

@@ -1,0 +1,63 @@
+"""Exact interactions of small games, by enumeration of all 2^n coalitions: the ground truth of every other design."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interactions.estimators.sample import Interactions, check_order, check_pairs
+
+MAX_PLAYERS = 16
+
+
+@dataclass(frozen=True)
+class ExactSample:
+    """All coalitions of n ≤ 16 players, row b showing the cells of b's binary digits."""
+
+    order: int
+    pairs_P2: Tensor
+    coalitions_BN: Tensor
+
+    def estimate(self, values_B: Tensor) -> Interactions:
+        """I^(m)(i,j) = mean of v(S∪{i,j}) − v(S∪{i}) − v(S∪{j}) + v(S) over all S ⊆ N∖{i,j} of m cells."""
+        n_players = self.coalitions_BN.shape[1]
+        first_P, second_P = (1 << self.pairs_P2.to(values_B.device)).T
+        code_B = torch.arange(1 << n_players, device=values_B.device)
+        context_C = code_B[self.coalitions_BN.to(values_B.device).sum(1) == self.order]
+        outside_PC = (context_C & (first_P | second_P)[:, None]) == 0
+        context_PS = context_C.expand(len(self.pairs_P2), -1)[outside_PC].view(len(self.pairs_P2), -1)
+        value_B, i_P1, j_P1 = values_B.double(), first_P[:, None], second_P[:, None]
+        delta_PS = (
+            value_B[context_PS | i_P1 | j_P1]
+            - value_B[context_PS | i_P1]
+            - value_B[context_PS | j_P1]
+            + value_B[context_PS]
+        )
+        mean_P = delta_PS.mean(1)
+        return Interactions(
+            order=self.order,
+            pairs=self.pairs_P2,
+            mean=mean_P,
+            standard_error=torch.zeros_like(mean_P),
+            halves=mean_P.expand(2, -1).clone(),
+            draws=torch.full_like(mean_P, torch.inf),
+            passes=len(self.coalitions_BN),
+            design="exact",
+        )
+
+
+def draw(order: int, pairs_P2: Tensor, n_players: int) -> ExactSample:
+    """Every coalition of the game.
+
+    Raises:
+        ValueError: more than 16 players, or impossible order or pairs.
+    """
+    check_order(order, n_players)
+    check_pairs(pairs_P2, n_players)
+    if n_players > MAX_PLAYERS:
+        raise ValueError(
+            f"exact enumeration of {n_players} players takes 2^{n_players} passes: use a grid of up to 4×4 cells, "
+            "or another design"
+        )
+    code_B = torch.arange(1 << n_players)
+    return ExactSample(order, pairs_P2, (code_B[:, None] >> torch.arange(n_players) & 1).bool())
