@@ -35,6 +35,12 @@ from typing import Any
 import tyro
 
 COMMANDS: dict[str, str | dict[str, str]] = {
+    "bench": {
+        "estimators": "experiments.benchmarks.estimators",
+        "game": "experiments.benchmarks.game",
+    },
+    "compare": "experiments.commands.compare",
+    "map": "experiments.commands.map",
     "version": "experiments.commands.version",
 }
 

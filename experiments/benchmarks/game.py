@@ -1,0 +1,150 @@
+"""`a2mim bench game`: what the game costs on top of the model that it plays."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    import torch
+
+    from interactions.game import PatchGame
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Time the patch game against the bare model's forward pass.
+
+    The bare model runs on ready-made batches of the same size, memory layout and precision, in turns with the game.
+    The ratio is the game's passes per second over the bare model's: the median over the repeats, with the 95 %
+    bootstrap interval of that median. Weights are random and the images noise; neither changes the time. Writes
+    cpu.csv and cpu.json, or those of the accelerator.
+
+    For example:
+        a2mim bench game
+        a2mim bench game resnet50 vit_base_patch16_224 --device cuda --amp bfloat16
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ("resnet50", "vit_small_patch16_224", "convnext_tiny")
+    """timm names, or factories module:function."""
+    out: Path = Path("experiments/results/game")
+    """Folder of the results."""
+    device: str = "auto"
+    """cpu, cuda …; auto takes the accelerator when there is one."""
+    batch_size: int | None = None
+    """Coalitions in one forward pass; without it, what the game finds best."""
+    batches: int = 2
+    """Batches in one timing."""
+    repeats: int = 15
+    """Timings of each, twice."""
+    images: int = 4
+    """Images whose coalitions share a batch, as in a profile."""
+    grid: int = 14
+    """Cells along one side of the image."""
+    amp: str | None = None
+    """bfloat16 or float16; without it float32, TF32 off."""
+    channels_last: bool = False
+    """Memory layout of both."""
+    compile: bool = False
+    """torch.compile the model for both."""
+    threads: int | None = None
+    """CPU threads; without it, torch's own choice."""
+
+
+def run(settings: Settings) -> None:
+    """Time every model, print the table and write it."""
+    import pandas as pd
+    import torch
+
+    from experiments.machine import machine, pick_device
+    from interactions.storage import write_csv, write_json
+
+    check(settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = pick_device(settings.device)
+    record = {"settings": asdict(settings) | {"out": str(settings.out)}, "machine": machine(device)}
+    times = {name: time_model(name, settings, device) for name in settings.models}
+    table = pd.DataFrame([row(name, times[name]) for name in times])
+    write_csv(settings.out / f"{device.type}.csv", table.round(4))
+    write_json(settings.out / f"{device.type}.json", record | {"seconds": times})
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    print(f"wrote {settings.out / device.type}.csv and .json")
+
+
+def check(settings: Settings) -> None:
+    """Raise ValueError for settings with which nothing can be timed."""
+    if not settings.models:
+        raise ValueError("no model to time: name at least one, such as resnet50")
+    for name in ("batch_size", "batches", "repeats", "images", "threads"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value} leaves nothing to time: give 1 or more")
+
+
+def time_model(name: str, settings: Settings, device: "torch.device") -> dict[str, Any]:
+    """The batch size of one model, and the seconds of the bare forward pass (first) and of the game (second)."""
+    import torch
+
+    from experiments.benchmarks.timing import time_in_turns
+    from experiments.models import create_model
+    from interactions.game import PatchGame
+    from interactions.grid import PatchGrid
+
+    model, config = create_model(name, "random")
+    generator = torch.Generator().manual_seed(0)
+    game = PatchGame(
+        model.to(device),
+        torch.randn(settings.images, *config["input_size"], generator=generator),
+        torch.zeros(settings.images, dtype=torch.long),
+        PatchGrid(settings.grid),
+        batch_size=settings.batch_size,
+        amp=settings.amp,
+        channels_last=settings.channels_last,
+        compile=settings.compile,
+    )
+    size = game.batch_size = game.batch_size or game.tune()
+    passes = size * settings.batches
+    coalitions_BN = torch.rand(passes, game.n_players, generator=generator) < 0.5
+    image_B = torch.arange(passes) % settings.images
+    x_BCHW = torch.randn(size, *config["input_size"], generator=generator).to(device, memory_format=game.layout)
+
+    def forward() -> None:
+        for _ in range(settings.batches):
+            bare_forward(game, x_BCHW)
+
+    times = time_in_turns(forward, lambda: game(coalitions_BN, image_B), settings.repeats, device, name)
+    if game.backed_off:
+        raise ValueError(f"{name} runs out of memory at {size} coalitions a batch: give a smaller --batch-size")
+    return {"batch_size": size, "passes": passes, **times}
+
+
+def bare_forward(game: "PatchGame", x_BCHW: "torch.Tensor") -> "torch.Tensor":
+    """The game's own network on a ready-made batch, in the game's precision."""
+    import torch
+
+    from interactions.game import AMP_DTYPES, full_precision
+
+    amp = torch.autocast(game.device.type, AMP_DTYPES.get(game.amp or ""), game.amp is not None)
+    with torch.inference_mode(), full_precision(), amp:
+        return game.network(x_BCHW)
+
+
+def row(name: str, times: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table."""
+    import numpy as np
+
+    from experiments.benchmarks.timing import speed_ratio
+
+    ratio, low, high = speed_ratio(times)
+    return {
+        "model": name,
+        "batch_size": times["batch_size"],
+        "repeats": len(times["first"]),
+        "bare_per_second": times["passes"] / float(np.median(times["first"])),
+        "game_per_second": times["passes"] / float(np.median(times["second"])),
+        "ratio": ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+    }

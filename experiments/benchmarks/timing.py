@@ -1,0 +1,52 @@
+"""Two tasks timed against each other in one process."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+from tqdm import tqdm
+
+from interactions.game import synchronise
+
+Task = Callable[[], object]
+
+
+def time_in_turns(first: Task, second: Task, repeats: int, device: torch.device, name: str = "") -> dict[str, Any]:
+    """Seconds of both tasks, each run once beforehand, then in the order first, second, second, first.
+
+    A shared or throttled machine changes its speed from second to second: the ratio of neighbouring timings is steady
+    where the timings are not, and the mirrored order cancels a drift.
+
+    Returns:
+        first, second: `repeats` pairs of seconds each, as plain lists.
+    """
+    tasks = (first, second, second, first)
+    for task in tasks[:2]:
+        seconds(task, device)
+    turns = range(repeats)
+    times_R4 = [[seconds(task, device) for task in tasks] for _ in tqdm(turns, name, disable=not sys.stderr.isatty())]
+    return {"first": [[a, d] for a, _, _, d in times_R4], "second": [[b, c] for _, b, c, _ in times_R4]}
+
+
+def seconds(task: Task, device: torch.device) -> float:
+    """Wall-clock seconds of a task, the device's work included."""
+    synchronise(device)
+    start = time.perf_counter()
+    task()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def speed_ratio(times: dict[str, Any]) -> tuple[float, float, float]:
+    """How fast the second task is in units of the first: the median over the repeats, and the 95 % bootstrap interval
+    of that median (NaN for a single repeat)."""
+    ratio_R = np.sum(times["first"], axis=1) / np.sum(times["second"], axis=1)
+    if len(ratio_R) < 2:
+        return float(ratio_R[0]), float("nan"), float("nan")
+    generator = np.random.default_rng(0)
+    result = bootstrap((ratio_R,), np.median, n_resamples=10_000, method="percentile", rng=generator)
+    return float(np.median(ratio_R)), float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -1,0 +1,130 @@
+"""`a2mim map`: which pairs of cells interact in one image, beside the Shapley value of each cell."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Draw which pairs of patches interact in one image, at one order.
+
+    Lines join the pairs, coloured by sign and strength; beside them stand the Shapley values of the single patches,
+    which captum samples from the same game. Writes the figure, and beside it a table of the pairs (.csv), one of the
+    patches (-cells.csv), and the settings (.json).
+
+    For example:
+        a2mim map resnet50 --image cat.jpg --order-ratio 0.5 --out cat.png
+        a2mim map vit_small_patch16_224 --weights vit.pth --image cat.jpg --order 0 --target 281 --out cat.pdf
+    """
+
+    model: tyro.conf.Positional[str]
+    """A timm model, or a Python factory module:function."""
+    image: Path
+    """The picture."""
+    out: Path = Path("map.png")
+    """The figure: .png, .pdf or .svg."""
+    weights: str = "pretrained"
+    """pretrained, random, or a checkpoint file."""
+    num_classes: int | None = None
+    """Classes of the model, where they are not its usual ones."""
+    partial: bool = False
+    """Load what fits of a checkpoint that does not fit whole."""
+    target: Literal["predicted"] | int = "predicted"
+    """The class whose score is explained: predicted (the model's own), or its number. cosine needs none."""
+    order_ratio: float = 0.5
+    """Context cells as a share of n − 2."""
+    order: int | None = None
+    """Context cells, instead of --order-ratio."""
+    grid: int = 14
+    """Cells along one side of the image."""
+    radius: int = 2
+    """Measure the pairs at most so many rows and columns apart."""
+    value: str = "log_odds"
+    """log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
+    baseline: str = "mean"
+    """What an absent cell shows: mean, image_mean, black, blur or noise."""
+    budget: int = 3000
+    """Forward passes for the pairs."""
+    design: str = "auto"
+    """auto, exact, pairwise, shared or pooled."""
+    permutations: int = 10
+    """Orderings of the cells for the Shapley values, n forward passes each."""
+    lines: int = 60
+    """Draw the strongest so many pairs; the table holds all."""
+    image_size: int | None = None
+    """Side of the model's input in pixels; without it, what the model asks for."""
+    device: str = "auto"
+    """cpu, cuda …; auto takes the accelerator when there is one."""
+    seed: int = 0
+    """Of the coalitions, and of random weights."""
+
+
+def run(settings: Settings) -> None:
+    """Measure, draw, and write the figure, the tables and the settings."""
+    from experiments.image_map import (
+        as_pixels,
+        cell_table,
+        chosen_order,
+        explained,
+        measure,
+        pair_table,
+        play,
+        read_photograph,
+    )
+    from experiments.machine import pick_device
+    from experiments.models import create_model
+    from figures.pair_map import draw_pair_map
+    from figures.style import check_suffix
+    from interactions.grid import PatchGrid
+    from interactions.storage import write_csv
+
+    if settings.lines < 1:
+        raise ValueError(f"--lines {settings.lines} draws nothing: give 1 or more")
+    out, photograph = check_suffix(settings.out), read_photograph(settings.image)
+    grid = PatchGrid(settings.grid)
+    order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
+    model, config = create_model(
+        settings.model, settings.weights, settings.num_classes, settings.seed, settings.partial
+    )
+    game = play(
+        model.to(pick_device(settings.device)),
+        config,
+        photograph,
+        None if settings.target == "predicted" else settings.target,
+        grid,
+        settings.value,
+        settings.baseline,
+    )
+    measured, shapley_N = measure(
+        game, order, pairs_P2, settings.budget, settings.design, settings.permutations, settings.seed
+    )
+    pairs, cells = pair_table(grid, measured), cell_table(grid, shapley_N)
+    caption = (
+        f"Order {order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius {settings.radius}; "
+        f"{explained(game)}, baseline {settings.baseline}. Interactions: {measured.passes:,} passes, {measured.design} "
+        f"design. Shapley values: {settings.permutations} permutations, "
+        f"{settings.permutations * grid.n_players:,} passes."
+    )
+    left_out = int(pairs["interaction"].isna().sum())
+    note = f"{left_out} of {len(pairs)} pairs were not measured, the budget is too small for all." if left_out else ""
+    draw_pair_map(
+        as_pixels(game.images_ICHW[0], config),
+        grid.side,
+        pairs[["i", "j"]],
+        pairs["interaction"],
+        out,
+        cells["shapley"],
+        title=f"{settings.image.name}, {settings.model}",
+        standard_errors=pairs["standard_error"],
+        top=settings.lines,
+        unit=settings.value.replace("_", "-"),
+        caption=caption,
+        note=note,
+    )
+    tables = out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")
+    write_csv(tables[0], pairs)
+    write_csv(tables[1], cells)
+    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}")

@@ -1,0 +1,211 @@
+"""Runs side by side: one figure of their curves, their middle masses, and the paired differences of these."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from figures.curves import draw_comparison
+from figures.style import check_suffix
+from interactions.profile import Profile, load_profile
+from interactions.storage import write_csv
+from interactions.strength import MASS_MEASURES, paired_mass
+from interactions.units import PUBLISHED
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """masses: run, measure, M, M_low, M_high, images. differences: run_a, run_b, measure, difference (M of a − M of b),
+    low, high, images, over the images that both runs hold. unlike: what else sets the runs apart, one phrase each."""
+
+    masses: pd.DataFrame
+    differences: pd.DataFrame
+    unlike: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def report(self, measure: str) -> str:
+        """Both tables for one measure, and the files, as lines to print."""
+        tables = [
+            table[table["measure"] == measure].drop(columns="measure") for table in (self.masses, self.differences)
+        ]
+        parts = [table.to_string(index=False, float_format="{:.3f}".format) for table in tables if len(table)]
+        if self.unlike:
+            parts.insert(0, f"These runs differ in {'; in '.join(self.unlike)}.")
+        return "\n\n".join([*parts, "wrote " + ", ".join(map(str, self.files))])
+
+
+def compare_runs(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    names: Sequence[str] = (),
+    measure: str = "J_corrected",
+    anyway: bool = False,
+    title: str = "",
+    caption: str = "",
+) -> Comparison:
+    """Draw the curves of two or more profiles, and write the tables of M beside the figure.
+
+    Args:
+        folders: of finished profiles.
+        out: the figure: .png, .pdf or .svg. The tables get its name: NAME.csv with M of each run, and
+            NAME-differences.csv with the paired differences.
+        names: of the runs in the legend and the tables; their folders' names when empty.
+        measure: the measure that is drawn: J (as published), J_corrected or J_rms. The tables hold all three.
+        anyway: compare runs that differ in what was measured; the figure then says so.
+
+    Raises:
+        FileNotFoundError: a folder without a profile.
+        ValueError: fewer than two runs, an unfinished run, names that do not fit, an unknown measure, another suffix,
+            or runs that differ in images, target, value, baseline, grid, pairs or orders.
+    """
+    out = check_suffix(out)
+    if measure not in MASS_MEASURES:
+        raise ValueError(f"there is no relative strength {measure!r}: choose one of {', '.join(MASS_MEASURES)}")
+    runs = named([Path(folder) for folder in folders], names)
+    unlike = tuple(differences_of({name: run.record for name, run in runs.items()}))
+    if unlike and not anyway:
+        raise ValueError(
+            f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "
+            "or compare them --anyway, and the figure says so"
+        )
+    masses = pd.concat([read(run, "middle_mass.csv").assign(run=name) for name, run in runs.items()])
+    masses = masses[["run", "measure", "M", "M_low", "M_high", "images"]].reset_index(drop=True)
+    paired = paired_differences({name: run for name, run in runs.items() if name in set(masses["run"])})
+    first = next(iter(runs.values())).record
+    draw_comparison(
+        {name: read(run, "strength.csv") for name, run in runs.items()},
+        out,
+        measure,
+        masses=masses if set(masses["run"]) == set(runs) else None,
+        note=f"Compared in spite of differences in {'; in '.join(unlike)}." if unlike else "",
+        title=title,
+        caption=" ".join(filter(None, [caption, "" if unlike else common_ground(first)])),
+        unit=first["settings"]["value"],
+    )
+    beside = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-differences.csv"))
+    write_csv(beside[0], masses)
+    write_csv(beside[1], paired)
+    return Comparison(masses, paired, unlike, (out, *beside))
+
+
+def named(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Profile]:
+    """The finished profiles by the names to show."""
+    if len(folders) < 2:
+        raise ValueError("there is nothing to compare: name two runs or more")
+    if names and len(names) != len(folders):
+        raise ValueError(f"{len(names)} names for {len(folders)} runs: give one for each, or none")
+    if not names:
+        ends = [folder.resolve().name for folder in folders]
+        names = ends if len(set(ends)) == len(ends) else [str(folder) for folder in folders]
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ValueError(f"several runs are called {', '.join(twice)}: give each run once, and --names that differ")
+    return {name: finished(folder) for name, folder in zip(names, folders, strict=True)}
+
+
+def finished(folder: Path) -> Profile:
+    """The profile in a folder; ValueError while it is not complete."""
+    profile = load_profile(folder)
+    if profile.record.get("status") != "complete":
+        wanted, rows = len(profile.record["images"]), profile.images()
+        measured = rows["image"].nunique() if len(rows) else 0
+        raise ValueError(
+            f"{folder} is unfinished, {measured} of {wanted} images are measured: start its command again, "
+            "it goes on where it was"
+        )
+    return profile
+
+
+def read(run: Profile, table: str) -> pd.DataFrame:
+    """One of the summary tables that a finished profile wrote."""
+    path = run.folder / table
+    if not path.is_file():
+        raise FileNotFoundError(f"{run.folder} lacks {table}: start its command again, which writes it")
+    return pd.read_csv(path)
+
+
+def paired_differences(runs: Mapping[str, Profile]) -> pd.DataFrame:
+    """`paired_mass` of every two runs that share images."""
+    images = {name: by_identity(run) for name, run in runs.items()}
+    columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
+    parts = [
+        paired_mass({a: images[a], b: images[b]})
+        for a, b in combinations(images, 2)
+        if set(images[a]["image"]) & set(images[b]["image"])
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def by_identity(run: Profile) -> pd.DataFrame:
+    """The images table with names for numbers, which mean nothing in another data set."""
+    number_to_name = {one["image"]: name for name, one in identities(run.record).items()}
+    return run.images().assign(image=lambda rows: rows["image"].map(number_to_name))
+
+
+def identities(record: Record) -> dict[str, Record]:
+    """What the run noted of each image, by what tells the image apart: its name, where the names are the data set's
+    own and no two are alike, else the data set and the number."""
+    images, data = record["images"], record["data"]
+    if data["digest"] is not None and len({one["name"] for one in images}) == len(images):
+        return {one["name"]: one for one in images}
+    return {f"{data['name']} {one['image']}": one for one in images}
+
+
+def differences_of(records: Mapping[str, Record]) -> list[str]:
+    """What the runs did not do alike of all that a comparison of M needs alike, one phrase each; empty if nothing."""
+    images = {run: identities(record) for run, record in records.items()}
+    phrases = []
+    if len({frozenset(of_run) for of_run in images.values()}) > 1:
+        shared = set.intersection(*(set(of_run) for of_run in images.values()))
+        counts = ", ".join(f"{len(of_run)} in {run}" for run, of_run in images.items())
+        phrases.append(f"images ({counts}; {len(shared)} in all)")
+    phrases += target_phrases(list(images.values()))
+    one_grid = len({record["settings"]["grid"] for record in records.values()}) == 1
+    facets: dict[str, Callable[[Record], str]] = {
+        "value": lambda record: record["settings"]["value"],
+        "baseline": lambda record: record["settings"]["baseline"],
+        "grid": grid_of,
+        "pairs": pairs_of,
+        "orders": lambda record: ", ".join(f"{one['order' if one_grid else 'ratio']:g}" for one in record["orders"]),
+    }
+    for facet, of in facets.items():
+        runs_of: dict[str, list[str]] = {}
+        for run, record in records.items():
+            runs_of.setdefault(of(record), []).append(run)
+        if len(runs_of) > 1:
+            listed = "; ".join(f"{what}: {', '.join(runs)}" for what, runs in runs_of.items())
+            phrases.append(f"{facet} ({listed})")
+    return phrases
+
+
+def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
+    """A phrase if the runs explain different classes in images that all of them hold."""
+    shared = set.intersection(*(set(of_run) for of_run in images))
+    other = sum(len({of_run[name]["target"] for of_run in images}) > 1 for name in shared)
+    return [f"target class (of {other} of {len(shared)} shared images)"] if other else []
+
+
+def grid_of(record: Record) -> str:
+    side = record["settings"]["grid"]
+    return f"{side}×{side}"
+
+
+def pairs_of(record: Record) -> str:
+    """Which pairs count, and with what weight: the released sampling counts pairs at the border more often."""
+    released = record["settings"]["design"] == PUBLISHED
+    return f"radius {record['settings']['radius']}" + (", drawn as released" if released else "")
+
+
+def common_ground(record: Record) -> str:
+    """What runs that may be compared have in common."""
+    settings = record["settings"]
+    return (
+        f"{grid_of(record)} grid, pairs within {pairs_of(record)}, value {settings['value']}, "
+        f"baseline {settings['baseline']}."
+    )

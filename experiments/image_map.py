@@ -1,0 +1,145 @@
+"""One image under one model: the interactions of its pairs at one order, and the Shapley value of each cell."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from captum.attr import ShapleyValueSampling
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from interactions.baselines import Normalisation
+from interactions.estimators import Interactions, estimate_interactions
+from interactions.estimators.sample import check_order
+from interactions.game import PatchGame
+from interactions.grid import PatchGrid, orders_of
+from interactions.selection import logits_of
+
+
+def read_photograph(path: Path) -> Image.Image:
+    """An image file, in colour.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is not an image.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"image '{path}' is no file: give the path of a picture")
+    try:
+        with Image.open(path) as file:
+            return file.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"'{path}' cannot be read as an image ({error}): give a JPEG, PNG or the like") from error
+
+
+def as_pixels(image_CHW: Tensor, config: Mapping[str, Any]) -> NDArray[np.float32]:
+    """A normalised image as H×W×C in 0 to 1, for drawing."""
+    mean_C11, std_C11 = (torch.tensor(config[stat])[:, None, None] for stat in ("mean", "std"))
+    return (image_CHW.cpu() * std_C11 + mean_C11).clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def chosen_order(order: int | None, ratio: float, grid: PatchGrid) -> int:
+    """The order m that is asked for by its number, else by its share of n − 2."""
+    if order is None:
+        (order,) = orders_of((ratio,), grid.n_players)
+    check_order(order, grid.n_players)
+    return order
+
+
+def play(
+    model: nn.Module,
+    config: Mapping[str, Any],
+    photograph: Image.Image,
+    target: int | None,
+    grid: PatchGrid,
+    value: str,
+    baseline: str,
+) -> PatchGame:
+    """The game on one photograph, which goes through the evaluation transform of the model's data configuration.
+
+    Args:
+        target: the class that is explained; None for the model's own top class. cosine needs none.
+    """
+    image_CHW = timm.data.create_transform(**config, is_training=False)(photograph)
+    if target is None and value != "cosine":
+        target = int(logits_of(model.eval(), image_CHW, "the image").argmax())
+    normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
+    return PatchGame(model, image_CHW, target, grid, value, baseline, normalisation=normalisation)
+
+
+def explained(game: PatchGame) -> str:
+    """What v is, in words: its name, and the class with its name where timm knows the classes of the model."""
+    if game.value == "cosine":
+        return game.value
+    target, subset = int(game.reference_I[0]), timm.data.infer_imagenet_subset(game.eager)
+    name = f" ({timm.data.ImageNetInfo(subset).index_to_description(target)})" if subset else ""
+    return f"{game.value} of class {target}{name}"
+
+
+def measure(
+    game: PatchGame, order: int, pairs_P2: Tensor, budget: int, design: str, permutations: int, seed: int = 0
+) -> tuple[Interactions, Tensor]:
+    """`estimate_interactions` of the pairs at one order, and `shapley_values`, with a bar that counts the passes."""
+    if permutations < 1:
+        raise ValueError(f"{permutations} permutations give no Shapley values: ask for 1 or more")
+    total = budget + permutations * game.n_players
+    with tqdm(total=total, unit=" passes", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        game.on_batch = bar.update
+        generator = torch.Generator().manual_seed(seed)
+        measured = estimate_interactions(game.of(0), order, pairs_P2, budget, design, generator)
+        shapley_N = shapley_values(game, permutations, seed)
+        bar.total = bar.n  # how many passes the pairs take was an estimate
+    return measured, shapley_N
+
+
+def shapley_values(game: PatchGame, permutations: int, seed: int = 0) -> Tensor:
+    """Shapley value of each cell of the game's first image, in units of v, float32 n.
+
+    captum's permutation sampling (Castro et al. 2009), permutations × n passes. The values sum to v(all) − v(none),
+    however few the permutations.
+    """
+    game.batch_size = game.batch_size or game.tune()
+    # captum perturbs the coalition itself, so that grid, baseline and value function are those of the interactions.
+    sampling = ShapleyValueSampling(lambda coalitions_BN: game(coalitions_BN > 0.5))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        values_1N = sampling.attribute(
+            torch.ones(1, game.n_players, device=game.device),
+            n_samples=permutations,
+            perturbations_per_eval=game.batch_size,
+        )
+    return values_1N.squeeze(0)
+
+
+def pair_table(grid: PatchGrid, measured: Interactions) -> pd.DataFrame:
+    """One row per pair, the strongest first: its two cells, I and what is known about it, in units of v."""
+    i_P, j_P = measured.pairs.T.cpu().numpy()
+    columns = {
+        "i": i_P,
+        "j": j_P,
+        "row_i": i_P // grid.side,
+        "column_i": i_P % grid.side,
+        "row_j": j_P // grid.side,
+        "column_j": j_P % grid.side,
+        "order": measured.order,
+        "interaction": measured.mean.cpu().numpy(),
+        "standard_error": measured.standard_error.cpu().numpy(),
+        "half_1": measured.halves[0].cpu().numpy(),
+        "half_2": measured.halves[1].cpu().numpy(),
+    }
+    table = pd.DataFrame(columns)
+    return table.sort_values("interaction", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def cell_table(grid: PatchGrid, shapley_N: Tensor) -> pd.DataFrame:
+    """One row per cell: its place and its Shapley value in units of v."""
+    cells = pd.RangeIndex(grid.n_players)
+    places = {"cell": cells, "row": cells // grid.side, "column": cells % grid.side}
+    return pd.DataFrame({**places, "shapley": shapley_N.cpu().numpy()})

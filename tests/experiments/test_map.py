@@ -1,0 +1,202 @@
+"""`a2mim map`: its numbers against brute force, captum through the game, and what is written."""
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from experiments import cli
+from experiments.image_map import chosen_order, measure, pair_table, play, shapley_values
+from interactions.estimators import estimate_interactions
+from interactions.grid import PatchGrid
+
+CONFIG = {"input_size": (3, 12, 12), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
+
+
+def photograph(seed=0, size=12):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def curved(seed=0):
+    """Every order interacts."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 3), nn.Tanh(), nn.Conv2d(8, 8, 2), nn.Tanh(), nn.Flatten(), nn.Linear(72, 3)
+    )
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(*head(3 * 12 * 12))
+
+
+def head(features):
+    return nn.Flatten(), nn.Linear(features, 3)
+
+
+def worth(model, photo, side, shown, target, absent=0.0):
+    """v (the logit) of a set of cells, with the picture cut up in NumPy."""
+    pixels = np.asarray(photo, dtype=np.float32).transpose(2, 0, 1) / 255 * 2 - 1
+    masked, cell = np.full_like(pixels, absent), 12 // side
+    for player in shown:
+        row, column = divmod(player, side)
+        block = np.s_[:, row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
+        masked[block] = pixels[block]
+    with torch.no_grad():
+        return model(torch.from_numpy(masked)[None])[0, target].item()
+
+
+def test_interactions_equal_brute_force():
+    model, photo, grid = curved(), photograph(), PatchGrid(2)
+    game = play(model, CONFIG, photo, 1, grid, "logit", "black")
+    measured, _ = measure(game, 1, grid.all_pairs(), 100, "exact", 1)
+    table = pair_table(grid, measured)
+    for i, j, interaction in zip(table["i"].tolist(), table["j"].tolist(), table["interaction"], strict=True):
+        differences = [
+            worth(model, photo, 2, {i, j, k}, 1, absent=-1.0)
+            - worth(model, photo, 2, {i, k}, 1, absent=-1.0)
+            - worth(model, photo, 2, {j, k}, 1, absent=-1.0)
+            + worth(model, photo, 2, {k}, 1, absent=-1.0)
+            for k in set(range(4)) - {i, j}
+        ]
+        assert interaction == pytest.approx(np.mean(differences), abs=1e-5)
+    for end in "ij":
+        places = table[[f"row_{end}", f"column_{end}"]].to_numpy().tolist()
+        assert places == [[cell // 2, cell % 2] for cell in table[end].tolist()]
+    assert table["interaction"].abs().is_monotonic_decreasing
+    assert set(zip(table["i"], table["j"], strict=True)) == set(combinations(range(4), 2))
+
+
+def test_shapley_values_approach_those_over_all_orderings():
+    model, photo, grid = curved(), photograph(), PatchGrid(2)
+    game = play(model, CONFIG, photo, 1, grid, "logit", "mean")
+    exact = np.zeros(4)
+    for ordering in permutations(range(4)):
+        for place, player in enumerate(ordering):
+            before = set(ordering[:place])
+            gain = worth(model, photo, 2, before | {player}, 1) - worth(model, photo, 2, before, 1)
+            exact[player] += gain / 24
+    np.testing.assert_allclose(shapley_values(game, 2000), exact, atol=0.02 * np.abs(exact).max() + 1e-3)
+
+
+def test_one_ordering_suffices_for_a_linear_model():
+    model, photo, grid = linear(), photograph(), PatchGrid(3)
+    game = play(model, CONFIG, photo, 2, grid, "logit", "black")
+    nothing = worth(model, photo, 3, set(), 2, absent=-1.0)
+    expected = [worth(model, photo, 3, {cell}, 2, absent=-1.0) - nothing for cell in range(9)]
+    np.testing.assert_allclose(shapley_values(game, 1), expected, atol=1e-5)
+
+
+def test_shapley_values_share_out_the_whole_score():
+    grid = PatchGrid(3)
+    game = play(curved(), CONFIG, photograph(), 0, grid, "log_odds", "mean")
+    ends = game(torch.tensor([[True] * 9, [False] * 9]))
+    assert float(shapley_values(game, 3).sum()) == pytest.approx(float(ends[0] - ends[1]), abs=1e-4)
+
+
+def test_shapley_values_follow_the_seed_and_leave_the_global_state():
+    grid = PatchGrid(3)
+    game = play(curved(), CONFIG, photograph(), 0, grid, "log_odds", "mean")
+    before = torch.get_rng_state()
+    first, again, other = (shapley_values(game, 2, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+
+
+def test_the_target_is_the_models_own_top_class_or_the_one_asked_for():
+    model, photo = curved(), photograph()
+    with torch.no_grad():
+        pixels = torch.from_numpy(np.asarray(photo, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+        top = int(model(pixels[None]).argmax())
+    assert int(play(model, CONFIG, photo, None, PatchGrid(2), "logit", "mean").reference_I[0]) == top
+    other = (top + 1) % 3
+    assert int(play(model, CONFIG, photo, other, PatchGrid(2), "logit", "mean").reference_I[0]) == other
+
+
+def test_the_order_is_the_number_or_the_released_rule_for_the_ratio():
+    grid = PatchGrid(14)
+    assert [chosen_order(None, ratio, grid) for ratio in (0.0, 0.05, 0.5, 0.95, 1.0)] == [0, 9, 97, 184, 194]
+    assert chosen_order(3, 0.5, grid) == 3
+    with pytest.raises(ValueError, match="order 195 is not possible"):
+        chosen_order(195, 0.5, grid)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    photograph(size=48).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+SMALL = ["test_resnet", "--weights", "random", "--grid", "3", "--radius", "1", "--permutations", "2", "--budget", "400"]
+
+
+def test_writes_the_figure_and_both_tables(picture, tmp_path, capsys):
+    out = tmp_path / "new" / "map.svg"
+    assert cli.main(["map", *SMALL, "--image", str(picture), "--order", "2", "--target", "7", "--out", str(out)]) == 0
+    pairs, cells = pd.read_csv(out.with_suffix(".csv")), pd.read_csv(out.with_name("map-cells.csv"))
+    grid = PatchGrid(3)
+    assert sorted(zip(pairs["i"], pairs["j"], strict=True)) == [tuple(pair) for pair in grid.neighbours(1).tolist()]
+    assert pairs["interaction"].notna().all() and set(pairs["order"]) == {2}
+    assert cells["cell"].tolist() == list(range(9)) and cells["shapley"].notna().all()
+    drawn = out.read_text()
+    assert "Order 2 of 7 on a 3×3 grid" in drawn and "log_odds of class 7 (" in drawn
+    said = capsys.readouterr().out
+    assert all(str(path) in said for path in (out, out.with_suffix(".csv"), out.with_name("map-cells.csv")))
+
+
+def test_the_table_holds_what_the_estimator_gives(picture, tmp_path):
+    out = tmp_path / "map.png"
+    arguments = [*SMALL, "--design", "exact", "--order-ratio", "0.5", "--target", "5", "--seed", "3"]
+    assert cli.main(["map", *arguments, "--image", str(picture), "--out", str(out)]) == 0
+    from experiments.models import create_model
+
+    model, config = create_model("test_resnet", "random", seed=3)
+    grid = PatchGrid(3)
+    game = play(model, config, Image.open(picture).convert("RGB"), 5, grid, "log_odds", "mean")
+    expected = estimate_interactions(game.of(0), 3, grid.neighbours(1), design="exact")
+    table = pd.read_csv(out.with_suffix(".csv")).sort_values(["i", "j"])
+    np.testing.assert_allclose(table["interaction"], expected.mean, rtol=1e-4, atol=1e-6)
+
+
+def test_cosine_needs_no_target(picture, tmp_path):
+    out = tmp_path / "map.svg"
+    assert cli.main(["map", *SMALL, "--value", "cosine", "--image", str(picture), "--out", str(out)]) == 0
+    assert "cosine, baseline mean" in out.read_text()
+
+
+def test_says_on_the_figure_that_pairs_were_left_out(picture, tmp_path):
+    out = tmp_path / "map.svg"
+    few = [*SMALL, "--grid", "4", "--design", "pairwise", "--budget", "80"]
+    assert cli.main(["map", *few, "--image", str(picture), "--out", str(out)]) == 0
+    left_out = pd.read_csv(out.with_suffix(".csv"))["interaction"].isna().sum()
+    assert left_out > 0
+    assert f"{left_out} of 42 pairs were not measured" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--image", "nothing.png"], "image 'nothing.png' is no file"),
+        (["--image", "TEXT"], "cannot be read as an image"),
+        (["--order", "8"], "order 8 is not possible with 9 players"),
+        (["--order-ratio", "1.5"], "order ratios must lie between 0 and 1"),
+        (["--radius", "3"], "radius 3 is not possible"),
+        (["--target", "1000"], "a model of 1000 classes"),
+        (["--permutations", "0"], "0 permutations give no Shapley values"),
+        (["--baseline", "purple"], "unknown baseline 'purple'"),
+        (["--weights", "nothing.pth"], "weights 'nothing.pth' is no file"),
+        (["--out", "new/map.jpg"], "end its name in .png, .pdf or .svg"),
+        (["--lines", "0"], "--lines 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(arguments, said, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TEXT").write_text("no picture")
+    assert cli.main(["map", *SMALL, "--image", str(picture), "--out", "new/map.png", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
