@@ -47,11 +47,11 @@ class Settings:
     """Photographs."""
     ratios: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Orders m/(n−2); the ends are exact and reported apart."""
-    rounds: int = 3
+    rounds: int = 5
     """How often replicates are added."""
-    replicates: int = 3
+    replicates: int = 2
     """Runs of each design in one round."""
-    pairs: int = 24
+    pairs: int = 16
     """Pairs on which a round follows the published protocol, 50 contexts each."""
     budget: int = 1000
     """Passes of one run."""
@@ -207,66 +207,82 @@ def read_cell(settings: Settings, image: int, order: int) -> "dict[str, np.ndarr
     return cell | {"published": np.concatenate([part["published"] for part in parts], axis=1)}
 
 
-def cell_gains(cell: "dict[str, np.ndarray]") -> "tuple[dict[str, float], dict[str, Any]]":
-    """Gains of `auto` for one image and order, and each design's error at the budget."""
+def cell_gains(cell: "dict[str, np.ndarray]") -> "tuple[dict[str, Any], dict[str, Any]]":
+    """Gains of `auto` for one image and order, and each design's error at the budget.
+
+    The mean square by halves is unbiased for every design, so its squared error is its variance: over replicates, and
+    for the published protocol over its pairs, drawn anew 50 at a time. The mean |I| is biased, so there the square of
+    the bias is added, estimated without its own noise.
+    """
     import numpy as np
 
-    square, strength = reference(cell)
-    half_PP = cell["published"]
-    raw_P, product_P = np.abs(half_PP.mean(0)), half_PP[0] * half_PP[1]
-    # The published error: the bias of the raw mean squared (the part of the difference that its own error does not
-    # explain), and the variance over pairs drawn anew.
-    published_abs = squared_bias(raw_P, strength) + raw_P.var(ddof=1) / PUBLISHED_PAIRS
-    published_square = product_P.var(ddof=1) / PUBLISHED_PAIRS
-    errors: dict[str, Any] = {}
-    passes = {design: float(cell[f"{design}_passes"].mean()) for design in MEASURED}
-    for design in MEASURED:
-        estimates = np.array([estimands(halves) for halves in cell[f"{design}_halves"]])
-        errors[f"{design}_ms"] = float(np.mean((estimates[:, 0] - square) ** 2))
-        errors[f"{design}_abs"] = float(np.mean((estimates[:, 1] - strength) ** 2))
-    names, counts = np.unique(cell["auto_choice"], return_counts=True)
-    gain_ms = gain(cell, 0, square, published_square, passes["auto"])
-    gain_abs = gain(cell, 1, strength, published_abs, passes["auto"])
-    best = min(errors[f"{design}_ms"] for design in FIXED)
+    reference = references(cell)
+    raw_P = np.abs(cell["published"].mean(0))
+    product_P = cell["published"].prod(0)
+    published_abs = raw_P.var(ddof=1) / PUBLISHED_PAIRS + squared_bias(raw_P, reference["A"], reference["A_variance"])
+    published_ms = product_P.var(ddof=1) / PUBLISHED_PAIRS
+    runs = {design: np.array([estimands(halves) for halves in cell[f"{design}_halves"]]) for design in MEASURED}
+    errors_ms = {design: float(values[:, 0].var(ddof=1)) for design, values in runs.items()}
+    errors_abs = {
+        design: float(values[:, 1].var(ddof=1) + squared_bias(values[:, 1], reference["A"], reference["A_variance"]))
+        for design, values in runs.items()
+    }
+    passes = float(cell["auto_passes"].mean())
+    gain_ms = PUBLISHED_PASSES / (passes * runs_needed(cell, 0, errors_ms["auto"], published_ms))
+    gain_abs = PUBLISHED_PASSES / (passes * runs_needed(cell, 1, errors_abs["auto"], published_abs))
     gains = {
-        "mean_square": square,
-        "A": strength,
+        "mean_square": reference["mean_square"],
+        "mean_square_error": reference["mean_square_variance"] ** 0.5,
+        "A": reference["A"],
+        "A_error": reference["A_variance"] ** 0.5,
         "published_A": float(raw_P.mean()),
-        "published_rmse_abs": published_abs**0.5,
-        "published_rmse_ms": published_square**0.5,
-        "auto_rmse_abs": errors["auto_abs"] ** 0.5,
-        "auto_rmse_ms": errors["auto_ms"] ** 0.5,
-        "auto_passes": passes["auto"],
+        "published_rmse_abs": float(published_abs**0.5),
+        "published_rmse_ms": float(published_ms**0.5),
+        "auto_rmse_abs": errors_abs["auto"] ** 0.5,
+        "auto_rmse_ms": errors_ms["auto"] ** 0.5,
+        "auto_passes": passes,
         "replicates": len(cell["auto_choice"]),
         "gain_abs": gain_abs,
         "gain_ms": gain_ms,
         "gain": min(gain_abs, gain_ms),
     }
+    names, counts = np.unique(cell["auto_choice"], return_counts=True)
     chosen = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-    return gains, errors | {"chosen": chosen, "regret_ms": errors["auto_ms"] / best - 1}
+    best = min(errors_ms[design] for design in FIXED)
+    rmse = {f"{design}_rmse_ms": error**0.5 for design, error in errors_ms.items()}
+    return gains, {"chosen": chosen, **rmse, "regret": (errors_ms["auto"] / best) ** 0.5 - 1}
 
 
-def squared_bias(values_P: "np.ndarray", truth: float) -> float:
-    """Unbiased estimate of (E values − truth)², not below 0."""
-    return max(float((values_P.mean() - truth) ** 2 - values_P.var(ddof=1) / len(values_P)), 0.0)
+def references(cell: "dict[str, np.ndarray]") -> dict[str, float]:
+    """Mean square and mean |I| from everything that was measured, sources weighted by their precision.
 
-
-def reference(cell: "dict[str, np.ndarray]") -> tuple[float, float]:
-    """Mean square and mean |I| from all replicates of all designs together.
-
-    Each pair's halves are averaged over everything that was measured, weighted by the precision of their design.
+    Sources are the runs of each design, and the published pairs with their 50 contexts, noise corrected. Their
+    variances come from replicates and, for the published pairs, from the pairs.
     """
     import numpy as np
 
-    sums, weights = np.zeros(()), np.zeros(())
+    estimates, variances = [], []
     for design in FIXED:
-        halves_RHP = cell[f"{design}_halves"].astype(np.float64)
-        present = np.isfinite(halves_RHP)
-        precision = 1 / max(float(np.nanvar(halves_RHP[:, 0] - halves_RHP[:, 1])), 1e-30)
-        sums = sums + precision * np.where(present, halves_RHP, 0).sum(0)
-        weights = weights + precision * present.sum(0)
-    square, strength = estimands(sums / weights)
-    return square, strength
+        values_RE = np.array([estimands(halves) for halves in cell[f"{design}_halves"]])
+        estimates.append(values_RE.mean(0))
+        variances.append(values_RE.var(0, ddof=1) / len(values_RE))
+    halves_2P = cell["published"]
+    resampled = np.random.default_rng(0).integers(0, halves_2P.shape[1], (400, halves_2P.shape[1]))
+    estimates.append(np.array(estimands(halves_2P)))
+    variances.append(np.var([estimands(halves_2P[:, index_P]) for index_P in resampled], axis=0))
+    precision = 1 / np.maximum(np.array(variances), 1e-30)
+    mean = (np.array(estimates) * precision).sum(0) / precision.sum(0)
+    variance = 1 / precision.sum(0)
+    names = ("mean_square", "A")
+    return dict(zip(names, map(float, mean), strict=True)) | {
+        f"{name}_variance": float(variance[k]) for k, name in enumerate(names)
+    }
+
+
+def squared_bias(values: "np.ndarray", truth: float, truth_variance: float) -> float:
+    """Unbiased estimate of (E values − truth)², but not below 0."""
+    noise = values.var(ddof=1) / len(values) + truth_variance
+    return max(float((values.mean() - truth) ** 2 - noise), 0.0)
 
 
 def estimands(halves_2P: "np.ndarray") -> tuple[float, float]:
@@ -280,31 +296,25 @@ def estimands(halves_2P: "np.ndarray") -> tuple[float, float]:
     return float((first_P * second_P).mean()), float(corrected_abs(*(np.array(value) for value in mean_abs)))
 
 
-def gain(cell: "dict[str, np.ndarray]", which: int, truth: float, target: float, passes: float) -> float:
-    """10,000 / the passes at which auto's squared error falls to `target`.
+def runs_needed(cell: "dict[str, np.ndarray]", which: int, error: float, target: float) -> float:
+    """How many runs of auto, merged into one, have the squared error `target`.
 
-    Runs of auto are merged, 1, 2, 3 … at a time, into runs of larger budgets (each with its own pilots), and the error
-    as a power of the passes is fitted through them; beyond the budgets that were measured the fit is extrapolated.
+    The error falls as a power of the passes, between 1 (noise of single draws, sampling of pairs) and 2 (a product of
+    two noisy halves); the power is fitted to runs merged by twos and fours, each with its own pilots.
     """
     import numpy as np
 
     halves_RHP = cell["auto_halves"]
-    runs = len(halves_RHP)
-    generator = np.random.default_rng(0)
-    sizes, errors = [], []
-    for size in [s for s in (1, 2, 3, 4, 6) if s <= max(1, runs // 2)]:
-        groups = [generator.permutation(runs)[:size] for _ in range(20)]
-        with np.errstate(invalid="ignore"):
-            merged = [estimands(mean_present(halves_RHP[group]))[which] for group in groups]
-        sizes.append(size)
-        errors.append(float(np.mean((np.array(merged) - truth) ** 2)))
-    if len(sizes) == 1:
-        slope = -1.0
-        level = np.log(errors[0])
-    else:
-        slope, level = np.polyfit(np.log(sizes), np.log(errors), 1)
-    needed = np.exp((np.log(max(target, 1e-30)) - level) / min(slope, -0.5))
-    return PUBLISHED_PASSES / (passes * needed)
+    runs, generator = len(halves_RHP), np.random.default_rng(0)
+    sizes = [size for size in (1, 2, 4) if size <= runs // 2]
+    spreads = []
+    for size in sizes:
+        shuffles = [generator.permutation(runs)[: runs // size * size].reshape(-1, size) for _ in range(10)]
+        values = [[estimands(mean_present(halves_RHP[group]))[which] for group in groups] for groups in shuffles]
+        spreads.append(np.mean([np.var(one, ddof=1) for one in values]))
+    slope = np.polyfit(np.log(sizes), np.log(spreads), 1)[0] if len(sizes) > 1 else -1.0
+    power = float(np.clip(-slope, 1.0, 2.0))
+    return float((error / max(target, 1e-30)) ** (1 / power))
 
 
 def mean_present(halves_RHP: "np.ndarray") -> "np.ndarray":
@@ -312,7 +322,8 @@ def mean_present(halves_RHP: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     present = np.isfinite(halves_RHP)
-    return np.where(present, halves_RHP, 0).sum(0) / present.sum(0)
+    with np.errstate(invalid="ignore"):
+        return np.where(present, halves_RHP, 0).sum(0) / present.sum(0)
 
 
 def geometric_mean(values: "pd.Series") -> float:
@@ -323,13 +334,24 @@ def geometric_mean(values: "pd.Series") -> float:
 
 
 def headline(gains: "pd.DataFrame", regrets: "pd.DataFrame") -> dict[str, Any]:
-    """What the benchmark is about, in five numbers."""
+    """What the benchmark is about, in a few numbers; at the ends every design is exact, with no error at all."""
     return {
         "gain_geometric_mean": geometric_mean(gains.gain),
         "gain_least": float(gains.gain.min()),
-        "auto_within_15_percent": float((regrets.regret_ms <= 0.15).mean()),
-        "regret_median": float(regrets.regret_ms.median()),
+        "auto_within_15_percent": float((regrets.regret <= 0.15).mean()),
+        "regret_median": float(regrets.regret.median()),
+        "ends_passes": ends_passes(),
+        "ends_gain": PUBLISHED_PASSES / ends_passes(),
     }
+
+
+def ends_passes() -> int:
+    """Passes that an exact measurement of order 0 or n − 2 takes."""
+    from interactions.estimators.shared import draw_exact
+    from interactions.grid import PatchGrid
+
+    grid = PatchGrid(14)
+    return len(draw_exact(0, grid.neighbours(2), grid.n_players).coalitions_BN)
 
 
 def provenance(settings: Settings) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def estimate_interactions(
 
 def draw(plan: Plan, order: int, pairs: Tensor, n_players: int, budget: int, generator: torch.Generator) -> Sample:
     """The coalitions that a plan asks for: a `Sample` to evaluate and then to estimate from."""
-    if plan.design == "exact":
-        return exact.draw(order, pairs, n_players)
     if order in (0, n_players - 2):
         return shared.draw_exact(order, pairs, n_players)
+    if plan.design == "exact":
+        return exact.draw(order, pairs, n_players)
     return DESIGNS[plan.design](order, pairs, n_players, budget, generator, **plan.options)

@@ -20,8 +20,14 @@ PILOT_RANGE = (160, 600)
 DRAWS = (2, 4, 8, 16, 32)
 CLUSTERING = 3.0
 """Pairs of a group are alike: measuring a group tells as much as measuring a third of its pairs at random."""
-TAILS = 4.0
-"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks."""
+TAILS = 15.0
+"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, far more in real networks."""
+SIGNAL_RANGE = (0.02, 0.5)
+"""What the mean square can be in units of the variance of a difference. A pilot is too small to tell it well, and one
+that finds nothing must not make auto measure a handful of pairs."""
+POOL_CORRELATION = 3.0
+"""Pooled estimates of pairs share coalitions: the noise of their mean square has three times the variance of as many
+independent ones."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,10 @@ def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, gen
         squares.append((first_P * second_P).nanmean())
         pools.append(pool.variance(values_B[len(small.coalitions_BN) :]) * len(pool.coalitions_BN))
         spent += len(values_B)
-    mean_square = max(float(torch.stack(squares).mean()), 0.0)
-    return Pilot(float(torch.stack(variances).mean()), sum(pools) / len(pools), mean_square, spent)
+    variance = float(torch.stack(variances).mean())
+    least_signal, most_signal = (share * variance for share in SIGNAL_RANGE)
+    mean_square = min(max(float(torch.stack(squares).mean()), least_signal), most_signal)
+    return Pilot(variance, sum(pools) / len(pools), mean_square, spent)
 
 
 def difference_errors(
@@ -120,4 +128,4 @@ def pooled_error(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget
     if pooled.effective_draws(order, n_players, squares, singles) < MIN_DRAWS:
         return {}
     noise = 2 * pilot.pool_variance / budget
-    return {("pooled", 0): (noise**2 + 2 * pilot.mean_square * noise) / len(pairs)}
+    return {("pooled", 0): POOL_CORRELATION * (noise**2 + 2 * pilot.mean_square * noise) / len(pairs)}

@@ -18,7 +18,7 @@ from interactions.grid import PatchGrid
 
 
 def draw(
-    order: int, pairs_P2: Tensor, n_players: int, budget: int, generator: torch.Generator, *, draws: int = 4
+    order: int, pairs_P2: Tensor, n_players: int, budget: int, generator: torch.Generator, *, draws: int = 8
 ) -> DifferenceSample:
     """`draws` contexts, or more, for each pair measured.
 

@@ -99,7 +99,6 @@ class PooledSample:
         return float(torch.stack(parts).sum()) / (2 * FOLDS) ** 2
 
     def _effective_draws(self) -> float:
-        """The least number of squares or singles in which a pair's estimate expects to see one of its patterns."""
         return effective_draws(self.order, self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S))
 
 
@@ -196,12 +195,17 @@ def pattern_probabilities(size: int, n_players: int) -> tuple[float, float, floa
 
 
 def effective_draws(order: int, n_players: int, squares: int, singles: int) -> float:
-    """The least number of squares or singles in which a pair's estimate expects to see one of its patterns."""
+    """How many draws the standard error of a pair rests on (Welch and Satterthwaite's rule for a sum of two means).
+
+    Of each level only those coalitions count that show the pair's rarest pattern, and a level's share of the variance
+    is taken to be its share of the passes, which is so where passes are shared out well.
+    """
     none, one, both = pattern_probabilities(order + 1, n_players)
-    square_least = min(
+    rarest_single = singles * min(none, 2 * one, both)
+    rarest_square = squares * min(
         pattern_probabilities(order, n_players)[0], 2 * one, pattern_probabilities(order + 2, n_players)[2]
     )
-    return min(singles * min(none, 2 * one, both), squares * square_least)
+    return 1 / ((1 - SQUARE_SHARE) ** 2 / rarest_single + SQUARE_SHARE**2 / rarest_square)
 
 
 def mean_and_variance(

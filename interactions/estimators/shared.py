@@ -66,7 +66,7 @@ def draw(
     budget: int,
     generator: torch.Generator,
     *,
-    draws: int = 4,
+    draws: int = 8,
     group_size: int = GROUP_PAIRS,
 ) -> DifferenceSample:
     """About `draws` differences, or more, for each pair measured.

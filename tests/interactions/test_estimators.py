@@ -1,0 +1,281 @@
+"""Every estimator against exact enumeration on small random networks."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from interactions.estimators import DESIGNS, Plan, choose, draw, estimate_interactions, exact, pooled, shared
+from interactions.estimators.sample import MIN_DRAWS, random_coalitions
+from interactions.estimators.surrogate import fit_quadratic
+from interactions.grid import PatchGrid
+from tests.interactions.games import TableGame, all_coalitions, network_game
+
+GAMES = [("convolution", 3), ("attention", 3)]
+PLANS = {
+    "pairwise": Plan("pairwise", {"draws": 4}),
+    "shared": Plan("shared", {"group_size": 12, "draws": 2}),
+    "pooled": Plan("pooled", {"surrogate": False}),
+}
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def replicates(game: TableGame, plan: Plan, order: int, budget: int, count: int) -> list:
+    pairs = PatchGrid(3).all_pairs()
+    samples = [draw(plan, order, pairs, game.n_players, budget, seeded(seed)) for seed in range(count)]
+    return [sample.estimate(game(sample.coalitions_BN)) for sample in samples]
+
+
+def brute_force(game: TableGame, order: int, i: int, j: int) -> float:
+    """The definition, context by context."""
+    values, others = game.values_B.tolist(), [k for k in range(game.n_players) if k not in (i, j)]
+    deltas = []
+    for context in combinations(others, order):
+        code = sum(1 << k for k in context)
+        both, first, second = code | 1 << i | 1 << j, code | 1 << i, code | 1 << j
+        deltas.append(values[both] - values[first] - values[second] + values[code])
+    return float(np.mean(deltas))
+
+
+@pytest.mark.parametrize(("kind", "side"), GAMES)
+def test_exact_is_the_definition(kind: str, side: int) -> None:
+    game, pairs = network_game(kind, side), PatchGrid(side).all_pairs()
+    for order in range(side**2 - 1):
+        expected = [brute_force(game, order, i, j) for i, j in pairs.tolist()]
+        assert game.exact(order, pairs).mean.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "side"), GAMES)
+@pytest.mark.parametrize("design", PLANS)
+def test_unbiased_at_every_order(kind: str, side: int, design: str) -> None:
+    game, pairs, count = network_game(kind, side), PatchGrid(side).all_pairs(), 80
+    for order in range(side**2 - 1):
+        truth = game.exact(order, pairs)
+        runs = replicates(game, PLANS[design], order, 900, count)
+        mean_RP = torch.stack([run.mean for run in runs])
+        if order in (0, side**2 - 2):
+            assert torch.allclose(mean_RP, truth.mean.expand_as(mean_RP), atol=1e-10)
+            continue
+        error_P = mean_RP.std(0) / count**0.5
+        z_P = (mean_RP.mean(0) - truth.mean) / error_P
+        # 36 correlated z-scores of a true mean: each below 4.5 and their mean square near 1.
+        assert z_P.abs().max() < 4.5, (order, z_P)
+        assert z_P.square().mean() < 2.2, (order, z_P)
+
+
+@pytest.mark.parametrize("design", PLANS)
+@pytest.mark.parametrize("order", [1, 3, 6])
+def test_standard_errors_are_calibrated(design: str, order: int) -> None:
+    game, pairs = network_game("convolution", 3), PatchGrid(3).all_pairs()
+    truth = game.exact(order, pairs).mean
+    runs = replicates(game, PLANS[design], order, 6000, 80)
+    known = torch.stack([run.draws for run in runs]) >= MIN_DRAWS
+    z_RP = torch.stack([(run.mean - truth) / run.standard_error for run in runs])
+    assert torch.equal(known, z_RP.isfinite())
+    assert known.double().mean() > 0.5
+    assert 0.8 < z_RP[known].square().mean() < 1.22
+
+
+@pytest.mark.parametrize("design", PLANS)
+def test_too_few_draws_leave_the_standard_error_missing(design: str) -> None:
+    game, pairs = network_game("convolution", 3), PatchGrid(3).all_pairs()
+    run = replicates(game, PLANS[design], 3, 200, 1)[0]
+    assert (run.draws < MIN_DRAWS).all()
+    assert run.standard_error.isnan().all()
+    assert run.mean.isfinite().any()
+
+
+@pytest.mark.parametrize("design", PLANS)
+@pytest.mark.parametrize("order", [1, 3, 6])
+def test_mean_square_of_the_halves_is_unbiased(design: str, order: int) -> None:
+    game, pairs = network_game("attention", 3), PatchGrid(3).all_pairs()
+    truth = game.exact(order, pairs).mean
+    products = torch.stack([run.halves.prod(0) for run in replicates(game, PLANS[design], order, 1500, 150)])
+    per_run = products.nanmean(1)
+    z = (per_run.mean() - truth.square().mean()) / (per_run.std() / len(per_run) ** 0.5)
+    assert abs(float(z)) < 4
+
+
+def test_the_surrogate_keeps_the_pool_unbiased_and_calibrated() -> None:
+    game, pairs, count = network_game("attention", 3), PatchGrid(3).all_pairs(), 30
+    truth = game.exact(3, pairs).mean
+    plain, helped = (
+        replicates(game, Plan("pooled", {"surrogate": surrogate}), 3, 700, count) for surrogate in (False, True)
+    )
+    mean_RP = torch.stack([run.mean for run in helped])
+    z_P = (mean_RP.mean(0) - truth) / (mean_RP.std(0) / count**0.5)
+    assert z_P.abs().max() < 4.5
+    assert z_P.square().mean() < 2.2
+    z_RP = torch.stack([(run.mean - truth) / run.standard_error for run in helped])
+    assert 0.8 < z_RP.square().mean() < 1.25
+    error = [torch.stack([(run.mean - truth).square() for run in runs]).mean() for runs in (plain, helped)]
+    assert error[1] < 0.7 * error[0]
+
+
+def test_pooled_mean_over_all_pairs_is_the_second_difference_of_the_mean_value() -> None:
+    game, n = network_game("convolution", 3), 9
+    size_B = all_coalitions(n).sum(1)
+    for order in range(1, n - 2):
+        level = [game.values_B[size_B == order + k].mean() for k in range(3)]
+        mean = game.exact(order, PatchGrid(3).all_pairs()).mean.mean()
+        assert float(mean) == pytest.approx(float(level[2] - 2 * level[1] + level[0]), rel=1e-9, abs=1e-12)
+
+
+def test_a_quadratic_game_has_a_close_surrogate() -> None:
+    n, order = 9, 4
+    generator = seeded(1)
+    linear_N = torch.randn(n, generator=generator, dtype=torch.float64)
+    matrix_NN = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    matrix_NN = 0.2 * (matrix_NN + matrix_NN.T)
+
+    def game(coalitions_BN: torch.Tensor) -> torch.Tensor:
+        shown = coalitions_BN.double()
+        return shown @ linear_N + ((shown @ matrix_NN) * shown).sum(1)
+
+    shown_BN = random_coalitions(400, n, order, generator).double()
+    g = fit_quadratic(shown_BN, game(shown_BN), None)
+    fresh_BN = random_coalitions(50, n, order + 1, generator).double()
+    spread = game(fresh_BN).var()
+    assert (g(fresh_BN) - game(fresh_BN)).square().mean() < 0.05 * spread
+    # Δg = 2 B_ij for every context.
+    i, j = torch.tensor([0]), torch.tensor([5])
+    context_N = torch.zeros(1, n, dtype=torch.float64)
+    context_N[0, [1, 2, 7]] = 1
+    corners = [context_N.clone() for _ in range(4)]
+    corners[0][0, [0, 5]] = corners[1][0, 0] = corners[2][0, 5] = 1
+    delta = g(corners[0]) - g(corners[1]) - g(corners[2]) + g(corners[3])
+    assert float(delta) == pytest.approx(2 * float(g.interactions(i, j)), rel=1e-9)
+
+
+@pytest.mark.parametrize("order", [2, 97, 192])
+def test_shared_coalitions_are_the_corners_they_claim_to_be(order: int) -> None:
+    grid = PatchGrid(14)
+    pairs = grid.neighbours(2)
+    sample = shared.draw(order, pairs, 196, 900, seeded(0))
+    both, first, second, none = sample.coalitions_BN[sample.corners_4D]
+    pair_D2 = pairs[sample.pair_D]
+    rows = torch.arange(len(pair_D2))
+    assert (none.sum(1) == order).all()
+    assert not none[rows, pair_D2[:, 0]].any() and not none[rows, pair_D2[:, 1]].any()
+    for corner, added in ((first, [0]), (second, [1]), (both, [0, 1])):
+        expected = none.clone()
+        for end in added:
+            expected[rows, pair_D2[:, end]] = True
+        assert torch.equal(corner, expected) or torch.equal(corner, swapped(none, pair_D2, added))
+    assert sample.half_D.unique().tolist() == [0, 1]
+    assert 0.5 * 900 < len(sample.coalitions_BN) < 1.5 * 900
+
+
+def swapped(none: torch.Tensor, pair_D2: torch.Tensor, added: list[int]) -> torch.Tensor:
+    """In a mirrored context the corner without i is the one that holds j."""
+    expected = none.clone()
+    for end in added:
+        expected[torch.arange(len(pair_D2)), pair_D2[:, 1 - end]] = True
+    return expected
+
+
+def test_pooled_coalitions_are_squares_and_singles() -> None:
+    sample = pooled.draw(97, PatchGrid(14).neighbours(2), 196, 1000, seeded(0))
+    squares = len(sample.part_Q)
+    none, a, b, both = sample.coalitions_BN[: 4 * squares].view(4, squares, -1)
+    assert (none.sum(1) == 97).all() and (a.sum(1) == 98).all() and (b.sum(1) == 98).all() and (both.sum(1) == 99).all()
+    assert torch.equal(a | b, both) and torch.equal(a & b, none)
+    assert (sample.coalitions_BN[4 * squares :].sum(1) == 98).all()
+    assert len(sample.coalitions_BN) == 1000
+
+
+def test_random_coalitions_are_uniform() -> None:
+    shown_BN = random_coalitions(40_000, 5, 2, seeded(0))
+    codes, counts = (shown_BN.long() << torch.arange(5)).sum(1).unique(return_counts=True)
+    assert len(codes) == 10
+    assert (counts - 4000).abs().max() < 5 * (40_000 * 0.1 * 0.9) ** 0.5
+
+
+@pytest.mark.parametrize("design", ["auto", "pairwise", "shared", "pooled"])
+def test_one_verb_for_all_designs(design: str) -> None:
+    game, pairs = network_game("attention", 4), PatchGrid(4).neighbours(2)
+    truth = game.exact(7, pairs).mean
+    game.passes = 0
+    run = estimate_interactions(game, 7, pairs, 4000, design, seeded(3))
+    assert run.passes == game.passes
+    assert 0.7 * 4000 < run.passes < 1.2 * 4000
+    assert run.order == 7 and torch.equal(run.pairs, pairs)
+    assert run.mean.dtype == torch.float64 and run.halves.shape == (2, len(pairs))
+    measured = run.mean.isfinite()
+    assert np.corrcoef(run.mean[measured], truth[measured])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("design", ["auto", *DESIGNS])
+def test_the_ends_are_exact_whatever_the_design(design: str) -> None:
+    game, pairs = network_game("attention", 4), PatchGrid(4).neighbours(1)
+    for order in (0, 14):
+        run = estimate_interactions(game, order, pairs, 1000, design)
+        assert run.design == "exact"
+        assert run.mean.tolist() == pytest.approx(game.exact(order, pairs).mean.tolist(), rel=1e-9, abs=1e-12)
+        assert run.standard_error.tolist() == [0] * len(pairs)
+        assert torch.equal(run.halves[0], run.mean) and torch.equal(run.halves[1], run.mean)
+        assert run.passes == 1 + 16 + len(pairs)
+
+
+def test_the_same_seed_gives_the_same_estimate() -> None:
+    game, pairs = network_game("convolution", 3), PatchGrid(3).all_pairs()
+    first, again, other = (estimate_interactions(game, 3, pairs, 1000, "auto", seeded(s)) for s in (5, 5, 6))
+    assert torch.equal(first.mean.nan_to_num(), again.mean.nan_to_num())
+    assert not torch.equal(first.mean.nan_to_num(), other.mean.nan_to_num())
+
+
+def test_auto_leaves_out_a_pool_with_too_few_draws() -> None:
+    grid = PatchGrid(14)
+    weights_N = torch.linspace(-1, 1, 196, dtype=torch.float64)
+
+    class Smooth:
+        n_players = 196
+
+        def __call__(self, coalitions_BN: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(coalitions_BN.double() @ weights_N)
+
+    few = choose([Smooth()], 9, grid.neighbours(2), 1000, seeded(0))
+    many = choose([Smooth()], 97, grid.neighbours(2), 1000, seeded(0))
+    assert "pooled" not in few.predicted and few.design != "pooled"
+    assert "pooled" in many.predicted
+    assert many.predicted[" ".join([many.design, *map(str, many.options.values())])] == min(many.predicted.values())
+    assert few.passes <= 200
+
+
+def test_budget_too_small_for_all_pairs_measures_whole_pairs_at_random() -> None:
+    pairs = PatchGrid(14).neighbours(2)
+    counts = torch.zeros(len(pairs))
+    for seed in range(200):
+        sample = draw(Plan("pairwise"), 97, pairs, 196, 1600, seeded(seed))
+        measured = sample.pair_D.unique()  # type: ignore[attr-defined]
+        assert len(measured) == 50
+        counts[measured] += 1
+    assert (counts - 200 * 50 / 1950).abs().max() < 5.5 * (200 * 50 / 1950) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"order": 8}, "order 8"),
+        ({"order": -1}, "order -1"),
+        ({"budget": 3}, "budget of 3"),
+        ({"design": "magic"}, "unknown design"),
+        ({"pairs": torch.tensor([[1, 1]])}, "two different cells"),
+        ({"pairs": torch.tensor([[1, 9]])}, "0 to 8"),
+        ({"pairs": torch.empty(0, 2, dtype=torch.long)}, "no pairs"),
+    ],
+)
+@pytest.mark.parametrize("design", ["pairwise", "shared", "pooled", "auto"])
+def test_bad_input_is_one_sentence(design: str, arguments: dict, word: str) -> None:
+    asked = {"order": 3, "pairs": PatchGrid(3).all_pairs(), "budget": 1000, "design": design} | arguments
+    with pytest.raises(ValueError, match=word):
+        estimate_interactions(network_game("convolution", 3), **asked)
+
+
+def test_exact_enumeration_has_a_limit() -> None:
+    with pytest.raises(ValueError, match="2\\^25"):
+        exact.draw(3, PatchGrid(5).all_pairs(), 25)
