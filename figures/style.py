@@ -1,0 +1,207 @@
+"""The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.transforms import Bbox
+
+SINGLE_COLUMN = 3.3  # inches
+DOUBLE_COLUMN = 6.8
+MARGIN = 0.07
+
+INK, GREY, SHADE = "#222222", "#777777", "#efefef"
+BLUE, VERMILION = "#0072B2", "#D55E00"
+
+# Okabe & Ito's colours, told apart by the colour-blind; their yellow is left out, which no thin line on white survives.
+# 7 colours, 10 markers and 5 lines: the first 70 looks all differ, and in grey the markers and lines still do.
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so a figure has the same letters on every machine
+    "font.size": 7.5,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.6,
+    "lines.markeredgewidth": 0.8,
+    "figure.dpi": 200,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.fonttype": "none",
+    "svg.hashsalt": "a2mim",  # without it the names inside an SVG differ from run to run
+}
+TITLE_SIZE, NOTE_SIZE, CAPTION_SIZE = 9.0, 7.5, 7.0  # points
+
+# What a file says about itself holds no time stamp, so that the same table gives the same bytes.
+METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+# Context manager, and decorator of a function, under which everything is drawn. What the caller has set in rcParams
+# is put aside and comes back afterwards.
+house_style = partial(matplotlib.style.context, ["default", STYLE])
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one of several curves is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+def look(k: int) -> Look:
+    """The look of the k-th curve of a figure."""
+    return Look(COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)], LINES[k % len(LINES)])
+
+
+def page(
+    width: float, body_height: float, title: str = "", note: str = "", caption: str = "", pad: float = MARGIN
+) -> Figure:
+    """A figure of `width` inches whose panels share `body_height` inches, with a title above them and a note and a
+    caption below: as many lines as the words need, so that nothing is cut off or runs into the panels.
+
+    `pad` inches stay free around every panel. The note stands out by its colour. Words are drawn as they are, `$` and
+    `_` included.
+    """
+    above = [_block(title, width, TITLE_SIZE, INK)]
+    below = [_block(note, width, NOTE_SIZE, VERMILION), _block(caption, width, CAPTION_SIZE, INK)]
+    foot = sum(block.height for block in below)
+    height = foot + body_height + sum(block.height for block in above)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(  # type: ignore[union-attr, call-arg]
+        rect=(0, foot / height, 1, body_height / height), w_pad=pad, h_pad=pad
+    )
+    for blocks, top in ((above, height), (below, foot)):
+        for block in blocks:
+            x, y = MARGIN / width, (top - MARGIN) / height
+            figure.text(x, y, block.text, size=block.size, color=block.colour, va="top", parse_math=False)
+            top -= block.height
+    return figure
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Lines of at most `width` inches at `size` points; a word longer than a line is broken, a line break is kept."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            if text_width(f"{line} {word}".lstrip(), size) > width:
+                lines += [line] if line else []
+                *pieces, word = _pieces(word, width, size)
+                lines += pieces
+                line = word
+            else:
+                line = f"{line} {word}".lstrip()
+        lines.append(line)
+    return lines
+
+
+def text_width(text: str, size: float) -> float:
+    """Width in inches of one line of text at `size` points."""
+    font = FontProperties(family=STYLE["font.family"], size=size)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path, where its suffix names a kind of figure that can be written.
+
+    Raises:
+        ValueError: another suffix than .png, .pdf or .svg.
+    """
+    path = Path(path)
+    if path.suffix[1:].lower() not in METADATA:
+        raise ValueError(f"cannot write a figure to {path.name!r}: end its name in .png, .pdf or .svg")
+    return path
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write the figure as .png (200 dpi), .pdf or .svg, whole or not at all, and the same bytes for the same figure.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: a folder that cannot be written to, a full disk.
+    """
+    path = check_suffix(path)
+    kind = path.suffix[1:].lower()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with house_style(), open(unfinished, "wb") as file:
+            _settle(figure)
+            figure.savefig(file, format=kind, metadata=METADATA[kind])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the panels out once for all kinds of file. The solver's last digits vary from run to run, and the names
+    inside an SVG are hashes of them, so they are rounded off."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(Bbox(axes.get_position(original=True).get_points().round(5)), "original")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Wrapped text, and the inches that it takes with the space that parts it from what comes next."""
+
+    text: str
+    size: float
+    colour: str
+    height: float
+
+
+def _block(text: str, width: float, size: float, colour: str) -> _Block:
+    lines = wrap(text, width - 2 * MARGIN, size)
+    return _Block("\n".join(lines), size, colour, len(lines) * size * 1.3 / 72 + MARGIN if lines else 0.0)
+
+
+def _pieces(word: str, width: float, size: float) -> list[str]:
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and text_width(pieces[-1] + letter, size) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces

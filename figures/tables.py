@@ -1,0 +1,45 @@
+"""Reading a result table, whether it lies in memory or in a CSV file, and refusing one that lacks what is drawn."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+Table = pd.DataFrame | str | Path
+
+
+def read_table(table: Table, numbers: Iterable[str], texts: Iterable[str], what: str) -> pd.DataFrame:
+    """The table with at least the columns `numbers` (numeric or boolean) and `texts`.
+
+    Raises:
+        FileNotFoundError: no file of that name.
+        ValueError: a file that is not CSV, a table without rows, a missing column, or one that should hold numbers
+            and does not; `what` opens the sentence.
+    """
+    if not isinstance(table, pd.DataFrame):
+        what = f"{what} ({table})"
+        table = _read_csv(Path(table), what)
+    numbers, texts = list(numbers), list(texts)
+    missing = [column for column in numbers + texts if column not in table.columns]
+    if missing:
+        raise ValueError(f"{what} lacks {_columns(missing)}: is it the file that the measuring run wrote?")
+    if table.empty:
+        raise ValueError(f"{what} has no rows, so there is nothing to draw")
+    wordy = [column for column in numbers if not is_numeric_dtype(table[column])]
+    if wordy:
+        raise ValueError(f"{what} holds something other than numbers in {_columns(wordy)}")
+    return table
+
+
+def _read_csv(path: Path, what: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} does not exist")
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' parser errors and undecodable bytes are ValueErrors
+        raise ValueError(f"{what} cannot be read as CSV: {' '.join(str(error).split())}") from error
+
+
+def _columns(names: list[str]) -> str:
+    return f"the column{'s' * (len(names) > 1)} {', '.join(names)}"
