@@ -55,19 +55,19 @@ def chosen_order(order: int | None, ratio: float, grid: PatchGrid) -> int:
 
 def play(
     model: nn.Module,
+    image_CHW: Tensor,
     config: Mapping[str, Any],
-    photograph: Image.Image,
     target: int | None,
     grid: PatchGrid,
     value: str,
     baseline: str,
 ) -> PatchGame:
-    """The game on one photograph, which goes through the evaluation transform of the model's data configuration.
+    """The game on one image.
 
     Args:
+        config: how the image was normalised: mean, std.
         target: the class that is explained; None for the model's own top class. cosine needs none.
     """
-    image_CHW = timm.data.create_transform(**config, is_training=False)(photograph)
     if target is None and value != "cosine":
         target = int(logits_of(model.eval(), image_CHW, "the image").argmax())
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))

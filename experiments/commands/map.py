@@ -32,6 +32,8 @@ class Settings:
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
+    model_seed: int = 0
+    """Of random weights."""
     target: Literal["predicted"] | int = "predicted"
     """The class whose score is explained: predicted (the model's own), or its number. cosine needs none."""
     order_ratio: float = 0.5
@@ -59,11 +61,12 @@ class Settings:
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
     seed: int = 0
-    """Of the coalitions, and of random weights."""
+    """Of the coalitions."""
 
 
 def run(settings: Settings) -> None:
     """Measure, draw, and write the figure, the tables and the settings."""
+    from experiments.datasets import evaluation_transform, size_arguments
     from experiments.image_map import (
         as_pixels,
         cell_table,
@@ -87,12 +90,17 @@ def run(settings: Settings) -> None:
     grid = PatchGrid(settings.grid)
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
     model, config = create_model(
-        settings.model, settings.weights, settings.num_classes, settings.seed, settings.partial
+        settings.model,
+        settings.weights,
+        settings.num_classes,
+        settings.model_seed,
+        settings.partial,
+        **size_arguments(settings.model, settings.image_size),
     )
     game = play(
         model.to(pick_device(settings.device)),
+        evaluation_transform(config, settings.image_size)(photograph),
         config,
-        photograph,
         None if settings.target == "predicted" else settings.target,
         grid,
         settings.value,

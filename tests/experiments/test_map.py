@@ -10,7 +10,9 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli
+from experiments.datasets import evaluation_transform
 from experiments.image_map import chosen_order, measure, pair_table, play, shapley_values
+from experiments.models import create_model
 from interactions.estimators import estimate_interactions
 from interactions.grid import PatchGrid
 
@@ -19,6 +21,11 @@ CONFIG = {"input_size": (3, 12, 12), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 
 
 def photograph(seed=0, size=12):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def game_of(model, photo, *arguments):
+    """`play` with the photograph as the model's input."""
+    return play(model, evaluation_transform(CONFIG)(photo), CONFIG, *arguments)
 
 
 def curved(seed=0):
@@ -52,7 +59,7 @@ def worth(model, photo, side, shown, target, absent=0.0):
 
 def test_interactions_equal_brute_force():
     model, photo, grid = curved(), photograph(), PatchGrid(2)
-    game = play(model, CONFIG, photo, 1, grid, "logit", "black")
+    game = game_of(model, photo, 1, grid, "logit", "black")
     measured, _ = measure(game, 1, grid.all_pairs(), 100, "exact", 1)
     table = pair_table(grid, measured)
     for i, j, interaction in zip(table["i"].tolist(), table["j"].tolist(), table["interaction"], strict=True):
@@ -73,7 +80,7 @@ def test_interactions_equal_brute_force():
 
 def test_shapley_values_approach_those_over_all_orderings():
     model, photo, grid = curved(), photograph(), PatchGrid(2)
-    game = play(model, CONFIG, photo, 1, grid, "logit", "mean")
+    game = game_of(model, photo, 1, grid, "logit", "mean")
     exact = np.zeros(4)
     for ordering in permutations(range(4)):
         for place, player in enumerate(ordering):
@@ -85,7 +92,7 @@ def test_shapley_values_approach_those_over_all_orderings():
 
 def test_one_ordering_suffices_for_a_linear_model():
     model, photo, grid = linear(), photograph(), PatchGrid(3)
-    game = play(model, CONFIG, photo, 2, grid, "logit", "black")
+    game = game_of(model, photo, 2, grid, "logit", "black")
     nothing = worth(model, photo, 3, set(), 2, absent=-1.0)
     expected = [worth(model, photo, 3, {cell}, 2, absent=-1.0) - nothing for cell in range(9)]
     np.testing.assert_allclose(shapley_values(game, 1), expected, atol=1e-5)
@@ -93,14 +100,14 @@ def test_one_ordering_suffices_for_a_linear_model():
 
 def test_shapley_values_share_out_the_whole_score():
     grid = PatchGrid(3)
-    game = play(curved(), CONFIG, photograph(), 0, grid, "log_odds", "mean")
+    game = game_of(curved(), photograph(), 0, grid, "log_odds", "mean")
     ends = game(torch.tensor([[True] * 9, [False] * 9]))
     assert float(shapley_values(game, 3).sum()) == pytest.approx(float(ends[0] - ends[1]), abs=1e-4)
 
 
 def test_shapley_values_follow_the_seed_and_leave_the_global_state():
     grid = PatchGrid(3)
-    game = play(curved(), CONFIG, photograph(), 0, grid, "log_odds", "mean")
+    game = game_of(curved(), photograph(), 0, grid, "log_odds", "mean")
     before = torch.get_rng_state()
     first, again, other = (shapley_values(game, 2, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
@@ -112,9 +119,9 @@ def test_the_target_is_the_models_own_top_class_or_the_one_asked_for():
     with torch.no_grad():
         pixels = torch.from_numpy(np.asarray(photo, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
         top = int(model(pixels[None]).argmax())
-    assert int(play(model, CONFIG, photo, None, PatchGrid(2), "logit", "mean").reference_I[0]) == top
+    assert int(game_of(model, photo, None, PatchGrid(2), "logit", "mean").reference_I[0]) == top
     other = (top + 1) % 3
-    assert int(play(model, CONFIG, photo, other, PatchGrid(2), "logit", "mean").reference_I[0]) == other
+    assert int(game_of(model, photo, other, PatchGrid(2), "logit", "mean").reference_I[0]) == other
 
 
 def test_the_order_is_the_number_or_the_released_rule_for_the_ratio():
@@ -150,16 +157,24 @@ def test_writes_the_figure_and_both_tables(picture, tmp_path, capsys):
 
 def test_the_table_holds_what_the_estimator_gives(picture, tmp_path):
     out = tmp_path / "map.png"
-    arguments = [*SMALL, "--design", "exact", "--order-ratio", "0.5", "--target", "5", "--seed", "3"]
+    arguments = [*SMALL, "--design", "exact", "--order-ratio", "0.5", "--target", "5", "--model-seed", "3"]
     assert cli.main(["map", *arguments, "--image", str(picture), "--out", str(out)]) == 0
-    from experiments.models import create_model
-
     model, config = create_model("test_resnet", "random", seed=3)
     grid = PatchGrid(3)
-    game = play(model, config, Image.open(picture).convert("RGB"), 5, grid, "log_odds", "mean")
+    image_CHW = evaluation_transform(config)(Image.open(picture).convert("RGB"))
+    game = play(model, image_CHW, config, 5, grid, "log_odds", "mean")
     expected = estimate_interactions(game.of(0), 3, grid.neighbours(1), design="exact")
     table = pd.read_csv(out.with_suffix(".csv")).sort_values(["i", "j"])
     np.testing.assert_allclose(table["interaction"], expected.mean, rtol=1e-4, atol=1e-6)
+
+
+def test_another_image_size(picture, tmp_path):
+    """Of a model of any size, and of one whose size is built in."""
+    for model in ("test_resnet", "test_vit"):
+        out = tmp_path / f"{model}.png"
+        arguments = [model, *SMALL[1:], "--image-size", "64", "--image", str(picture), "--out", str(out)]
+        assert cli.main(["map", *arguments]) == 0
+        assert out.exists()
 
 
 def test_cosine_needs_no_target(picture, tmp_path):
