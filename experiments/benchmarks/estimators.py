@@ -26,7 +26,7 @@ class Settings:
     mean |I| (the published raw mean of |Î| against the corrected mean that `auto` reports) and the mean square by split
     halves. The error level is the mean squared error of the published protocol, 50 pairs × 50 contexts = 10,000 passes;
     gain = 10,000 / the passes that `auto` needs for it, its pilot included. Work is done in rounds, each adding
-    replicates to every image and order; stop it at any time and start it again. Writes gains.csv, regret.csv and
+    replicates to every image and order; stop it at any time and start it again. Writes gains.csv, cells.csv and
     run.json into the results folder.
 
     For example:
@@ -163,36 +163,31 @@ def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn:
 
 
 def summarise(settings: Settings) -> None:
-    """gains.csv and regret.csv from all measured cells, with bootstrap intervals, and run.json."""
+    """cells.csv, gains.csv and run.json from everything that was measured."""
     import json
-    import os
 
     import pandas as pd
 
+    from a2mim.runs import write_json, write_text
     from interactions.grid import orders_of
 
-    rows, regrets = [], []
+    cells = []
     for order, ratio in sorted(orders_of(settings.ratios, 14**2).items()):
         for image in range(settings.images):
-            cell = read_cell(settings, image, order)
-            if cell is not None:
-                key = {"image": image, "order": order, "ratio": ratio}
-                gains, errors = cell_gains(cell)
-                rows.append(key | gains)
-                regrets.append(key | errors)
-    if not rows:
-        raise ValueError(f"nothing was measured in {settings.work}: run the benchmark first")
-    table = pd.DataFrame(rows)
-    by_order = table.groupby(["order", "ratio"])[["gain_abs", "gain_ms", "gain"]].agg(geometric_mean).reset_index()
+            halves = read_cell(settings, image, order)
+            if halves is not None and len(halves["auto_passes"]) > 1:
+                cells.append({"image": image, "order": order, "ratio": ratio} | cell_errors(halves))
+    if not cells:
+        raise ValueError(f"too little was measured in {settings.work}: run the benchmark for a round or more")
+    gains = pd.DataFrame([order_gains(group) for _, group in pd.DataFrame(cells).groupby("order")])
+    table = pd.DataFrame(cells).drop(columns=["abs_squares", "ms_squares"])
+    summary = headline(gains, table)
     settings.out.mkdir(parents=True, exist_ok=True)
-    for name, frame in (("gains", by_order), ("cells", table), ("regret", pd.DataFrame(regrets))):
-        temporary = settings.out / f".{name}.csv"
-        frame.to_csv(temporary, index=False, float_format="%.5g")
-        os.replace(temporary, settings.out / f"{name}.csv")
-    record = provenance(settings) | headline(by_order, pd.DataFrame(regrets))
-    (settings.out / "run.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
-    print(by_order.to_string(index=False, float_format="%.2f"))
-    print(json.dumps(headline(by_order, pd.DataFrame(regrets)), indent=1))
+    for name, frame in (("cells", table), ("gains", gains)):
+        write_text(settings.out / f"{name}.csv", frame.to_csv(index=False, float_format="%.4g"))
+    write_json(settings.out / "run.json", summary | provenance(settings))
+    print(gains.to_string(index=False, float_format="%.2f"))
+    print(json.dumps(summary, indent=1))
 
 
 def read_cell(settings: Settings, image: int, order: int) -> "dict[str, np.ndarray] | None":
@@ -207,8 +202,8 @@ def read_cell(settings: Settings, image: int, order: int) -> "dict[str, np.ndarr
     return cell | {"published": np.concatenate([part["published"] for part in parts], axis=1)}
 
 
-def cell_gains(cell: "dict[str, np.ndarray]") -> "tuple[dict[str, Any], dict[str, Any]]":
-    """Gains of `auto` for one image and order, and each design's error at the budget.
+def cell_errors(cell: "dict[str, np.ndarray]") -> dict[str, Any]:
+    """The errors of the published protocol and of every design for one image and order.
 
     The mean square by halves is unbiased for every design, so its squared error is its variance: over replicates, and
     for the published protocol over its pairs, drawn anew 50 at a time. The mean |I| is biased, so there the square of
@@ -217,40 +212,74 @@ def cell_gains(cell: "dict[str, np.ndarray]") -> "tuple[dict[str, Any], dict[str
     import numpy as np
 
     reference = references(cell)
-    raw_P = np.abs(cell["published"].mean(0))
-    product_P = cell["published"].prod(0)
-    published_abs = raw_P.var(ddof=1) / PUBLISHED_PAIRS + squared_bias(raw_P, reference["A"], reference["A_variance"])
-    published_ms = product_P.var(ddof=1) / PUBLISHED_PAIRS
+    truth, doubt = reference["A"], reference["A_variance"]
+    raw_P, product_P = np.abs(cell["published"].mean(0)), cell["published"].prod(0)
     runs = {design: np.array([estimands(halves) for halves in cell[f"{design}_halves"]]) for design in MEASURED}
-    errors_ms = {design: float(values[:, 0].var(ddof=1)) for design, values in runs.items()}
-    errors_abs = {
-        design: float(values[:, 1].var(ddof=1) + squared_bias(values[:, 1], reference["A"], reference["A_variance"]))
-        for design, values in runs.items()
-    }
-    passes = float(cell["auto_passes"].mean())
-    gain_ms = PUBLISHED_PASSES / (passes * runs_needed(cell, 0, errors_ms["auto"], published_ms))
-    gain_abs = PUBLISHED_PASSES / (passes * runs_needed(cell, 1, errors_abs["auto"], published_abs))
-    gains = {
-        "mean_square": reference["mean_square"],
-        "mean_square_error": reference["mean_square_variance"] ** 0.5,
-        "A": reference["A"],
-        "A_error": reference["A_variance"] ** 0.5,
-        "published_A": float(raw_P.mean()),
-        "published_rmse_abs": float(published_abs**0.5),
-        "published_rmse_ms": float(published_ms**0.5),
-        "auto_rmse_abs": errors_abs["auto"] ** 0.5,
-        "auto_rmse_ms": errors_ms["auto"] ** 0.5,
-        "auto_passes": passes,
-        "replicates": len(cell["auto_choice"]),
-        "gain_abs": gain_abs,
-        "gain_ms": gain_ms,
-        "gain": min(gain_abs, gain_ms),
-    }
+    # Squared deviations whose mean over the replicates is the unbiased variance.
+    squares = {d: (v - v.mean(0)) ** 2 * len(v) / (len(v) - 1) for d, v in runs.items()}
+    bias = squared_bias(runs["auto"][:, 1], truth, doubt)
+    rmse = {f"{design}_rmse_ms": float(squares[design][:, 0].mean() ** 0.5) for design in MEASURED}
     names, counts = np.unique(cell["auto_choice"], return_counts=True)
-    chosen = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-    best = min(errors_ms[design] for design in FIXED)
-    rmse = {f"{design}_rmse_ms": error**0.5 for design, error in errors_ms.items()}
-    return gains, {"chosen": chosen, **rmse, "regret": (errors_ms["auto"] / best) ** 0.5 - 1}
+    return {
+        **reference,
+        "published_A": float(raw_P.mean()),
+        "published_rmse_abs": float((raw_P.var(ddof=1) / PUBLISHED_PAIRS + squared_bias(raw_P, truth, doubt)) ** 0.5),
+        "published_rmse_ms": float((product_P.var(ddof=1) / PUBLISHED_PAIRS) ** 0.5),
+        "published_pairs": len(raw_P),
+        "auto_rmse_abs": float((squares["auto"][:, 1].mean() + bias) ** 0.5),
+        **rmse,
+        "regret": rmse["auto_rmse_ms"] / min(rmse[f"{design}_rmse_ms"] for design in FIXED) - 1,
+        "chosen": ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True)),
+        "passes": float(cell["auto_passes"].mean()),
+        "replicates": len(runs["auto"]),
+        "ms_squares": squares["auto"][:, 0],
+        "abs_squares": squares["auto"][:, 1] + bias,
+    }
+
+
+def order_gains(cells: "pd.DataFrame", resamples: int = 2000) -> dict[str, float]:
+    """The gain at one order: auto's squared errors in units of the published protocol's, averaged over the images.
+
+    The 95 % interval is a bootstrap over images, and over replicates within them.
+    """
+    import numpy as np
+
+    relative = {
+        "abs": [squares / error**2 for squares, error in zip(cells.abs_squares, cells.published_rmse_abs, strict=True)],
+        "ms": [squares / error**2 for squares, error in zip(cells.ms_squares, cells.published_rmse_ms, strict=True)],
+    }
+    passes, generator = float(cells.passes.mean()), np.random.default_rng(0)
+
+    def gains(draw: bool) -> dict[str, float]:
+        images = generator.integers(0, len(cells), len(cells)) if draw else np.arange(len(cells))
+        picks = [generator.integers(0, n, n) if draw else np.arange(n) for n in cells.replicates.iloc[images]]
+        return {
+            name: gain(float(np.mean([values[k][pick].mean() for k, pick in zip(images, picks, strict=True)])), passes)
+            for name, values in relative.items()
+        }
+
+    found, drawn = gains(False), [min(gains(True).values()) for _ in range(resamples)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    names = {"order": int(cells.order.iloc[0]), "ratio": float(cells.ratio.iloc[0])}
+    return names | {
+        "gain_abs": found["abs"],
+        "gain_ms": found["ms"],
+        "gain": min(found.values()),
+        "gain_low": float(low),
+        "gain_high": float(high),
+        "images": len(cells),
+        "replicates": int(cells.replicates.sum()),
+    }
+
+
+def gain(relative_error: float, passes: float) -> float:
+    """10,000 / the passes at which auto's squared error would be the published one, from its error at `passes`.
+
+    The squared error falls with the passes as a power between 1 (sampling of pairs) and 2 (a product of two noisy
+    halves). The power that gives the smaller gain is used: 1 where auto needs more passes, 2 where it needs fewer.
+    """
+    power = 1.0 if relative_error > 1 else 2.0
+    return PUBLISHED_PASSES / (passes * relative_error ** (1 / power))
 
 
 def references(cell: "dict[str, np.ndarray]") -> dict[str, float]:
@@ -296,36 +325,6 @@ def estimands(halves_2P: "np.ndarray") -> tuple[float, float]:
     return float((first_P * second_P).mean()), float(corrected_abs(*(np.array(value) for value in mean_abs)))
 
 
-def runs_needed(cell: "dict[str, np.ndarray]", which: int, error: float, target: float) -> float:
-    """How many runs of auto, merged into one, have the squared error `target`.
-
-    The error falls as a power of the passes, between 1 (noise of single draws, sampling of pairs) and 2 (a product of
-    two noisy halves); the power is fitted to runs merged by twos and fours, each with its own pilots.
-    """
-    import numpy as np
-
-    halves_RHP = cell["auto_halves"]
-    runs, generator = len(halves_RHP), np.random.default_rng(0)
-    sizes = [size for size in (1, 2, 4) if size <= runs // 2]
-    spreads = []
-    for size in sizes:
-        shuffles = [generator.permutation(runs)[: runs // size * size].reshape(-1, size) for _ in range(10)]
-        values = [[estimands(mean_present(halves_RHP[group]))[which] for group in groups] for groups in shuffles]
-        spreads.append(np.mean([np.var(one, ddof=1) for one in values]))
-    slope = np.polyfit(np.log(sizes), np.log(spreads), 1)[0] if len(sizes) > 1 else -1.0
-    power = float(np.clip(-slope, 1.0, 2.0))
-    return float((error / max(target, 1e-30)) ** (1 / power))
-
-
-def mean_present(halves_RHP: "np.ndarray") -> "np.ndarray":
-    """Mean over runs of the halves that are there; NaN where no run measured a pair."""
-    import numpy as np
-
-    present = np.isfinite(halves_RHP)
-    with np.errstate(invalid="ignore"):
-        return np.where(present, halves_RHP, 0).sum(0) / present.sum(0)
-
-
 def geometric_mean(values: "pd.Series") -> float:
     """exp of the mean logarithm."""
     import numpy as np
@@ -333,13 +332,13 @@ def geometric_mean(values: "pd.Series") -> float:
     return float(np.exp(np.log(values).mean()))
 
 
-def headline(gains: "pd.DataFrame", regrets: "pd.DataFrame") -> dict[str, Any]:
+def headline(gains: "pd.DataFrame", cells: "pd.DataFrame") -> dict[str, Any]:
     """What the benchmark is about, in a few numbers; at the ends every design is exact, with no error at all."""
     return {
         "gain_geometric_mean": geometric_mean(gains.gain),
         "gain_least": float(gains.gain.min()),
-        "auto_within_15_percent": float((regrets.regret <= 0.15).mean()),
-        "regret_median": float(regrets.regret.median()),
+        "auto_within_15_percent": float((cells.regret <= 0.15).mean()),
+        "regret_median": float(cells.regret.median()),
         "ends_passes": ends_passes(),
         "ends_gain": PUBLISHED_PASSES / ends_passes(),
     }
@@ -358,4 +357,6 @@ def provenance(settings: Settings) -> dict[str, Any]:
     """Settings, machine and versions."""
     from experiments.machine import machine, pick_device
 
-    return {"settings": asdict(settings), **machine(pick_device("auto"))}
+    # Paths by their last part: results are for everybody, folders belong to one machine.
+    plain = {key: value.name if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+    return {"settings": plain, **machine(pick_device("auto"))}

@@ -82,7 +82,7 @@ def test_standard_errors_are_calibrated(design: str, order: int) -> None:
 
 @pytest.mark.parametrize("design", PLANS)
 def test_too_few_draws_leave_the_standard_error_missing(design: str) -> None:
-    game, pairs = network_game("convolution", 3), PatchGrid(3).all_pairs()
+    game = network_game("convolution", 3)
     run = replicates(game, PLANS[design], 3, 200, 1)[0]
     assert (run.draws < MIN_DRAWS).all()
     assert run.standard_error.isnan().all()
