@@ -117,7 +117,11 @@ def run(settings: Settings) -> None:
         f"{settings.permutations * grid.n_players:,} passes."
     )
     left_out = int(pairs["interaction"].isna().sum())
-    note = f"{left_out} of {len(pairs)} pairs were not measured, the budget is too small for all." if left_out else ""
+    note = (
+        f"{left_out} of {len(pairs)} pairs were not measured: a larger budget or the pooled design reaches all of them."
+        if left_out
+        else ""
+    )
     draw_pair_map(
         as_pixels(game.images_ICHW[0], config),
         grid.side,

@@ -1,0 +1,67 @@
+"""The README keeps its word: its Python runs, and its commands exist with the options that it names."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+READING = (ROOT / "docs" / "reading-curves.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+def photograph(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    photograph(tmp_path / "cat.jpg", 0)
+    for k in range(4):
+        photograph(tmp_path / "photos" / f"class{k % 2}" / f"{k}.jpg", k)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(example, names)
+    assert len(names["measured"].mean) == 42
+    assert names["measured"].mean.isfinite().sum() > 10
+    assert names["profile"].strength()["order"].tolist() == [0, 4, 7, 9, 14]
+    assert (tmp_path / "runs" / "test_resnet" / "strength.csv").is_file()
+    assert "J_corrected_low" in capsys.readouterr().out
+
+
+def test_the_readme_shows_commands():
+    assert {"profile", "compare", "map", "bench"} <= {command.split()[1] for command in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_is_understood(command, monkeypatch):
+    """Each line is parsed by the real command line, up to the call of the command itself."""
+    called = []
+    monkeypatch.setattr(cli, "guarded", lambda module, settings, prog: called.append(prog) or 0)
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert called and command.startswith(called[0])
+
+
+@pytest.mark.parametrize("text", [README, READING], ids=["README", "reading-curves"])
+def test_options_and_links_lead_somewhere(text):
+    for path in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / path).exists(), path
+    pages = ["".join((ROOT / "experiments" / "commands" / f"{name}.py").read_text()) for name in ("profile", "compare")]
+    known = set(re.findall(r"^    (\w+):", "\n".join([*pages, (ROOT / "interactions/settings.py").read_text()]), re.M))
+    for option in re.findall(r"`--([a-z-]+)", text):
+        assert option.replace("-", "_") in known, option
+
+
+def test_every_column_that_the_readme_names_is_in_the_tables(tmp_path, monkeypatch):
+    from interactions.strength import MEASURES
+
+    row = next(line for line in README.splitlines() if line.startswith("| strength.csv"))
+    assert all(measure in row for measure in MEASURES)
