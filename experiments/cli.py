@@ -41,6 +41,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     },
     "compare": "experiments.commands.compare",
     "map": "experiments.commands.map",
+    "profile": "experiments.commands.profile",
     "version": "experiments.commands.version",
 }
 

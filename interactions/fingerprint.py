@@ -23,7 +23,7 @@ def image_digest(image_CHW: Tensor) -> str:
 
 def names_digest(names: Iterable[str]) -> str:
     """Of a list of names, in their order."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:

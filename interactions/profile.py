@@ -40,6 +40,7 @@ from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_ta
 from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
+TABLES = ("strength.csv", "middle_mass.csv")
 PACE = 0.5 if sys.stderr.isatty() else 10.0
 """Seconds between two updates of a progress bar; a log file need not have all of them."""
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
@@ -194,9 +195,10 @@ class Run:
             record["seconds"] = time.perf_counter() - start
         else:
             refuse_other_settings(record, asked, self.folder)
-            if record["status"] == "complete":
+            if record["status"] == "complete" and all((self.folder / name).exists() for name in TABLES):
                 return record
             storage.remove_orphans(self.folder)
+            record["status"] = "running"
             record["resumed"].append(self._place())
         storage.write_json(self.folder / "run.json", record)
         return record
@@ -227,8 +229,8 @@ class Run:
     def finish(self, record: dict[str, Any]) -> None:
         """Write the tables, then the record that calls the run complete."""
         profile = Profile(self.folder, record)
-        storage.write_csv(self.folder / "strength.csv", profile.strength())
-        storage.write_csv(self.folder / "middle_mass.csv", profile.middle_mass())
+        for name, table in zip(TABLES, (profile.strength(), profile.middle_mass()), strict=True):
+            storage.write_csv(self.folder / name, table)
         record["passes"] = sum(record["preparation_passes"].values()) + int(profile.images().passes.sum())
         sizes = [about["batch_size"] for about in storage.read_about(self.folder)]
         record["backed_off"] = any(size < record["batch_size"] for size in sizes)
@@ -313,8 +315,10 @@ class Run:
         return self.game
 
     def _plan(self, game: PatchGame, order: int) -> Plan:
-        if self.settings.design != "auto" or order in (0, self.grid.max_order):
-            return Plan("shared" if self.settings.design == "auto" else self.settings.design)
+        if self.settings.design != "auto":
+            return Plan(self.settings.design)
+        if order in (0, self.grid.max_order):
+            return Plan("exact")
         games = [game.of(k) for k in range(game.n_images)]
         generator = random_stream(PILOT, self.settings.seed, order)
         return choose(games, order, self.pairs_P2, self.settings.budget, generator)

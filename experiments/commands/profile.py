@@ -1,0 +1,166 @@
+"""`a2mim profile`: interaction strength against order, of one model over the images of a data set."""
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from interactions.settings import ProfileSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from experiments.datasets import ImageData
+    from interactions.profile import Profile
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure how strongly the patches of images interact under a model, at every order.
+
+    Writes strength.csv (one row per order, each measure with its interval), middle_mass.csv, strength.png, run.json
+    (all settings, versions, images, passes, seconds), and every image and pair as Parquet, into one folder. The same
+    command again goes on with an interrupted run; torchrun shares the images between processes:
+
+        torchrun --nproc-per-node 8 -m experiments.cli profile ...
+
+    For example:
+        a2mim profile resnet50 --data imagenet/val --out runs/resnet50
+        a2mim profile vit_small_patch16_224 --weights vit.pth --data val.tar --images 500 --only-correct --out runs/vit
+        a2mim profile resnet50 --weights random --data photos --target 281 --image-size 112 --grid 7 --out runs/random
+        a2mim profile my_models:make --weights my.safetensors --data photos --value cosine --out runs/mine
+    """
+
+    model: tyro.conf.Positional[str]
+    """A timm model, or a Python factory module:function."""
+    data: str
+    """A folder or a .tar of images, labelled by their folders or not; or timm's name of a data set, such as
+    torch/cifar10 or hfds/uoft-cs/cifar10."""
+    out: Path
+    """Folder of the run."""
+    weights: str = "pretrained"
+    """pretrained, random, or a checkpoint file."""
+    num_classes: int | None = None
+    """Classes of the model, where they are not its usual ones."""
+    partial: bool = False
+    """Load what fits of a checkpoint that does not fit whole."""
+    model_seed: int = 0
+    """Of random weights."""
+    data_root: str | None = None
+    """Where a data set that timm names is kept."""
+    split: str = "validation"
+    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    class_map: str | None = None
+    """Text file of class names, one a line, whose line numbers are the labels."""
+    image_size: int | None = None
+    """Side of the model's input in pixels; without it, what the model asks for."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes the accelerator when there is one."""
+    measure: Annotated[ProfileSettings, tyro.conf.arg(name="")] = field(default_factory=ProfileSettings)
+
+
+def run(settings: Settings) -> None:
+    """Measure, draw, and say what was written."""
+    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.machine import pick_device
+    from experiments.models import create_model
+    from interactions.baselines import Normalisation
+    from interactions.profile import profile_model
+
+    measure = asdict(settings.measure)
+    model, config = create_model(
+        settings.model,
+        settings.weights,
+        settings.num_classes,
+        settings.model_seed,
+        settings.partial,
+        **size_arguments(settings.model, settings.image_size),
+    )
+    data = open_images(
+        settings.data,
+        evaluation_transform(config, settings.image_size),
+        root=settings.data_root,
+        split=settings.split,
+        class_map=settings.class_map,
+        classes=getattr(model, "num_classes", None),
+        channels=config["input_size"][0],
+    )
+    first = int(os.environ.get("RANK", 0)) == 0
+    if first:
+        warn_about_labels(settings, model, data)
+    profile = profile_model(
+        model.to(pick_device(own_device(settings.device))),
+        data,
+        out=settings.out,
+        normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
+        names=data.names,
+        model_name=f"{settings.model} ({settings.weights})",
+        data_name=settings.data,
+        **measure | {"shuffle": measure["shuffle"] and not data.streamed},
+    )
+    if first:
+        draw(profile)
+        report(profile)
+
+
+def own_device(name: str) -> str:
+    """The device of this process: torchrun gives every process on a machine a number of its own."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{local}"
+
+
+def warn_about_labels(settings: Settings, model: "nn.Module", data: "ImageData") -> None:
+    """Say so where labels and classes can hardly mean the same."""
+    classes = getattr(model, "num_classes", None)
+    if settings.measure.target == "label" and classes and data.classes and data.classes < classes:
+        print(
+            f"note: the labels count {data.classes} classes, the model {classes}; is label k the model's class k? "
+            "(--class-map FILE, --target predicted)",
+            file=sys.stderr,
+        )
+
+
+def draw(profile: "Profile") -> None:
+    """strength.png, from the table that was written."""
+    from figures.curves import draw_strength
+
+    record, settings = profile.record, profile.settings
+    height, width = record["image_shape"][1:]
+    caption = (
+        f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
+        f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
+        f"baseline {settings['baseline']}, {record['passes']:,} passes."
+    )
+    draw_strength(
+        profile.folder / "strength.csv",
+        profile.folder / "strength.png",
+        title=record["model"]["name"],
+        caption=caption,
+        unit=settings["value"].replace("_", "-"),
+    )
+
+
+def report(profile: "Profile") -> None:
+    """The table of the curve and what was left out, for the terminal."""
+    import pandas as pd
+
+    record, table = profile.record, pd.read_csv(profile.folder / "strength.csv")
+    columns = ["order", "ratio", "design", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
+    print(table[columns].to_string(index=False, float_format="{:.3g}".format))
+    for one in record["skipped"]:
+        print(f"skipped {one['name']}: {one['reason']}")
+    if record["wrong"]:
+        print(f"left out {record['wrong']} images that the model classifies wrongly")
+    if record["floor_note"]:
+        print(f"no numerical floor: {record['floor_note']}")
+    print(
+        f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "
+        f"wrote strength.png, strength.csv, middle_mass.csv, run.json into {profile.folder}"
+    )

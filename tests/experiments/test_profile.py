@@ -1,0 +1,141 @@
+"""`a2mim profile`, end to end on a small network."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from experiments import cli
+from tests.interactions.tiny import CLASSES, SIZE, network
+
+MODEL = "tests.interactions.tiny:network"
+FEW = ["--image-size", str(SIZE), "--grid", "4", "--radius", "1", "--ratios", "0.0", "0.5", "1.0", "--design", "pairwise"]
+FEW += ["--budget", "300", "--images", "4", "--unit-images", "2", "--device", "cpu", "--batch-size", "16"]
+
+
+def broken_network():
+    """A factory whose model is not a number."""
+    return nn.Sequential(network(), nn.Softplus(beta=float("nan")))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of noise, one folder for each class, two pictures in each."""
+    generator = np.random.default_rng(0)
+    for label in range(CLASSES):
+        for k in range(2):
+            path = tmp_path / "photos" / f"class-{label}" / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (SIZE + 4, SIZE + 4, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def profile(photos, out, *options, model=MODEL, weights="random"):
+    return cli.main(["profile", model, "--weights", weights, "--data", str(photos), "--out", str(out), *FEW, *options])
+
+
+def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert profile(photos, out) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "run.json", "images", "pairs", "strength.csv", "middle_mass.csv", "strength.png"
+    }  # fmt: skip
+    assert (out / "strength.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert list(pd.read_csv(out / "strength.csv")["order"]) == [0, 7, 14]
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "complete" and record["model"]["name"] == f"{MODEL} (random)"
+    assert record["data"]["name"] == str(photos) and record["image_shape"] == [3, SIZE, SIZE]
+    assert record["settings"]["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+    for one in record["images"]:
+        assert one["name"].startswith(f"class-{one['label']}/") and one["target"] == one["label"]
+    said = capsys.readouterr()
+    assert f"wrote strength.png, strength.csv, middle_mass.csv, run.json into {out}" in said.out
+    assert "4 images" in said.out
+
+
+def test_the_same_command_again_changes_nothing(photos, tmp_path):
+    assert profile(photos, tmp_path / "run") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert profile(photos, tmp_path / "run") == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_weights_from_a_file(photos, tmp_path):
+    torch.save(network(seed=1).state_dict(), tmp_path / "weights.pth")
+    assert profile(photos, tmp_path / "file", weights=str(tmp_path / "weights.pth")) == 0
+    assert profile(photos, tmp_path / "random") == 0
+    ours, others = (pd.read_csv(tmp_path / name / "strength.csv") for name in ("file", "random"))
+    assert not np.allclose(ours["A"], others["A"])
+
+
+def test_unlabelled_folder_with_the_models_own_class(photos, tmp_path, capsys):
+    assert profile(photos / "class-1", tmp_path / "run") == 2
+    assert "has no label" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert profile(photos / "class-1", tmp_path / "run", "--target", "predicted") == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert all(one["label"] is None and 0 <= one["target"] < CLASSES for one in record["images"])
+
+
+def test_corrupt_image_is_skipped_named_and_counted(photos, tmp_path, capsys):
+    (photos / "class-3" / "1.png").write_bytes(b"no image")
+    assert profile(photos, tmp_path / "run", "--images", "None") == 0
+    assert "skipped class-3/1.png: cannot identify image file" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [one["name"] for one in record["skipped"]] == ["class-3/1.png"] and len(record["images"]) == 9
+
+
+def test_other_settings_are_refused(photos, tmp_path, capsys):
+    assert profile(photos, tmp_path / "run") == 0
+    assert profile(photos, tmp_path / "run", "--budget", "400", "--target", "1") == 2
+    said = capsys.readouterr().err
+    assert "holds a run with other settings (target label there, 1 now; budget 300 there, 400 now)" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--grid", "13"], "a 13×13 grid does not fit an image of 12×12"),
+        (["--radius", "9"], "radius 9 is not possible"),
+        (["--ratios", "1.5"], "order ratios must lie between 0 and 1"),
+        (["--budget", "3"], "a budget of 3 passes is too small"),
+        (["--target", "77"], "is outside the model's 5 classes"),
+        (["--images", "0"], "images is 0: give 1 or more"),
+        (["--value", "loss"], "unknown value 'loss'"),
+        (["--amp", "int4"], "unknown precision 'int4'"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_leave_nothing(photos, tmp_path, capsys, options, said):
+    budget = [] if "--budget" in options else ["--budget", "3000"]
+    assert profile(photos, tmp_path / "run", *budget, *options) == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error and not (tmp_path / "run").exists()
+
+
+def test_bad_images_and_models_are_one_sentence_and_leave_nothing(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    (tmp_path / "empty").mkdir()
+    for place, model, said in (
+        (tmp_path / "empty", MODEL, "holds no images that can be read"),
+        (tmp_path / "nowhere", MODEL, "it does not exist"),
+        (photos, "resnett50", "did you mean resnet50"),
+    ):
+        assert profile(place, out, model=model) == 2
+        assert said in capsys.readouterr().err and not out.exists()
+
+
+def test_labels_outside_the_models_classes(photos, tmp_path, capsys):
+    for label in range(5, 8):
+        (photos / f"class-{label}").mkdir()
+        Image.new("RGB", (16, 16)).save(photos / f"class-{label}" / "0.png")
+    assert profile(photos, tmp_path / "run", "--images", "None") == 2
+    assert "is outside the model's 5 classes" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_nan_names_the_image(photos, tmp_path, capsys):
+    assert profile(photos, tmp_path / "run", model="tests.experiments.test_profile:broken_network") == 2
+    said = capsys.readouterr().err
+    assert "the model returned NaN or infinity for class-" in said and not (tmp_path / "run").exists()

@@ -1,0 +1,558 @@
+"""Profiles: what is measured, what is written, and what happens when something goes wrong in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from interactions import storage
+from interactions.game import NonFiniteValueError
+from interactions.grid import PAPER_RATIOS
+from interactions.profile import load_profile, profile_model
+from tests.interactions import tiny
+from tests.interactions.tiny import ASKED, CLASSES, Photos, network
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT.parent / "shared" / "data" / "published-protocol.npz"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PATIENCE = 500  # seconds: importing torch takes long on a busy machine
+MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
+
+
+def profile(out, model=None, photos=None, **changes):
+    asked = ASKED | changes
+    photos = Photos(9) if photos is None else photos
+    return profile_model(model or network(), photos, out=out, progress=False, **asked)
+
+
+def same_tables(one, other, exact=True):
+    for part in ("images", "pairs"):
+        a, b = storage.read_part(Path(one), part), storage.read_part(Path(other), part)
+        pd.testing.assert_frame_equal(a, b, check_exact=exact, **({} if exact else {"rtol": 1e-4, "atol": 1e-5}))
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+# ---------------------------------------------------------------------------------------------------- what is measured
+
+
+def test_exact_profile_is_the_formula_over_all_contexts(tmp_path):
+    ratios = (0.0, 0.5, 1.0)
+    model = network()
+    measured = profile(tmp_path / "run", grid=3, ratios=ratios, design="exact", images=2, unit_images=1, shuffle=False)
+    pairs = measured.pairs().set_index(["image", "order", "i", "j"])["mean"]
+    strength = {}
+    for image in range(2):
+        value = brute_force_values(model, *Photos(9)[image])
+        for order in (0, 3, 7):
+            expected = {pair: brute_force_interaction(value, *pair, order) for pair in near_pairs()}
+            assert set(pairs.loc[image, order].index) == set(expected)
+            np.testing.assert_allclose(
+                [pairs[image, order, *pair] for pair in expected], list(expected.values()), rtol=1e-5
+            )
+            strength.setdefault(order, []).append(np.mean(np.abs(list(expected.values()))))
+    table = measured.strength().set_index("order")
+    a = pd.Series({order: np.mean(values) for order, values in strength.items()})
+    np.testing.assert_allclose(table.A, a, rtol=1e-6)
+    np.testing.assert_allclose(table.J, a / a.mean(), rtol=1e-6)
+
+
+def near_pairs():
+    cells = [(row, column) for row in range(3) for column in range(3)]
+    near = [(i, j) for i, j in combinations(range(9), 2) if max(np.abs(np.subtract(cells[i], cells[j]))) <= 1]
+    assert len(near) == 20
+    return near
+
+
+def brute_force_values(model, image, label):
+    """v(T) = log-odds of the label for every coalition T, written as the bits of a number."""
+    shown = np.array([[bits >> cell & 1 for cell in range(9)] for bits in range(512)]).reshape(512, 1, 3, 3)
+    x = image.numpy() * shown.repeat(4, 2).repeat(4, 3)
+    with torch.inference_mode():
+        p = torch.softmax(model(torch.tensor(x, dtype=torch.float32)).double(), 1).numpy()[:, label]
+    return np.log(p / (1 - p))
+
+
+def brute_force_interaction(value, i, j, order):
+    sums = [sum(1 << cell for cell in s) for s in combinations(set(range(9)) - {i, j}, order)]
+    a, b = 1 << i, 1 << j
+    return np.mean([value[s | a | b] - value[s | a] - value[s | b] + value[s] for s in sums])
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the recorded run of the released code is not there")
+def test_published_design_gives_the_numbers_of_the_released_code(tmp_path):
+    recorded = np.load(PUBLISHED)
+    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.GELU(), nn.Conv2d(8, 16, 3, 2), nn.GELU(), Head())
+    names = {"0": "c1", "2": "c2", "4.fc": "fc"}
+    for layer, name in names.items():
+        for kind in ("weight", "bias"):
+            model.get_parameter(f"{layer}.{kind}").data = torch.tensor(recorded[f"weight_{name}.{kind}"])
+    images = [(torch.tensor(image), int(recorded["labels"][k])) for k, image in enumerate(recorded["images"])]
+    pairs, contexts = recorded["delta"].shape[2:]
+    measured = profile_model(
+        model, images, out=tmp_path / "run", grid=8, ratios=PAPER_RATIOS, design="published", published_pairs=pairs,
+        budget=4 * pairs * contexts, seed=int(recorded["seed"]), shuffle=False, progress=False, batch_size=64,
+    )  # fmt: skip
+    table = measured.pairs()
+    for row, order in enumerate(recorded["orders"]):
+        for image in range(3):
+            rows = table[(table.image == image) & (table.order == order)]
+            np.testing.assert_array_equal(rows[["i", "j"]], recorded["pairs"][image])
+            np.testing.assert_allclose(rows["mean"], recorded["interaction"][row, image], rtol=2e-3, atol=2e-6)
+    np.testing.assert_allclose(measured.strength().J, recorded["J"], rtol=5e-4)  # it computed v in float32
+    assert set(measured.images().design) == {"published"}
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x_BCHW):
+        return 4 * self.fc(x_BCHW.mean((2, 3)))
+
+
+@pytest.mark.parametrize("design", ["auto", "pairwise", "shared", "pooled"])
+def test_tables_of_every_design_are_as_promised(tmp_path, design):
+    measured = profile(tmp_path / "run", design=design, images=3, budget=1000)
+    pairs, images, strength = measured.pairs(), measured.images(), measured.strength()
+    assert dict(pairs.dtypes.astype(str)) == {
+        "image": "int32", "order": "int32", "i": "int16", "j": "int16", "count": "float32", "mean": "float32",
+        "standard_error": "float32", "half_1": "float32", "half_2": "float32",
+    }  # fmt: skip
+    assert len(images) == 3 * 4 and images.image.dtype == "int32" and images.ratio.dtype == "float64"
+    assert list(images.order.unique()) == [0, 4, 7, 14]
+    assert set(images.design[images.order.isin((0, 14))]) == {"exact"}
+    if design != "auto":
+        assert set(images.design[images.order.isin((4, 7))]) == {design}
+    inner = images[images.order.isin((4, 7))]
+    assert (inner.passes <= 1200).all() and (inner.passes >= 800).all()
+    head = ["order", "ratio", "images", "pairs", "design", "passes", "floor", "near_floor"]
+    assert list(strength.columns) == [
+        *head,
+        *(f"{x}{end}" for x in MEASURES for end in ("", "_low", "_high")),
+        "rms_note",
+    ]
+    assert list(strength.passes) == list(images.groupby("order").passes.sum())
+    assert (strength.images == 3).all() and not strength.near_floor.any() and (strength.floor > 0).all()
+    written = pd.read_csv(tmp_path / "run" / "strength.csv").drop(columns="rms_note")  # empty everywhere
+    pd.testing.assert_frame_equal(written, strength.drop(columns="rms_note"), check_dtype=False)
+    mass = pd.read_csv(tmp_path / "run" / "middle_mass.csv")
+    assert list(mass.columns) == ["measure", "M", "M_low", "M_high", "images"]
+    assert mass.M[0] == pytest.approx(strength.J[1:3].mean())
+
+
+def test_orders_without_a_middle_leave_the_mass_table_empty(tmp_path):
+    profile(tmp_path / "run", images=2, ratios=(0.0, 1.0))
+    table = pd.read_csv(tmp_path / "run" / "middle_mass.csv")
+    assert len(table) == 0 and list(table.columns) == ["measure", "M", "M_low", "M_high", "images"]
+
+
+def test_numbers_do_not_depend_on_the_units(tmp_path):
+    profile(tmp_path / "ones", unit_images=1, images=5)
+    profile(tmp_path / "all", unit_images=5, images=5)
+    same_tables(tmp_path / "ones", tmp_path / "all", exact=False)
+
+
+def test_coalitions_of_an_image_do_not_depend_on_the_other_images(tmp_path):
+    few, many = profile(tmp_path / "few", images=2).images(), profile(tmp_path / "many", images=6).images()
+    assert list(few.image.unique()) == list(many.image.unique()[:2])
+    pd.testing.assert_frame_equal(few, many[many.image.isin(few.image)].reset_index(drop=True), rtol=1e-5)
+
+
+def test_another_seed_draws_other_images_and_coalitions(tmp_path):
+    one, other = profile(tmp_path / "0", images=9).images(), profile(tmp_path / "1", images=9, seed=1).images()
+    assert list(one.image.unique()) != list(other.image.unique())
+    merged = one.merge(other, on=["image", "order"]).query("order == 7")
+    assert (merged.mean_abs_x != merged.mean_abs_y).all()
+
+
+def test_keep_images_writes_no_pairs(tmp_path):
+    measured = profile(tmp_path / "run", keep="images", images=2)
+    assert not (tmp_path / "run" / "pairs").exists()
+    with pytest.raises(ValueError, match="kept no pairs"):
+        measured.pairs()
+
+
+# ------------------------------------------------------------------------------------------------------ which images
+
+
+def test_takes_the_data_sets_own_order_when_asked_to(tmp_path):
+    assert [one["image"] for one in profile(tmp_path / "run", images=3, shuffle=False).record["images"]] == [0, 1, 2]
+
+
+def test_predicted_target_is_the_models_top_class(tmp_path):
+    model, photos = network(), Photos(9)
+    for one in profile(tmp_path / "run", model, target="predicted").record["images"]:
+        assert one["target"] == int(model(photos[one["image"]][0][None]).argmax())
+
+
+def test_number_as_target_needs_no_labels(tmp_path):
+    measured = profile(tmp_path / "run", photos=Photos(9, label=-1), target=2, images=2)
+    assert {(one["label"], one["target"]) for one in measured.record["images"]} == {(None, 2)}
+
+
+def test_head_free_value_needs_neither_label_nor_classifier(tmp_path):
+    features = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Tanh())
+    record = profile(tmp_path / "run", features, Photos(9, label=-1), value="cosine", images=2).record
+    assert {one["target"] for one in record["images"]} == {None} and record["classes"] is None
+
+
+def test_only_correct_draws_on_until_there_are_enough(tmp_path):
+    model, photos = network(), Photos(40)
+    record = profile(tmp_path / "run", model, photos, only_correct=True, images=4).record
+    right = [i for i in range(40) if int(model(photos[i][0][None]).argmax()) == i % CLASSES]
+    tried = np.random.default_rng(0).permutation(40).tolist()
+    expected = [i for i in tried if i in right][:4]
+    assert [one["image"] for one in record["images"]] == expected
+    assert record["wrong"] == tried.index(expected[-1]) + 1 - 4
+
+
+def test_unreadable_images_are_skipped_named_and_counted(tmp_path):
+    names = [f"photo-{k}.jpg" for k in range(9)]
+    record = profile_model(
+        network(),
+        Photos(9, broken=(2, 5)),
+        out=tmp_path / "run",
+        names=names,
+        progress=False,
+        **(ASKED | {"images": None}),
+    ).record
+    assert {one["image"] for one in record["images"]} == {0, 1, 3, 4, 6, 7, 8}
+    skipped = sorted(record["skipped"], key=lambda one: one["image"])
+    assert [(one["name"], one["reason"]) for one in skipped] == [
+        ("photo-2.jpg", "cannot identify image file 2"),
+        ("photo-5.jpg", "cannot identify image file 5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("photos", "changes", "said"),
+    [
+        (Photos(0), {}, "the data set is empty"),
+        (Photos(30, broken=tuple(range(30))), {}, "none of the first 20 images can be read .*cannot identify"),
+        (Photos(9, label=-1), {}, "has no label"),
+        (Photos(9, label=CLASSES), {}, "class 5 of image 4 is outside the model's 5 classes"),
+        (Photos(9), {"target": 7}, "class 7 .* is outside the model's 5 classes"),
+        (Photos(9), {"target": "labels"}, "unknown target 'labels'"),
+        (Photos(9), {"grid": 13, "budget": 9999}, "13×13 grid does not fit an image of 12×12"),
+        (Photos(9), {"grid": 1}, "no pairs"),
+        (Photos(9), {"radius": 4}, "radius 4 is not possible"),
+        (Photos(9), {"ratios": (0.5, 1.1)}, "between 0 and 1"),
+        (Photos(9), {"budget": 10, "design": "pooled"}, "budget of 10 passes is too small"),
+        (Photos(9), {"budget": 0}, "budget is 0"),
+        (Photos(9), {"budget": 300, "design": "published"}, "give 400 or more"),
+        (Photos(9), {"design": "best"}, "unknown design 'best'"),
+        (Photos(9), {"design": "exact", "grid": 6}, "exact enumeration of 36 players"),
+        (Photos(9), {"value": "loss"}, "unknown value 'loss'"),
+        (Photos(9), {"baseline": "white"}, "unknown baseline 'white'"),
+        (Photos(9), {"amp": "int8"}, "unknown precision 'int8'"),
+        (Photos(9), {"seed": -1}, "seed is -1"),
+        (Photos(9), {"keep": "all"}, "cannot keep 'all'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, photos, changes, said):
+    with pytest.raises(ValueError, match=said):
+        profile(tmp_path / "run", photos=photos, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_filter_that_leaves_nothing_says_so(tmp_path):
+    class Wrong(nn.Module):
+        def forward(self, x_BCHW):
+            return torch.zeros(len(x_BCHW), CLASSES).index_fill(1, torch.tensor([4]), 1.0)
+
+    with pytest.raises(ValueError, match="classifies none of the 9 images as labelled"):
+        profile(tmp_path / "run", Wrong(), Photos(9, label=2), only_correct=True)
+
+
+def test_a_model_without_classes_is_told_about_cosine(tmp_path):
+    with pytest.raises(ValueError, match=r"not logits of two or more classes.* cosine"):
+        profile(tmp_path / "run", nn.Conv2d(3, 8, 3))
+
+
+def test_images_of_several_sizes_are_refused(tmp_path):
+    images = [(torch.randn(3, 12, 12), 0), (torch.randn(3, 12, 16), 0)]
+    with pytest.raises(ValueError, match="crop all images to one size"):
+        profile(tmp_path / "run", photos=images)
+
+
+class Broken(nn.Module):
+    """NaN on one image, when some of it is hidden."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.model, self.image = network(), image
+
+    def forward(self, x_BCHW):
+        hidden = (x_BCHW == 0).any(1).flatten(1).any(1)
+        ours = ((x_BCHW == self.image) | (x_BCHW == 0)).flatten(1).all(1)
+        return self.model(x_BCHW).masked_fill((hidden & ours & (x_BCHW != 0).flatten(1).any(1))[:, None], torch.nan)
+
+
+def test_nan_stops_the_run_and_names_the_image(tmp_path):
+    photos = Photos(9)
+    last = profile(tmp_path / "good", images=7).record["images"][6]["image"]
+    names = [f"photo-{k}.jpg" for k in range(9)]
+    with pytest.raises(NonFiniteValueError, match=f"nan for photo-{last}.jpg"):
+        profile_model(Broken(photos[last][0]), photos, out=tmp_path / "run", names=names, progress=False, **ASKED)
+    assert storage.finished_units(tmp_path / "run") == {0, 1, 2}  # whole units before it stay
+    assert load_profile(tmp_path / "run").record["status"] == "running"
+
+
+# ---------------------------------------------------------------------------------------------------- reduced precision
+
+
+def test_reduced_precision_that_drowns_the_interactions_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"bfloat16 is too coarse at the orders .*measure in float32"):
+        profile(tmp_path / "run", NearlyLinear(), amp="bfloat16")
+    assert not (tmp_path / "run").exists()
+
+
+class NearlyLinear(nn.Module):
+    """Much that adds up, and little that interacts."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.little = nn.Linear(3 * 12 * 12, CLASSES), network()
+
+    def forward(self, x_BCHW):
+        return self.linear(x_BCHW.flatten(1)) + 1e-3 * self.little(x_BCHW)
+
+
+class Counting(nn.Module):
+    """Integers that bfloat16 holds exactly: k(k − 1) of the number k of cells shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x_BCHW):
+        shown_B = (x_BCHW[:, 0, 1::3, 1::3] != 0).flatten(1).sum(1)
+        many_B = (shown_B * (shown_B - 1)).to(x_BCHW) * self.weight
+        return torch.stack([many_B, torch.zeros_like(many_B)], 1)
+
+
+def test_reduced_precision_that_does_no_harm_is_recorded(tmp_path):
+    measured = profile(tmp_path / "run", Counting(), Photos(9, label=0), amp="bfloat16", value="logit", images=2)
+    assert measured.settings["amp"] == "bfloat16"
+    np.testing.assert_allclose(measured.strength().A, 2.0)  # Δ of k(k−1) is 2 everywhere
+
+
+def test_orders_near_the_floor_are_flagged(tmp_path):
+    class Noisy(nn.Module):
+        """Interactions of 2·scale and, in float32, an error that makes a floor of 0.4."""
+
+        def __init__(self, scale):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(scale))
+
+        def forward(self, x_BCHW):
+            shown_B = (x_BCHW[:, 0, 1::3, 1::3] != 0).flatten(1).sum(1)
+            value_B = self.scale * (shown_B * (shown_B - 1)).to(x_BCHW)
+            value_B = value_B + (x_BCHW.dtype == torch.float32) * 0.1 * (1 - 2 * (shown_B % 2))
+            return torch.stack([value_B, torch.zeros_like(value_B)], 1)
+
+    for scale, flagged in ((1.0, True), (10.0, False)):
+        measured = profile(tmp_path / f"run-{scale}", Noisy(scale), Photos(9, label=0), value="logit", images=2)
+        table = measured.strength()
+        np.testing.assert_allclose(table.floor, 0.4, rtol=1e-2)  # the sums round as well
+        assert (table.near_floor == flagged).all()
+
+
+# ------------------------------------------------------------------------------------------------ interrupt and resume
+
+
+def start(out, pause):
+    command = [sys.executable, tiny.__file__, str(out), str(pause)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The run of tests/interactions/tiny.py, with one thread as the processes have it."""
+    out, threads = tmp_path_factory.mktemp("whole") / "run", torch.get_num_threads()
+    torch.set_num_threads(1)
+    tiny.run(out)
+    torch.set_num_threads(threads)
+    return out
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_equals_an_uninterrupted_run_to_the_bit(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    process = start(out, 0.01)
+    while len(storage.finished_units(out)) < 1:
+        assert process.poll() is None and time.sleep(0.005) is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    there = storage.finished_units(out)
+    assert 1 <= len(there) < 4 and not (out / "strength.csv").exists()
+    old = {unit: (out / "images" / f"unit-{unit:05d}.parquet").stat().st_mtime_ns for unit in there}
+    process = start(out, 0.01)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    for unit, time_ns in old.items():  # what was there is not measured again
+        assert (out / "images" / f"unit-{unit:05d}.parquet").stat().st_mtime_ns == time_ns
+    same_tables(out, uninterrupted)
+    for name in ("strength.csv", "middle_mass.csv"):
+        assert (out / name).read_bytes() == (uninterrupted / name).read_bytes()
+    record = load_profile(out).record
+    assert record["status"] == "complete" and len(record["resumed"]) == 1 and record["backed_off"] is False
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_lost_unit_is_measured_again_to_the_bit(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    profile(one)
+    profile(other)
+    # As if the process had been killed between the two files of a unit, and before the tables.
+    (other / "images" / "unit-00001.parquet").unlink()
+    (other / "images" / ".unit-00003.parquet.123.tmp").write_bytes(b"half")
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    profile(other)
+    assert {k: v for k, v in files(other).items() if k.name != "run.json"} == {
+        k: v for k, v in files(one).items() if k.name != "run.json"
+    }
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    profile(tmp_path / "run", images=2)
+    before = files(tmp_path / "run")
+    profile(tmp_path / "run", images=2)
+    assert files(tmp_path / "run") == before
+
+
+def test_lost_tables_are_written_again(tmp_path):
+    profile(tmp_path / "run", images=2)
+    before = files(tmp_path / "run")
+    (tmp_path / "run" / "strength.csv").unlink()
+    profile(tmp_path / "run", images=2)
+    after = files(tmp_path / "run")
+    assert {name for name in before if before[name] != after[name]} == {Path("run.json")}  # which counts the start
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": 500}, "budget 400 there, 500 now"),
+        ({"seed": 1, "radius": 2}, "radius 1 there, 2 now; seed 0 there, 1 now"),
+        ({"model": network(1)}, "model digest"),
+        ({"photos": Photos(10)}, "data images 9 there, 10 now"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused_and_left_alone(tmp_path, changes, said):
+    profile(tmp_path / "run", images=2)
+    before = files(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"holds a run with other settings.*{said}"):
+        profile(tmp_path / "run", **({"images": 2} | changes))
+    assert files(tmp_path / "run") == before
+
+
+def test_an_image_that_changed_is_noticed(tmp_path):
+    class Random(Photos):
+        def __getitem__(self, index):
+            return torch.randn(3, 12, 12), 0
+
+    with pytest.raises(ValueError, match="is not the image that it was"):
+        profile(tmp_path / "run", photos=Random(9))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"command": "pretrain", "settings": {}}'])
+def test_a_record_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match="not the record of a profile"):
+        profile(tmp_path)
+
+
+def test_units_without_a_record_are_refused(tmp_path):
+    profile(tmp_path / "run", images=2)
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"no run\.json"):
+        profile(tmp_path / "run", images=2)
+
+
+def test_no_profile_to_load(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no profile"):
+        load_profile(tmp_path)
+
+
+def test_an_output_folder_below_a_file_is_refused_before_measuring(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        profile(tmp_path / "file" / "run", photos=Photos(9, broken=tuple(range(9))))
+
+
+@pytest.mark.slow
+def test_full_disk_leaves_no_file_that_looks_complete(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    record, pairs = ((uninterrupted / name).stat().st_size for name in ("run.json", "pairs/unit-00000.parquet"))
+    assert record + 500 < pairs  # a limit in between stops the first unit, and nothing before it
+    script = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"sys.argv = ['tiny', {str(out)!r}, '0'];"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({pairs - 100}, resource.RLIM_INFINITY));"
+        f"runpy.run_path({tiny.__file__!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-B", "-c", script]
+    failed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
+    assert failed.returncode != 0 and "OSError" in failed.stderr
+    assert set(files(out)) == {Path("run.json")}
+    assert load_profile(out).record["status"] == "running"
+
+
+class OutOfMemory(nn.Module):
+    """Memory for 8 images only, once it has seen a batch of 16 often enough."""
+
+    def __init__(self, patience):
+        super().__init__()
+        self.model, self.patience = network(), patience
+
+    def forward(self, x_BCHW):
+        self.patience -= len(x_BCHW) == 16
+        if self.patience < 0 and len(x_BCHW) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(x_BCHW)
+
+
+def test_out_of_memory_halves_the_batch_and_is_recorded(tmp_path):
+    roomy = profile(tmp_path / "roomy", OutOfMemory(10**9))
+    tight = profile(tmp_path / "tight", OutOfMemory(150))
+    assert roomy.record["backed_off"] is False and tight.record["backed_off"] is True
+    assert roomy.record["batch_size"] == tight.record["batch_size"] == 16
+    pd.testing.assert_frame_equal(roomy.images(), tight.images(), rtol=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------- several processes
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_tables_of_one_and_are_told_alike_what_is_wrong(tmp_path, uninterrupted):
+    other, out = tmp_path / "other", tmp_path / "run"
+    other.mkdir()
+    (other / "run.json").write_text("{")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launcher, tiny.__file__, str(out), "0", str(other)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert "not the record of a profile" in other.with_suffix(f".{rank}").read_text()
+    same_tables(out, uninterrupted, exact=False)
+    ours, theirs = pd.read_csv(out / "strength.csv"), pd.read_csv(uninterrupted / "strength.csv")
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
+    record, alone = load_profile(out).record, load_profile(uninterrupted).record
+    assert record["machine"]["processes"] == 2 and record["status"] == "complete"
+    assert record["passes"] == alone["passes"] and record["images"] == alone["images"]
