@@ -97,7 +97,7 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
     with evaluating(backbone):
         try:
             calls, features = _calls(backbone, images[:1])
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ValueError(
                 f"{name} does not run on images of {size}×{size} px ({reason}): choose another image size."
@@ -130,7 +130,8 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
                 "is known of the image as one map, nor patch tokens in raster order, nor a container of such blocks."
             )
         unused = _unused(backbone, images[:1], layout)
-    default = 0 if plain or hasattr(backbone, "patch_embed") else len(places) - 1
+    patches = any(child.startswith("patch_embed") for child, _ in backbone.named_children())
+    default = 0 if plain or patches else len(places) - 1
     return Structure(size, images.shape[1], tuple(places), default, layout, stride, unused)
 
 
@@ -209,7 +210,7 @@ def _own_image_size(backbone: nn.Module) -> int:
 def _quadrant_images(backbone: nn.Module, size: int) -> Tensor:
     """(5, C, size, size): an image of noise, and the same with other noise in each of its quadrants."""
     channels = next((m.in_channels for m in backbone.modules() if isinstance(m, nn.Conv2d)), 3)
-    weight = next(backbone.parameters())
+    weight = next(backbone.parameters(), torch.empty(0))
     noise = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     images = torch.where(_quadrants(size, size)[:, None] > 0, noise[1], noise[0])
     return torch.cat([noise[:1], images]).to(weight.device, weight.dtype)
@@ -413,6 +414,8 @@ def _unused(backbone: nn.Module, image: Tensor, layout: Layout) -> tuple[str, ..
     named = [(name, p) for name, p in backbone.named_parameters() if p.requires_grad]
     with torch.enable_grad():
         features = to_map(backbone.forward_features(image), layout)  # type: ignore[operator]
+        if not features.requires_grad:  # all frozen by the caller
+            return tuple(name for name, _ in named)
         gradients = torch.autograd.grad(features.sum(), [p for _, p in named], allow_unused=True)
     return tuple(name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is None)
 

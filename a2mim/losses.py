@@ -65,9 +65,7 @@ def fourier_loss(
     mixed = x_hat * m + (0.5 * x_hat.detach() + 0.5 * x) * (1 - m)
     if kind == "released_plain":
         return penalty((_spectrum(mixed) - _spectrum(x)).abs(), spatial).mean()
-    difference = _spectrum(mixed.mean(0)) - _spectrum(
-        x.mean(0)
-    )  # linear: the mean of spectra is the spectrum of the mean
+    difference = _spectrum(mixed.mean(0)) - _spectrum(x.mean(0))  # the transform is linear: also the means of spectra
     squared = difference.real**2 + difference.imag**2
     weight = torch.log1p(squared.detach().sqrt() ** alpha)
     weight = (weight / weight.max()).nan_to_num(nan=0.0).clamp(0, 1)

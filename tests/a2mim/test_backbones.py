@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 import timm
 import torch
@@ -153,7 +151,7 @@ class Bare(nn.Module):
         (lambda: timm.create_model("hrnet_w18_small", num_classes=0), 64, "no place for a mask token.*feature_info"),
         (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64), 96, "does not run on images of 96×96 px"),
         (lambda: timm.create_model("convmixer_768_32"), 64, "9×9 map of a 64×64 image"),
-        (lambda: nn.ModuleList([Bare()])[0], 64, "no place for a mask token"),
+        (Bare, 64, "no place for a mask token"),
     ],
 )
 def test_unsupported_backbones_say_what_is_missing(backbone, size, message):
@@ -162,10 +160,16 @@ def test_unsupported_backbones_say_what_is_missing(backbone, size, message):
 
 
 def test_a_backbone_that_pools_is_unsupported():
-    backbone: Any = Pooled()
-    backbone.scale = nn.Parameter(torch.ones(()))
     with pytest.raises(ValueError, match=r"shape \(3,\) per image, which is no map"):
-        read_structure(backbone, 64)
+        read_structure(Pooled(), 64)
+
+
+def test_a_frozen_backbone_can_be_read():
+    backbone, size = make("resnet18", num_classes=3)
+    for parameter in backbone.layer1.parameters():
+        parameter.requires_grad = False
+    assert read_structure(backbone, size).unused == ("fc.weight", "fc.bias")
+    assert read_structure(backbone.requires_grad_(False), size).unused == ()
 
 
 def test_layouts():
