@@ -1,0 +1,465 @@
+"""Images on their way to the model: opened by timm or torchvision, augmented by timm, batched, moved and normalised.
+
+Augmentation is a function of (seed, epoch, image index), mixing of (seed, step): a training run can stop anywhere, go
+on with another number of workers, and see the same pixels. Streamed data sets (WebDataset, Hugging Face's iterable
+ones, TFDS) have no index: there the place in the stream takes its part, so that their number of workers must stay the
+same, and going on within an epoch reads and discards what was seen of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data import Mixup, create_dataset, create_transform, resolve_data_config
+from timm.data.mixup import mixup_target
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
+from torchvision import transforms
+
+from a2mim.dist import World
+from a2mim.memory import MemoryImages
+from a2mim.plan import Key, Plan, Schedule
+from a2mim.seeds import seed_of, seeded
+from a2mim.settings import Augmentation, Data, Evaluation, Mixing
+
+Batch = dict[str, Any]
+
+STREAMED = ("wds/", "hfids/", "tfds/")
+NO_MIXING = Mixing()
+AS_TRAINED = Evaluation()
+
+
+class WorkerDied(ValueError):
+    """A process that decodes images is gone."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """An opened data set: `raw` yields (PIL image, label); the labels are -1 where there are none.
+
+    classes: name -> label where the data set says so, empty where it does not.
+    """
+
+    raw: Any
+    name: str
+    samples: int
+    classes: dict[str, int] = field(default_factory=dict)
+    streamed: bool = False
+
+
+def open_images(data: Data, train: bool = True, classes: dict[str, int] | None = None, seed: int = 0) -> Images:
+    """Open the training or the validation images.
+
+    classes: the training set's names and labels, so that a validation set that lacks a class keeps the others' labels.
+
+    Raises FileNotFoundError for a place that does not exist, and ValueError where it holds no images, where
+    training and validation images turn out to be the same files, or where timm cannot read the data set.
+    """
+    name, split = (data.data, data.split) if train else (data.val or data.data, data.val_split)
+    if not name:
+        raise ValueError("no images were named: use --data with a folder, a .tar or a data set that timm knows")
+    if is_named(name):
+        return _open_named(name, split, data, train, seed)
+    place = _split_folder(Path(name), split)
+    if not train and place.resolve() == _split_folder(Path(data.data), data.split).resolve():
+        raise ValueError(
+            f"the validation images would be the training images in {place}: name others with --val, "
+            f"or put them into a sub-folder called {split}"
+        )
+    images = _open_files(place, classes)
+    if train and data.limit:
+        kept = np.sort(np.random.default_rng(0).permutation(images.samples)[: data.limit])
+        return Images(Subset(images.raw, kept.tolist()), images.name, len(kept), images.classes)
+    return images
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    synonyms = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "eval", "evaluation")}
+    names = next((names for names in synonyms.values() if split in names), (split,))
+    return next((root / name for name in (split, *names) if name and (root / name).is_dir()), root)
+
+
+def _open_files(place: Path, classes: dict[str, int] | None) -> Images:
+    if not place.exists():
+        raise FileNotFoundError(f"there are no images at {place}: it does not exist")
+    if place.is_file() and place.suffix != ".tar":
+        raise ValueError(f"{place} is neither a folder nor a .tar of images")
+    try:
+        raw = create_dataset("", root=str(place), search_split=False, class_map=classes or None)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{place} holds no images that can be read (.png, .jpg or .jpeg): {_line(error)}") from error
+    names = getattr(raw.reader, "class_to_idx", None) or getattr(raw.reader, "class_name_to_idx", None) or {}
+    return Images(raw, str(place), len(raw), dict(names))
+
+
+def is_named(data: str) -> bool:
+    """Whether timm is meant to know the data set by name: a prefix of its own, and no such folder here."""
+    return data.lower().startswith((*STREAMED, "hfds/", "torch/")) and not Path(data).exists()
+
+
+def _open_named(name: str, split: str, data: Data, train: bool, seed: int) -> Images:
+    streamed = name.lower().startswith(STREAMED)
+    count: dict[str, Any] = {"num_samples": data.stream_length or None} if streamed else {}
+    try:
+        raw: Any = create_dataset(
+            name, data.data_root or None, split=split, is_training=train, seed=seed, download=False, **count
+        )
+    except (AssertionError, RuntimeError, ValueError, ImportError, OSError) as error:
+        where = f"the split {split} of the data set {name} in '{data.data_root}'"
+        raise ValueError(f"timm cannot open {where}: {_line(error)}") from error
+    samples = (train and data.stream_length) or len(raw)
+    if samples == 0:
+        raise ValueError(f"the data set {name} does not say how many images it holds: use --stream-length N")
+    classes = getattr(raw, "class_to_idx", None) or getattr(getattr(raw, "reader", None), "class_to_idx", None) or {}
+    if train and data.limit and not streamed:
+        kept = np.sort(np.random.default_rng(0).permutation(samples)[: data.limit])
+        raw, samples = Subset(raw, kept.tolist()), len(kept)
+    return Images(raw, name, samples, dict(classes), streamed)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------------- one image
+
+
+def view_transform(view: Augmentation, mean: Sequence[float], std: Sequence[float]) -> Callable[[Any], Tensor]:
+    """PIL image -> (3, size, size): uint8, or normalised float where erasing needs it. timm's transforms throughout."""
+    if view.crop == "centre":
+        return create_transform(view.image_size, crop_pct=1.0, interpolation=view.interpolation, normalize=False)
+    first, second, last = create_transform(
+        view.image_size,
+        is_training=True,
+        scale=view.scale,
+        ratio=view.ratio,
+        hflip=view.flip,
+        color_jitter=view.color_jitter or None,  # type: ignore[arg-type]
+        color_jitter_prob=view.color_jitter_prob if view.color_jitter_prob < 1 else None,
+        grayscale_prob=view.grayscale,
+        gaussian_blur_prob=view.blur,
+        auto_augment=view.auto_augment or None,
+        interpolation=view.interpolation,
+        mean=tuple(mean),
+        std=tuple(std),
+        re_prob=view.erasing,
+        re_mode="pixel",
+        normalize=view.erasing > 0,
+        separate=True,
+    )
+    if view.crop == "padded":
+        first = transforms.Compose(
+            [transforms.RandomCrop(view.image_size, padding=view.padding), transforms.RandomHorizontalFlip(view.flip)]
+        )
+    return transforms.Compose([first, second, last])
+
+
+def evaluation_transform(size: int, crop_pct: float) -> Callable[[Any], Tensor]:
+    """PIL image -> (3, size, size) uint8: resize so that a centre crop keeps `crop_pct` of the shorter side."""
+    return create_transform(size, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
+
+
+class Samples(Dataset):
+    """raw images[key.image] through `views`, whose randomness is a function of (seed, key) alone."""
+
+    def __init__(self, raw: Any, views: Sequence[Callable[[Any], Tensor]], seed: int = 0) -> None:
+        self.raw, self.views, self.seed = raw, views, seed
+
+    def __getitem__(self, key: Key) -> Batch:
+        image, target = self.raw[key.image]
+        with seeded(self.seed, "view", *key):
+            made = [view(image) for view in self.views]
+        return {"image": made if len(made) > 1 else made[0], "target": int(target), "index": key.image}
+
+
+class Stream(IterableDataset):
+    """One epoch of a streamed data set; the place in the stream stands in for the image's index."""
+
+    def __init__(
+        self, raw: Any, views: Sequence[Callable[[Any], Tensor]], seed: int, epoch: int, rank: int = 0
+    ) -> None:
+        self.raw, self.views, self.seed, self.epoch, self.rank = raw, views, seed, epoch, rank
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for count, (image, target) in enumerate(self.raw):
+            index = count * workers + number
+            with seeded(self.seed, "view", self.epoch, index, self.rank):
+                made = [view(image) for view in self.views]
+            yield {"image": made if len(made) > 1 else made[0], "target": int(target), "index": index}
+
+
+# ---------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True)
+class Source:
+    """Training images and what happens to them before the model sees them.
+
+    memory: the images decoded, on the device; `images` is then not read again.
+    classes: number of classes that mixing spreads its soft targets over.
+    """
+
+    images: Images
+    views: tuple[Augmentation, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mixing: Mixing = NO_MIXING
+    classes: int = 0
+    workers: int = 0
+    memory: MemoryImages | None = None
+
+    @property
+    def repeats(self) -> int:
+        return self.views[0].repeats
+
+    def batches(
+        self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device, channels_last: bool = False
+    ) -> Generator[Batch, None, None]:
+        """The micro-batches of `steps`, each dealt to `slots` in turn, ready for the model.
+
+        A batch holds image: float (B, 3, H, W), normalised, or a list of such views; target: long (B,), or float
+        (B, classes) where mixing is on; index: long (B,).
+
+        Raises ValueError for settings that cannot be, and WorkerDied.
+        """
+        return guarded(self._ready(plan, steps, slots, device, channels_last))
+
+    def _ready(
+        self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device, channels_last: bool
+    ) -> Iterator[Batch]:
+        mix = mixer(self.mixing, self.classes, plan.slot_batch)
+        if self.memory is not None:
+            made = self._from_memory(self.memory, plan, steps, slots)
+        elif self.images.streamed:
+            made = self._from_stream(plan, steps, slots, device)
+        else:
+            made = self._from_files(plan, steps, slots, device)
+        places = ((step, slot) for step in steps for slot in slots)
+        for (step, slot), batch in zip(places, made, strict=False):
+            batch = on_device(batch, device, self.mean, self.std, channels_last)
+            if mix:
+                with seeded(plan.seed, "mix", step, slot):
+                    batch["image"], batch["target"] = mix(batch["image"], batch["target"])
+            yield batch
+
+    def _transforms(self) -> list[Callable[[Any], Tensor]]:
+        return [view_transform(view, self.mean, self.std) for view in self.views]
+
+    def _from_files(self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device) -> Iterator[Batch]:
+        samples = Samples(self.images.raw, self._transforms(), plan.seed)
+        # One loader for the whole run: workers fetch ahead across the end of an epoch.
+        schedule = Schedule(plan, steps, slots)
+        return started(DataLoader(samples, batch_sampler=schedule, **loader_settings(self.workers, device)))
+
+    def _from_memory(self, memory: MemoryImages, plan: Plan, steps: range, slots: Sequence[int]) -> Iterator[Batch]:
+        for keys in Schedule(plan, steps, slots):
+            yield memory.batch(keys, self.views, plan.seed)
+
+    def _from_stream(self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device) -> Iterator[Batch]:
+        # Fresh worker processes for each epoch: timm's readers keep their shuffling state for a process's lifetime.
+        workers = max(1, self.workers)
+        rank, per_epoch = slots[0], plan.steps_per_epoch
+        for epoch in range(steps.start // per_epoch, -(-steps.stop // per_epoch)):
+            self.images.raw.set_loader_cfg(num_workers=workers)
+            self.images.raw.set_epoch(epoch)
+            loader = DataLoader(
+                Stream(self.images.raw, self._transforms(), plan.seed, epoch, rank),
+                batch_size=plan.slot_batch,
+                drop_last=True,
+                generator=torch.Generator().manual_seed(seed_of(plan.seed, "stream", epoch, rank)),
+                **{**loader_settings(workers, device), "persistent_workers": False},
+            )
+            skipped = max(0, steps.start - epoch * per_epoch) * len(slots)
+            for count, batch in enumerate(started(loader)):
+                if count >= per_epoch * len(slots):
+                    break
+                if count >= skipped:
+                    yield batch
+
+
+def make_source(
+    images: Images,
+    views: tuple[Augmentation, ...],
+    model: nn.Module,
+    device: torch.device,
+    *,
+    mixing: Mixing = NO_MIXING,
+    classes: int = 0,
+    workers: int = 0,
+    in_memory: bool = False,
+) -> Source:
+    """A Source whose pixels are normalised as `model` (a timm model) asks for, decoded into memory if wanted."""
+    mean, std = normalisation(model)
+    memory = None
+    if in_memory:
+        memory = decoded(images, views[0].image_size, workers).to(device)
+        memory.check(views)
+    return Source(images, views, mean, std, mixing, classes, workers, memory)
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the three channels that the timm `model` was configured with."""
+    config = resolve_data_config({}, model=model)
+    return tuple(config["mean"]), tuple(config["std"])
+
+
+def loader_settings(workers: int, device: torch.device) -> dict[str, Any]:
+    """What every DataLoader of this project is given."""
+    return {
+        "num_workers": workers,
+        "pin_memory": device.type == "cuda",
+        "persistent_workers": workers > 0,
+        "worker_init_fn": _start_worker if workers else None,
+    }
+
+
+def _start_worker(_: int) -> None:
+    """Leave Ctrl-C to the main process, which stops in order; open tar files anew: a shared handle has one place."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker = get_worker_info()
+    raw = getattr(worker.dataset, "raw", None) if worker else None
+    while isinstance(raw, Subset):
+        raw = raw.dataset
+    states = getattr(getattr(raw, "reader", None), "tar_state", None)
+    for state in states.values() if isinstance(states, dict) else [states] if states else []:
+        for part in (state, *state.children.values()):
+            part.reset()
+
+
+def started(loader: DataLoader) -> Iterator[Batch]:
+    """iter(loader), whose dead processes are noticed where a batch is waited for.
+
+    torch would have the news of a death raise at whatever line the main process is at, in the middle of an optimizer
+    step too. Without its handler, waiting for a batch finds out within seconds.
+    """
+    batches = iter(loader)
+    if loader.num_workers and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return batches
+
+
+def guarded(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    """`batches`, with a failed loader told in one sentence: WorkerDied, or ValueError."""
+    try:
+        yield from batches
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, ConnectionError | EOFError) or "DataLoader worker (pid" in str(error):
+            raise WorkerDied(_line(error)) from error
+        if "consecutive samples" in str(error):
+            raise ValueError("ten images in a row could not be decoded: is the data set damaged?") from error
+        raise
+
+
+def on_device(
+    batch: Batch, device: torch.device, mean: Sequence[float], std: Sequence[float], channels_last: bool = False
+) -> Batch:
+    """Move a batch; uint8 pixels become normalised float32 there."""
+    views = batch["image"] if isinstance(batch["image"], list) else [batch["image"]]
+    ready = [normalised(view.to(device, non_blocking=True), mean, std) for view in views]
+    if channels_last:
+        ready = [view.contiguous(memory_format=torch.channels_last) for view in ready]
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, Tensor)}
+    return {**moved, "image": ready if isinstance(batch["image"], list) else ready[0]}
+
+
+def normalised(x_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 pixels -> (x / 255 - mean) / std in float32; float pixels are taken to be normalised already."""
+    if x_BCHW.dtype != torch.uint8:
+        return x_BCHW
+    scale = torch.tensor(std, device=x_BCHW.device).view(1, -1, 1, 1) * 255
+    return (x_BCHW - torch.tensor(mean, device=x_BCHW.device).view(1, -1, 1, 1) * 255) / scale
+
+
+def mixer(mixing: Mixing, classes: int, batch: int) -> Callable[[Any, Tensor], tuple[Any, Tensor]] | None:
+    """timm's Mixup and CutMix with label smoothing, smoothing alone, or None where all are off."""
+    if not (mixing.mixup or mixing.cutmix or mixing.smoothing):
+        return None
+    if not classes:
+        raise ValueError("mixup, CutMix and label smoothing need labelled images: set them to 0")
+    if not (mixing.mixup or mixing.cutmix):
+        return lambda image, target: (image, mixup_target(target, classes, 1.0, mixing.smoothing))
+    if batch % 2:
+        raise ValueError(f"mixup and CutMix pair images up: {batch} in a micro-batch is odd, change --batch")
+    return Mixup(
+        mixup_alpha=mixing.mixup,
+        cutmix_alpha=mixing.cutmix,
+        prob=mixing.mix_prob,
+        switch_prob=mixing.switch_prob,
+        label_smoothing=mixing.smoothing,
+        num_classes=classes,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images to evaluate on, in their own order, without augmentation."""
+
+    images: Images
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_pct: float = 0.875
+    batch: int = 256
+    workers: int = 0
+
+    def batches(self, world: World, channels_last: bool = False) -> Iterator[Batch]:
+        """This process's share (every size-th image from rank on), each image once, normalised and on the device."""
+        return guarded(
+            on_device(batch, world.device, self.mean, self.std, channels_last) for batch in self._loaded(world)
+        )
+
+    def _loaded(self, world: World) -> Iterator[Batch]:
+        view = [evaluation_transform(self.size, self.crop_pct)]
+        settings = {**loader_settings(self.workers, world.device), "persistent_workers": False}
+        if self.images.streamed:
+            return started(
+                DataLoader(Stream(self.images.raw, view, 0, 0, world.rank), batch_size=self.batch, **settings)
+            )
+        share = [Key(0, index) for index in range(world.rank, self.images.samples, world.size)]
+        cut = [share[start : start + self.batch] for start in range(0, len(share), self.batch)]
+        return started(DataLoader(Samples(self.images.raw, view), batch_sampler=cut, **settings))
+
+
+def make_gallery(
+    images: Images, model: nn.Module, size: int, evaluation: Evaluation = AS_TRAINED, workers: int = 0
+) -> Gallery:
+    """A Gallery as `model` asks for it."""
+    mean, std = normalisation(model)
+    size = evaluation.eval_size or size
+    return Gallery(images, size, mean, std, evaluation.crop_pct, evaluation.eval_batch, workers)
+
+
+def decoded(images: Images, size: int, workers: int = 0) -> MemoryImages:
+    """Every image decoded once, resized and centre-cropped to size × size. Raises ValueError for a stream."""
+    if images.streamed:
+        raise ValueError("a streamed data set cannot be decoded into memory: drop --in-memory")
+    logging.getLogger(__name__).info("decoding %d images of %s into memory", images.samples, images.name)
+    gallery = Gallery(images, size, (), (), crop_pct=1.0, batch=512, workers=workers)
+    batches = list(guarded(gallery._loaded(World())))
+    return MemoryImages(torch.cat([b["image"] for b in batches]), torch.cat([b["target"] for b in batches]))
+
+
+def examples(source: Source, count: int, device: torch.device) -> Batch | None:
+    """`count` training images, evenly spaced and not augmented, as a batch; None for a streamed data set."""
+    chosen = [Key(0, int(index)) for index in np.linspace(0, source.images.samples - 1, count)]
+    if source.memory is not None:
+        batch = source.memory.plain(chosen)
+    elif source.images.streamed:
+        return None
+    else:
+        samples = Samples(source.images.raw, [evaluation_transform(source.views[0].image_size, 1.0)])
+        batch = torch.utils.data.default_collate([samples[key] for key in chosen])
+    return on_device(batch, device, source.mean, source.std)

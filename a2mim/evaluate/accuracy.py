@@ -1,0 +1,65 @@
+"""Classification accuracy of a model on a gallery of images, over all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from a2mim.data import Gallery
+from a2mim.dist import World
+
+
+def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> list[Tensor]:
+    """How many targets are among the k best scores, for each k of `top`."""
+    best_BT = scores_BK.topk(min(max(top), scores_BK.shape[1]), dim=1).indices
+    right_BT = best_BT == target_B[:, None]
+    return [right_BT[:, :k].any(1).sum() for k in top]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, gallery: Gallery, world: World, channels_last: bool = False) -> dict[str, float]:
+    """{"top1", "top5" in percent, "val_loss" (mean cross entropy), "val_images"}; each image counts once.
+
+    Runs in float32 and evaluation mode, and leaves the model in evaluation mode. Raises ValueError for a label that
+    the model has no class for.
+    """
+    model.eval()
+    sums = torch.zeros(4, dtype=torch.float64, device=world.device)
+    for batch in gallery.batches(world, channels_last):
+        logits_BK, target_B = model(batch["image"]).float(), batch["target"]
+        check_targets(target_B, logits_BK.shape[1])
+        loss = F.cross_entropy(logits_BK, target_B, reduction="sum")
+        sums += torch.stack([*hits(logits_BK, target_B), loss, torch.tensor(len(target_B), device=world.device)])
+    right, right5, loss, count = world.total(sums).tolist()
+    return {"top1": 100 * right / count, "top5": 100 * right5 / count, "val_loss": loss / count, "val_images": count}
+
+
+def check_targets(target_B: Tensor, classes: int) -> None:
+    """Raise ValueError where a label is outside 0 … classes - 1."""
+    wrong_B = target_B[(target_B < 0) | (target_B >= classes)]
+    if len(wrong_B):
+        raise ValueError(
+            f"the label {int(wrong_B[0])} is outside the model's {classes} classes: "
+            "are training and validation images labelled alike?"
+        )
+
+
+@torch.no_grad()
+def pooled_features(
+    model: Any, gallery: Gallery, world: World, channels_last: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What timm's `model` hands to its classifier, for every image, on the CPU.
+
+    Returns features (N, D) float32, labels (N,), and the images' indices (N,), in the same order on every process.
+    """
+    model.eval()
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    for batch in gallery.batches(world, channels_last):
+        features_BD = model.forward_head(model.forward_features(batch["image"]), pre_logits=True)
+        rows.append((features_BD.float().cpu(), batch["target"].cpu(), batch["index"].cpu()))
+    features_ND, target_N, index_N = (world.gather(torch.cat(column)) for column in zip(*rows, strict=True))
+    order_N = index_N.argsort()
+    return features_ND[order_N], target_N[order_N], index_N[order_N]

@@ -1,0 +1,41 @@
+"""Fine-tuning: the training loop with the supervised method, evaluated on the validation images as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from a2mim.data import Gallery, Source
+from a2mim.dist import World
+from a2mim.evaluate.accuracy import accuracy
+from a2mim.methods import Supervised, SupervisedSettings
+from a2mim.settings import Loop, Optim
+from a2mim.train import Hooks, train
+
+
+def finetune(
+    model: nn.Module,
+    source: Source,
+    gallery: Gallery | None,
+    folder: Path,
+    optim: Optim,
+    loop: Loop,
+    world: World,
+    architecture: Mapping[str, Any],
+    loss: SupervisedSettings,
+    finished: Any = None,
+) -> dict[str, Any]:
+    """Train all of a timm `model` with labels; with a `gallery`, its accuracy decides which state is the best.
+
+    Returns and raises what `train` does: `last` and `best` hold top1, top5 and val_loss.
+    """
+    hooks = Hooks(evaluate=evaluator(gallery, world, loop) if gallery else None, finished=finished)
+    return train(Supervised(model, loss), source, folder, optim, loop, world, architecture, hooks)
+
+
+def evaluator(gallery: Gallery, world: World, loop: Loop) -> Any:
+    """method -> the accuracy of its backbone on `gallery`."""
+    return lambda method: accuracy(method.backbone, gallery, world, loop.channels_last)

@@ -1,0 +1,44 @@
+"""k-nearest-neighbour classification of frozen features, as in DINO (Caron et al. 2021, Wu et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from a2mim.evaluate.accuracy import check_targets, hits
+
+CHUNK = 1024
+
+
+def knn(
+    bank_ND: Tensor,
+    bank_target_N: Tensor,
+    query_MD: Tensor,
+    query_target_M: Tensor,
+    k: int = 20,
+    temperature: float = 0.07,
+    device: torch.device | None = None,
+) -> dict[str, float]:
+    """Weighted vote of the k training features of greatest cosine similarity s, each with weight exp(s / temperature).
+
+    Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features.
+    """
+    if not 1 <= k <= len(bank_ND):
+        raise ValueError(f"k = {k} neighbours cannot be had from {len(bank_ND)} training images: choose another --k")
+    device = device or torch.device("cpu")
+    classes = int(bank_target_N.max()) + 1
+    check_targets(bank_target_N, classes)
+    check_targets(query_target_M, classes)
+    bank_DN = F.normalize(bank_ND.to(device), dim=1).T
+    bank_target_N = bank_target_N.to(device)
+    right = torch.zeros(2, dtype=torch.float64, device=device)
+    for start in range(0, len(query_MD), CHUNK):
+        query_BD = F.normalize(query_MD[start : start + CHUNK].to(device), dim=1)
+        target_B = query_target_M[start : start + CHUNK].to(device)
+        similarity_BK, neighbour_BK = (query_BD @ bank_DN).topk(k, dim=1)
+        votes_BC = torch.zeros(len(query_BD), classes, device=device)
+        votes_BC.scatter_add_(1, bank_target_N[neighbour_BK], (similarity_BK / temperature).exp())
+        right += torch.stack(hits(votes_BC, target_B))
+    top1, top5 = (100 * right / len(query_MD)).tolist()
+    return {"top1": top1, "top5": top5}

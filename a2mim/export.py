@@ -1,0 +1,39 @@
+"""A backbone's weights in timm's own names, as safetensors.
+
+    timm.create_model(name, checkpoint_path="RUN/backbone.safetensors", **arguments)     # `architecture` says which
+
+reads them strictly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from a2mim.runs import write_atomically
+
+
+def export_backbone(backbone: nn.Module, path: Path, architecture: Mapping[str, Any]) -> None:
+    """Write the state of a timm model to `path`.
+
+    architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}, kept in its metadata.
+    """
+    contiguous = torch.contiguous_format
+    # Cloned: safetensors refuses tensors that share memory.
+    state = {name: x.detach().cpu().clone(memory_format=contiguous) for name, x in backbone.state_dict().items()}
+    metadata = {"format": "pt", "architecture": json.dumps(dict(architecture))}
+    write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
+
+
+def read_architecture(path: Path) -> dict[str, Any]:
+    """What `export_backbone` was told about the model; empty for a file that was written by something else."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    return json.loads(metadata.get("architecture", "{}"))

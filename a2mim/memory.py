@@ -1,0 +1,118 @@
+"""Small images kept on the device: decoded once, cropped and flipped there a whole batch at a time.
+
+The random numbers of an epoch are one table, a function of (seed, epoch, view), with a row for each image: so an
+image's augmentation does not depend on the batch it is in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from a2mim.plan import Key
+from a2mim.seeds import seed_of
+from a2mim.settings import Augmentation
+
+
+class MemoryImages:
+    """images_NCHW: uint8 (N, 3, S, S); targets_N: long. Both on the device that trains."""
+
+    def __init__(self, images_NCHW: Tensor, targets_N: Tensor) -> None:
+        self.images_NCHW, self.targets_N = images_NCHW, targets_N
+
+    def __len__(self) -> int:
+        return len(self.images_NCHW)
+
+    def to(self, device: torch.device) -> MemoryImages:
+        return MemoryImages(self.images_NCHW.to(device), self.targets_N.to(device))
+
+    def check(self, views: Sequence[Augmentation]) -> None:
+        """Raise ValueError for an augmentation that images in memory cannot be given."""
+        for view in views:
+            names = ("color_jitter", "grayscale", "blur", "auto_augment", "erasing")
+            wanted = [name for name in names if getattr(view, name)]
+            if wanted:
+                raise ValueError(
+                    f"{', '.join(wanted)}: images in memory are only cropped and flipped: drop --in-memory"
+                )
+            if view.crop == "padded" and view.image_size != self.images_NCHW.shape[-1]:
+                side = self.images_NCHW.shape[-1]
+                raise ValueError(f"a padded crop keeps the size of the images in memory: use --image-size {side}")
+
+    def plain(self, keys: Sequence[Key]) -> dict[str, Any]:
+        """The images as they are, uint8."""
+        index_B = self._index(keys)
+        return {"image": self.images_NCHW[index_B], "target": self.targets_N[index_B], "index": index_B}
+
+    def batch(self, keys: Sequence[Key], views: Sequence[Augmentation], seed: int) -> dict[str, Any]:
+        """The images as each of `views` shows them, uint8 (B, 3, size, size), a list where there are several."""
+        batch = self.plain(keys)
+        epoch, copies = keys[0].epoch, max(view.repeats for view in views)
+        copy_B = torch.tensor([key.copy for key in keys]).to(batch["index"].device, non_blocking=True)
+        made = []
+        for number, view in enumerate(views):
+            table = random_table(len(self), copies, seed, epoch, number, batch["index"].device)
+            made.append(augmented(batch["image"], table[copy_B, batch["index"]], view))
+        return {**batch, "image": made if len(made) > 1 else made[0]}
+
+    def _index(self, keys: Sequence[Key]) -> Tensor:
+        return torch.tensor([key.image for key in keys]).to(self.images_NCHW.device, non_blocking=True)
+
+
+@lru_cache(maxsize=16)
+def random_table(images: int, copies: int, seed: int, epoch: int, view: int, device: torch.device) -> Tensor:
+    """(copies, images, 5) uniform numbers in [0, 1): area, aspect ratio, x, y, flip."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "memory", epoch, view))
+    return torch.rand((copies, images, 5), generator=generator).to(device)
+
+
+def augmented(x_BCHW: Tensor, random_B5: Tensor, view: Augmentation) -> Tensor:
+    """uint8 (B, 3, S, S) -> uint8 (B, 3, size, size), cropped and flipped by the numbers in each row of `random_B5`."""
+    flip_B = random_B5[:, 4] < view.flip
+    if view.crop == "padded":
+        return padded_crop(x_BCHW, random_B5, flip_B, view.padding)
+    if view.crop == "resized":
+        return resized_crop(x_BCHW, random_B5, flip_B, view)
+    centred = F.interpolate(x_BCHW.float(), (view.image_size, view.image_size), mode="bilinear", antialias=True)
+    return centred.round().byte() if view.image_size != x_BCHW.shape[-1] else x_BCHW
+
+
+def padded_crop(x_BCHW: Tensor, random_B5: Tensor, flip_B: Tensor, padding: int) -> Tensor:
+    """Pad with black, cut the original size out at a random place, flip."""
+    side = x_BCHW.shape[-1]
+    start_B2 = (random_B5[:, 2:4] * (2 * padding + 1)).long()
+    within_S = torch.arange(side, device=x_BCHW.device)
+    columns_BS = torch.where(flip_B[:, None], side - 1 - within_S, within_S) + start_B2[:, :1]
+    rows_BS = within_S + start_B2[:, 1:]
+    padded_BHWC = F.pad(x_BCHW, (padding,) * 4).permute(0, 2, 3, 1)
+    image_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+    cut_BHWC = padded_BHWC[image_B[:, None, None], rows_BS[:, :, None], columns_BS[:, None, :]]
+    return cut_BHWC.permute(0, 3, 1, 2)
+
+
+def resized_crop(x_BCHW: Tensor, random_B5: Tensor, flip_B: Tensor, view: Augmentation) -> Tensor:
+    """Random resized crop with bilinear sampling.
+
+    Area is uniform in view.scale, aspect ratio log-uniform in view.ratio, as in torchvision; but where the rectangle
+    exceeds the image, its side is cut to the image's instead of drawing again. There is no low-pass filter, so crops
+    should not shrink much: right for images that are kept at about the size that the model sees.
+    """
+    low, high = view.scale
+    area_B = low + (high - low) * random_B5[:, 0]
+    low, high = (math.log(bound) for bound in view.ratio)
+    ratio_B = torch.exp(low + (high - low) * random_B5[:, 1])
+    width_B, height_B = (area_B * ratio_B).sqrt().clamp(max=1), (area_B / ratio_B).sqrt().clamp(max=1)
+    centre_x_B = (2 * random_B5[:, 2] - 1) * (1 - width_B)
+    centre_y_B = (2 * random_B5[:, 3] - 1) * (1 - height_B)
+    none_B = torch.zeros_like(width_B)
+    turned_B = torch.where(flip_B, -width_B, width_B)
+    theta_B23 = torch.stack([turned_B, none_B, centre_x_B, none_B, height_B, centre_y_B], dim=1).view(-1, 2, 3)
+    grid_BHW2 = F.affine_grid(theta_B23, [len(x_BCHW), 3, view.image_size, view.image_size], align_corners=False)
+    made = F.grid_sample(x_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
+    return made.round().clamp(0, 255).byte()

@@ -1,0 +1,69 @@
+"""Settings are frozen dataclasses; a run keeps them as plain JSON in run.json and reads them back from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_plain(settings: Any) -> Any:
+    """The JSON form of a settings dataclass: nested dicts, lists, numbers, strings, None."""
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        return {field.name: to_plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    if isinstance(settings, tuple | list):
+        return [to_plain(item) for item in settings]
+    if isinstance(settings, dict):
+        return {str(key): to_plain(value) for key, value in settings.items()}
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+def from_plain(kind: type[T], plain: Any) -> T:
+    """The inverse of `to_plain` for the dataclass `kind`; fields that `plain` lacks keep their defaults.
+
+    Raises ValueError for a field that `kind` does not have (settings of another version).
+    """
+    return typing.cast(T, _read(kind, plain))
+
+
+def _read(kind: Any, plain: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(plain) - {field.name for field in dataclasses.fields(kind)})
+        if unknown:
+            name = getattr(kind, "__name__", "settings")
+            raise ValueError(f"{name} has no setting called {', '.join(unknown)}: it was written by another version")
+        return kind(**{name: _read(hints[name], value) for name, value in plain.items()})  # type: ignore[operator]
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        choices = [choice for choice in inner if choice is not type(None)]
+        return plain if plain is None or len(choices) != 1 else _read(choices[0], plain)
+    if origin is tuple:
+        kinds = [inner[0]] * len(plain) if len(inner) == 2 and inner[1] is Ellipsis else inner
+        return tuple(_read(each, item) for each, item in zip(kinds, plain, strict=True))
+    return Path(plain) if kind is Path else plain
+
+
+def differences(before: Any, after: Any, name: str = "") -> list[str]:
+    """Where two plain settings differ, one sentence part each: 'batch was 256, is 512'."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*before, *(key for key in after if key not in before)]
+        parts = [differences(before.get(key), after.get(key), f"{name}.{key}" if name else str(key)) for key in keys]
+        return [part for each in parts for part in each]
+    return [] if before == after else [f"{name} was {before!r}, is {after!r}"]
+
+
+def overlay(base: T, given: T, default: T) -> T:
+    """`base` with every setting of `given` that is not `default`'s: what was typed wins over a recipe."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(base):  # type: ignore[arg-type]
+        ours, theirs, usual = (getattr(each, field.name) for each in (base, given, default))
+        if dataclasses.is_dataclass(theirs) and type(theirs) is type(ours) is type(usual):
+            changes[field.name] = overlay(ours, theirs, usual)
+        elif theirs != usual:
+            changes[field.name] = theirs
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]

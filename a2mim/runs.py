@@ -1,0 +1,194 @@
+"""A run's folder: run.json (settings, versions, result), log.jsonl, and state/, from which it can go on.
+
+Every file appears whole or not at all: it is written beside its place and moved there.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from a2mim.plain import differences
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary path beside `path`, then put that file in its place, on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda beside: beside.write_text(text))
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """run.json of a run. Raises FileNotFoundError where there is none, ValueError where it cannot be read."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no run: there is no run.json")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def open_run(folder: Path, command: str, settings: dict[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
+    """Begin a run in `folder`, or go on with the one that is there.
+
+    settings: plain; `free` names those that may differ ('loop.minutes').
+
+    Raises ValueError where the folder holds another command's run or other settings (and says which), or files that
+    are no run.
+    """
+    if not (folder / "run.json").exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{folder} holds files but no run: name another folder with --out")
+        run = {"command": command, "settings": settings, "versions": versions(), "started": _now(), "finished": False}
+        write_json(folder / "run.json", run)
+        return run
+    for orphan in folder.rglob("*.tmp"):
+        orphan.unlink()  # of a process that was killed while it wrote
+    run = read_run(folder)
+    if run["command"] != command:
+        raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
+    changed = [part for part in differences(run["settings"], settings) if part.split(" was ")[0] not in free]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): "
+            "repeat its settings, or name another folder with --out"
+        )
+    return run
+
+
+def update_run(folder: Path, **fields: Any) -> None:
+    """Put `fields` into run.json."""
+    write_json(folder / "run.json", {**read_run(folder), **fields})
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run depend on besides its settings."""
+    import timm
+    import torchvision
+
+    return {
+        "a2mim": importlib.metadata.version("a2mim"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+# ---------------------------------------------------------------------------------------------------- states
+
+
+def save_state(folder: Path, state: dict[str, Any], keep: int, best: bool = False) -> Path:
+    """Write state/step-N.pt, remove all but the newest `keep`, and make it state/best.pt as well if it is the best."""
+    path = folder / "state" / f"step-{state['step']:08d}.pt"
+    write_atomically(path, lambda beside: torch.save(state, beside))
+    if best:
+        write_atomically(path.with_name("best.pt"), lambda beside: _link(path, beside))
+    for old in _states(folder)[: -max(1, keep)]:
+        old.unlink()
+    return path
+
+
+def _link(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, other)
+
+
+def newest_state(folder: Path) -> dict[str, Any] | None:
+    """The latest saved state, tensors on the CPU; None where there is none.
+
+    Raises ValueError for a file that is not a saved state.
+    """
+    paths = _states(folder)
+    if not paths:
+        return None
+    try:
+        return torch.load(paths[-1], map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{paths[-1]} cannot be read: remove it to go on from an older state") from error
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted((folder / "state").glob("step-*.pt"))
+
+
+# ---------------------------------------------------------------------------------------------------- log
+
+
+class Log:
+    """log.jsonl, one flat JSON object a line, and TensorBoard's files where it is installed.
+
+    Opened at `step`: lines after it belong to work that was lost, and are dropped.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / "log.jsonl"
+        if self.path.exists():
+            kept = [line for line in read_log(folder) if line["step"] <= step]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            write_text(self.path, text)
+        self.file = self.path.open("a")
+        self.board = _tensorboard(folder, step)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append a line; kind: train, epoch or evaluation."""
+        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items() if self.board else ():
+            if isinstance(value, int | float):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; one cut short by a kill is left out."""
+    lines = []
+    for line in (folder / "log.jsonl").read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

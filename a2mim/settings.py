@@ -1,0 +1,179 @@
+"""What a training run is asked to do, as frozen dataclasses. Imports nothing heavy: `--help` reads this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["float32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from: a folder, a .tar, or any data set that timm and torchvision read."""
+
+    data: str = ""
+    """A folder (labelled by its sub-folders, or just images), a .tar, or timm's name of a data set, such as
+    torch/cifar10 or hfds/uoft-cs/cifar10."""
+    data_root: str = ""
+    """Where a data set that timm names is kept."""
+    split: str = "train"
+    """The part that trains; in a folder the sub-folder of that name, if there is one."""
+    val: str = ""
+    """The validation images: a folder, .tar or name (empty: the same place as the training images)."""
+    val_split: str = "validation"
+    """The part that validates, where both lie in one place."""
+    limit: int = 0
+    """Use only this many training images, drawn once with a fixed seed (0: all)."""
+    stream_length: int = 0
+    """Images per epoch of a streamed data set (wds/, hfids/, tfds/), where it does not say so itself."""
+    in_memory: bool = False
+    """Decode the training images once and keep them on the device: for small images; crop and flip only."""
+    workers: int = 4
+    """Processes that decode images (0: none). Results do not depend on it, except for streamed data sets."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How one view of a training image is made. The defaults are those of masked image modelling."""
+
+    image_size: int = 224
+    """Side of the square that the model sees, in pixels."""
+    crop: Literal["resized", "padded", "centre"] = "resized"
+    """resized: random resized crop; padded: pad, then a random crop of the same size; centre: the evaluation crop."""
+    scale: tuple[float, float] = (0.67, 1.0)
+    """Range of a resized crop's share of the image area."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of a resized crop's aspect ratio."""
+    padding: int = 4
+    """Pixels added on each side before a padded crop."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    color_jitter: float = 0.0
+    """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm."""
+    color_jitter_prob: float = 1.0
+    """Probability of the colour jitter."""
+    grayscale: float = 0.0
+    """Probability of dropping the colours."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur."""
+    auto_augment: str = ""
+    """timm's policy string, such as rand-m9-mstd0.5-inc1."""
+    erasing: float = 0.0
+    """Probability of random erasing (noise pixels)."""
+    interpolation: str = "bicubic"
+    """How a crop is resized: bilinear, bicubic or random."""
+    repeats: int = 1
+    """Repeated augmentation: copies of an image in an epoch, which then holds that many times fewer images."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Mixup, CutMix and label smoothing, by timm; they need labels."""
+
+    mixup: float = 0.0
+    """Mixup's alpha (0: off)."""
+    cutmix: float = 0.0
+    """CutMix's alpha (0: off)."""
+    mix_prob: float = 1.0
+    """Probability of mixing a batch."""
+    switch_prob: float = 0.5
+    """Probability of CutMix where both are on."""
+    smoothing: float = 0.0
+    """Label smoothing."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How an image is shown to the model when it is evaluated."""
+
+    eval_size: int = 0
+    """Side in pixels (0: the training size)."""
+    crop_pct: float = 0.875
+    """Share of the resized image's side that the centre crop keeps."""
+    eval_batch: int = 256
+    """Images per forward pass and process."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimizer and schedule. The learning rate is stated for one batch size and scaled to the run's global batch."""
+
+    epochs: int = 100
+    """Passes over the training images."""
+    optimizer: str = "adamw"
+    """Any of timm's: adamw, lamb, sgd (with Nesterov momentum), momentum (without), lars ..."""
+    lr: float = 1e-3
+    """Peak learning rate at a global batch of lr_batch images."""
+    lr_batch: int = 2048
+    """The global batch that `lr` is stated for."""
+    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    """How the learning rate follows the global batch: lr * batch / lr_batch, its square root, or not at all."""
+    weight_decay: float = 0.05
+    """Weight decay; none on vectors (norms, biases) and on what the model or method exempts."""
+    weight_decay_end: float | None = None
+    """Reached along a cosine at the end of training (DINO); default: constant."""
+    betas: tuple[float, float] | None = None
+    """Adam's betas (default: the optimizer's own)."""
+    eps: float | None = None
+    """The optimizer's epsilon (default: its own)."""
+    momentum: float = 0.9
+    """For optimizers that have one."""
+    layer_decay: float = 1.0
+    """Learning-rate factor per layer from the head down to the stem (1: off)."""
+    clip_grad: float = 0.0
+    """Largest norm of the whole gradient (0: off)."""
+    schedule: Literal["cosine", "multistep", "constant"] = "cosine"
+    """After the warm-up: a cosine to min_lr, decay_rate at each milestone, or constant."""
+    warmup_epochs: float = 10.0
+    """Epochs of linear warm-up, counted within `epochs`."""
+    warmup_lr: float = 0.0
+    """Learning rate at the first step of the warm-up."""
+    min_lr: float = 0.0
+    """Learning rate at the end of the cosine."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which multistep decays."""
+    decay_rate: float = 0.1
+    """What multistep multiplies by at a milestone."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The training loop itself."""
+
+    batch: int = 2048
+    """Images per optimizer step, over all processes and accumulated micro-batches together."""
+    accumulate: int = 1
+    """Micro-batches per step: the same result from less memory."""
+    precision: Precision = "float32"
+    """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling)."""
+    channels_last: bool = False
+    """Channels-last memory format: faster convolutions on a GPU."""
+    compile: bool = False
+    """torch.compile the method."""
+    sync_bn: bool = False
+    """Batch statistics over all processes (CUDA)."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights (0: off); where on, the average is what is evaluated and exported."""
+    ema_warmup: bool = False
+    """Let the decay grow towards `ema` in the first steps."""
+    seed: int = 0
+    """Of everything: initial weights, order, augmentation, masks, dropout."""
+    deterministic: bool = False
+    """Ask torch for deterministic CUDA kernels (slower; the CPU needs none of it)."""
+    log_every: int = 50
+    """Steps between lines of log.jsonl."""
+    save_every: int = 0
+    """Steps between saved states (0: once an epoch)."""
+    keep: int = 2
+    """Saved states to keep, besides the best."""
+    evaluate_every: int = 1
+    """Epochs between evaluations."""
+    pictures_every: int = 0
+    """Epochs between reconstruction pictures (0: none)."""
+    minutes: float = 0.0
+    """Save and stop after this long (0: never); the same command goes on."""
+
+
+# What may differ when a run goes on: none of it changes a weight.
+FREE = ("data.workers", "loop.log_every", "loop.save_every", "loop.keep", "loop.pictures_every", "loop.minutes")

@@ -1,0 +1,90 @@
+"""What the tests run in processes of their own: `python -m tests.a2mim.child TASK FOLDER`."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from a2mim.data import Gallery
+from a2mim.dist import join
+from a2mim.evaluate.accuracy import accuracy, pooled_features
+from tests.a2mim.tiny import (
+    LOOP,
+    Classify,
+    Denoise,
+    tiny_images,
+    tiny_method,
+    tiny_run,
+    tiny_source,
+)
+
+KILLED = dataclasses.replace(LOOP, save_every=2, ema=0.9)
+PLAIN = {"norm": False, "dropout": 0.0}
+
+
+class Slow(Denoise):
+    """Leaves its parent time to kill it."""
+
+    def after_step(self, progress):
+        time.sleep(0.05)
+
+
+def killed(folder):
+    """Train with loader processes, slowly, until killed."""
+    tiny_run(folder, Slow, tiny_source(workers=2), loop=KILLED)
+
+
+def pair(folder):
+    """What test_dist compares: run by every process of a pair."""
+    with join("cpu") as world:
+        # the same weights must come out as in one process, even if the processes begin with different ones
+        torch.manual_seed(world.rank)
+        plain, _ = tiny_run(folder / "plain", Classify, world=world, net=PLAIN)
+        noisy, result = tiny_run(folder / "noisy", Denoise, world=world)
+        cut = dataclasses.replace(LOOP, minutes=1e-9)
+        for _ in range(3):
+            tiny_run(folder / "cut", Denoise, loop=cut, world=world)
+        resumed, _ = tiny_run(folder / "cut", Denoise, world=world)
+        try:
+            tiny_run(folder / "bad", OneIsBad, world=world)
+            sentence = ""
+        except ValueError as error:
+            sentence = str(error)
+        gallery = Gallery(tiny_images(13), 16, (0.5,) * 3, (0.25,) * 3, batch=4)
+        metrics = accuracy(tiny_method(Classify).backbone, gallery, world)
+        features, target, index = pooled_features(tiny_method(Classify).backbone, gallery, world)
+        rank = torch.tensor([world.rank])
+        torch.save(
+            {
+                "plain": plain.state_dict(),
+                "noisy": noisy.state_dict(),
+                "resumed": resumed.state_dict(),
+                "sentence": sentence,
+                "metrics": metrics,
+                "features": features,
+                "target": target,
+                "index": index,
+                "gathered": world.gather(rank),
+                "largest": world.largest(world.rank, 5 - world.rank),
+                "total": world.total(rank + 1),
+                "result": {"processes": result["processes"], "last": result["last"]},
+            },
+            folder / f"rank{world.rank}.pt",
+        )
+
+
+class OneIsBad(Denoise):
+    """Only the second process sees the loss that is not a number."""
+
+    def forward(self, batch, generator):
+        values = super().forward(batch, generator)
+        if torch.distributed.get_rank() == 1 and len(self.progress) == 6:
+            values["loss"] = values["loss"] * torch.nan
+        return values
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"killed": killed, "pair": pair}[sys.argv[1]](Path(sys.argv[2]))

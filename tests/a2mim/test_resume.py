@@ -1,0 +1,139 @@
+"""A run that was killed with SIGKILL, at any moment, ends with the bits of one that was not."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from a2mim.plain import differences, from_plain, overlay, to_plain
+from a2mim.runs import Log, open_run, read_log, read_run, save_state, update_run, write_atomically
+from a2mim.settings import Data, Loop, Optim
+from tests.a2mim.child import KILLED
+from tests.a2mim.tiny import log_of, same, state_of, tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_bits_after_kill_9(tmp_path):
+    killed = tmp_path / "killed"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.a2mim.child", "killed", str(killed)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("state/step-*.pt")) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.4))
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    begun = state_of(killed)
+    assert 0 < begun["step"] < 12 and not read_run(killed)["finished"]
+
+    resumed, result = tiny_run(killed, loop=KILLED)  # and without its loader processes
+    whole, _ = tiny_run(tmp_path / "whole", loop=KILLED)
+    assert result["finished"] and same(resumed.state_dict(), whole.state_dict())
+    states = state_of(killed), state_of(tmp_path / "whole")
+    assert same(states[0]["ema"], states[1]["ema"])
+    for ours, theirs in zip(*(state["optimizer"]["state"].values() for state in states), strict=True):
+        assert same(ours, theirs)
+    assert log_of(killed) == log_of(tmp_path / "whole")
+
+
+def test_every_step_is_a_place_to_go_on_from(tmp_path):
+    """From each of a run's states, also those within an epoch, the same end is reached."""
+    whole, _ = tiny_run(tmp_path / "whole", loop=Loop(batch=8, save_every=1, keep=100, accumulate=2))
+    for step in (1, 3, 4, 7, 11):
+        state = torch.load(tmp_path / "whole" / "state" / f"step-{step:08d}.pt", weights_only=True)
+        save_state(tmp_path / str(step), state, keep=1)
+        (tmp_path / str(step) / "run.json").write_text((tmp_path / "whole" / "run.json").read_text())
+        resumed, _ = tiny_run(tmp_path / str(step), loop=Loop(batch=8, accumulate=2))
+        assert same(resumed.state_dict(), whole.state_dict()), step
+
+
+# ------------------------------------------------------------------------------------------- the folder
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, lambda beside: beside.write_text("first"))
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, fail)
+    assert path.read_text() == "first" and [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    run = {"optim": to_plain(Optim()), "loop": to_plain(Loop())}
+    open_run(tmp_path / "run", "pretrain", run)
+    other = {"optim": to_plain(Optim(lr=5e-4)), "loop": to_plain(Loop(minutes=9, batch=64))}
+    with pytest.raises(
+        ValueError, match=r"other settings \(optim.lr was 0.001, is 0.0005; loop.batch was 2048, is 64\)"
+    ):
+        open_run(tmp_path / "run", "pretrain", other, free=("loop.minutes",))
+    assert open_run(tmp_path / "run", "pretrain", run)["settings"] == run
+    with pytest.raises(ValueError, match="holds a run of `a2mim pretrain`"):
+        open_run(tmp_path / "run", "finetune", run)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="holds files but no run"):
+        open_run(tmp_path, "pretrain", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(FileNotFoundError, match=r"holds no run: there is no run.json"):
+        read_run(tmp_path)
+
+
+def test_leftovers_of_a_kill_are_removed(tmp_path):
+    open_run(tmp_path, "pretrain", {})
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "step-00000001.pt.99.tmp").write_text("half")
+    open_run(tmp_path, "pretrain", {})
+    assert not list(tmp_path.rglob("*.tmp"))
+    update_run(tmp_path, finished=True)
+    assert read_run(tmp_path)["finished"]
+
+
+def test_the_log_forgets_steps_that_were_lost(tmp_path):
+    log = Log(tmp_path, 0)
+    for step in (1, 2, 3):
+        log.write("train", step, loss=float(step))
+    log.close()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')  # cut short by a kill
+    log = Log(tmp_path, 2)
+    log.write("train", 3, loss=9.0)
+    log.close()
+    assert [line["loss"] for line in read_log(tmp_path)] == [1.0, 2.0, 9.0]
+
+
+def test_a_state_that_cannot_be_read_is_named(tmp_path):
+    save_state(tmp_path, {"step": 1}, keep=1)
+    (tmp_path / "state" / "step-00000001.pt").write_bytes(b"not a state")
+    with pytest.raises(ValueError, match=r"step-00000001.pt cannot be read: remove it"):
+        state_of(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- settings as JSON
+
+
+def test_settings_survive_json():
+    optim = Optim(betas=(0.9, 0.95), milestones=(700.0,), weight_decay_end=None)
+    assert from_plain(Optim, to_plain(optim)) == optim
+    assert from_plain(Data, {"data": "x"}) == Data(data="x")
+    with pytest.raises(ValueError, match="Data has no setting called colour"):
+        from_plain(Data, {"colour": 1})
+
+
+def test_differences_and_overlay():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c was 2, is 3"]
+    recipe, typed = Optim(lr=5e-3, epochs=300), Optim(epochs=10)
+    assert overlay(recipe, typed, Optim()) == Optim(lr=5e-3, epochs=10)

@@ -1,0 +1,447 @@
+"""The training loop against hand-worked values: steps, schedules, layer-wise decay, averages, and what stops it."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+from a2mim.data import make_source
+from a2mim.methods import METHODS
+from a2mim.optim import layer_scales, make_optimizer, make_schedule, parameter_groups, scaled_lr, set_weight_decay
+from a2mim.runs import open_run, read_run
+from a2mim.settings import Augmentation, Loop, Optim
+from a2mim.train import Hooks, Trainer, train, training
+from tests.a2mim.tiny import (
+    LOOP,
+    OPTIM,
+    VIEW,
+    WORLD,
+    Classify,
+    Denoise,
+    Net,
+    gap,
+    log_of,
+    same,
+    state_of,
+    tiny_images,
+    tiny_method,
+    tiny_run,
+    tiny_source,
+)
+
+SGD = Optim(
+    epochs=3,
+    optimizer="momentum",
+    lr=0.1,
+    lr_batch=8,
+    momentum=0.0,
+    weight_decay=0.0,
+    warmup_epochs=0,
+    schedule="constant",
+)
+PLAIN = {"norm": False, "dropout": 0.0}
+
+
+def with_(settings, **changes):
+    return dataclasses.replace(settings, **changes)
+
+
+def steps_of(folder, method, optim=SGD, loop=LOOP, source=None):
+    open_run(folder, "test", {})
+    return training(method, source or tiny_source(), folder, optim, loop, WORLD, {"architecture": "tiny"})
+
+
+# ------------------------------------------------------------------------------------------- one step
+
+
+def test_a_step_is_gradient_descent_on_the_batch(tmp_path):
+    method = tiny_method(Classify, **PLAIN)
+    by_hand = tiny_method(Classify, **PLAIN)
+    source = tiny_source()
+    trainer = Trainer(method, source, SGD, LOOP, WORLD)
+    (batch,) = source.batches(trainer.plan, range(1), [0], torch.device("cpu"))
+    by_hand(batch, torch.Generator())["loss"].backward()
+    trainer.advance(iter([batch]))
+    for parameter, expected in zip(method.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected - 0.1 * expected.grad)
+
+
+def test_accumulated_micro_batches_equal_one_batch(tmp_path):
+    whole, _ = tiny_run(tmp_path / "1", Classify, net=PLAIN)
+    for parts in (2, 4):
+        cut, _ = tiny_run(tmp_path / str(parts), Classify, loop=with_(LOOP, accumulate=parts), net=PLAIN)
+        assert gap(whole.state_dict(), cut.state_dict()) < 1e-6
+    other, _ = tiny_run(tmp_path / "other", Classify, loop=with_(LOOP, seed=1), net=PLAIN)
+    assert gap(whole.state_dict(), other.state_dict()) > 1e-3
+
+
+def test_clipping_bounds_the_norm_of_the_whole_gradient(tmp_path):
+    method = tiny_method(Classify, **PLAIN)
+    before = [p.detach().clone() for p in method.parameters()]
+    next(steps_of(tmp_path / "run", method, with_(SGD, clip_grad=0.01, lr=1.0)))
+    moved = math.sqrt(
+        sum(float((p - b).detach().square().sum()) for p, b in zip(method.parameters(), before, strict=True))
+    )
+    assert moved == pytest.approx(0.01, rel=1e-3)
+
+
+def test_moving_average_by_hand(tmp_path):
+    method = tiny_method(Classify)
+    open_run(tmp_path / "run", "test", {})
+    trainer: Any = Trainer(method, tiny_source(), OPTIM, with_(LOOP, ema=0.9), WORLD)
+    batches = tiny_source().batches(trainer.plan, range(5), [0], torch.device("cpu"))
+    expected: Any = None
+    for _ in range(5):
+        trainer.advance(batches)
+        now = {name: t.double() for name, t in method.state_dict().items()}
+        # timm's first update copies; then 0.9 of the average stays
+        expected = now if expected is None else {n: 0.9 * expected[n] + 0.1 * now[n] for n in now}
+    averaged = trainer.ema.module.state_dict()
+    floats = [name for name, t in averaged.items() if t.is_floating_point()]
+    assert gap({n: averaged[n] for n in floats}, {n: expected[n] for n in floats}) < 1e-6
+    assert trainer.evaluated is trainer.ema.module
+
+
+def test_after_step_tells_the_progress(tmp_path):
+    method, _ = tiny_run(tmp_path / "run", Classify)
+    assert method.progress == pytest.approx([step / 12 for step in range(1, 13)])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_computes_in_it(tmp_path, precision):
+    seen = set()
+
+    class Watch(Classify):
+        def forward(self, batch, generator):
+            logits = self.backbone(batch["image"])
+            seen.add(logits.dtype)
+            return {"loss": nn.functional.cross_entropy(logits, batch["target"])}
+
+    method, _ = tiny_run(tmp_path / "run", Watch, loop=with_(LOOP, precision=precision))
+    exact, _ = tiny_run(tmp_path / "exact", Classify)
+    assert seen == {torch.bfloat16 if precision == "bf16" else torch.float16}
+    assert next(method.parameters()).dtype == torch.float32
+    assert 0 < gap(method.backbone.state_dict(), exact.backbone.state_dict()) < 0.1
+    assert bool(state_of(tmp_path / "run")["scaler"]) == (precision == "fp16")
+
+
+# ------------------------------------------------------------------------------------------- learning rates
+
+
+def test_learning_rate_follows_the_global_batch():
+    optim = Optim(lr=4e-4, lr_batch=2048)
+    assert scaled_lr(optim, 4096) == pytest.approx(8e-4)
+    assert scaled_lr(with_(optim, lr_scaling="sqrt"), 512) == pytest.approx(2e-4)
+    assert scaled_lr(with_(optim, lr_scaling="none"), 512) == pytest.approx(4e-4)
+
+
+def test_warmup_and_cosine_by_hand(tmp_path):
+    optim = with_(OPTIM, lr=0.02, lr_batch=16, min_lr=0.001, warmup_lr=0.002)
+    tiny_run(tmp_path / "run", optim=optim, loop=with_(LOOP, log_every=1))
+    rates = [line["lr"] for line in log_of(tmp_path / "run") if line["kind"] == "train"]
+    peak, total, warm = 0.01, 12, 4
+    expected = [0.002 + step * (peak - 0.002) / warm for step in range(warm)]
+    expected += [0.001 + (peak - 0.001) * (1 + math.cos(math.pi * step / total)) / 2 for step in range(warm, total)]
+    assert rates == pytest.approx(expected)
+
+
+def test_multistep_by_hand():
+    # timm counts a milestone as reached one step early
+    optim = with_(OPTIM, epochs=10, schedule="multistep", milestones=(4, 8), warmup_epochs=0)
+    method = tiny_method(Classify)
+    optimizer = make_optimizer(method, optim, 8)
+    schedule = make_schedule(optimizer, optim, steps_per_epoch=100)
+    rates = {}
+    for step in (0, 398, 399, 798, 799, 999):
+        schedule.step_update(step)
+        rates[step] = optimizer.param_groups[0]["lr"]
+    expected = {0: 1e-2, 398: 1e-2, 399: 1e-3, 798: 1e-3, 799: 1e-4, 999: 1e-4}
+    assert rates == pytest.approx(expected)
+
+
+def test_weight_decay_along_a_cosine():
+    optim = with_(OPTIM, weight_decay=0.04, weight_decay_end=0.4)
+    optimizer = make_optimizer(tiny_method(Classify), optim, 8)
+    for progress, expected in ((0.0, 0.04), (0.5, 0.22), (1.0, 0.4)):
+        set_weight_decay(optimizer, optim, progress)
+        assert {round(group["weight_decay"], 6) for group in optimizer.param_groups} == {0.0, expected}
+
+
+def test_weight_decay_and_factors_reach_the_right_parameters():
+    class Named(Classify):
+        def __init__(self, backbone):
+            super().__init__(backbone)
+            self.token = nn.Parameter(torch.zeros(2, 2))
+
+        def no_weight_decay(self):
+            return {"token"}
+
+        def lr_scales(self):
+            return {"token": 0.1}
+
+    method = Named(Net())
+    found = {
+        name: (group["weight_decay"], group["lr_scale"])
+        for group in parameter_groups(method, OPTIM)
+        for name, parameter in method.named_parameters()
+        if any(parameter is each for each in group["params"])
+    }
+    assert found["token"] == (0.0, 0.1)
+    assert found["backbone.stem.weight"] == (0.05, 1.0)
+    assert found["backbone.stem.bias"] == found["backbone.norm.weight"] == (0.0, 1.0)
+    assert len(found) == len(list(method.named_parameters()))
+
+
+def test_layer_decay_by_hand():
+    model = timm.create_model("beit_base_patch16_224", depth=3, embed_dim=16, num_heads=1, img_size=32, num_classes=5)
+    scales = layer_scales(model, 0.5)
+    # BEiT's layers: final norm and head, then blocks 2, 1, 0, then the embedding
+    assert scales["head.weight"] == scales["fc_norm.weight"] == 1
+    assert [scales[f"blocks.{n}.mlp.fc1.weight"] for n in (2, 1, 0)] == [0.5, 0.25, 0.125]
+    assert scales["patch_embed.proj.weight"] == scales["cls_token"] == 0.0625
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "beit_base_patch16_224"])
+def test_layer_decay_is_timms(name):
+    arguments: dict[str, Any] = {"depth": 2, "img_size": 32} if "patch" in name else {}
+    model: Any = timm.create_model(name, num_classes=3, **arguments)
+    method = Classify(model)
+    ours = {id(p): g for g in parameter_groups(method, Optim(layer_decay=0.75)) for p in g["params"]}
+    skipped = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    theirs = param_groups_layer_decay(model, weight_decay=0.05, no_weight_decay_list=skipped, layer_decay=0.75)
+    assert sum(len(group["params"]) for group in theirs) == len(ours)
+    for group in theirs:
+        for parameter in group["params"]:
+            assert ours[id(parameter)]["lr_scale"] == pytest.approx(group["lr_scale"])
+            assert ours[id(parameter)]["weight_decay"] == group["weight_decay"]
+
+
+def test_layer_decay_needs_layers():
+    with pytest.raises(ValueError, match="does not name its layers"):
+        layer_scales(nn.Linear(2, 2), 0.5)
+
+
+def test_warmup_longer_than_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="5 epochs of warm-up do not fit into --epochs 3"):
+        tiny_run(tmp_path / "run", optim=with_(OPTIM, warmup_epochs=5))
+
+
+# ------------------------------------------------------------------------------------------- what is written
+
+
+def test_a_run_leaves_its_log_states_result_and_weights(tmp_path):
+    folder = tmp_path / "run"
+    _, result = tiny_run(folder, loop=with_(LOOP, keep=1))
+    lines = log_of(folder)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 4, 6, 8, 10, 12]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2, 3]
+    assert sorted(path.name for path in (folder / "state").iterdir()) == ["best.pt", "step-00000012.pt"]
+    assert result["finished"] and read_run(folder)["last"] == result["last"]
+    epochs = [line["loss"] for line in lines if line["kind"] == "epoch"]
+    assert result["best"]["loss"] == min(epochs)
+    best = torch.load(folder / "state" / "best.pt", weights_only=True)
+    assert best["step"] == 4 * (1 + epochs.index(min(epochs)))
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_logged_losses_are_means_since_the_line_before(tmp_path):
+    tiny_run(tmp_path / "every", loop=with_(LOOP, log_every=1))
+    tiny_run(tmp_path / "some", loop=with_(LOOP, log_every=4))
+    every = {line["step"]: line["loss"] for line in log_of(tmp_path / "every") if line["kind"] == "train"}
+    some = {line["step"]: line["loss"] for line in log_of(tmp_path / "some") if line["kind"] == "train"}
+    assert some[4] == pytest.approx(np.mean([every[n] for n in (2, 3, 4)]))
+    assert some[8] == pytest.approx(np.mean([every[n] for n in (5, 6, 7, 8)]))
+    epochs = [line["loss"] for line in log_of(tmp_path / "every") if line["kind"] == "epoch"]
+    assert epochs[1] == pytest.approx(np.mean([every[n] for n in (5, 6, 7, 8)]))
+
+
+def test_evaluation_chooses_the_best_and_sees_the_moving_average(tmp_path):
+    scores, seen = iter([10.0, 30.0, 20.0]), []
+
+    def evaluate(method):
+        seen.append(method)
+        method.eval()
+        return {"top1": next(scores)}
+
+    method, result = tiny_run(
+        tmp_path / "run", loop=with_(LOOP, ema=0.5, save_every=100), hooks=Hooks(evaluate=evaluate)
+    )
+    assert result["best"]["top1"] == 30 and result["best"]["step"] == 8 and result["last"]["top1"] == 20
+    assert torch.load(tmp_path / "run" / "state" / "best.pt", weights_only=True)["step"] == 8
+    assert method.training and all(each is not method for each in seen)
+    assert (tmp_path / "run" / "backbone_without_ema.safetensors").exists()
+
+
+def test_pictures_are_of_the_same_images_in_their_own_colours(tmp_path):
+    drawn: list[Any] = []
+    ended: list[Any] = []
+    tiny_run(
+        tmp_path / "run",
+        loop=with_(LOOP, pictures_every=2),
+        hooks=Hooks(pictures=drawn.append, finished=ended.append),
+    )
+    assert [path.name for path in drawn] == ["step-00000008.npz", "step-00000012.npz"] and ended == [tmp_path / "run"]
+    first, last = (np.load(path) for path in drawn)
+    assert set(first) == {"original", "masked", "predicted", "composite"} and first["original"].shape == (8, 3, 16, 16)
+    assert (first["original"] == last["original"]).all() and (first["predicted"] != last["predicted"]).any()
+    raw = tiny_images().raw[0][0].resize((16, 16), resample=3)
+    assert np.abs(first["original"][0] - np.asarray(raw).transpose(2, 0, 1) / 255).max() < 1e-5
+
+
+# ------------------------------------------------------------------------------------------- what stops it
+
+
+class Poison(Denoise):
+    """Its loss is not a number from the step on that `bad` says; batch norm has seen the poison by then."""
+
+    bad = 6
+
+    def forward(self, batch, generator):
+        if len(self.progress) >= self.bad:
+            batch = {**batch, "image": batch["image"] * math.nan}
+        return super().forward(batch, generator)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_not_finite_stops_with_the_state_before_it_saved(tmp_path, accumulate):
+    loop = with_(LOOP, accumulate=accumulate, save_every=4)
+    with pytest.raises(
+        ValueError, match=r"NaN or infinite at step 6 \(epoch 1\); the state before it \(step 6\) is sav"
+    ):
+        tiny_run(tmp_path / "bad", Poison, loop=loop)
+    steps = steps_of(tmp_path / "good", tiny_method(Denoise), OPTIM, with_(loop, save_every=6))
+    while next(steps) < 6:
+        pass
+    saved, expected = state_of(tmp_path / "bad"), state_of(tmp_path / "good")
+    assert saved["step"] == 6 and same(saved["method"], expected["method"])
+    assert torch.isfinite(saved["method"]["backbone.norm.running_mean"]).all()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class BadGradient(Denoise):
+        def forward(self, batch, generator):
+            values = super().forward(batch, generator)
+            if len(self.progress) == 5:  # finite loss, infinite gradient
+                values["loss"] = values["loss"] + (next(self.parameters()).sum() * 0).sqrt()
+            return values
+
+    with pytest.raises(ValueError, match=r"at step 6.*the last good state is that of step 4"):
+        tiny_run(tmp_path / "run", BadGradient, loop=with_(LOOP, save_every=4))
+    assert state_of(tmp_path / "run")["step"] == 4
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_stops_and_the_run_goes_on_to_the_same_bits(tmp_path, name):
+    class Signalled(Denoise):
+        def after_step(self, progress):
+            super().after_step(progress)
+            if len(self.progress) == 5:
+                os.kill(os.getpid(), signal.Signals[name])
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    loop = with_(LOOP, save_every=100, ema=0.9)
+    _, result = tiny_run(tmp_path / "run", Signalled, loop=loop)
+    # the loop sees the signal when it begins the step after
+    assert (result["stopped_by"], result["finished"], result["step"]) == (name, False, 6)
+    assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+    resumed, result = tiny_run(tmp_path / "run", Denoise, loop=loop)
+    whole, _ = tiny_run(tmp_path / "whole", Denoise, loop=loop)
+    assert result["finished"] and same(resumed.state_dict(), whole.state_dict())
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
+
+
+def test_minutes_cut_a_run_into_chunks_with_the_same_result(tmp_path):
+    loop = with_(LOOP, minutes=1e-9)
+    for chunk in range(12):
+        _, result = tiny_run(tmp_path / "run", loop=loop)
+        assert (result["step"], result["finished"]) == (chunk + 1, False)
+        assert result["stopped_by"] == "minutes"
+    _, result = tiny_run(tmp_path / "run", loop=loop)
+    whole, _ = tiny_run(tmp_path / "whole")
+    assert result["finished"] and same(state_of(tmp_path / "run")["method"], whole.state_dict())
+
+
+def test_a_dead_loader_process_is_one_sentence_and_loses_nothing(tmp_path):
+    class Deadly:
+        def __init__(self, raw):
+            self.raw = raw
+
+        def __getitem__(self, index):
+            if index == 31:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.raw[index]
+
+    images = with_(tiny_images(), raw=Deadly(tiny_images().raw))
+    with pytest.raises(
+        ValueError, match=r"a process that decodes images died.*(is saved in|no state had been saved).*--resume"
+    ):
+        tiny_run(tmp_path / "run", source=tiny_source(images, workers=1))
+
+
+# ------------------------------------------------------------------------------------------- real methods
+
+
+@pytest.mark.parametrize(
+    ("method_name", "architecture"),
+    [
+        ("a2mim", {"architecture": "test_resnet", "num_classes": 0}),
+        ("simmim", {"architecture": "test_vit", "img_size": 64, "num_classes": 0}),
+        ("supervised", {"architecture": "test_convnext", "num_classes": 4}),
+    ],
+)
+def test_real_methods_train_stop_and_go_on_to_the_same_bits(tmp_path, method_name, architecture):
+    torch.manual_seed(0)
+    arguments = dict(architecture)
+    name = arguments.pop("architecture")
+    kind: Any = METHODS[method_name]
+    settings = kind.Settings(**({"image_size": 64} if method_name != "supervised" else {}))
+    optim, loop = Optim(epochs=2, warmup_epochs=1, lr_batch=4, lr=1e-3, clip_grad=5.0), Loop(batch=4, ema=0.9)
+
+    def run(folder, minutes=0.0):
+        open_run(folder, "test", {})
+        torch.manual_seed(0)
+        method = kind(timm.create_model(name, **arguments), settings)
+        images = tiny_images(8, 64)
+        source = make_source(images, (Augmentation(image_size=64),), method.backbone, WORLD.device)
+        result = train(method, source, folder, optim, with_(loop, minutes=minutes), WORLD, architecture)
+        return method, result
+
+    whole, _ = run(tmp_path / "whole")
+    _, result = run(tmp_path / "cut", minutes=1e-9)
+    assert result["step"] == 1
+    resumed, result = run(tmp_path / "cut")
+    assert result["finished"] and same(whole.state_dict(), resumed.state_dict())
+    assert read_run(tmp_path / "cut")["seconds"] > 0
+
+    exported: Any = timm.create_model(
+        name, checkpoint_path=tmp_path / "cut" / "backbone.safetensors", **arguments
+    ).eval()
+    averaged = state_of(tmp_path / "cut")["ema"]
+    original: Any = timm.create_model(name, **arguments).eval()
+    original.load_state_dict({n.removeprefix("backbone."): t for n, t in averaged.items() if n.startswith("backbone.")})
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(exported.forward_features(x), original.forward_features(x))
+    assert json.loads((tmp_path / "cut" / "run.json").read_text())["finished"]
+
+
+def test_views_can_be_many(tmp_path):
+    class TwoViews(Classify):
+        def forward(self, batch, generator):
+            large, small = batch["image"]
+            assert large.shape[2:] == (16, 16) and small.shape[2:] == (8, 8)
+            gap = self.backbone(large) - self.backbone(small)
+            return {"loss": gap.square().mean()}
+
+    source = with_(tiny_source(), views=(VIEW, with_(VIEW, image_size=8)))
+    _, result = tiny_run(tmp_path / "run", TwoViews, source=source)
+    assert result["finished"]
