@@ -55,7 +55,7 @@ class Settings:
     grid: int = 7
     ratios: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
     radius: int = 1
-    budget: int = 320
+    budget: int = 360
 
 
 def run(settings: Settings) -> Comparison:
