@@ -10,11 +10,7 @@ Target = Literal["label", "predicted"] | int
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """Everything that decides the result of a profile, besides the model and the images.
-
-    Raises:
-        ValueError: a number outside what is possible.
-    """
+    """Everything that decides the result of a profile, besides the model and the images."""
 
     grid: int = 14
     """Cells along one side of the image; its players are the grid × grid cells."""
@@ -38,7 +34,7 @@ class ProfileSettings:
     budget: int = 3000
     """Passes for each image and order. The first and the last order take what exactness needs."""
     design: str = "auto"
-    """auto (for each order what a pilot predicts to be best), exact (n ≤ 16), pairwise, shared, pooled, or published:
+    """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, star, pooled, or published:
     the released code's own protocol, its pairs, contexts and seeds."""
     published_pairs: int = 50
     """Pairs of the published design; its contexts are budget / (4 · pairs)."""
@@ -57,7 +53,8 @@ class ProfileSettings:
     unit_images: int = 4
     """Images measured and written together; what an interruption loses at most."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError for what can be told to be impossible without model and images."""
         for name in ("images", "budget", "published_pairs", "batch_size", "unit_images"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ValueError(f"{name} is {number}: give 1 or more")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PUBLISHED_PAIRS, PUBLISHED_CONTEXTS = 50, 50
 PUBLISHED_PASSES = 4 * PUBLISHED_PAIRS * PUBLISHED_CONTEXTS
-FIXED = ("pairwise", "shared", "pooled")
+FIXED = ("pairwise", "shared", "star", "pooled")
 MEASURED = (*FIXED, "auto")
 
 

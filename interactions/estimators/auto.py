@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from interactions.estimators import pairwise, pooled, shared
+from interactions.estimators import pairwise, pooled, shared, star
 from interactions.estimators.sample import MIN_DRAWS, Game
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (160, 600)
 DRAWS = (2, 4, 8, 16, 32)
+CENTRES = (4, 8, 16, 32, 64)
+OPTION = {"pairwise": "draws", "shared": "draws", "star": "centres"}
 CLUSTERING = 3.0
 """Pairs of a group are alike: measuring a group tells as much as measuring a third of its pairs at random."""
 TAILS = 15.0
@@ -48,6 +50,7 @@ class Pilot:
     """What the pilot found: variances in units of v², `pool_variance` for one pass an image."""
 
     difference_variance: float
+    marginal_variance: float
     pool_variance: float
     mean_square: float
     passes: int
@@ -68,12 +71,11 @@ def choose(games: Sequence[Game], order: int, pairs: Tensor, budget: int, genera
         raise ValueError(f"a budget of {budget} passes is too small for a pilot: give at least {2 * PILOT_RANGE[0]}")
     pilot = run_pilot(games, order, pairs, budget, generator)
     left = budget - pilot.passes // len(games)
-    predictions = difference_errors(pilot, order, pairs, n_players, left) | pooled_error(
-        pilot, order, pairs, n_players, left
-    )
-    design, draws = min(predictions, key=lambda plan: predictions[plan])
-    named = {f"{name} {count}" if count else name: error**0.5 for (name, count), error in predictions.items()}
-    return Plan(design, {"draws": draws} if draws else {}, named, pilot.passes)
+    asked = (pilot, order, pairs, n_players, left)
+    predictions = difference_errors(*asked) | star_errors(*asked) | pooled_error(*asked)
+    design, number = min(predictions, key=lambda choice: predictions[choice])
+    named = {f"{name} {number}" if number else name: error**0.5 for (name, number), error in predictions.items()}
+    return Plan(design, {OPTION[design]: number} if number else {}, named, pilot.passes)
 
 
 def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Pilot:
@@ -81,20 +83,24 @@ def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, gen
     n_players = games[0].n_players
     least, most = PILOT_RANGE
     passes = min(max(int(budget * PILOT_SHARE), least), most)
-    variances, squares, pools, spent = [], [], [], 0
+    variances, marginals, squares, pools, spent = [], [], [], [], 0
     for game in games:
         small = pairwise.draw(order, pairs, n_players, passes // 2, generator, draws=2)
         pool = pooled.draw(order, pairs, n_players, passes // 2, generator, surrogate=False)
         values_B = game(torch.cat([small.coalitions_BN, pool.coalitions_BN]))
-        first_P, second_P = small.estimate(values_B[: len(small.coalitions_BN)]).halves
-        variances.append(small.differences(values_B[: len(small.coalitions_BN)]).var())
+        small_B = values_B[: len(small.coalitions_BN)]
+        first_P, second_P = small.estimate(small_B).halves
+        variances.append(small.differences(small_B).var())
+        _, with_one_D, _, without_D = small_B[small.corners_4D.to(small_B.device)]
+        marginals.append((with_one_D - without_D).var())
         squares.append((first_P * second_P).nanmean())
         pools.append(pool.variance(values_B[len(small.coalitions_BN) :]) * len(pool.coalitions_BN))
         spent += len(values_B)
     variance = float(torch.stack(variances).mean())
     least_signal, most_signal = (share * variance for share in SIGNAL_RANGE)
     mean_square = min(max(float(torch.stack(squares).mean()), least_signal), most_signal)
-    return Pilot(variance, sum(pools) / len(pools), mean_square, spent)
+    marginal = float(torch.stack(marginals).mean())
+    return Pilot(variance, marginal, sum(pools) / len(pools), mean_square, spent)
 
 
 def difference_errors(
@@ -119,6 +125,24 @@ def difference_errors(
                 noise = pilot.difference_variance / (budget / (cost * measured) / 2)
                 sampling = TAILS * pilot.mean_square**2 * (1 - measured / len(pairs))
                 errors[design, draws] = (noise**2 + 2 * pilot.mean_square * noise + clustering * sampling) / measured
+    return errors
+
+
+def star_errors(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: int) -> dict[tuple[str, int], float]:
+    """Predicted squared error of the mean square for stars, by their number; none where draws would be too few."""
+    errors: dict[tuple[str, int], float] = {}
+    for centres in CENTRES:
+        contexts, corrections = star.allocation(order, n_players, budget, centres)
+        free = star.free_share(order, n_players)
+        enough = star.effective_draws(order, n_players, contexts * free, corrections * free) >= MIN_DRAWS
+        if centres <= n_players and corrections >= star.LEAST and enough:
+            weight_2 = star.weights(order, n_players)
+            chance_2 = weight_2.new_tensor(star.inclusion(order, n_players)).flip(0)
+            spread = float(weight_2.square() @ chance_2)
+            noise = pilot.marginal_variance * spread / (contexts * free / 2) / (1 - star.CORRECTION_SHARE)
+            measured = len(pairs) * (1 - (1 - centres / n_players) ** 2)
+            sampling = CLUSTERING * TAILS * pilot.mean_square**2 * (1 - measured / len(pairs))
+            errors["star", centres] = (noise**2 + 2 * pilot.mean_square * noise + sampling) / measured
     return errors
 
 

@@ -34,7 +34,7 @@ class Interactions:
         halves: 2×P, two independent estimates; equal to `mean` where exact, NaN where a half has no draw.
         draws: P, the effective number of draws (infinite where exact).
         passes: evaluations of v that were spent, a pilot included.
-        design: exact | pairwise | shared | pooled.
+        design: exact | pairwise | shared | star | pooled.
     """
 
     order: int
