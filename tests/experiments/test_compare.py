@@ -36,7 +36,7 @@ def measure(folder, seed=0, **settings):
         "ratios": RATIOS,
         "budget": 400,
         "radius": 1,
-        "design": "shared",
+        "design": "pairwise",
         "batch_size": 64,
     }
     data = photographs()
@@ -197,7 +197,7 @@ def test_unnamed_images_are_told_apart_by_data_set_and_number(tmp_path):
         runs.append(tmp_path / data_name)
         profile_model(
             small_network(0), photographs(), out=runs[-1], data_name=data_name, progress=False,
-            grid=4, ratios=RATIOS, budget=400, radius=1, design="shared", batch_size=64,
+            grid=4, ratios=RATIOS, budget=400, radius=1, design="pairwise", batch_size=64,
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"images \(6 in cats, 6 in dogs; 0 in all\)"):
         compare_runs(runs, tmp_path / "figure.png")
@@ -208,6 +208,8 @@ def test_the_legend_takes_the_given_names(runs, tmp_path, capsys):
     assert cli.main(["compare", *arguments, str(tmp_path / "figure.svg")]) == 0
     drawn = (tmp_path / "figure.svg").read_text()
     assert "First net" in drawn and "Second net" in drawn and "raw, as published" in drawn
+    masses = pd.read_csv(tmp_path / "figure.csv").set_index(["run", "measure"])
+    assert f"M = {masses.loc[('First net', 'J'), 'M']:.3f}" in drawn
     said = capsys.readouterr().out
     assert "First net" in said and str(tmp_path / "figure-differences.csv") in said
 
