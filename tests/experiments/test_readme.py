@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from experiments import cli
+from interactions.baselines import BASELINES
+from interactions.estimators import DESIGN_NAMES
 from interactions.strength import MEASURES
+from interactions.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +67,11 @@ def test_options_and_links_lead_somewhere(text):
     known = set(re.findall(r"^    (\w+):", "\n".join([*pages, (ROOT / "interactions/settings.py").read_text()]), re.M))
     for option in re.findall(r"`--([a-z-]+)", text):
         assert option.replace("-", "_") in known, option
+
+
+def test_the_readme_names_every_value_baseline_and_design():
+    for name in (*VALUES, *BASELINES, *DESIGN_NAMES):
+        assert f"`{name}`" in README
 
 
 def test_the_readme_explains_every_measure():
