@@ -170,6 +170,7 @@ class Run:
         self.settings, self.normalisation = settings, normalisation
         if names is not None and len(names) != len(dataset):
             raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
+        settings.check()
         self.grid = PatchGrid(settings.grid)
         self.pairs_P2 = self.grid.neighbours(settings.radius)
         self.ratios = dict(sorted(orders_of(tuple(settings.ratios), self.grid.n_players).items()))

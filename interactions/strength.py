@@ -14,11 +14,12 @@ J divides by the unweighted mean over the listed orders, so it depends on the li
 every interval is a bootstrap over images.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from interactions.estimators.sample import Interactions
 
@@ -88,9 +89,10 @@ def strength_table(
     for row, name in enumerate(MEASURES):
         columns |= {name: estimate[row], f"{name}_low": low[row], f"{name}_high": high[row]}
     table = pd.DataFrame(columns)
-    missing = table.mean_square <= 0
-    table.loc[missing, ["rms", "J_rms"]] = np.nan
-    table["rms_note"] = np.where(missing, "mean square is not positive: the noise exceeds the signal", "")
+    negative = table.mean_square <= 0
+    table.loc[negative, ["rms", "J_rms"]] = np.nan
+    table["rms_note"] = np.where(negative, "mean square is not positive: the noise exceeds the signal", "")
+    table.loc[table.mean_square.isna(), "rms_note"] = "no pair has two independent halves: spend more passes"
     table["near_floor"] = table.rms.fillna(table.A) < FLOOR_FACTOR * table.floor
     return table
 
@@ -157,8 +159,9 @@ def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if len(images) == 0:
         raise ValueError("no image was measured: there is no strength to report")
     moments = {name: images.pivot(index="image", columns="order", values=name) for name in ROW_COLUMNS}
-    if (counts := images.groupby("image").order.nunique()).nunique() > 1:
-        raise ValueError(f"image {counts.idxmin()} was measured at {counts.min()} of {counts.max()} orders")
+    counts, orders = images.groupby("image").order.nunique(), images.order.nunique()
+    if counts.min() < orders:
+        raise ValueError(f"image {counts.idxmin()} was measured at {counts.min()} of {orders} orders")
     return moments
 
 
@@ -178,7 +181,8 @@ def _measures(moments: Mapping[str, pd.DataFrame], index_RI: np.ndarray) -> np.n
         _mean(arrays[name][index_RI], axis=1) for name in ("mean_abs", "corrected", "mean_square")
     )
     rms = np.sqrt(np.clip(square, 0, None))  # of the grand mean; a resample without signal counts as 0
-    relative = [values / _mean(values, axis=1)[:, None] for values in (raw, corrected, rms)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # all orders may be 0
+        relative = [values / _mean(values, axis=1)[:, None] for values in (raw, corrected, rms)]
     return np.stack([raw, relative[0], corrected, relative[1], square, rms, relative[2]])
 
 
@@ -207,7 +211,8 @@ def _interval(
         values = statistic(np.atleast_2d(index).astype(int))
         return np.moveaxis(values, 1, -1) if np.ndim(index) > 1 else values[:, 0]
 
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # where a measure is missing, so is its interval
         result = bootstrap(
             (np.arange(count),),
             along,

@@ -1,0 +1,387 @@
+"""From interactions to curves, against NumPy loops, numbers worked by hand, simulation and SciPy's bootstrap."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+from interactions.estimators.sample import Interactions
+from interactions.strength import (
+    MASS_MEASURES,
+    MEASURES,
+    corrected_abs,
+    image_row,
+    middle_mass,
+    paired_mass,
+    strength_table,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+RATIOS = (0.0, 0.3, 0.5, 0.7, 1.0)
+NORMAL_ABS = np.sqrt(2 / np.pi)
+"""E|X| of a standard normal X."""
+
+
+def rows_of(raw_IM, sum_IM=None, difference_IM=None, square_IM=None, ratios=None):
+    """Rows as a profile has them, from tables images × orders; by default noise-free, |I| = raw."""
+    raw_IM = np.asarray(raw_IM, dtype=float)
+    sum_IM = raw_IM if sum_IM is None else np.asarray(sum_IM, dtype=float)
+    difference_IM = np.zeros_like(raw_IM) if difference_IM is None else np.asarray(difference_IM, dtype=float)
+    square_IM = raw_IM**2 if square_IM is None else np.asarray(square_IM, dtype=float)
+    count, orders = raw_IM.shape
+    ratios = np.linspace(0, 1, orders) if ratios is None else ratios
+    image_IM, order_IM = np.mgrid[:count, :orders]
+    return pd.DataFrame(
+        {
+            "image": image_IM.ravel(),
+            "order": order_IM.ravel() * 10,
+            "ratio": np.tile(ratios, count),
+            "pairs": 20,
+            "mean_abs": raw_IM.ravel(),
+            "mean_abs_sum": sum_IM.ravel(),
+            "mean_abs_difference": difference_IM.ravel(),
+            "mean_square": square_IM.ravel(),
+        }
+    )
+
+
+def made_up(count=40, orders=4, seed=0, ratios=None):
+    """Images whose moments vary independently; every order has a positive mean square."""
+    generator = np.random.default_rng(seed)
+    raw_IM, noise_IM = generator.lognormal(size=(2, count, orders)) * np.arange(1, orders + 1)
+    square_IM = raw_IM**2 + generator.normal(size=raw_IM.shape)
+    return rows_of(raw_IM, raw_IM * 0.9, noise_IM * 0.5, square_IM, ratios)
+
+
+# One image
+
+
+def interactions_of(mean, halves):
+    mean, halves = np.asarray(mean, dtype=float), np.asarray(halves, dtype=float)
+    none_P = torch.full((len(mean),), torch.nan)
+    pairs_P2 = torch.zeros(len(mean), 2, dtype=torch.long)
+    return Interactions(
+        3, pairs_P2, torch.from_numpy(mean), none_P, torch.from_numpy(halves), none_P, passes=1, design="shared"
+    )
+
+
+def test_image_row_by_hand():
+    nan = np.nan
+    mean, halves = [1.0, -2.0, 4.0, nan], [[2.0, -5.0, nan, nan], [0.0, 1.0, 4.0, nan]]
+    # Pair 2 has one half only, pair 3 none; the halves' sums are 1 and −2, their differences 1 and −3.
+    expected = {
+        "pairs": 3,
+        "mean_abs": 7 / 3,
+        "mean_abs_sum": 1.5,
+        "mean_abs_difference": 2,
+        "mean_square": -2.5,
+    }
+    assert image_row(interactions_of(mean, halves)) == pytest.approx(expected)
+
+
+def test_image_row_is_a_plain_loop():
+    generator = np.random.default_rng(0)
+    halves = generator.normal(size=(2, 50))
+    halves[0, :7] = halves[1, 5:9] = np.nan
+    mean = generator.normal(size=50)
+    mean[6] = np.nan
+    row = image_row(interactions_of(mean, halves))
+    both = [(a, b) for a, b in halves.T if np.isfinite(a) and np.isfinite(b)]
+    assert row["pairs"] == sum(np.isfinite(mean))
+    assert row["mean_abs"] == pytest.approx(np.mean([abs(m) for m in mean if np.isfinite(m)]))
+    assert row["mean_abs_sum"] == pytest.approx(np.mean([abs((a + b) / 2) for a, b in both]))
+    assert row["mean_abs_difference"] == pytest.approx(np.mean([abs((a - b) / 2) for a, b in both]))
+    assert row["mean_square"] == pytest.approx(np.mean([a * b for a, b in both]))
+
+
+def test_image_row_says_nothing_about_what_was_not_measured():
+    row = image_row(interactions_of([np.nan, np.nan], [[np.nan, 1.0], [np.nan, np.nan]]))
+    assert row.pop("pairs") == 0
+    assert np.isnan(list(row.values())).all()
+
+
+def test_exact_interactions_have_no_noise_to_take_out():
+    row = image_row(interactions_of([1.0, -3.0], [[1.0, -3.0], [1.0, -3.0]]))
+    assert row == {"pairs": 2, "mean_abs": 2, "mean_abs_sum": 2, "mean_abs_difference": 0, "mean_square": 5}
+    assert corrected_abs(row["mean_abs_sum"], row["mean_abs_difference"]) == 2
+
+
+# The correction
+
+
+def test_corrected_abs_by_hand():
+    values = corrected_abs(np.array([5.0, 3.0, 0.0, 1.0, np.nan]), np.array([3.0, 5.0, 0.0, 1.0, 1.0]))
+    np.testing.assert_allclose(values, [4, -4, 0, 0, np.nan])
+
+
+def simulated_row(spread, noise, pairs, generator):
+    """An image whose interactions are normal with that spread, each estimated with a normal error of size `noise`."""
+    interaction_P = generator.normal(size=pairs) * spread
+    halves_2P = interaction_P + generator.normal(size=(2, pairs)) * noise * np.sqrt(2)
+    return image_row(interactions_of(halves_2P.mean(0), halves_2P))
+
+
+@pytest.mark.parametrize(("spread", "noise"), [(1.0, 0.0), (1.0, 0.5), (0.3, 0.6)])
+def test_the_correction_removes_the_lift_of_noise(spread, noise):
+    row = simulated_row(spread, noise, 400_000, np.random.default_rng(1))
+    assert row["mean_abs"] == pytest.approx(NORMAL_ABS * np.hypot(spread, noise), rel=0.01)
+    corrected = corrected_abs(row["mean_abs_sum"], row["mean_abs_difference"])
+    assert corrected == pytest.approx(NORMAL_ABS * spread, rel=0.02)
+    assert row["mean_square"] == pytest.approx(spread**2, rel=0.03)
+
+
+def test_pure_noise_averages_to_nothing():
+    generator = np.random.default_rng(2)
+    rows = pd.DataFrame([simulated_row(0.0, 1.0, 30, generator) for _ in range(600)])
+    corrected = corrected_abs(rows.mean_abs_sum.to_numpy(), rows.mean_abs_difference.to_numpy())
+    for values in (corrected, rows.mean_square.to_numpy()):
+        assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
+    assert rows.mean_abs.mean() == pytest.approx(NORMAL_ABS, rel=0.03)  # the raw strength sees plenty
+    assert np.clip(corrected, 0, None).mean() > 0.1  # so would one that is cut at 0
+
+
+# The table
+
+
+def test_every_measure_is_its_formula():
+    images = made_up().sample(frac=1, random_state=1)
+    table = strength_table(images, resamples=50)
+    by_order = [group for _, group in sorted(images.groupby("order"))]
+    a = np.array([group.mean_abs.mean() for group in by_order])
+    squares = [group.mean_abs_sum**2 - group.mean_abs_difference**2 for group in by_order]
+    corrected = np.array([np.mean([np.sign(s) * np.sqrt(abs(s)) for s in square]) for square in squares])
+    square = np.array([group.mean_square.mean() for group in by_order])
+    rms = np.sqrt(square)
+    expected = {
+        "A": a,
+        "J": a / a.mean(),
+        "A_corrected": corrected,
+        "J_corrected": corrected / corrected.mean(),
+        "mean_square": square,
+        "rms": rms,
+        "J_rms": rms / rms.mean(),
+    }
+    assert tuple(expected) == MEASURES
+    for name, values in expected.items():
+        np.testing.assert_allclose(table[name], values, rtol=1e-12, err_msg=name)
+        assert (table[f"{name}_low"] < table[name]).all() and (table[name] < table[f"{name}_high"]).all()
+    assert table.order.tolist() == [0, 10, 20, 30]
+    np.testing.assert_allclose(table.ratio, [0, 1 / 3, 2 / 3, 1])
+    assert (table.images == 40).all() and (table.pairs == 20).all() and (table.rms_note == "").all()
+
+
+def test_relative_strengths_average_to_1():
+    table = strength_table(made_up(orders=7), resamples=10)
+    for name in ("J", "J_corrected", "J_rms"):
+        assert table[name].mean() == pytest.approx(1)
+
+
+def test_a_negative_mean_square_stays_and_has_no_root():
+    square_IM = np.array([[4.0, -3.0, 9.0], [4.0, 1.0, 9.0]])
+    table = strength_table(rows_of(np.ones((2, 3)), square_IM=square_IM), resamples=20)
+    assert table.mean_square.tolist() == [4, -1, 9]
+    np.testing.assert_array_equal(table.rms, [2, np.nan, 3])
+    np.testing.assert_allclose(table.J_rms, [2 / (5 / 3), np.nan, 3 / (5 / 3)])  # nothing found counts as 0
+    assert [bool(note) for note in table.rms_note] == [False, True, False]
+    assert "noise exceeds the signal" in table.rms_note[1]
+    assert table.mean_square_low[1] == -3 and table.mean_square_high[1] == 1
+
+
+def test_nothing_but_noise_has_a_table_too():
+    table = strength_table(rows_of(np.ones((3, 2)), square_IM=-np.ones((3, 2))), resamples=20)
+    assert table[["rms", "J_rms"]].isna().all(axis=None)
+    assert (table.mean_square == -1).all()
+    assert (table.J == 1).all()
+
+
+def test_without_halves_only_the_published_measures_remain():
+    nothing_IM = np.full((3, 2), np.nan)
+    table = strength_table(rows_of([[1, 2], [2, 4], [3, 6]], nothing_IM, nothing_IM, nothing_IM), resamples=20)
+    assert table.A.tolist() == [2, 4]
+    assert table[["A_corrected", "J_corrected", "mean_square", "rms", "J_rms"]].isna().all(axis=None)
+    assert table.rms_note.str.contains("no pair has two independent halves").all()
+
+
+def test_an_image_without_a_number_is_left_out_of_that_mean_only():
+    raw_IM = [[1.0, 2.0], [3.0, np.nan], [5.0, 6.0]]
+    table = strength_table(rows_of(raw_IM), resamples=20)
+    assert table.A.tolist() == [3, 4]
+    assert (table.images == 3).all()
+
+
+def test_orders_near_the_numerical_floor_are_flagged():
+    images = rows_of(np.ones((2, 4)) * 2, square_IM=[[1.0, 1.0, -1.0, -1.0]] * 2)
+    floors = {0: 0.099, 10: 0.101, 20: 0.19, 30: 0.21}  # rms 1, 1, and A = 2 where there is no rms
+    table = strength_table(images, resamples=10, floors=floors)
+    assert table.near_floor.tolist() == [False, True, False, True]
+    assert table.floor.tolist() == [0.099, 0.101, 0.19, 0.21]
+    unmeasured = strength_table(images, resamples=10)
+    assert not unmeasured.near_floor.any() and unmeasured.floor.isna().all()
+
+
+def test_no_images_and_missing_orders_are_refused():
+    images = made_up(3, 3)
+    with pytest.raises(ValueError, match="no image was measured"):
+        strength_table(images[:0])
+    with pytest.raises(ValueError, match="image 1 was measured at 2 of 3 orders"):
+        strength_table(images.drop(index=4))
+    # Images 0 and 1 have two orders each, but not the same.
+    with pytest.raises(ValueError, match="image 0 was measured at 2 of 3 orders"):
+        strength_table(images[images.image < 2].drop(index=[0, 4]))
+
+
+# Intervals
+
+
+def test_intervals_of_means_are_those_of_scipy():
+    images = made_up(60)
+    table = strength_table(images, resamples=4000, seed=1)
+    columns = {"A": images.mean_abs, "mean_square": images.mean_square}
+    columns["A_corrected"] = pd.Series(
+        corrected_abs(images.mean_abs_sum.to_numpy(), images.mean_abs_difference.to_numpy())
+    )
+    for name, column in columns.items():
+        for row, order in enumerate(table.order):
+            result = scipy.stats.bootstrap(
+                (column[images.order == order].to_numpy(),), np.mean, n_resamples=4000, method="percentile", rng=2
+            ).confidence_interval
+            slack = 0.1 * (result.high - result.low)
+            assert table[f"{name}_low"][row] == pytest.approx(result.low, abs=slack)
+            assert table[f"{name}_high"][row] == pytest.approx(result.high, abs=slack)
+
+
+def test_orders_are_resampled_together():
+    """Where one order is always three times the other, J is known without error, however much the images differ."""
+    raw_I = np.random.default_rng(3).lognormal(size=20)
+    table = strength_table(rows_of(np.stack([raw_I, 3 * raw_I], 1)), resamples=200)
+    for name in ("J", "J_corrected", "J_rms"):
+        for end in ("", "_low", "_high"):
+            np.testing.assert_allclose(table[f"{name}{end}"], [0.5, 1.5], rtol=1e-9)
+    assert (table.A_high > 1.2 * table.A_low).all()
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    generator = np.random.default_rng(4)
+    hits = 0
+    for seed in range(70):
+        images = rows_of(generator.normal(5, 1, size=(30, 1)))
+        table = strength_table(images, resamples=300, seed=seed, confidence=0.7)
+        hits += int(table.A_low[0] < 5 < table.A_high[0])
+    assert 33 <= hits <= 64  # binomial, four standard deviations
+
+
+def test_intervals_shrink_with_more_images():
+    generator = np.random.default_rng(5)
+    few, many = (strength_table(rows_of(generator.gamma(4, size=(count, 3))), resamples=500) for count in (50, 800))
+    for name in ("A", "J", "A_corrected", "mean_square", "rms"):
+        ratio = (few[f"{name}_high"] - few[f"{name}_low"]).mean() / (many[f"{name}_high"] - many[f"{name}_low"]).mean()
+        assert 2.7 < ratio < 6, name  # √16 = 4
+
+
+def test_a_single_image_has_no_interval():
+    table = strength_table(made_up(1))
+    assert table[list(MEASURES)].notna().all(axis=None)
+    ends = [f"{name}_{end}" for name in MEASURES for end in ("low", "high")]
+    assert table[ends].isna().all(axis=None)
+    mass = middle_mass(made_up(1, 5, ratios=RATIOS))
+    assert mass.M.notna().all() and mass[["M_low", "M_high"]].isna().all(axis=None)
+
+
+def test_the_seed_decides_the_intervals():
+    images = made_up(10)
+    first, again, other = (strength_table(images, resamples=100, seed=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert (first.A == other.A).all() and (first.A_low != other.A_low).any()
+
+
+# Middle mass
+
+
+def by_hand_runs():
+    """A is 4, 1, 2, 1, 2; corrected A is 1 at every order; rms is 1, 2, 3, 2, 2."""
+    raw_IM = np.array([[5.0, 1, 1, 1, 2], [3.0, 1, 3, 1, 2]])
+    square_IM = np.array([[0.5, 4, 10, 3, 4], [1.5, 4, 8, 5, 4]])
+    return rows_of(raw_IM, np.full((2, 5), 5 / 4), np.full((2, 5), 3 / 4), square_IM, RATIOS)
+
+
+def test_middle_mass_by_hand():
+    mass = middle_mass(by_hand_runs(), resamples=100)
+    assert mass.measure.tolist() == ["J", "J_corrected", "J_rms"]
+    # J is 2, .5, 1, .5, 1; then 1 everywhere; then .5, 1, 1.5, 1, 1.
+    np.testing.assert_allclose(mass.M, [2 / 3, 1, 3.5 / 3])
+    assert (mass.images == 2).all()
+    np.testing.assert_allclose(mass.loc[1, ["M_low", "M_high"]].astype(float), [1, 1])  # J_corrected never varies
+    assert mass.M_low[0] < 2 / 3 < mass.M_high[0]
+
+
+def test_middle_mass_is_the_mean_of_the_curve_from_0_3_to_0_7():
+    images = made_up(30, 7, ratios=(0.1, 0.2999, 0.3, 0.45, 0.7, 0.7001, 0.95))
+    table = strength_table(images, resamples=10)
+    mass = middle_mass(images, resamples=10).set_index("measure").M
+    for name in MASS_MEASURES:
+        assert mass[name] == pytest.approx(table[name][2:5].mean())
+
+
+def test_middle_mass_needs_a_middle():
+    with pytest.raises(ValueError, match=r"no listed order lies between 0\.3 and 0\.7"):
+        middle_mass(made_up(3, 2, ratios=(0.1, 0.9)))
+
+
+# Differences between runs
+
+
+def raw_mass(images):
+    """M of the published J, from a table images × orders."""
+    a_M = images.mean(0)
+    return (a_M / a_M.mean())[1:4].mean()
+
+
+def test_a_run_does_not_differ_from_itself():
+    images = made_up(12, 5, ratios=RATIOS)
+    table = paired_mass({"one": images, "same": images.copy()}, resamples=100)
+    assert table.columns.tolist() == ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
+    assert table.measure.tolist() == list(MASS_MEASURES)
+    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (table.run_a == "one").all() and (table.run_b == "same").all()
+
+
+def test_differences_are_over_the_shared_images_only():
+    a, b = made_up(10, 5, seed=6, ratios=RATIOS), made_up(10, 5, seed=7, ratios=RATIOS)
+    b["image"] += 6  # 6 to 15: shared are 6 to 9
+    table = paired_mass({"a": a, "b": b.sample(frac=1, random_state=0)}, resamples=100)
+    masses = [middle_mass(run[run.image.between(6, 9)], resamples=10).M for run in (a, b)]
+    np.testing.assert_allclose(table.difference, masses[0] - masses[1])
+    assert (table.images == 4).all()
+    swapped = paired_mass({"b": b, "a": a}, resamples=100)
+    np.testing.assert_allclose(swapped.difference, -table.difference)
+
+
+def test_intervals_of_differences_resample_both_runs_together():
+    generator = np.random.default_rng(8)
+    a_IM = generator.lognormal(size=(40, 5)) * (1, 2, 3, 2, 1)
+    b_IM = a_IM * generator.normal(1, 0.1, size=a_IM.shape)  # nearly the same images' strengths
+    table = paired_mass({"a": rows_of(a_IM, ratios=RATIOS), "b": rows_of(b_IM, ratios=RATIOS)}, resamples=3000)
+    draws = generator.integers(40, size=(3000, 40))
+    together = [raw_mass(a_IM[index]) - raw_mass(b_IM[index]) for index in draws]
+    low, high = np.percentile(together, [2.5, 97.5])
+    row = table[table.measure == "J"].iloc[0]
+    assert row.difference == pytest.approx(raw_mass(a_IM) - raw_mass(b_IM))
+    assert (row.low, row.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    apart = [raw_mass(a_IM[index]) - raw_mass(b_IM[other]) for index, other in zip(draws, draws[::-1], strict=True)]
+    assert row.high - row.low < 0.4 * np.ptp(np.percentile(apart, [2.5, 97.5]))
+
+
+def test_every_two_runs_are_compared():
+    runs = {name: made_up(5, 5, seed, RATIOS) for seed, name in enumerate("abc")}
+    table = paired_mass(runs, resamples=10)
+    pairs = list(zip(table.run_a, table.run_b, strict=True))
+    assert pairs == [pair for pair in (("a", "b"), ("a", "c"), ("b", "c")) for _ in MASS_MEASURES]
+
+
+def test_runs_without_a_shared_image_are_not_compared():
+    a, b = made_up(3, 5, ratios=RATIOS), made_up(3, 5, ratios=RATIOS)
+    b["image"] += 3
+    with pytest.raises(ValueError, match="the runs a and b share no image"):
+        paired_mass({"a": a, "b": b})
