@@ -133,9 +133,10 @@ def star_errors(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget:
     errors: dict[tuple[str, int], float] = {}
     for centres in CENTRES:
         contexts, corrections = star.allocation(order, n_players, budget, centres)
+        if centres > n_players or corrections < star.LEAST:
+            continue
         free = star.free_share(order, n_players)
-        enough = star.effective_draws(order, n_players, contexts * free, corrections * free) >= MIN_DRAWS
-        if centres <= n_players and corrections >= star.LEAST and enough:
+        if star.effective_draws(order, n_players, contexts * free, corrections * free) >= MIN_DRAWS:
             weight_2 = star.weights(order, n_players)
             chance_2 = weight_2.new_tensor(star.inclusion(order, n_players)).flip(0)
             spread = float(weight_2.square() @ chance_2)
