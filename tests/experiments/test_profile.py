@@ -13,7 +13,20 @@ from experiments import cli
 from tests.interactions.tiny import CLASSES, SIZE, network
 
 MODEL = "tests.interactions.tiny:network"
-FEW = ["--image-size", str(SIZE), "--grid", "4", "--radius", "1", "--ratios", "0.0", "0.5", "1.0", "--design", "pairwise"]
+FEW = [
+    "--image-size",
+    str(SIZE),
+    "--grid",
+    "4",
+    "--radius",
+    "1",
+    "--ratios",
+    "0.0",
+    "0.5",
+    "1.0",
+    "--design",
+    "pairwise",
+]
 FEW += ["--budget", "300", "--images", "4", "--unit-images", "2", "--device", "cpu", "--batch-size", "16"]
 
 
