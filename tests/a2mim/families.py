@@ -1,4 +1,4 @@
-"""Named timm models of many families, small enough to run by the dozen: name -> (image size, create_model arguments)."""
+"""Named timm models of many families, small enough to run by the dozen: name -> (image size, arguments for timm)."""
 
 from functools import cache
 from typing import Any
