@@ -21,7 +21,7 @@ DRAWS = (2, 4, 8, 16, 32)
 CENTRES = (4, 8, 16, 32, 64)
 OPTION = {"pairwise": "draws", "shared": "draws", "star": "centres"}
 CLUSTERING = 3.0
-"""Pairs of a group are alike: measuring a group tells as much as measuring a third of its pairs at random."""
+"""Pairs of a group, or of a star, are alike and share noise: they tell as much as a third of them drawn at random."""
 TAILS = 15.0
 """Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, far more in real networks."""
 SIGNAL_RANGE = (0.02, 0.5)
@@ -143,7 +143,7 @@ def star_errors(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget:
             noise = pilot.marginal_variance * spread / (contexts * free / 2) / (1 - star.CORRECTION_SHARE)
             measured = len(pairs) * (1 - (1 - centres / n_players) ** 2)
             sampling = CLUSTERING * TAILS * pilot.mean_square**2 * (1 - measured / len(pairs))
-            errors["star", centres] = (noise**2 + 2 * pilot.mean_square * noise + sampling) / measured
+            errors["star", centres] = (CLUSTERING * noise**2 + 2 * pilot.mean_square * noise + sampling) / measured
     return errors
 
 
