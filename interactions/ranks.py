@@ -47,14 +47,14 @@ class Ranks:
 @contextmanager
 def join() -> Iterator[Ranks]:
     """The processes that torchrun announces in the environment, or those that the caller's program has joined."""
-    ours = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if ours:
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    if not dist.is_initialized():
-        yield Ranks()
-        return
-    try:
+    if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
-    finally:
-        if ours:
+    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        # The whole group, not a new one: a second new group under a launcher's store would never form.
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        try:
+            yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
+        finally:
             dist.destroy_process_group()
+    else:
+        yield Ranks()

@@ -35,9 +35,9 @@ def save(path, colour=(255, 0, 0), size=(10, 10)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two photos of class `ant`, one of `bee` and one of `bee10`."""
+    """Two photos of class `ant`, one of `bee` and one of `cow`."""
     place = tmp_path / "photos"
-    for name in ("bee/1.png", "ant/2.png", "ant/1.png", "bee10/1.png"):
+    for name in ("bee/1.png", "ant/2.png", "ant/1.png", "cow/1.png"):
         save(place / name)
     return place
 
@@ -52,7 +52,7 @@ def as_tar(folder):
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_labels_are_the_places_of_the_folders(folder, kind):
     data = open_images(str(folder if kind == "folder" else as_tar(folder)), TRANSFORM)
-    assert [Path(name).as_posix() for name in data.names] == ["ant/1.png", "ant/2.png", "bee/1.png", "bee10/1.png"]
+    assert [Path(name).as_posix() for name in data.names] == ["ant/1.png", "ant/2.png", "bee/1.png", "cow/1.png"]
     assert [data[k][1] for k in range(len(data))] == [0, 0, 1, 2]
     assert data.classes == 3 and data.labelled and not data.streamed
 
@@ -104,7 +104,7 @@ def test_reads_the_part_of_a_folder_that_is_asked_for(tmp_path):
 
 
 def test_class_map_says_which_label_a_folder_has(folder, tmp_path):
-    (tmp_path / "classes.txt").write_text("wasp\nbee10\nant\nbee\n")
+    (tmp_path / "classes.txt").write_text("wasp\ncow\nant\nbee\n")
     data = open_images(str(folder), TRANSFORM, class_map=str(tmp_path / "classes.txt"))
     assert [data[k][1] for k in range(4)] == [2, 2, 3, 1]
 
