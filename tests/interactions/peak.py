@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 SIDE = 224
-EVERY = 40
+EVERY = 160
 
 
 class Seldom(nn.Module):
