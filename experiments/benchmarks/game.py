@@ -64,7 +64,8 @@ def run(settings: Settings) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
-    record = {"settings": asdict(settings) | {"out": str(settings.out)}, "machine": machine(device)}
+    asked = {name: value for name, value in asdict(settings).items() if name != "out"}
+    record = {"settings": asked, "machine": machine(device)}
     times = {name: time_model(name, settings, device) for name in settings.models}
     table = pd.DataFrame([row(name, times[name]) for name in times])
     write_csv(settings.out / f"{device.type}.csv", table.round(4))
