@@ -1,10 +1,12 @@
 """The processes that share one measurement, as torchrun starts them; without torchrun there is a single one."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -47,14 +49,21 @@ class Ranks:
 @contextmanager
 def join() -> Iterator[Ranks]:
     """The processes that torchrun announces in the environment, or those that the caller's program has joined."""
-    if dist.is_initialized():
-        yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=PATIENCE))
-    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        # The whole group, not a new one: a second new group under a launcher's store would never form.
-        dist.init_process_group("gloo", timeout=PATIENCE)
-        try:
-            yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
-        finally:
-            dist.destroy_process_group()
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        group = gloo_group()
+        yield Ranks(dist.get_rank(), dist.get_world_size(), group)
     else:
         yield Ranks()
+
+
+@cache
+def gloo_group() -> Any:
+    """The group of all processes, formed once a program and left at its end.
+
+    Never twice: under a launcher's store a second group can find the addresses of the first, and waits for ever.
+    """
+    if dist.is_initialized():
+        return dist.new_group(backend="gloo", timeout=PATIENCE)
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
+    return dist.group.WORLD
