@@ -25,7 +25,7 @@ from tests.interactions.tiny import ASKED, CLASSES, Photos, network
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data" / "published-protocol.npz"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-PATIENCE = 500  # seconds: importing torch takes long on a busy machine
+PATIENCE = 240  # seconds: importing torch takes long on a busy machine
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
 
 
