@@ -8,7 +8,6 @@ same, and going on within an epoch reads and discards what was seen of it.
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +22,7 @@ from timm.data.mixup import mixup_target
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 from torchvision import transforms
+from tqdm import tqdm
 
 from a2mim.dist import World
 from a2mim.memory import MemoryImages
@@ -222,6 +222,10 @@ class Source:
     def repeats(self) -> int:
         return self.views[0].repeats
 
+    def check(self, plan: Plan) -> None:
+        """Raise ValueError for settings that cannot be."""
+        mixer(self.mixing, self.classes, plan.slot_batch)
+
     def batches(
         self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device, channels_last: bool = False
     ) -> Generator[Batch, None, None]:
@@ -414,14 +418,16 @@ class Gallery:
     crop_pct: float = 0.875
     batch: int = 256
     workers: int = 0
+    memory: MemoryImages | None = None
 
     def batches(self, world: World, channels_last: bool = False) -> Iterator[Batch]:
         """This process's share (every size-th image from rank on), each image once, normalised and on the device."""
         return guarded(
-            on_device(batch, world.device, self.mean, self.std, channels_last) for batch in self._loaded(world)
+            on_device(batch, world.device, self.mean, self.std, channels_last) for batch in self.loaded(world)
         )
 
-    def _loaded(self, world: World) -> Iterator[Batch]:
+    def loaded(self, world: World) -> Iterator[Batch]:
+        """The same before they are moved and normalised: uint8."""
         view = [evaluation_transform(self.size, self.crop_pct)]
         settings = {**loader_settings(self.workers, world.device), "persistent_workers": False}
         if self.images.streamed:
@@ -430,25 +436,35 @@ class Gallery:
             )
         share = [Key(0, index) for index in range(world.rank, self.images.samples, world.size)]
         cut = [share[start : start + self.batch] for start in range(0, len(share), self.batch)]
+        if self.memory is not None:
+            return map(self.memory.plain, cut)
         return started(DataLoader(Samples(self.images.raw, view), batch_sampler=cut, **settings))
 
 
 def make_gallery(
-    images: Images, model: nn.Module, size: int, evaluation: Evaluation = AS_TRAINED, workers: int = 0
+    images: Images,
+    model: nn.Module,
+    size: int,
+    device: torch.device,
+    evaluation: Evaluation = AS_TRAINED,
+    *,
+    workers: int = 0,
+    in_memory: bool = False,
 ) -> Gallery:
-    """A Gallery as `model` asks for it."""
+    """A Gallery as `model` (a timm model) asks for it, of images of `size` unless `evaluation` names another."""
     mean, std = normalisation(model)
     size = evaluation.eval_size or size
-    return Gallery(images, size, mean, std, evaluation.crop_pct, evaluation.eval_batch, workers)
+    memory = decoded(images, size, workers, evaluation.crop_pct).to(device) if in_memory else None
+    return Gallery(images, size, mean, std, evaluation.crop_pct, evaluation.eval_batch, workers, memory)
 
 
-def decoded(images: Images, size: int, workers: int = 0) -> MemoryImages:
-    """Every image decoded once, resized and centre-cropped to size × size. Raises ValueError for a stream."""
+def decoded(images: Images, size: int, workers: int = 0, crop_pct: float = 1.0) -> MemoryImages:
+    """Every image decoded once, as a Gallery shows it, on the CPU. Raises ValueError for a streamed data set."""
     if images.streamed:
         raise ValueError("a streamed data set cannot be decoded into memory: drop --in-memory")
-    logging.getLogger(__name__).info("decoding %d images of %s into memory", images.samples, images.name)
-    gallery = Gallery(images, size, (), (), crop_pct=1.0, batch=512, workers=workers)
-    batches = list(guarded(gallery._loaded(World())))
+    gallery = Gallery(images, size, (), (), crop_pct, batch=512, workers=workers)
+    steps = -(-images.samples // gallery.batch)
+    batches = list(tqdm(guarded(gallery.loaded(World())), f"decoding {images.name}", steps, leave=False, mininterval=1))
     return MemoryImages(torch.cat([b["image"] for b in batches]), torch.cat([b["target"] for b in batches]))
 
 

@@ -9,6 +9,20 @@ Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
+class Network:
+    """A timm model and where its weights come from."""
+
+    model: str = ""
+    """timm's name of the network, such as resnet50 (left out: what the weights' file says)."""
+    model_args: tuple[str, ...] = ()
+    """Further arguments of timm.create_model, name=value, such as drop_path_rate=0.1."""
+    weights: str = "random"
+    """random, pretrained, a checkpoint file, or the folder of a finished run."""
+    partial: bool = False
+    """Load what fits of a checkpoint that does not fit whole; run.json says what did not."""
+
+
+@dataclass(frozen=True)
 class Data:
     """Where the images come from: a folder, a .tar, or any data set that timm and torchvision read."""
 

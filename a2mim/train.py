@@ -240,6 +240,7 @@ class Trainer:
 class Hooks:
     """What a caller may add to a run.
 
+    begin: called on every process once all settings have proved sound, before the folder is read or written.
     evaluate: method with the weights to evaluate -> metrics, called on every process; `top1`, where it returns one,
     decides which state is the best (without it, the epoch's mean loss).
     pictures: called with the .npz file of each set of reconstructions (original, masked, predicted, composite: float32
@@ -247,6 +248,7 @@ class Hooks:
     finished: called with the run's folder at the end, on the main process.
     """
 
+    begin: Callable[[], None] | None = None
     evaluate: Callable[[nn.Module], Metrics] | None = None
     pictures: Callable[[Path], None] | None = None
     finished: Callable[[Path], None] | None = None
@@ -265,7 +267,7 @@ def train(
     architecture: Mapping[str, Any],
     hooks: Hooks = NO_HOOKS,
 ) -> dict[str, Any]:
-    """Train `method` in `folder`, which `runs.open_run` has opened, from where it stands, to the end or until stopped.
+    """Train `method` in `folder`, which `runs.open_run` has opened (hooks.begin may), from where it stands.
 
     architecture: what timm.create_model needs for the backbone ({"architecture": name, **arguments}), kept with the
     exported weights.
@@ -297,6 +299,9 @@ def training(
     """`train`, pausing after each step with its number: so that a benchmark can time the very loop that trains."""
     configure(world.device, loop)
     trainer = Trainer(method, source, optim, loop, world)
+    source.check(trainer.plan)
+    if hooks.begin:
+        hooks.begin()
     state = newest_state(folder)
     if state is not None:
         trainer.load(state)

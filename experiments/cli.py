@@ -40,7 +40,11 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "game": "experiments.benchmarks.game",
     },
     "compare": "experiments.commands.compare",
+    "finetune": "experiments.commands.finetune",
+    "knn": "experiments.commands.knn",
+    "linear": "experiments.commands.linear",
     "map": "experiments.commands.map",
+    "pretrain": "experiments.commands.pretrain",
     "profile": "experiments.commands.profile",
     "version": "experiments.commands.version",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from a2mim.dist import World
 from a2mim.evaluate.accuracy import accuracy
 from a2mim.methods import Supervised, SupervisedSettings
 from a2mim.settings import Loop, Optim
-from a2mim.train import Hooks, train
+from a2mim.train import NO_HOOKS, Hooks, train
 
 
 def finetune(
@@ -26,13 +27,14 @@ def finetune(
     world: World,
     architecture: Mapping[str, Any],
     loss: SupervisedSettings,
-    finished: Any = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> dict[str, Any]:
     """Train all of a timm `model` with labels; with a `gallery`, its accuracy decides which state is the best.
 
     Returns and raises what `train` does: `last` and `best` hold top1, top5 and val_loss.
     """
-    hooks = Hooks(evaluate=evaluator(gallery, world, loop) if gallery else None, finished=finished)
+    if gallery:
+        hooks = replace(hooks, evaluate=evaluator(gallery, world, loop))
     return train(Supervised(model, loss), source, folder, optim, loop, world, architecture, hooks)
 
 

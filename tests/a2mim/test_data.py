@@ -273,6 +273,15 @@ def test_memory_and_files_hold_the_same_images():
     assert shown[0] and shown[1] and torch.equal(shown[0]["image"], shown[1]["image"])
 
 
+def test_a_gallery_in_memory_shows_the_same():
+    images = tiny_images(13)
+    galleries = [
+        make_gallery(images, Net(), 16, CPU, Evaluation(eval_batch=4), in_memory=kept) for kept in (False, True)
+    ]
+    assert equal(*(list(gallery.batches(WORLD)) for gallery in galleries))
+    assert equal(*(list(gallery.batches(World(1, 2))) for gallery in galleries))
+
+
 def test_memory_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="auto_augment, erasing: images in memory are only cropped and flipped"):
         make_source(tiny_images(), (HARD,), Net(), CPU, in_memory=True)
@@ -327,7 +336,7 @@ def test_splits_and_the_labels_of_a_smaller_validation_set(tmp_path):
     train = open_images(Data(data=str(tmp_path)))
     val = open_images(Data(data=str(tmp_path)), train=False, classes=train.classes)
     assert (train.samples, val.samples) == (32, 6)
-    targets = torch.cat([b["target"] for b in make_gallery(val, Net(), 16, Evaluation()).batches(WORLD)])
+    targets = torch.cat([b["target"] for b in make_gallery(val, Net(), 16, CPU, Evaluation()).batches(WORLD)])
     assert targets.tolist() == [1, 1, 2, 2, 3, 3]
 
 

@@ -172,7 +172,7 @@ def tuned(tmp_path_factory):
     view = Augmentation(image_size=16, scale=(0.5, 1.0))
     mixing = Mixing(mixup=0.2, smoothing=0.1)
     source = make_source(train_images, (view,), model, WORLD.device, mixing=mixing, classes=4)
-    gallery = make_gallery(val_images, model, 16)
+    gallery = make_gallery(val_images, model, 16, WORLD.device)
     optim = Optim(epochs=6, lr=3e-3, lr_batch=16, warmup_epochs=1, layer_decay=0.9)
     loop = Loop(batch=16, ema=0.5)
     open_run(folder / "run", "finetune", {})

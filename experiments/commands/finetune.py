@@ -1,0 +1,93 @@
+"""`a2mim finetune`: train a whole network with labels, from the weights that some run or file holds."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
+
+Flat = tyro.conf.arg(name="")
+
+# Fine-tuning as SimMIM and BEiT do it; see experiments/imagenet.py for each network's own.
+AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
+MIXING = Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1)
+OPTIM = Optim(lr=2.5e-3, lr_batch=256, warmup_epochs=20.0, min_lr=1e-6, layer_decay=0.65, clip_grad=5.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fine-tune a network on labelled images and evaluate it on the validation images after every epoch.
+
+    Starts from --weights with a fresh classifier, trains all of the network, and writes what `a2mim pretrain` writes;
+    run.json holds the accuracy of the last and of the best epoch beside all settings.
+
+    For example:
+        a2mim finetune --weights runs/a2mim-vit --data imagenet --out runs/a2mim-vit-ft
+        a2mim finetune --recipe imagenet:finetune_resnet50 --weights runs/a2mim-resnet50 --data imagenet --out runs/ft
+        a2mim finetune --model resnet18 --weights pretrained --data train.tar --val test.tar --epochs 20 --out runs/r18
+        a2mim finetune --resume runs/ft
+    """
+
+    out: str = ""
+    """Folder of the run."""
+    loss: Literal["ce", "bce"] = "ce"
+    """ce: cross entropy; bce: one binary cross entropy per class (RSB)."""
+    bce_threshold: float | None = None
+    """Soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
+    recipe: str = ""
+    """Start from a recipe in experiments/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
+    resume: str = ""
+    """Go on with the run in this folder, with its settings."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+    network: Annotated[Network, Flat] = field(default_factory=Network)
+    data: Annotated[Data, Flat] = field(default_factory=Data)
+    augment: Annotated[Augmentation, Flat] = AUGMENT
+    mixing: Annotated[Mixing, Flat] = MIXING
+    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
+    optim: Annotated[Optim, Flat] = OPTIM
+    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(batch=1024))
+
+
+def run(settings: Settings) -> None:
+    """Fine-tune, and say what was reached."""
+    from a2mim.dist import join
+    from experiments.training import conclude, resolved
+
+    settings = resolved(settings, "finetune")
+    with join(settings.device) as world:
+        folder, result = finetune(settings, world)
+        conclude(folder, "finetune", result, world)
+
+
+def finetune(settings: Settings, world: Any) -> Any:
+    """Fine-tune in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.data import make_source, open_images
+    from a2mim.evaluate.finetune import finetune as tune
+    from a2mim.methods import SupervisedSettings
+    from a2mim.train import Hooks
+    from experiments.training import begin, draw_training, labelled, make_network, validation
+
+    data, loop, size = settings.data, settings.loop, settings.augment.image_size
+    images = open_images(data, seed=loop.seed)
+    classes = labelled(images)
+    model, architecture, report = make_network(settings.network, classes, size, loop.seed)
+    gallery = validation(data, images, model, size, world, settings.evaluation)
+    source = make_source(
+        images,
+        (settings.augment,),
+        model,
+        world.device,
+        mixing=settings.mixing,
+        classes=classes,
+        workers=data.workers,
+        in_memory=data.in_memory,
+    )
+    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    # Label smoothing belongs to the soft labels that mixing makes.
+    loss = SupervisedSettings(loss=settings.loss, label_smoothing=0.0, bce_threshold=settings.bce_threshold)
+    hooks = Hooks(begin=begin(settings, "finetune", world, about), finished=draw_training)
+    folder = Path(settings.out)
+    return folder, tune(model, source, gallery, folder, settings.optim, loop, world, architecture, loss, hooks)

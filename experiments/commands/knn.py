@@ -1,0 +1,50 @@
+"""`a2mim knn`: how well frozen features tell classes apart by their nearest neighbours."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from a2mim.settings import Data, Evaluation, Network
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Classify the validation images by the k training images of most similar features (DINO's protocol).
+
+    Features are what the network hands to its classifier, of centre-cropped images; similarity is their cosine, and
+    each neighbour votes with exp(similarity / temperature). Writes knn.json: accuracy and all settings.
+
+    For example:
+        a2mim knn --weights runs/a2mim-vit --data imagenet --out runs/a2mim-vit/knn.json
+        a2mim knn --model resnet50 --weights pretrained --data train.tar --val test.tar --limit 50000 --out knn.json
+    """
+
+    out: str = ""
+    """The file to write (.json)."""
+    k: int = 20
+    """Number of neighbours."""
+    temperature: float = 0.07
+    """Temperature of the votes."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+    network: Annotated[Network, Flat] = field(default_factory=Network)
+    data: Annotated[Data, Flat] = field(default_factory=Data)
+    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
+
+
+def run(settings: Settings) -> None:
+    """Classify, write, and say what was reached."""
+    from a2mim.dist import join
+    from a2mim.evaluate.knn import knn
+    from experiments.frozen import both_features, write_result
+
+    with join(settings.device) as world:
+        train, test = both_features(settings, world)
+        if world.main:
+            result = knn(*train, *test, k=settings.k, temperature=settings.temperature, device=world.device)
+            write_result(settings, "knn", result, train, test)

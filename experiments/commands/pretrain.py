@@ -1,0 +1,122 @@
+"""`a2mim pretrain`: train a backbone by any method, from scratch or from weights."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a backbone by a method: a2mim, simmim, or supervised from scratch.
+
+    Writes into one folder run.json (settings, versions, result), log.jsonl, state/ to go on from, pictures/ of
+    reconstructions, loss.png, and in the end backbone.safetensors, which timm.create_model(..., checkpoint_path=...)
+    and every --weights read. Interrupt it at any time: the same command, or --resume with the folder alone, goes on.
+    torchrun shares the batch between processes:
+
+        torchrun --nproc-per-node 8 -m experiments.cli pretrain ...
+
+    For example:
+        a2mim pretrain --model resnet50 --data imagenet/train --out runs/a2mim-resnet50
+        a2mim pretrain --recipe imagenet:a2mim_resnet50 --data imagenet/train --out runs/a2mim-resnet50
+        a2mim pretrain --method simmim --model vit_small_patch16_224 --data photos --mask-ratio 0.5 --out runs/simmim
+        a2mim pretrain --method supervised --model resnet18 --data imagenet --set loss=bce --out runs/supervised
+        a2mim pretrain --resume runs/a2mim-resnet50
+    """
+
+    out: str = ""
+    """Folder of the run."""
+    method: str = "a2mim"
+    """a2mim, simmim or supervised."""
+    set: tuple[str, ...] = ()
+    """Further settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6."""
+    mask_at: str = ""
+    """Where the mask token goes: a number (a bad one lists them), a module's name, or default."""
+    mask_ratio: float | None = None
+    """Part of the image that is masked."""
+    mask_cell: int | None = None
+    """Side of a mask cell in pixels."""
+    recipe: str = ""
+    """Start from a recipe in experiments/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""
+    resume: str = ""
+    """Go on with the run in this folder, with its settings."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+    network: Annotated[Network, Flat] = field(default_factory=Network)
+    data: Annotated[Data, Flat] = field(default_factory=Data)
+    augment: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    mixing: Annotated[Mixing, Flat] = field(default_factory=Mixing)
+    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
+    optim: Annotated[Optim, Flat] = field(default_factory=Optim)
+    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(pictures_every=10))
+
+
+def run(settings: Settings) -> None:
+    """Train, and say what was reached."""
+    from a2mim.dist import join
+    from experiments.training import conclude, resolved
+
+    settings = resolved(settings, "pretrain")
+    with join(settings.device) as world:
+        folder, result = pretrain(settings, world)
+        conclude(folder, "pretrain", result, world)
+
+
+def pretrain(settings: Settings, world: Any) -> Any:
+    """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.data import make_source, open_images
+    from a2mim.evaluate.finetune import evaluator
+    from a2mim.train import Hooks, train
+    from experiments.training import (
+        begin,
+        draw_pictures,
+        draw_training,
+        labelled,
+        make_method,
+        make_network,
+        validation,
+    )
+
+    data, loop, size = settings.data, settings.loop, settings.augment.image_size
+    supervised = settings.method == "supervised"
+    images = open_images(data, seed=loop.seed)
+    classes = labelled(images) if supervised else 0
+    model, architecture, report = make_network(settings.network, classes, size, loop.seed)
+    method = make_method(settings.method, model, method_settings(settings), size, loop.seed)
+    gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
+    source = make_source(
+        images,
+        (settings.augment,),
+        model,
+        world.device,
+        mixing=settings.mixing,
+        classes=classes,
+        workers=data.workers,
+        in_memory=data.in_memory,
+    )
+    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    hooks = Hooks(
+        begin=begin(settings, "pretrain", world, about),
+        evaluate=evaluator(gallery, world, loop) if gallery else None,
+        pictures=draw_pictures,
+        finished=draw_training,
+    )
+    folder = Path(settings.out)
+    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
+
+
+def method_settings(settings: Settings) -> dict[str, Any]:
+    """--set, and the masking flags that were given."""
+    from experiments.training import pairs
+
+    flags = {"mask_at": settings.mask_at or None, "mask_ratio": settings.mask_ratio, "mask_cell": settings.mask_cell}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if str(given.get("mask_at", "")).isdigit():
+        given["mask_at"] = int(given["mask_at"])
+    return {**pairs(settings.set), **given}

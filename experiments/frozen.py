@@ -1,0 +1,43 @@
+"""What the commands that evaluate frozen features share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from a2mim.data import make_gallery, open_images
+from a2mim.dist import World
+from a2mim.evaluate.accuracy import pooled_features
+from a2mim.plain import to_plain
+from a2mim.runs import versions, write_json
+from experiments.training import labelled, make_network
+
+Features = tuple[Tensor, Tensor]
+
+
+def both_features(settings: Any, world: World) -> tuple[Features, Features]:
+    """Features and labels of the training and of the validation images. Raises ValueError as its parts do."""
+    if not settings.out:
+        raise ValueError("no file was named for the result: use --out with a name that ends in .json")
+    data, size = settings.data, settings.image_size
+    images = open_images(data)
+    labelled(images)
+    held_out = open_images(data, train=False, classes=images.classes)
+    model, _, _ = make_network(settings.network, 0, size, seed=0)
+    model = model.to(world.device)
+    galleries = [
+        make_gallery(each, model, size, world.device, settings.evaluation, workers=data.workers)
+        for each in (images, held_out)
+    ]
+    (train, train_target, _), (test, test_target, _) = (pooled_features(model, each, world) for each in galleries)
+    return (train, train_target), (test, test_target)
+
+
+def write_result(settings: Any, command: str, result: dict[str, Any], train: Features, test: Features) -> None:
+    """The result with everything that it depends on, as JSON, and a line on the terminal."""
+    counts = {"train_images": len(train[0]), "test_images": len(test[0]), "features": train[0].shape[1]}
+    path = Path(settings.out)
+    write_json(path, {"command": command, **result, **counts, "settings": to_plain(settings), "versions": versions()})
+    print(f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % on {len(test[0])} images; wrote {path}")

@@ -1,0 +1,237 @@
+"""What the training commands share: from settings to a network, images and a run in its folder."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from a2mim.checkpoints import LoadReport, load_into, read
+from a2mim.checkpoints.load import classifier_prefixes
+from a2mim.data import Gallery, Images, make_gallery, open_images
+from a2mim.dist import World
+from a2mim.export import read_architecture
+from a2mim.methods import METHODS, Method
+from a2mim.plain import differences, from_plain, overlay, to_plain
+from a2mim.runs import open_run, read_run, update_run
+from a2mim.settings import FREE, Data, Evaluation, Network
+from a2mim.train import describe
+from experiments.datasets import size_arguments
+from experiments.models import create_model, did_you_mean
+from figures.reconstruction import draw_reconstruction
+from figures.training import draw_loss
+
+S = TypeVar("S")
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+
+# Where a run lies, and what it runs on, is no part of what it is.
+ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto"}
+
+
+# ------------------------------------------------------------------------------------------- settings
+
+
+def resolved(settings: S, command: str) -> S:
+    """Settings with what --recipe or --resume stand for filled in; what was typed beside a recipe wins over it.
+
+    Raises ValueError for a recipe that is not there or belongs to another command, and for settings typed beside
+    --resume that differ from the run's (which ones); FileNotFoundError where there is no run to resume.
+    """
+    given: Any = settings
+    default: Any = type(settings)()
+    if given.resume:
+        return _resumed(given, default, command)
+    if given.recipe:
+        recipe = find_recipe(given.recipe)()
+        if type(recipe) is not type(settings):
+            raise ValueError(f"the recipe {given.recipe} is not one of `a2mim {command}`")
+        given = overlay(recipe, given, default)
+    if not given.out:
+        raise ValueError("no folder was named for the run: use --out")
+    return given
+
+
+def _resumed(given: Any, default: Any, command: str) -> Any:
+    run = read_run(Path(given.resume))
+    if run["command"] != command:
+        raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
+    stored: Any = from_plain(type(given), run["settings"])
+    wanted = overlay(stored, given, default)
+    changed = [part for part in differences(identity(stored), identity(wanted)) if part.split(" was ")[0] not in FREE]
+    if changed:
+        raise ValueError(
+            f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
+            "leave them out, or begin a new run with --out"
+        )
+    return dataclasses.replace(wanted, out=given.resume, resume="", device=given.device)
+
+
+def identity(settings: Any) -> dict[str, Any]:
+    """What makes a run the run it is, as plain data."""
+    loop = dataclasses.replace(settings.loop, minutes=0.0)
+    return to_plain(dataclasses.replace(settings, loop=loop, **ELSEWHERE))
+
+
+def find_recipe(name: str) -> Any:
+    """The function that `imagenet:a2mim_resnet50` names in experiments/. Raises ValueError with near matches."""
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(f"experiments.{module_name}")
+        known = [n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__]
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no recipe file experiments/{module_name}.py: try imagenet or cifar10") from error
+    recipes = [each for each in known if not each.startswith("_")]
+    if function not in recipes:
+        near = did_you_mean(function, recipes) or f", it has {', '.join(recipes)}"
+        raise ValueError(f"experiments/{module_name}.py has no recipe '{function}'{near}")
+    return getattr(module, function)
+
+
+def begin(settings: Any, command: str, world: World, about: dict[str, Any]) -> Callable[[], None]:
+    """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins."""
+
+    def open_and_tell() -> None:
+        if world.main:
+            open_run(Path(settings.out), command, identity(settings), FREE)
+            update_run(Path(settings.out), recipe=settings.recipe, **about)
+            print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
+        world.wait()
+
+    return open_and_tell
+
+
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """('depth=6', 'norm=layer') -> {'depth': 6, 'norm': 'layer'}; values are Python literals or words."""
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ValueError(f"'{text}' is not of the form name=value")
+        try:
+            found[name.replace("-", "_")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name.replace("-", "_")] = value
+    return found
+
+
+# ------------------------------------------------------------------------------------------- network and method
+
+
+def make_network(
+    network: Network, classes: int, image_size: int, seed: int
+) -> tuple[nn.Module, dict[str, Any], LoadReport | None]:
+    """A timm model with its weights and a fresh classifier of `classes` outputs (0: none).
+
+    Returns the model, what timm.create_model was given ({"architecture": name, **arguments}), and what was loaded from
+    a file (None: none was). Raises ValueError for unknown names and weights that do not fit, FileNotFoundError.
+    """
+    file = weights_file(network.weights)
+    known = read_architecture(file) if file and file.suffix == ".safetensors" else {}
+    name = network.model or known.get("architecture", "")
+    if not name:
+        raise ValueError("no network was named: use --model with the name of a timm model, such as resnet50")
+    stored = {} if network.model else known
+    arguments = {
+        **{key: value for key, value in stored.items() if key not in ("architecture", "num_classes")},
+        **size_arguments(name, image_size),
+        **pairs(network.model_args),
+    }
+    source = network.weights if file is None else "random"
+    model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
+    report = load_backbone(model, file, network.partial) if file else None
+    if file and classes:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.reset_classifier(classes)  # type: ignore[operator]
+    return model, {"architecture": name, "num_classes": classes, **arguments}, report
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that --weights means: None for random and pretrained, the exported backbone for a run's folder."""
+    if weights in ("random", "pretrained"):
+        return None
+    path = Path(weights)
+    if path.is_dir() and not (path / "backbone.safetensors").exists():
+        raise FileNotFoundError(f"{path} holds no backbone.safetensors: a training run writes it when it is finished")
+    return path / "backbone.safetensors" if path.is_dir() else path
+
+
+def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:
+    """Load all of a checkpoint but its classifier, strictly unless `partial`."""
+    checkpoint = read(file)
+    classifier = classifier_prefixes(model)
+    kept = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(classifier)}
+    return load_into(model, dataclasses.replace(checkpoint, tensors=kept), partial)
+
+
+def make_method(name: str, backbone: nn.Module, given: dict[str, Any], image_size: int, seed: int) -> Method:
+    """The method of that name with `given` settings. Raises ValueError for names and values that it does not have."""
+    if name not in METHODS:
+        raise ValueError(f"there is no method '{name}': choose {', '.join(METHODS)}")
+    kind: Any = METHODS[name]
+    hints = typing.get_type_hints(kind.Settings)
+    if "image_size" in hints:
+        given = {"image_size": image_size, **given}
+    for key, value in given.items():
+        if key not in hints:
+            near = did_you_mean(key, list(hints)) or f": it has {', '.join(hints)}"
+            raise ValueError(f"{name} has no setting '{key}'{near}")
+        choices = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is typing.Literal else None
+        if choices and value not in choices:
+            raise ValueError(f"{key} of {name} cannot be {value!r}: choose {', '.join(map(str, choices))}")
+    torch.manual_seed(seed)
+    return kind(backbone, kind.Settings(**given))
+
+
+# ------------------------------------------------------------------------------------------- images
+
+
+def labelled(images: Images) -> int:
+    """The number of classes. Raises ValueError for images without labels."""
+    if len(images.classes) < 2:
+        raise ValueError(f"{images.name} has no labels to learn from: put the images of each class into its own folder")
+    return max(images.classes.values()) + 1
+
+
+def validation(
+    data: Data, images: Images, model: nn.Module, size: int, world: World, evaluation: Evaluation
+) -> Gallery:
+    """The validation images beside the training `images`."""
+    held_out = open_images(data, train=False, classes=images.classes)
+    return make_gallery(held_out, model, size, world.device, evaluation, workers=data.workers, in_memory=data.in_memory)
+
+
+# ------------------------------------------------------------------------------------------- what a run draws and says
+
+
+def draw_pictures(path: Path) -> None:
+    """The reconstructions that the trainer put into `path`, as a figure beside it."""
+    with np.load(path) as file:
+        shown = {name: file[name].transpose(0, 2, 3, 1) for name in ("original", "masked", "predicted", "composite")}
+    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, {path.stem}")
+
+
+def draw_training(folder: Path) -> None:
+    """loss.png of a finished run."""
+    draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.name)
+
+
+def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:
+    """Say how the run ended; after a signal, leave with its exit code."""
+    if world.main and result["finished"]:
+        numbers = {**result["last"]}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val_images")
+        print(f"{result['epochs']} epochs, {result['seconds']:.0f} s: {told}")
+        print(f"wrote backbone.safetensors, loss.png, log.jsonl and run.json into {folder}")
+    elif world.main:
+        print(f"stopped at step {result['step']} of {result['steps']}: go on with a2mim {command} --resume {folder}")
+    if not result["finished"] and result["stopped_by"] in SIGNALS:
+        raise SystemExit(SIGNALS[result["stopped_by"]])

@@ -1,0 +1,187 @@
+"""The training commands end to end: a folder of images goes in, runs, figures, results and sentences come out."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+
+from a2mim.plain import to_plain
+from a2mim.settings import Network
+from experiments.cli import main
+from experiments.commands.pretrain import Settings
+from experiments.training import find_recipe, make_network, pairs, resolved
+from tests.a2mim.tiny import log_of, write_images
+
+SMALL = [
+    "--image-size",
+    "32",
+    "--workers",
+    "0",
+    "--warmup-epochs",
+    "1",
+    "--lr-batch",
+    "8",
+    "--batch",
+    "8",
+    "--device",
+    "cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder / "train", per_class=6, size=32)
+    write_images(folder / "val", per_class=2, size=32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(images, tmp_path_factory):
+    """A finished A²MIM run that was stopped once on the way."""
+    run = tmp_path_factory.mktemp("runs") / "a2mim"
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--epochs", "2", "--mask-cell", "16", *SMALL]
+    words += ["--pictures-every", "1", "--out", str(run), "--set", "fourier_weight=0.5"]
+    assert main([*words, "--minutes", "1e-9"]) == 0
+    assert not json.loads((run / "run.json").read_text())["finished"]
+    assert main(["pretrain", "--resume", str(run), "--device", "cpu"]) == 0
+    return run
+
+
+def sentence(capsys, *words):
+    """What the command says on stderr when it refuses."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_run_leaves_weights_log_and_figures(pretrained):
+    run = json.loads((pretrained / "run.json").read_text())
+    assert run["finished"] and run["step"] == run["steps"] == 6 and run["images"] == 24
+    assert run["settings"]["set"] == ["fourier_weight=0.5"] and run["settings"]["out"] == ""
+    assert run["architecture"]["architecture"] == "test_vit" and run["architecture"]["img_size"] == 32
+    assert {"loss.png", "backbone.safetensors", "log.jsonl"} <= {path.name for path in pretrained.iterdir()}
+    assert len(list((pretrained / "pictures").glob("*.png"))) == 2
+    assert {"spatial", "fourier"} <= set(log_of(pretrained)[0])
+    arguments = {key: value for key, value in run["architecture"].items() if key != "architecture"}
+    timm.create_model("test_vit", checkpoint_path=str(pretrained / "backbone.safetensors"), **arguments)
+
+
+def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path, capsys):
+    run = tmp_path / "ft"
+    words = ["finetune", "--weights", pretrained, "--data", images, "--out", run, "--epochs", "2", *SMALL]
+    assert main([str(word) for word in words]) == 0
+    told = json.loads((run / "run.json").read_text())
+    assert set(told["last"]) == {"loss", "accuracy", "top1", "top5", "val_loss", "val_images"}
+    assert told["last"]["val_images"] == 8 and told["loaded"]["missing"] == [] and told["best"]["top1"] >= 0
+    assert told["architecture"]["num_classes"] == 4
+    for command in ("knn", "linear"):
+        out = tmp_path / f"{command}.json"
+        words = [command, "--weights", run, "--data", images, "--out", out, "--image-size", 32, "--workers", 0]
+        assert main([str(word) for word in (*words, *(["--k", 3] if command == "knn" else []))]) == 0
+        found = json.loads(out.read_text())
+        assert found["command"] == command and 0 <= found["top1"] <= 100
+        assert (found["train_images"], found["test_images"]) == (24, 8)
+        assert found["settings"]["network"]["weights"] == str(run) and "timm" in found["versions"]
+    assert "top-1" in capsys.readouterr().out
+
+
+def test_supervised_from_scratch_in_memory(images, tmp_path):
+    run = tmp_path / "run"
+    words = ["pretrain", "--method", "supervised", "--model", "test_resnet", "--data", images, "--out", run, *SMALL]
+    words += ["--epochs", 1, "--in-memory", "--set", "loss=bce", "--mixup", 0.1, "--ema", 0.9, "--crop-pct", 1]
+    assert main([str(word) for word in words]) == 0
+    assert json.loads((run / "run.json").read_text())["last"]["val_images"] == 8
+    assert (run / "backbone_without_ema.safetensors").exists()
+
+
+# ------------------------------------------------------------------------------------------- what is refused
+
+
+def test_settings_that_differ_on_resume_are_named(pretrained, images, capsys):
+    told = sentence(capsys, "pretrain", "--resume", pretrained, "--lr", 0.5, "--workers", 1)
+    assert "(optim.lr was 0.001, is 0.5)" in told and "leave them out" in told
+    words = ["pretrain", "--out", pretrained, "--model", "test_vit", "--data", images, "--mask-cell", 16, *SMALL]
+    told = sentence(capsys, *words)
+    assert "holds a run with other settings" in told and "optim.epochs was 2, is 100" in told
+    told = sentence(capsys, "finetune", "--resume", pretrained)
+    assert "holds a run of `a2mim pretrain`" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--model test_vit", "no images were named: use --data"),
+        ("--data {images}", "no network was named: use --model"),
+        ("--model test_vitt --data {images}", "timm has no model 'test_vitt', did you mean test_vit"),
+        ("--model test_vit --data {images}/nowhere", "does not exist"),
+        ("--model test_vit --data {images} --method a3mim", "there is no method 'a3mim': choose a2mim"),
+        ("--model test_vit --data {images} --set mask_rato=0.5", "no setting 'mask_rato', did you mean mask_ratio"),
+        ("--model test_vit --data {images} --set fill=pink", "fill of a2mim cannot be 'pink': choose"),
+        ("--model test_vit --data {images} --set fill", "'fill' is not of the form name=value"),
+        ("--model test_vit --data {images} --mask-cell 12", "12"),
+        ("--model test_vit --data {images} --batch 64", "a batch of 64 is larger than the data set of 24 images"),
+        ("--model test_vit --data {images} --mixup 0.5", "need labelled images"),
+        ("--model test_vit --data {images} --weights nowhere.pth", "nowhere.pth"),
+        ("--model test_vit --data {images} --recipe imagenet:a2mim_resnet5", "has no recipe 'a2mim_resnet5'"),
+        ("--model test_vit --data {images} --optimizer adamww", "adamww"),
+        ("--model test_vit --data {images} --warmup-epochs 200", "200 epochs of warm-up do not fit"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(words, told, images, tmp_path, capsys):
+    out = tmp_path / "run"
+    given = words.format(images=images).split()
+    defaults = {"--image-size": 32, "--workers": 0, "--device": "cpu", "--batch": 8, "--mask-cell": 16}
+    missing = [word for pair in defaults.items() if pair[0] not in given for word in pair]
+    assert told in sentence(capsys, "pretrain", "--out", out, *missing, *given)
+    assert not out.exists()
+
+
+def test_labels_are_needed_where_classes_are_learnt(images, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(images.rglob("*.png")):
+        (flat / f"{number}.png").write_bytes(path.read_bytes())
+    told = sentence(capsys, "finetune", "--model", "test_vit", "--data", flat, "--out", tmp_path / "run", *SMALL)
+    assert "has no labels to learn from" in told
+    told = sentence(
+        capsys, "finetune", "--model", "test_vit", "--data", images / "train", "--out", tmp_path / "run", *SMALL
+    )
+    assert "the validation images would be the training images" in told
+    told = sentence(capsys, "knn", "--model", "test_vit", "--data", images, "--image-size", 32, "--workers", 0)
+    assert "use --out" in told
+
+
+def test_a_run_that_is_not_finished_has_no_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no backbone.safetensors: a training run writes it"):
+        make_network(Network(weights=str(tmp_path)), 0, 32, 0)
+
+
+def test_values_of_settings():
+    assert pairs(("depth=6", "name=norm", "eps=1e-6", "scale=(1, 2)", "a-b=True")) == {
+        "depth": 6,
+        "name": "norm",
+        "eps": 1e-6,
+        "scale": (1, 2),
+        "a_b": True,
+    }
+
+
+def test_what_is_typed_beside_a_recipe_wins():
+    recipe = find_recipe("imagenet:a2mim_resnet50")()
+    default = Settings()
+    given = replace(default, recipe="imagenet:a2mim_resnet50", out="x", optim=replace(default.optim, lr=7e-4))
+    merged = resolved(given, "pretrain")
+    assert merged.optim.lr == 7e-4 and merged.optim.epochs == recipe.optim.epochs != default.optim.epochs
+    assert merged.network == recipe.network and merged.out == "x"
+    assert json.loads(json.dumps(to_plain(merged)))["optim"]["lr"] == 7e-4
+
+
+def test_recipes_of_another_command_are_refused():
+    with pytest.raises(ValueError, match=r"imagenet:finetune_resnet50 is not one of `a2mim pretrain`"):
+        resolved(Settings(recipe="imagenet:finetune_resnet50", out="x"), "pretrain")
+    with pytest.raises(ValueError, match=r"there is no recipe file experiments/imaginenet.py"):
+        find_recipe("imaginenet:x")
