@@ -56,7 +56,8 @@ class PatchGrid:
         """Which pixels a coalition shows: bool B×1×height×width, on the device of the coalitions.
 
         A pixel belongs to the cell that nearest-neighbour upsampling gives it, as in the published code, so the
-        grid need not divide the image.
+        grid need not divide the image. (Exactly: torch's own upsampling rounds in float32, and at some sizes, 7 cells
+        on 287 pixels for one, shifts a border by a pixel.)
 
         Raises:
             ValueError: an image with fewer rows or columns than the grid.

@@ -2,6 +2,7 @@
 
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,7 +184,8 @@ def test_cosine_of_the_whole_image_is_1_also_without_a_head():
 
 
 def test_out_of_memory_halves_the_batch_and_is_noted():
-    watch, progress = Watch(limit=5), []
+    watch = Watch(limit=5)
+    progress: list[int] = []
     game = PatchGame(watch, IMAGES, TARGETS_I := torch.tensor(TARGETS), GRID, batch_size=23)
     game.on_batch = progress.append
     image_B = torch.arange(11) % 3
@@ -293,13 +295,14 @@ def test_other_images_keep_the_network_and_the_batch_size():
 # Precision, layout, compilation
 
 
+backends: Any = torch.backends
 FLAGS = {
-    "cuDNN": lambda: torch.backends.cudnn.allow_tf32,
+    "cuDNN": lambda: backends.cudnn.allow_tf32,
     "products": torch.get_float32_matmul_precision,
-    "cuDNN convolution": lambda: torch.backends.cudnn.conv.fp32_precision,
-    "cuBLAS": lambda: torch.backends.cuda.matmul.fp32_precision,
-    "CPU products": lambda: torch.backends.mkldnn.matmul.fp32_precision,
-    "CPU convolution": lambda: torch.backends.mkldnn.conv.fp32_precision,
+    "cuDNN convolution": lambda: backends.cudnn.conv.fp32_precision,
+    "cuBLAS": lambda: backends.cuda.matmul.fp32_precision,
+    "CPU products": lambda: backends.mkldnn.matmul.fp32_precision,
+    "CPU convolution": lambda: backends.mkldnn.conv.fp32_precision,
 }
 PARTS = ("cuDNN convolution", "cuBLAS", "CPU products", "CPU convolution")
 
@@ -321,12 +324,12 @@ def set_flag():
     """Sets a flag of torch.backends by its dotted name, and puts everything back."""
     parts = ("", "cudnn.conv.", "cudnn.rnn.", "cuda.matmul.", "mkldnn.matmul.", "mkldnn.conv.")
     names = ("cudnn.allow_tf32", *(f"{part}fp32_precision" for part in parts))
-    before = {name: attrgetter(name)(torch.backends) for name in names}
+    before = {name: attrgetter(name)(backends) for name in names}
     matmul = torch.get_float32_matmul_precision()
 
     def put(name, value):
         *path, last = name.split(".")
-        setattr(attrgetter(".".join(path))(torch.backends) if path else torch.backends, last, value)
+        setattr(attrgetter(".".join(path))(backends) if path else backends, last, value)
 
     yield put
     torch.set_float32_matmul_precision(matmul)
@@ -334,7 +337,7 @@ def set_flag():
         put(name, value)
 
 
-@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="flags of PyTorch 2.9")
+@pytest.mark.skipif(not hasattr(backends.cuda.matmul, "fp32_precision"), reason="flags of PyTorch 2.9")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -430,12 +433,16 @@ def test_float64_reference_agrees_with_float32(value):
     assert (game.passes, double.passes) == (22, 11)
 
 
-def test_float64_reference_is_exact():
+@pytest.mark.parametrize("value", ["log_odds", "cosine"])
+def test_float64_reference_is_exact(value):
     model = network().double()
-    double = PatchGame(network(), IMAGES, torch.tensor(TARGETS), GRID, batch_size=4, amp="bfloat16").double(model)
+    game = PatchGame(network(), IMAGES, torch.tensor(TARGETS), GRID, value, batch_size=4, amp="bfloat16")
     z_BK = logits_by_hand(model, IMAGES.double(), some_coalitions(), [2] * 11)
-    expected = value_by_hand("log_odds", z_BK, TARGETS[2])
-    np.testing.assert_allclose(double(some_coalitions(), 2), expected, rtol=1e-10, atol=1e-12)
+    if value == "cosine":
+        expected_B = z_BK @ z_BK[-1] / np.linalg.norm(z_BK, axis=1) / np.linalg.norm(z_BK[-1])
+    else:
+        expected_B = value_by_hand(value, z_BK, TARGETS[2])
+    np.testing.assert_allclose(game.double(model)(some_coalitions(), 2), expected_B, rtol=1e-10, atol=1e-12)
 
 
 # Bad input

@@ -67,6 +67,10 @@ def interactions_of(mean, halves):
     )
 
 
+def corrected(row):
+    return float(corrected_abs(np.array(row["mean_abs_sum"]), np.array(row["mean_abs_difference"])))
+
+
 def test_image_row_by_hand():
     nan = np.nan
     mean, halves = [1.0, -2.0, 4.0, nan], [[2.0, -5.0, nan, nan], [0.0, 1.0, 4.0, nan]]
@@ -105,7 +109,7 @@ def test_image_row_says_nothing_about_what_was_not_measured():
 def test_exact_interactions_have_no_noise_to_take_out():
     row = image_row(interactions_of([1.0, -3.0], [[1.0, -3.0], [1.0, -3.0]]))
     assert row == {"pairs": 2, "mean_abs": 2, "mean_abs_sum": 2, "mean_abs_difference": 0, "mean_square": 5}
-    assert corrected_abs(row["mean_abs_sum"], row["mean_abs_difference"]) == 2
+    assert corrected(row) == 2
 
 
 # The correction
@@ -127,19 +131,18 @@ def simulated_row(spread, noise, pairs, generator):
 def test_the_correction_removes_the_lift_of_noise(spread, noise):
     row = simulated_row(spread, noise, 400_000, np.random.default_rng(1))
     assert row["mean_abs"] == pytest.approx(NORMAL_ABS * np.hypot(spread, noise), rel=0.01)
-    corrected = corrected_abs(row["mean_abs_sum"], row["mean_abs_difference"])
-    assert corrected == pytest.approx(NORMAL_ABS * spread, rel=0.02)
+    assert corrected(row) == pytest.approx(NORMAL_ABS * spread, rel=0.02)
     assert row["mean_square"] == pytest.approx(spread**2, rel=0.03)
 
 
 def test_pure_noise_averages_to_nothing():
     generator = np.random.default_rng(2)
     rows = pd.DataFrame([simulated_row(0.0, 1.0, 30, generator) for _ in range(600)])
-    corrected = corrected_abs(rows.mean_abs_sum.to_numpy(), rows.mean_abs_difference.to_numpy())
-    for values in (corrected, rows.mean_square.to_numpy()):
+    corrected_I = corrected_abs(rows.mean_abs_sum.to_numpy(), rows.mean_abs_difference.to_numpy())
+    for values in (corrected_I, rows.mean_square.to_numpy()):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
     assert rows.mean_abs.mean() == pytest.approx(NORMAL_ABS, rel=0.03)  # the raw strength sees plenty
-    assert np.clip(corrected, 0, None).mean() > 0.1  # so would one that is cut at 0
+    assert np.clip(corrected_I, 0, None).mean() > 0.1  # so would one that is cut at 0
 
 
 # The table
@@ -235,19 +238,21 @@ def test_no_images_and_missing_orders_are_refused():
 # Intervals
 
 
-def test_intervals_of_means_are_those_of_scipy():
-    images = made_up(60)
-    table = strength_table(images, resamples=4000, seed=1)
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_intervals_of_means_are_those_of_scipy(confidence):
+    images = made_up(60, 3)
+    table = strength_table(images, resamples=3000, seed=1, confidence=confidence)
     columns = {"A": images.mean_abs, "mean_square": images.mean_square}
     columns["A_corrected"] = pd.Series(
         corrected_abs(images.mean_abs_sum.to_numpy(), images.mean_abs_difference.to_numpy())
     )
     for name, column in columns.items():
         for row, order in enumerate(table.order):
+            values = column[images.order == order].to_numpy()
             result = scipy.stats.bootstrap(
-                (column[images.order == order].to_numpy(),), np.mean, n_resamples=4000, method="percentile", rng=2
+                (values,), np.mean, n_resamples=3000, confidence_level=confidence, method="percentile", rng=2
             ).confidence_interval
-            slack = 0.1 * (result.high - result.low)
+            slack = 0.15 * (result.high - result.low)
             assert table[f"{name}_low"][row] == pytest.approx(result.low, abs=slack)
             assert table[f"{name}_high"][row] == pytest.approx(result.high, abs=slack)
 

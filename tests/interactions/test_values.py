@@ -1,5 +1,7 @@
 """What v is, against NumPy from the formulas and numbers worked by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -53,7 +55,7 @@ def test_cosine_is_its_formula():
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
 def test_features_of_a_timm_model_are_those_of_the_same_model_without_classifier(name):
-    model = timm.create_model(name, num_classes=7).eval()
+    model: Any = timm.create_model(name, num_classes=7).eval()
     headless = timm.create_model(name, num_classes=0).eval()
     headless.load_state_dict({key: value for key, value in model.state_dict().items() if key in headless.state_dict()})
     images_BCHW = torch.randn(2, 3, *model.default_cfg["input_size"][1:], generator=torch.Generator().manual_seed(0))
