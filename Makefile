@@ -11,7 +11,7 @@ PACKAGES := interactions a2mim experiments figures tests
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     profile real ImageNet weights against random ones and plot both curves"
+	@echo "make demo     profile real ImageNet weights against random ones, train two small networks, plot all curves"
 	@echo "make test     lint, format and type checks, then the tests"
 	@echo "make lint     lint, format and type checks alone"
 	@echo "make format   rewrite the code in the project's format"

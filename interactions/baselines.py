@@ -33,7 +33,16 @@ def image_mean(images_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
 
 
 def black(images_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
-    """Pixel value 0 before normalisation."""
+    """Pixel value 0 before normalisation.
+
+    Raises:
+        ValueError: images of other channels than the normalisation has.
+    """
+    if images_BCHW.shape[1] != len(normalisation.mean):
+        raise ValueError(
+            f"images of {images_BCHW.shape[1]} channels and a normalisation of {len(normalisation.mean)}: the baseline "
+            "black needs a mean and a deviation for each channel"
+        )
     colour = [-m / s for m, s in zip(normalisation.mean, normalisation.std, strict=True)]
     return images_BCHW.new_tensor(colour)[None, :, None, None].expand_as(images_BCHW[:, :, :1, :1])
 

@@ -146,7 +146,7 @@ class PatchGame:
         game = copy.copy(self)
         game.images_ICHW, game.absent_ICHW = self.images_ICHW.double(), self.absent_ICHW.double()
         game.eager = game.network = Features(model) if self.value == "cosine" else model
-        game.amp, game.compiled, game.passes, game.on_batch = None, False, 0, None
+        game.amp, game.compiled, game.passes = None, False, 0
         if self.value == "cosine":
             game.reference_I = game._outputs(game.network, game.images_ICHW)
         return game
@@ -166,10 +166,12 @@ class PatchGame:
             raise ValueError(f"the value {self.value!r} needs a target class for each image")
         target_I = torch.as_tensor(targets, device=self.device).reshape(-1)
         classes = self._outputs(self.eager, self.images_ICHW[:1]).shape[1]
-        if len(target_I) != self.n_images or not 0 <= int(target_I.min()) <= int(target_I.max()) < classes:
+        if len(target_I) != self.n_images:
+            raise ValueError(f"{len(target_I)} targets for {self.n_images} images: give one class for each")
+        if not 0 <= int(target_I.min()) <= int(target_I.max()) < classes:
             raise ValueError(
-                f"{len(target_I)} targets between {int(target_I.min())} and {int(target_I.max())} for "
-                f"{self.n_images} images and a model of {classes} classes: give one class in 0 to {classes - 1} each"
+                f"targets between {int(target_I.min())} and {int(target_I.max())} for a model of {classes} classes: "
+                f"give classes in 0 to {classes - 1}"
             )
         return target_I
 

@@ -264,7 +264,7 @@ class Run:
         spent = {"selection": selection.passes, "pilot": game.passes}
         task = self._task(plans)
         passes = sum(len(draw_sample(task, order, pilot[0]).coalitions_BN) for order in plans)
-        floors, note = self._floors(game)
+        floors, note = self._floors(game, progress)
         if self.settings.amp:
             self._refuse_imprecise(task, game, pilot, floors)
         spent["floor"] = game.passes - spent["pilot"]
@@ -324,12 +324,16 @@ class Run:
         generator = random_stream(PILOT, self.settings.seed, order)
         return choose(games, order, self.pairs_P2, self.settings.budget, generator)
 
-    def _floors(self, game: PatchGame) -> tuple[dict[int, float], str]:
+    def _floors(self, game: PatchGame, progress: bool) -> tuple[dict[int, float], str]:
         """The floor of each order, or none and the reason."""
-        try:
-            return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed), ""
-        except FloatingPointError as error:
-            return {}, str(error)
+        with tqdm(desc="numerical floor", unit=" passes", disable=not progress) as bar:
+            game.on_batch = bar.update
+            try:
+                return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed), ""
+            except FloatingPointError as error:
+                return {}, str(error)
+            finally:
+                game.on_batch = None
 
     def _refuse_imprecise(
         self, task: Task, game: PatchGame, pilot: Sequence[Chosen], floors: Mapping[int, float]

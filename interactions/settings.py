@@ -34,7 +34,7 @@ class ProfileSettings:
     budget: int = 3000
     """Passes for each image and order. The first and the last order take what exactness needs."""
     design: str = "auto"
-    """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, star, pooled, or published:
+    """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, pooled, or published:
     the released code's own protocol, its pairs, contexts and seeds."""
     published_pairs: int = 50
     """Pairs of the published design; its contexts are budget / (4 · pairs)."""

@@ -40,14 +40,15 @@ def image_row(interactions: Interactions) -> dict[str, float]:
         |Î₁ ± Î₂|/2 over the pairs that have both halves. mean_square: of Î₁·Î₂ over the same.
     """
     measured_P = interactions.mean.isfinite()
-    first_P, second_P = interactions.halves[:, interactions.halves.isfinite().all(0)]
+    first_SP, second_SP = interactions.halvings.unbind(1)
     moments = {
-        "mean_abs": interactions.mean[measured_P].abs(),
-        "mean_abs_sum": (first_P + second_P).abs() / 2,
-        "mean_abs_difference": (first_P - second_P).abs() / 2,
-        "mean_square": first_P * second_P,
+        "mean_abs_sum": (first_SP + second_SP).abs() / 2,
+        "mean_abs_difference": (first_SP - second_SP).abs() / 2,
+        "mean_square": first_SP * second_SP,
     }
-    return {"pairs": int(measured_P.sum()), **{name: float(values.mean()) for name, values in moments.items()}}
+    # A pair counts once, however many of the halvings leave it a draw in each half.
+    over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
+    return {"pairs": int(measured_P.sum()), "mean_abs": float(interactions.mean[measured_P].abs().mean()), **over_pairs}
 
 
 def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> np.ndarray:

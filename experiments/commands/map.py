@@ -51,7 +51,7 @@ class Settings:
     budget: int = 3000
     """Forward passes for the pairs."""
     design: str = "auto"
-    """auto, exact, pairwise, shared, star or pooled."""
+    """auto, exact, pairwise, shared or pooled."""
     permutations: int = 10
     """Orderings of the cells for the Shapley values, n forward passes each."""
     lines: int = 60

@@ -10,14 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from interactions.estimators import exact, pairwise, pooled, shared, star
+from interactions.estimators import exact, pairwise, pooled, shared
 from interactions.estimators.auto import Plan, choose
 from interactions.estimators.sample import Game, Interactions, Sample
 
 DESIGNS: dict[str, Callable[..., Sample]] = {
     "pairwise": pairwise.draw,
     "shared": shared.draw,
-    "star": star.draw,
     "pooled": pooled.draw,
 }
 DESIGN_NAMES = ("auto", "exact", *DESIGNS)
@@ -40,7 +39,7 @@ def estimate_interactions(
         order: m, the number of context cells, 0 to n − 2.
         pairs: P×2 cell numbers, for instance `grid.neighbours(2)`.
         budget: passes to spend, a pilot included. Orders 0 and n − 2 and the exact design take what they need.
-        design: exact | pairwise | shared | star | pooled, or auto: what a pilot predicts to measure the strength best.
+        design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
             A budget too small for all pairs measures a uniform subset of them; the others are NaN.
         generator: CPU source of the coalitions; seed 0 when None.
 

@@ -1,9 +1,9 @@
 """Auto: for each order the design that a small pilot predicts to measure the strength best.
 
-The pilot spends a share of the budget on a few second differences and a small pool; its samples are discarded, so the
-choice does not bias what is measured. From it come the variance of one second difference, that of the pooled estimate
-of a pair (per pass), and the mean square of the interactions; from those the error of the mean square that each design
-would make with the budget. A pooled design whose effective number of draws stays below `MIN_DRAWS` is not considered.
+The pilot spends a share of the budget on a few second differences; they are discarded, so the choice does not bias
+what is measured. They tell the variance of v, that of a second difference, and roughly the mean square of the
+interactions; from those follows the error of the mean square that each design would make with the budget. A pooled
+design whose effective number of draws stays below `MIN_DRAWS` is not considered.
 """
 
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from interactions.estimators import pairwise, pooled, shared, star
-from interactions.estimators.sample import MIN_DRAWS, Game
+from interactions.estimators import pairwise, pooled, shared
+from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 
 PILOT_SHARE = 0.1
-PILOT_RANGE = (160, 600)
-DRAWS = (2, 4, 8, 16, 32)
-CENTRES = (4, 8, 16, 32, 64)
-OPTION = {"pairwise": "draws", "shared": "draws", "star": "centres"}
-CLUSTERING = 3.0
-"""Pairs of a group, or of a star, are alike and share noise: they tell as much as a third of them drawn at random."""
-TAILS = 15.0
-"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, far more in real networks."""
-SIGNAL_RANGE = (0.02, 0.5)
+PILOT_RANGE = (96, 600)
+DRAWS = (2, 4, 8, 16, 32, 64)
+# The next four are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
+CLUSTERING = 2.0
+"""Pairs of a group are alike and share noise: they tell as much as half as many drawn at random."""
+TAILS = 5.0
+"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks."""
+UNEVENNESS = 2.0
+"""Mean square over squared mean, over pairs, of the variance of a second difference."""
+POOL_CORRELATION = 1.5
+"""Pooled estimates of pairs share coalitions: what the noise variance of their mean square gains by that."""
+SIGNAL_RANGE = (0.01, 0.5)
 """What the mean square can be in units of the variance of a difference. A pilot is too small to tell it well, and one
 that finds nothing must not make auto measure a handful of pairs."""
-POOL_CORRELATION = 3.0
-"""Pooled estimates of pairs share coalitions: the noise of their mean square has three times the variance of as many
-independent ones."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pilot:
-    """What the pilot found: variances in units of v², `pool_variance` for one pass an image."""
+    """What the pilot found, in units of v²: variances of v, of a second difference and of a square's pooled terms."""
 
+    value_variance: float
     difference_variance: float
-    marginal_variance: float
-    pool_variance: float
+    square_variance: float
     mean_square: float
     passes: int
 
@@ -59,48 +59,45 @@ class Pilot:
 def choose(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Plan:
     """The plan with the least predicted error for `budget` passes an image, from a pilot on the given games.
 
-    Orders 0 and n − 2 need none. `passes` of the plan counts the pilot on all games.
+    Orders 0 and n − 2 need none. `passes` of the plan counts the pilot on all games, which is not part of the budget.
 
     Raises:
         ValueError: a budget too small for a pilot and a run.
     """
     n_players = games[0].n_players
+    check_order(order, n_players)
     if order in (0, n_players - 2):
         return Plan("exact")
     if budget < 2 * PILOT_RANGE[0]:
         raise ValueError(f"a budget of {budget} passes is too small for a pilot: give at least {2 * PILOT_RANGE[0]}")
     pilot = run_pilot(games, order, pairs, budget, generator)
-    left = budget - pilot.passes // len(games)
-    asked = (pilot, order, pairs, n_players, left)
-    predictions = difference_errors(*asked) | star_errors(*asked) | pooled_error(*asked)
-    design, number = min(predictions, key=lambda choice: predictions[choice])
+    asked = (pilot, order, pairs, n_players, budget)
+    predictions = difference_errors(*asked) | pooled_error(*asked)
+    design, draws = min(predictions, key=lambda choice: predictions[choice])
     named = {f"{name} {number}" if number else name: error**0.5 for (name, number), error in predictions.items()}
-    return Plan(design, {OPTION[design]: number} if number else {}, named, pilot.passes)
+    return Plan(design, {"draws": draws} if draws else {}, named, pilot.passes)
 
 
 def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Pilot:
-    """A few second differences and a small pool on every game."""
+    """Two second differences of each of a few pairs, on every game."""
     n_players = games[0].n_players
     least, most = PILOT_RANGE
-    passes = min(max(int(budget * PILOT_SHARE), least), most)
-    variances, marginals, squares, pools, spent = [], [], [], [], 0
+    passes, weights = min(max(int(budget * PILOT_SHARE), least), most), pooled.Weights.of(order, n_players)
+    found, spent = [], 0
     for game in games:
-        small = pairwise.draw(order, pairs, n_players, passes // 2, generator, draws=2)
-        pool = pooled.draw(order, pairs, n_players, passes // 2, generator, surrogate=False)
-        values_B = game(torch.cat([small.coalitions_BN, pool.coalitions_BN]))
-        small_B = values_B[: len(small.coalitions_BN)]
-        first_P, second_P = small.estimate(small_B).halves
-        variances.append(small.differences(small_B).var())
-        _, with_one_D, _, without_D = small_B[small.corners_4D.to(small_B.device)]
-        marginals.append((with_one_D - without_D).var())
-        squares.append((first_P * second_P).nanmean())
-        pools.append(pool.variance(values_B[len(small.coalitions_BN) :]) * len(pool.coalitions_BN))
+        sample = pairwise.draw(order, pairs, n_players, passes, generator, draws=2)
+        values_B = game(sample.coalitions_BN).double()
+        corners_4D = sample.corners_4D.flip(0)  # S, S∪{i}, S∪{j}, S∪{i,j}, as the pool has them
+        shown_4DN = sample.coalitions_BN[corners_4D].to(values_B)
+        v_4D = values_B[corners_4D.to(values_B.device)]
+        terms_DP = weights.square_terms(shown_4DN, v_4D - v_4D.mean(), *pairs.to(values_B.device).T)
+        square = sample.estimate(values_B).halvings.prod(1).nanmean()
+        variances = (v_4D[0].var(), sample.differences(values_B).var(), terms_DP.var(0).mean())
+        found.append(torch.stack([*variances, square]))
         spent += len(values_B)
-    variance = float(torch.stack(variances).mean())
-    least_signal, most_signal = (share * variance for share in SIGNAL_RANGE)
-    mean_square = min(max(float(torch.stack(squares).mean()), least_signal), most_signal)
-    marginal = float(torch.stack(marginals).mean())
-    return Pilot(variance, marginal, sum(pools) / len(pools), mean_square, spent)
+    value, difference, terms, square = torch.stack(found).mean(0).tolist()
+    least_signal, most_signal = (share * difference for share in SIGNAL_RANGE)
+    return Pilot(value, difference, terms, min(max(square, least_signal), most_signal), spent)
 
 
 def difference_errors(
@@ -111,39 +108,20 @@ def difference_errors(
     _, both = shared.coverage(order, n_players)
     group_cost = float(groups.expected_passes(order, n_players).mean())
     group_size = len(pairs) / len(groups.pairs_GE)
+    variance, square = pilot.difference_variance, pilot.mean_square
     errors: dict[tuple[str, int], float] = {}
     for draws in DRAWS:
         pairs_shared = int(budget / (group_cost * shared.contexts_for(draws, order, n_players))) * group_size
-        pairs_pairwise = budget // (4 * draws)
-        passes_per_difference = group_cost / (group_size * both)
         for design, measured, cost, clustering in (
-            ("shared", pairs_shared, passes_per_difference, CLUSTERING),
-            ("pairwise", pairs_pairwise, 4.0, 1.0),
+            ("shared", pairs_shared, group_cost / (group_size * both), CLUSTERING),
+            ("pairwise", budget // (4 * draws), 4.0, 1.0),
         ):
             if measured >= 1:
                 measured = min(measured, len(pairs))
-                noise = pilot.difference_variance / (budget / (cost * measured) / 2)
-                sampling = TAILS * pilot.mean_square**2 * (1 - measured / len(pairs))
-                errors[design, draws] = (noise**2 + 2 * pilot.mean_square * noise + clustering * sampling) / measured
-    return errors
-
-
-def star_errors(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: int) -> dict[tuple[str, int], float]:
-    """Predicted squared error of the mean square for stars, by their number; none where draws would be too few."""
-    errors: dict[tuple[str, int], float] = {}
-    for centres in CENTRES:
-        contexts, corrections = star.allocation(order, n_players, budget, centres)
-        if centres > n_players or corrections < star.LEAST:
-            continue
-        free = star.free_share(order, n_players)
-        if star.effective_draws(order, n_players, contexts * free, corrections * free) >= MIN_DRAWS:
-            weight_2 = star.weights(order, n_players)
-            chance_2 = weight_2.new_tensor(star.inclusion(order, n_players)).flip(0)
-            spread = float(weight_2.square() @ chance_2)
-            noise = pilot.marginal_variance * spread / (contexts * free / 2) / (1 - star.CORRECTION_SHARE)
-            measured = len(pairs) * (1 - (1 - centres / n_players) ** 2)
-            sampling = CLUSTERING * TAILS * pilot.mean_square**2 * (1 - measured / len(pairs))
-            errors["star", centres] = (CLUSTERING * noise**2 + 2 * pilot.mean_square * noise + sampling) / measured
+                drawn = max(budget / (cost * measured), 2.0)
+                noise = 2 * UNEVENNESS * variance**2 / (drawn * (drawn - 1)) + 4 * square * variance / drawn
+                sampling = TAILS * square**2 * (1 - measured / len(pairs))
+                errors[design, draws] = clustering * (noise + sampling) / measured
     return errors
 
 
@@ -152,5 +130,9 @@ def pooled_error(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget
     squares, singles = pooled.allocation(budget)
     if pooled.effective_draws(order, n_players, squares, singles) < MIN_DRAWS:
         return {}
-    noise = 2 * pilot.pool_variance / budget
-    return {("pooled", 0): POOL_CORRELATION * (noise**2 + 2 * pilot.mean_square * noise) / len(pairs)}
+    none, one, both = pooled.pattern_probabilities(order + 1, n_players)
+    weight_none, weight_one, weight_both = pooled.Weights.of(order, n_players).single_3
+    phi_square = none * weight_none**2 + 2 * one * weight_one**2 + both * weight_both**2
+    variance = phi_square * pilot.value_variance / singles + pilot.square_variance / squares
+    noise = 2 * PARTS / (PARTS - 1) * variance**2 + 4 * pilot.mean_square * variance
+    return {("pooled", 0): POOL_CORRELATION * noise / len(pairs)}

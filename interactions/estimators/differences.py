@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interactions.estimators.sample import MIN_DRAWS, Interactions
+from interactions.estimators.sample import MIN_DRAWS, PARTS, Interactions, halving_sides
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class DifferenceSample:
     Attributes:
         corners_4D: rows of `coalitions_BN` that hold S∪{i,j}, S∪{i}, S∪{j} and S.
         pair_D: which of the P pairs a difference measures.
-        half_D: 0 or 1; contexts, never pairs, are split between the halves.
+        part_D: 0 to 7; contexts, never pairs, are dealt to the parts that make the halves.
         exact: each pair has its only possible context.
     """
 
@@ -28,7 +28,7 @@ class DifferenceSample:
     coalitions_BN: Tensor
     corners_4D: Tensor
     pair_D: Tensor
-    half_D: Tensor
+    part_D: Tensor
     exact: bool = False
 
     def differences(self, values_B: Tensor) -> Tensor:
@@ -38,26 +38,31 @@ class DifferenceSample:
 
     def estimate(self, values_B: Tensor) -> Interactions:
         delta_D = self.differences(values_B)
-        pairs = len(self.pairs_P2)
-        pair_D, half_D = self.pair_D.to(delta_D.device), self.half_D.to(delta_D.device)
+        pairs, pair_D, part_D = len(self.pairs_P2), self.pair_D.to(delta_D.device), self.part_D.to(delta_D.device)
         mean_P, count_P = group_means(delta_D, pair_D, pairs)
         if self.exact:
             zero_P, endless_P = torch.zeros_like(mean_P), torch.full_like(mean_P, torch.inf)
-            halves_2P = mean_P.expand(2, -1).clone()
-            return self._result(mean_P, zero_P, halves_2P, endless_P)
+            return self._result(mean_P, zero_P, mean_P.expand(1, 2, -1), endless_P)
         squared_P, _ = group_means((delta_D - mean_P[pair_D]) ** 2, pair_D, pairs)
         error_P = (squared_P / (count_P - 1)).sqrt()
         error_P = error_P.where(count_P >= MIN_DRAWS, torch.nan)
-        halves_2P = group_means(delta_D, half_D * pairs + pair_D, 2 * pairs)[0].view(2, pairs)
-        return self._result(mean_P, error_P, halves_2P, count_P)
+        total_8P, count_8P = group_totals(delta_D, part_D * pairs + pair_D, PARTS * pairs).view(2, PARTS, pairs)
+        side_S8 = halving_sides().to(delta_D)
+        sides_S28 = torch.stack([side_S8, 1 - side_S8], 1)
+        return self._result(mean_P, error_P, (sides_S28 @ total_8P) / (sides_S28 @ count_8P), count_P)
 
-    def _result(self, mean_P: Tensor, error_P: Tensor, halves_2P: Tensor, draws_P: Tensor) -> Interactions:
+    def _result(self, mean_P: Tensor, error_P: Tensor, halvings_S2P: Tensor, draws_P: Tensor) -> Interactions:
         passes = len(self.coalitions_BN)
-        return Interactions(self.order, self.pairs_P2, mean_P, error_P, halves_2P, draws_P, passes, self.design)
+        return Interactions(self.order, self.pairs_P2, mean_P, error_P, halvings_S2P, draws_P, passes, self.design)
+
+
+def group_totals(values_D: Tensor, group_D: Tensor, groups: int) -> Tensor:
+    """Sum of the values of each group, and their number: float64 2×groups."""
+    both_2D = torch.stack([values_D, torch.ones_like(values_D)])
+    return values_D.new_zeros(2, groups).index_add_(1, group_D, both_2D)
 
 
 def group_means(values_D: Tensor, group_D: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Mean of the values of each group (NaN for an empty one) and their number, both float64 of length `groups`."""
-    count = values_D.new_zeros(groups).index_add_(0, group_D, torch.ones_like(values_D))
-    total = values_D.new_zeros(groups).index_add_(0, group_D, values_D)
+    total, count = group_totals(values_D, group_D, groups)
     return total / count, count

@@ -39,7 +39,7 @@ class ExactSample:
             pairs=self.pairs_P2,
             mean=mean_P,
             standard_error=torch.zeros_like(mean_P),
-            halves=mean_P.expand(2, -1).clone(),
+            halvings=mean_P.expand(1, 2, -1),
             draws=torch.full_like(mean_P, torch.inf),
             passes=len(self.coalitions_BN),
             design="exact",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interactions.estimators.differences import DifferenceSample
-from interactions.estimators.sample import check_order, check_pairs, random_coalitions
+from interactions.estimators.sample import PARTS, check_order, check_pairs, random_coalitions
 from interactions.grid import PatchGrid
 
 
@@ -100,7 +100,7 @@ def from_contexts(order: int, pairs_P2: Tensor, contexts_MKN: Tensor, pair_M: Te
         coalitions_BN=torch.stack(slots, 2).reshape(-1, n_players),
         corners_4D=torch.arange(4 * measured * contexts).view(-1, 4).T,
         pair_D=pair_M.repeat_interleave(contexts),
-        half_D=torch.arange(contexts).repeat(measured) % 2,
+        part_D=torch.arange(contexts).repeat(measured) % PARTS,
     )
 
 

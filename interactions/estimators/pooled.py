@@ -29,13 +29,20 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from interactions.estimators.sample import MIN_DRAWS, Interactions, check_order, check_pairs, random_coalitions
+from interactions.estimators.sample import (
+    MIN_DRAWS,
+    PARTS,
+    Interactions,
+    check_order,
+    check_pairs,
+    halving_sides,
+    random_coalitions,
+)
 from interactions.estimators.surrogate import Quadratic, fit_quadratic, neighbour_smoothing, no_surrogate
 
-FOLDS = 4
 SQUARE_SHARE = 0.3
 """Share of the passes spent on squares, near the optimum that was measured (experiments/results/estimators)."""
-LEAST = 4 * FOLDS
+LEAST = 2 * PARTS
 BLOCK_ELEMENTS = 1_000_000
 
 
@@ -43,7 +50,7 @@ BLOCK_ELEMENTS = 1_000_000
 class PooledSample:
     """Q squares, whose S, S∪{a}, S∪{b} and S∪{a,b} are rows q, Q+q, 2Q+q and 3Q+q, and then single coalitions.
 
-    `part_Q` and `part_S` number the half (part % 2) and the fold (part // 2).
+    `part_Q` and `part_S` say which of the parts, that make the halves, a square or a single coalition belongs to.
     """
 
     order: int
@@ -55,30 +62,39 @@ class PooledSample:
     surrogate: bool
 
     def estimate(self, values_B: Tensor) -> Interactions:
-        means, variances = zip(*(self._part(values_B.double(), part) for part in range(2 * FOLDS)), strict=True)
-        halves_2P = torch.stack(means).view(FOLDS, 2, -1).mean(0)
-        error_P = torch.stack(variances).sum(0).sqrt() / (2 * FOLDS)
+        sides_28 = [side for side_8 in halving_sides() for side in (side_8, ~side_8)]
+        means, variances = zip(*(self._half(values_B.double(), side_8) for side_8 in sides_28), strict=True)
+        halvings_S2P = torch.stack(means).unflatten(0, (-1, 2))
+        # The mean of two independent halves; every halving tells it of the same draws.
+        error_P = (torch.stack(variances).mean(0) / 2).sqrt()
         draws = self._effective_draws()
         return Interactions(
             order=self.order,
             pairs=self.pairs_P2,
-            mean=halves_2P.mean(0),
+            mean=halvings_S2P.mean((0, 1)),
             standard_error=error_P if draws >= MIN_DRAWS else torch.full_like(error_P, torch.nan),
-            halves=halves_2P,
+            halvings=halvings_S2P,
             draws=torch.full_like(error_P, draws),
             passes=len(self.coalitions_BN),
             design="pooled",
         )
 
-    def _part(self, values_B: Tensor, part: int) -> tuple[Tensor, Tensor]:
-        """I_g + I_{v−g} of each pair from one fold of one half, and the variance of its second term."""
+    def _half(self, values_B: Tensor, side_8: Tensor) -> tuple[Tensor, Tensor]:
+        """The estimate of each pair from one half, each of its parts corrected by the rest of it, and its variance."""
+        parts = side_8.nonzero().flatten().tolist()
+        means, variances = zip(*(self._part(values_B, part, side_8) for part in parts), strict=True)
+        return torch.stack(means).mean(0), torch.stack(variances).sum(0) / len(parts) ** 2
+
+    def _part(self, values_B: Tensor, part: int, side_8: Tensor) -> tuple[Tensor, Tensor]:
+        """I_g + I_{v−g} of each pair from one part of a half, and the variance of its second term."""
         device, n_players = values_B.device, self.coalitions_BN.shape[1]
         shown_BN = self.coalitions_BN.to(device, torch.float64)
         first_P, second_P = self.pairs_P2.to(device).T
         part_B = torch.cat([self.part_Q.repeat(4), self.part_S]).to(device)
-        rest_B = (part_B % 2 == part % 2) & (part_B != part)
+        rest_B = side_8.to(device)[part_B] & (part_B != part)
         g = self._fit(shown_BN[rest_B], values_B[rest_B])
-        own_BN, own_B = shown_BN[part_B == part], (values_B - g(shown_BN))[part_B == part]
+        own_BN = shown_BN[part_B == part]
+        own_B = values_B[part_B == part] - g(own_BN)
         squares = int((self.part_Q == part).sum())
         square_4QN, square_4Q = own_BN[: 4 * squares].view(4, squares, -1), own_B[: 4 * squares].view(4, squares)
         single_1SN, single_1S = own_BN[None, 4 * squares :], own_B[None, 4 * squares :]
@@ -95,8 +111,9 @@ class PooledSample:
 
     def variance(self, values_B: Tensor) -> float:
         """Mean over pairs of the variance of their estimates; a rough figure where the effective draws are few."""
-        parts = [self._part(values_B.double(), part)[1].mean() for part in range(2 * FOLDS)]
-        return float(torch.stack(parts).sum()) / (2 * FOLDS) ** 2
+        side_8 = halving_sides()[0]
+        variances = [self._half(values_B.double(), side)[1].mean() for side in (side_8, ~side_8)]
+        return float(torch.stack(variances).mean()) / 2
 
     def _effective_draws(self) -> float:
         return effective_draws(self.order, self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S))
@@ -136,8 +153,8 @@ def draw(
         order=order,
         pairs_P2=pairs_P2,
         coalitions_BN=torch.cat([*square_4QN, random_coalitions(singles, n_players, order + 1, generator)]),
-        part_Q=torch.arange(squares) % (2 * FOLDS),
-        part_S=torch.arange(singles) % (2 * FOLDS),
+        part_Q=torch.arange(squares) % PARTS,
+        part_S=torch.arange(singles) % PARTS,
         smoothing_NN=neighbour_smoothing(side, smoothing) if smoothing > 0 and side**2 == n_players else None,
         surrogate=surrogate,
     )

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from scipy.linalg import hadamard
 from torch import Tensor
 
+PARTS = 8
+"""Independent draws are dealt to so many parts; a half is four of them."""
 MIN_DRAWS = 30
 """Below this effective number of draws a standard error is not to be trusted and is reported as missing."""
 
@@ -31,20 +34,26 @@ class Interactions:
         pairs: P×2 cell numbers.
         mean: P; NaN where a pair was not measured.
         standard_error: P; 0 where exact, NaN where fewer than `MIN_DRAWS` effective draws cannot tell it.
-        halves: 2×P, two independent estimates; equal to `mean` where exact, NaN where a half has no draw.
+        halvings: S×2×P, two independent estimates for each way of halving the draws (`halving_sides`); one way, both
+            equal to `mean`, where exact; NaN where a half has no draw.
         draws: P, the effective number of draws (infinite where exact).
         passes: evaluations of v that were spent, a pilot included.
-        design: exact | pairwise | shared | star | pooled.
+        design: exact | pairwise | shared | pooled.
     """
 
     order: int
     pairs: Tensor
     mean: Tensor
     standard_error: Tensor
-    halves: Tensor
+    halvings: Tensor
     draws: Tensor
     passes: int
     design: str
+
+    @property
+    def halves(self) -> Tensor:
+        """2×P, the two independent estimates of the first halving."""
+        return self.halvings[0]
 
 
 class Sample(Protocol):
@@ -54,6 +63,15 @@ class Sample(Protocol):
     def coalitions_BN(self) -> Tensor: ...
 
     def estimate(self, values_B: Tensor) -> Interactions: ...
+
+
+def halving_sides() -> Tensor:
+    """The seven halvings of the parts in which any two parts stand apart equally often: bool S×8, True for one half.
+
+    Averaged over them, a product of halves has little more than half the noise variance of a single halving's, since
+    it uses the products of all parts. In the first, even parts face odd ones.
+    """
+    return torch.from_numpy(hadamard(PARTS)[1:] > 0)
 
 
 def random_coalitions(count: int, n_players: int, size: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interactions.estimators.differences import DifferenceSample
-from interactions.estimators.sample import check_order, check_pairs, random_coalitions
+from interactions.estimators.sample import PARTS, check_order, check_pairs, random_coalitions
 
 GROUP_PAIRS = 48
 
@@ -71,8 +71,8 @@ def draw(
 ) -> DifferenceSample:
     """About `draws` differences, or more, for each pair measured.
 
-    All pairs if the budget holds them, with what is left spent on further contexts, else the pairs of a uniform subset
-    of the groups. The budget is met on average, since the number of free pairs is random.
+    All pairs if the budget holds them, else the pairs of a uniform subset of the groups; what is left is spent on
+    further contexts. The budget is met on average, since the number of free pairs is random.
 
     Raises:
         ValueError: impossible order or pairs, or a budget that holds no group.
@@ -82,20 +82,15 @@ def draw(
     groups = group_pairs(pairs_P2, group_size)
     cost_G = groups.expected_passes(order, n_players)
     total, cost, contexts = len(cost_G), float(cost_G.mean()), contexts_for(draws, order, n_players)
-    affordable = int(budget / (cost * contexts))
-    if affordable < 1:
+    measured = min(int(budget / (cost * contexts)), total)
+    if measured < 1:
         raise ValueError(
             f"a budget of {budget} passes is too small for order {order}: give at least {int(cost * contexts) + 1}"
         )
-    shuffled_G = torch.randperm(total, generator=generator)
-    if affordable < total:
-        group_R = shuffled_G[:affordable].repeat(contexts)
-    else:
-        rounds = int(budget / (cost * total))
-        extra = int(budget / cost) - rounds * total
-        group_R = torch.cat([shuffled_G.repeat(rounds), shuffled_G[:extra]])
-    half_R = torch.arange(len(group_R)) // min(affordable, total) % 2
-    return from_groups(order, pairs_P2, n_players, groups, group_R, half_R, generator)
+    turn_R = torch.arange(int(budget / cost))
+    group_R = torch.randperm(total, generator=generator)[turn_R % measured]
+    part_R = turn_R // measured % PARTS
+    return from_groups(order, pairs_P2, n_players, groups, group_R, part_R, generator)
 
 
 def draw_exact(order: int, pairs_P2: Tensor, n_players: int) -> DifferenceSample:
@@ -118,7 +113,7 @@ def from_groups(
     n_players: int,
     groups: Groups,
     group_R: Tensor,
-    half_R: Tensor,
+    part_R: Tensor,
     generator: torch.Generator,
     exact: bool = False,
 ) -> DifferenceSample:
@@ -151,6 +146,6 @@ def from_groups(
         coalitions_BN=torch.cat([base_RN, one_UN, two_DN]),
         corners_4D=torch.stack([row_D, first_D, second_D, two_D] if mirrored else [two_D, first_D, second_D, row_D]),
         pair_D=pairs_RE[row_D, column_D],
-        half_D=half_R[row_D],
+        part_D=part_R[row_D],
         exact=exact,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 CURVATURES = (0.0, 0.3, 1.0)
 RIDGES = (0.003, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-SELECTION_ROWS = 256
+SELECTION_ROWS = 128
 """Coalitions that choose curvature and ridge: both are ratios of variances, which more coalitions do not change."""
 
 

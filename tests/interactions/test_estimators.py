@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from interactions.estimators import DESIGNS, Plan, choose, draw, estimate_interactions, exact, pooled, shared, star
-from interactions.estimators.sample import MIN_DRAWS, random_coalitions
+from interactions.estimators import DESIGNS, Plan, choose, draw, estimate_interactions, exact, pairwise, pooled, shared
+from interactions.estimators.sample import MIN_DRAWS, halving_sides, random_coalitions
 from interactions.estimators.surrogate import fit_quadratic
 from interactions.grid import PatchGrid
 from tests.interactions.games import TableGame, all_coalitions, network_game
@@ -16,7 +16,6 @@ GAMES = [("convolution", 3), ("attention", 3)]
 PLANS = {
     "pairwise": Plan("pairwise", {"draws": 4}),
     "shared": Plan("shared", {"group_size": 12, "draws": 2}),
-    "star": Plan("star", {"centres": 9}),
     "pooled": Plan("pooled", {"surrogate": False}),
 }
 
@@ -93,10 +92,11 @@ def test_too_few_draws_leave_the_standard_error_missing(design: str) -> None:
 
 @pytest.mark.parametrize("design", PLANS)
 @pytest.mark.parametrize("order", [1, 3, 6])
-def test_mean_square_of_the_halves_is_unbiased(design: str, order: int) -> None:
+def test_mean_square_is_unbiased(design: str, order: int) -> None:
     game, pairs = network_game("attention", 3), PatchGrid(3).all_pairs()
     truth = game.exact(order, pairs).mean
-    products = torch.stack([run.halves.prod(0) for run in replicates(game, PLANS[design], order, 1500, 150)])
+    runs = replicates(game, PLANS[design], order, 1500, 150)
+    products = torch.stack([run.halvings.prod(1).nanmean(0) for run in runs])
     per_run = products.nanmean(1)
     z = (per_run.mean() - truth.square().mean()) / (per_run.std() / len(per_run) ** 0.5)
     assert abs(float(z)) < 4
@@ -168,7 +168,7 @@ def test_shared_coalitions_are_the_corners_they_claim_to_be(order: int) -> None:
         for end in added:
             expected[rows, pair_D2[:, end]] = True
         assert torch.equal(corner, expected) or torch.equal(corner, swapped(none, pair_D2, added))
-    assert sample.half_D.unique().tolist() == [0, 1]
+    assert sample.part_D.unique().tolist() == list(range(8))
     assert 0.5 * 900 < len(sample.coalitions_BN) < 1.5 * 900
 
 
@@ -190,38 +190,36 @@ def test_pooled_coalitions_are_squares_and_singles() -> None:
     assert len(sample.coalitions_BN) == 1000
 
 
-@pytest.mark.parametrize("order", [20, 150])
-def test_star_marginals_are_what_they_claim_to_be(order: int) -> None:
-    sample = star.draw(order, PatchGrid(14).neighbours(2), 196, 1500, seeded(0), centres=7)
-    centres = sample.centres_C
-    for marginals, size in ((sample.large, order + 1), (sample.upper, order + 1), (sample.lower, order)):
-        row_F, place_F = marginals.free_RC.nonzero(as_tuple=True)
-        shown, hidden = (
-            sample.coalitions_BN[rows[row_F, place_F]] for rows in (marginals.with_RC, marginals.without_RC)
-        )
-        centre_F = torch.arange(len(row_F)), centres[place_F]
-        assert shown[centre_F].all() and not hidden[centre_F].any()
-        assert (hidden.sum(1) == size).all() and ((shown != hidden).sum(1) == 1).all()
-        # What a partner's weight is read from agrees with the smaller coalition everywhere but at the centre.
-        differs = marginals.shown_RN[row_F] != hidden
-        differs[centre_F] = False
-        assert not differs.any()
-    removed = sample.upper.shown_RN & ~sample.lower.shown_RN
-    assert (removed.sum(1) == 1).all() and not (sample.lower.shown_RN & ~sample.upper.shown_RN).any()
-    assert 0.85 * 1500 < len(sample.coalitions_BN) < 1.15 * 1500
+def test_any_two_parts_stand_apart_in_four_of_the_seven_halvings() -> None:
+    side_S8 = halving_sides()
+    assert side_S8.shape == (7, 8) and (side_S8.sum(1) == 4).all()
+    apart = (side_S8[:, :, None] != side_S8[:, None, :]).sum(0)
+    assert torch.equal(apart, 4 - 4 * torch.eye(8, dtype=torch.long))
+    assert side_S8[0].tolist() == [True, False] * 4
 
 
-def test_star_measures_every_pair_of_its_centres_and_no_other() -> None:
-    pairs, counts, missed = PatchGrid(5).neighbours(2), torch.zeros(25), 0
-    for seed in range(300):
-        sample = star.draw(8, pairs, 25, 600, seeded(seed), centres=4)
-        counts[sample.centres_C] += 1
-        run = sample.estimate(torch.rand(len(sample.coalitions_BN), generator=seeded(seed)))
-        touched_P = torch.isin(pairs, sample.centres_C).any(1)
-        assert not run.mean[~touched_P].isfinite().any()
-        missed += int(run.mean[touched_P].isnan().sum())
-    assert missed < 300  # of some ten thousand: a centre that was free in fewer than two contexts of a half
-    assert (counts - 300 * 4 / 25).abs().max() < 4 * (300 * 4 / 25) ** 0.5
+@pytest.mark.parametrize("design", PLANS)
+def test_all_halvings_have_little_more_than_half_the_noise_of_one(design: str) -> None:
+    # Pure noise: every product of halves has the mean 0, and 8/7·2 instead of 4 times the squared variance of a pair.
+    pairs, generator = PatchGrid(3).all_pairs(), seeded(5)
+    products_RS = []
+    for _ in range(400):
+        sample = draw(PLANS[design], 3, pairs, 9, 1600, generator)
+        run = sample.estimate(torch.randn(len(sample.coalitions_BN), generator=generator))
+        products_RS.append(run.halvings.prod(1).nanmean(1))
+    one, every = torch.stack(products_RS)[:, 0], torch.stack(products_RS).mean(1)
+    assert abs(float(every.mean() / every.std())) < 4 / 400**0.5
+    assert 0.45 < float(every.var() / one.var()) < 0.72
+
+
+def test_differences_are_halved_as_the_parts_say() -> None:
+    sample = pairwise.draw(2, torch.tensor([[0, 1], [4, 7]]), 9, 8 * 11, seeded(1), draws=11)
+    values_B = torch.randn(len(sample.coalitions_BN), generator=seeded(2), dtype=torch.float64)
+    halvings = sample.estimate(values_B).halvings
+    delta = sample.differences(values_B).view(2, 11).numpy()
+    for split, side in zip(halvings.numpy(), halving_sides().numpy(), strict=True):
+        chosen = side[np.arange(11) % 8]
+        np.testing.assert_allclose(split, [delta[:, chosen].mean(1), delta[:, ~chosen].mean(1)])
 
 
 def test_random_coalitions_are_uniform() -> None:
@@ -231,7 +229,7 @@ def test_random_coalitions_are_uniform() -> None:
     assert (counts - 4000).abs().max() < 5 * (40_000 * 0.1 * 0.9) ** 0.5
 
 
-@pytest.mark.parametrize("design", ["auto", "pairwise", "shared", "star", "pooled"])
+@pytest.mark.parametrize("design", ["auto", "pairwise", "shared", "pooled"])
 def test_one_verb_for_all_designs(design: str) -> None:
     game, pairs = network_game("attention", 4), PatchGrid(4).neighbours(2)
     truth = game.exact(7, pairs).mean
@@ -240,7 +238,8 @@ def test_one_verb_for_all_designs(design: str) -> None:
     assert run.passes == game.passes
     assert 0.7 * 4000 < run.passes < 1.2 * 4000
     assert run.order == 7 and torch.equal(run.pairs, pairs)
-    assert run.mean.dtype == torch.float64 and run.halves.shape == (2, len(pairs))
+    assert run.mean.dtype == torch.float64 and run.halvings.shape == (7, 2, len(pairs))
+    assert torch.allclose(run.halves, run.halvings[0], equal_nan=True)
     measured = run.mean.isfinite()
     assert np.corrcoef(run.mean[measured], truth[measured])[0, 1] > 0.5
 
@@ -305,7 +304,7 @@ def test_budget_too_small_for_all_pairs_measures_whole_pairs_at_random() -> None
         ({"pairs": torch.empty(0, 2, dtype=torch.long)}, "no pairs"),
     ],
 )
-@pytest.mark.parametrize("design", ["pairwise", "shared", "star", "pooled", "auto"])
+@pytest.mark.parametrize("design", ["pairwise", "shared", "pooled", "auto"])
 def test_bad_input_is_one_sentence(design: str, arguments: dict, word: str) -> None:
     asked = {"order": 3, "pairs": PatchGrid(3).all_pairs(), "budget": 1000, "design": design} | arguments
     with pytest.raises(ValueError, match=word):

@@ -288,7 +288,7 @@ def test_other_images_keep_the_network_and_the_batch_size():
     assert (game.passes, game.n_images, game.names) == (11, 1, ["image 0"])
     fresh = PatchGame(network(), IMAGES[1:], torch.tensor(TARGETS[1:]), GRID, batch_size=4)
     torch.testing.assert_close(other.of(1)(some_coalitions()), fresh.of(1)(some_coalitions()))
-    with pytest.raises(ValueError, match="1 targets between 9 and 9 for 2 images"):
+    with pytest.raises(ValueError, match="1 targets for 2 images"):
         game.holding(IMAGES[1:], 9)
 
 
@@ -488,9 +488,10 @@ def test_unknown_names_are_refused_with_the_known_ones(options, message):
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (5, "1 targets between 5 and 5 for 1 images and a model of 5 classes: give one class in 0 to 4 each"),
-        (-1, "1 targets between -1 and -1 for 1 images"),
-        (torch.tensor([1, 2]), "2 targets between 1 and 2 for 1 images"),
+        (5, "targets between 5 and 5 for a model of 5 classes: give classes in 0 to 4"),
+        (-1, "targets between -1 and -1"),
+        (torch.tensor([1, 2]), "2 targets for 1 images: give one class for each"),
+        (torch.tensor([], dtype=torch.long), "0 targets for 1 images"),
         (None, "the value 'log_odds' needs a target class for each image"),
     ],
 )

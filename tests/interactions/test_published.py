@@ -23,7 +23,6 @@ needs_recording = pytest.mark.skipif(not RECORDED.exists(), reason="published-pr
 PLANS = {
     "pairwise": Plan("pairwise"),
     "shared": Plan("shared"),
-    "star": Plan("star", {"centres": 9}),
     "pooled": Plan("pooled", {"surrogate": False}),
 }
 

@@ -58,13 +58,13 @@ def made_up(count=40, orders=4, seed=0, ratios=None):
 # One image
 
 
-def interactions_of(mean, halves):
-    mean, halves = np.asarray(mean, dtype=float), np.asarray(halves, dtype=float)
+def interactions_of(mean, halvings):
+    """Of means P and one halving 2×P, or several."""
+    mean, halvings = np.asarray(mean, dtype=float), np.asarray(halvings, dtype=float)
+    halvings_S2P = torch.from_numpy(halvings.reshape(-1, 2, len(mean)))
     none_P = torch.full((len(mean),), torch.nan)
     pairs_P2 = torch.zeros(len(mean), 2, dtype=torch.long)
-    return Interactions(
-        3, pairs_P2, torch.from_numpy(mean), none_P, torch.from_numpy(halves), none_P, passes=1, design="shared"
-    )
+    return Interactions(3, pairs_P2, torch.from_numpy(mean), none_P, halvings_S2P, none_P, passes=1, design="shared")
 
 
 def corrected(row):
@@ -87,17 +87,21 @@ def test_image_row_by_hand():
 
 def test_image_row_is_a_plain_loop():
     generator = np.random.default_rng(0)
-    halves = generator.normal(size=(2, 50))
-    halves[0, :7] = halves[1, 5:9] = np.nan
+    halvings = generator.normal(size=(3, 2, 50))
+    halvings[0, 0, :7] = halvings[1:, 1, 5:9] = np.nan
     mean = generator.normal(size=50)
     mean[6] = np.nan
-    row = image_row(interactions_of(mean, halves))
-    both = [(a, b) for a, b in halves.T if np.isfinite(a) and np.isfinite(b)]
+    row = image_row(interactions_of(mean, halvings))
+    both = [[(a, b) for a, b in ways if np.isfinite(a) and np.isfinite(b)] for ways in halvings.transpose(2, 0, 1)]
+
+    def over_pairs(moment):
+        return pytest.approx(np.mean([np.mean([moment(a, b) for a, b in ways]) for ways in both if ways]))
+
     assert row["pairs"] == sum(np.isfinite(mean))
     assert row["mean_abs"] == pytest.approx(np.mean([abs(m) for m in mean if np.isfinite(m)]))
-    assert row["mean_abs_sum"] == pytest.approx(np.mean([abs((a + b) / 2) for a, b in both]))
-    assert row["mean_abs_difference"] == pytest.approx(np.mean([abs((a - b) / 2) for a, b in both]))
-    assert row["mean_square"] == pytest.approx(np.mean([a * b for a, b in both]))
+    assert row["mean_abs_sum"] == over_pairs(lambda a, b: abs((a + b) / 2))
+    assert row["mean_abs_difference"] == over_pairs(lambda a, b: abs((a - b) / 2))
+    assert row["mean_square"] == over_pairs(lambda a, b: a * b)
 
 
 def test_image_row_says_nothing_about_what_was_not_measured():

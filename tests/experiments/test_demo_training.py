@@ -1,0 +1,45 @@
+"""The training part of `make demo`, in small."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import demo_training
+
+digits = pytest.importorskip("sklearn.datasets").load_digits
+
+
+def test_every_digit_is_written_once_with_its_class(tmp_path):
+    folder = demo_training.write_digits(tmp_path / "digits", 1500)
+    files = {part: sorted((folder / part).glob("*/*.png")) for part in ("train", "validation")}
+    assert {part: len(paths) for part, paths in files.items()} == {"train": 1500, "validation": 297}
+    numbers = [int(path.stem) for paths in files.values() for path in paths]
+    assert sorted(numbers) == list(range(1797))
+    assert all(digits().target[int(path.stem)] == int(path.parent.name) for path in files["validation"])
+    # Enlarged, a digit still is that digit: its average over cells of 4×4 pixels follows the original.
+    path = files["train"][0]
+    pixels = np.asarray(Image.open(path).convert("L"), dtype=float).reshape(8, 4, 8, 4).mean((1, 3))
+    assert np.corrcoef(pixels.ravel(), digits().images[int(path.stem)].ravel())[0, 1] > 0.98
+
+
+def test_profiled_images_take_every_class_in_turn(tmp_path):
+    images, names = demo_training.read_digits(demo_training.write_digits(tmp_path / "digits", 1500) / "validation", 12)
+    assert [label for _, label in images] == [*range(10), 0, 1]
+    assert len(set(names)) == 12 and images[0][0].shape == (3, demo_training.SIZE, demo_training.SIZE)
+
+
+@pytest.mark.slow
+def test_both_networks_are_trained_and_measured_alike(tmp_path, capsys):
+    small = demo_training.Settings(tmp_path / "demo", digits=1500, epochs=1, images=2, ratios=(0.3, 0.5), budget=200)
+    made = demo_training.run(small)
+    assert made.unlike == ()
+    assert "Demonstration, not evidence" in capsys.readouterr().out
+    runs = [json.loads((small.out / method / "run.json").read_text()) for method in demo_training.METHODS]
+    assert all(run["finished"] for run in runs)
+    profiles = [json.loads((small.out / m / "profile/run.json").read_text()) for m in demo_training.METHODS]
+    assert profiles[0]["images"] == profiles[1]["images"] and profiles[0]["model"] != profiles[1]["model"]
+    pictures = list(small.out.glob("a2mim/**/*.png"))
+    assert Path(small.out / "curves.png").is_file() and len(pictures) >= 2  # the loss and a reconstruction
