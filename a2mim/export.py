@@ -8,6 +8,7 @@ reads them strictly.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from a2mim.checkpoints import Checkpoint
 from a2mim.runs import write_atomically
 
 
@@ -29,6 +31,25 @@ def export_backbone(backbone: nn.Module, path: Path, architecture: Mapping[str, 
     # Cloned: safetensors refuses tensors that share memory.
     state = {name: x.detach().cpu().clone(memory_format=contiguous) for name, x in backbone.state_dict().items()}
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture))}
+    write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[str, Any]) -> None:
+    """Write what was read of a checkpoint to `path`, with the model that it fits and the epsilons of its norms.
+
+    architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}.
+    """
+    metadata = {"format": "pt", "architecture": json.dumps(dict(architecture)), "source": checkpoint.source}
+    if checkpoint.norm_eps:
+        metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
+    # Mapped tensors are written as they are; only what shares memory is copied, which safetensors refuses.
+    shared = Counter(x.untyped_storage().data_ptr() for x in checkpoint.tensors.values())
+    state = {
+        key: x.clone(memory_format=torch.contiguous_format)
+        if shared[x.untyped_storage().data_ptr()] > 1
+        else x.contiguous()
+        for key, x in checkpoint.tensors.items()
+    }
     write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
 
 

@@ -13,11 +13,11 @@ class Network:
     """A timm model and where its weights come from."""
 
     model: str = ""
-    """timm's name of the network, such as resnet50 (left out: what the weights' file says)."""
+    """timm's name of the network, such as resnet50 (left out: what the weights' file is of)."""
     model_args: tuple[str, ...] = ()
     """Further arguments of timm.create_model, name=value, such as drop_path_rate=0.1."""
     weights: str = "random"
-    """random, pretrained, a checkpoint file, or the folder of a finished run."""
+    """random, pretrained, the folder of a finished run, or a checkpoint file (`FILE#student` for one of its copies)."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole; run.json says what did not."""
 

@@ -16,7 +16,15 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
-from a2mim.checkpoints import load_into
+from a2mim.checkpoints import Checkpoint, load_into, read
+from a2mim.checkpoints.architecture import guess
+from a2mim.checkpoints.read import split_copy
+
+# The model that a checkpoint's own shapes and names say it is of.
+AUTO = "auto"
+
+# timm's names of the models that a family of checkpoints may be loaded into under another name than the guessed one.
+RELATED = {"vit": ("vit", "deit", "deit3"), "beit": ("beit", "beitv2")}
 
 # timm's own prefixes for models that it fetches or finds in a folder; any other colon belongs to a factory.
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -34,7 +42,9 @@ def create_model(
 
     Args:
         name: a timm model (`resnet50`, `vit_small_patch16_224.augreg_in1k`) or a Python factory `module:function` that
-            returns an nn.Module; it gets num_classes and pretrained only where they are asked for, and model_args.
+            returns an nn.Module; it gets num_classes and pretrained only where they are asked for, and model_args;
+            or `auto`, the model that the weights' file is of. A timm model gets from the file what no name says: how
+            it pools, its number of heads, its kind of biases (unless model_args say it).
         weights: `pretrained` (what timm or the factory publishes), `random` (as initialised after seeding; a factory's
             model as it is returned), or a file for the strict reader in a2mim.checkpoints.
         num_classes: size of the classifier; None leaves it as the model has it. Another size than that of pretrained
@@ -55,20 +65,45 @@ def create_model(
     """
     pretrained = str(weights) == "pretrained"
     file = None if str(weights) in ("pretrained", "random") else Path(weights)
-    if file is not None and not file.exists():
+    if file is not None and not split_copy(file)[0].exists():
         raise FileNotFoundError(f"weights '{file}' is no file: give 'pretrained', 'random' or the path of a checkpoint")
     args = model_args if num_classes is None else {"num_classes": num_classes, **model_args}
+    checkpoint = read(file) if file else None
+    if checkpoint is not None:
+        name, said = fitted(name, checkpoint)
+        args = {**said, **args}
+    elif name == AUTO:
+        raise ValueError("the model 'auto' is read off a weights file: give one, or name a model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if is_factory(name):
             model = from_factory(name, pretrained, args)
         else:
             model = from_timm(name, pretrained, args)
-    if file is not None:
-        report = load_into(model, file, partial)
+    if checkpoint is not None:
+        report = load_into(model, checkpoint, partial)
         if not report.complete:
             warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
     return model, timm.data.resolve_model_data_config(model)
+
+
+def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
+    """The timm model for a checkpoint, and the arguments of timm.create_model that it needs.
+
+    name: `auto` or empty for the model that the checkpoint is of. For a timm model of the same family only what its
+    name leaves open is taken from the checkpoint (pooling, heads, biases), never a size; for others nothing.
+
+    Raises:
+        ValueError: auto, and the checkpoint is of no known family.
+    """
+    found = guess(checkpoint) if name in ("", AUTO) or not is_factory(name) else None
+    if name in ("", AUTO):
+        if found is None:
+            raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
+        return found.name, found.arguments
+    if found is None or name.split("_")[0] not in RELATED.get(found.family, (found.family,)):
+        return name, {}
+    return name, {key: found.arguments[key] for key in found.form if key in found.arguments}
 
 
 def is_factory(name: str) -> bool:

@@ -18,14 +18,13 @@ from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Gallery, Images, make_gallery, open_images
 from a2mim.dist import World
-from a2mim.export import read_architecture
 from a2mim.methods import METHODS, Method
 from a2mim.plain import differences, from_plain, overlay, to_plain
 from a2mim.runs import open_run, read_run, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from experiments.datasets import size_arguments
-from experiments.models import create_model, did_you_mean
+from experiments.models import create_model, did_you_mean, fitted
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 
@@ -134,13 +133,11 @@ def make_network(
     a file (None: none was). Raises ValueError for unknown names and weights that do not fit, FileNotFoundError.
     """
     file = weights_file(network.weights)
-    known = read_architecture(file) if file and file.suffix == ".safetensors" else {}
-    name = network.model or known.get("architecture", "")
+    name, stored = fitted(network.model, read(file)) if file else (network.model, {})
     if not name:
         raise ValueError("no network was named: use --model with the name of a timm model, such as resnet50")
-    stored = {} if network.model else known
     arguments = {
-        **{key: value for key, value in stored.items() if key not in ("architecture", "num_classes")},
+        **{key: value for key, value in stored.items() if key != "num_classes"},
         **size_arguments(name, image_size),
         **pairs(network.model_args),
     }

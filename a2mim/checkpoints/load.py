@@ -1,13 +1,15 @@
 """From a checkpoint's tensors to a model's, completely or not at all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from a2mim.checkpoints.errors import CheckpointError, listed
 from a2mim.checkpoints.read import Checkpoint, read
+from a2mim.checkpoints.resize import PositionRule, resize_positions, resize_table
 
 Tensors = Mapping[str, Tensor]
 
@@ -31,6 +33,10 @@ class LoadReport:
     """Keys of the file that the model lacks."""
     mis_shaped: dict[str, str] = field(default_factory=dict)
     """Keys of both whose shapes or kinds of number differ, and how."""
+    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Why → which keys of the file were left out by rule."""
+    adapted: tuple[str, ...] = ()
+    """What was changed to fit: resized positions, epsilons of layer norms."""
 
     @property
     def complete(self) -> bool:
@@ -55,8 +61,10 @@ class LoadReport:
 def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bool = False) -> LoadReport:
     """Load a checkpoint into a model in place.
 
-    Every key of the file and of the model must match in name, shape and kind of number; nothing is changed unless all
-    do. Precision may differ (float16 into float32).
+    Every key of the file that no rule drops, and every key of the model, must match in name, shape and kind of number;
+    nothing is changed unless all do. Precision may differ (float16 into float32). Position embeddings and tables of
+    relative positions are resized to the model's patches by their source's rule, a table that all blocks share is
+    copied into each where the model has one per block, and layer norms get the source's epsilon.
 
     Args:
         model: any module whose state dict has timm's names.
@@ -69,23 +77,93 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = read(checkpoint)
-    found, wanted = checkpoint.tensors, model.state_dict()
+    wanted = model.state_dict()
+    found, adapted = adapt(checkpoint, model)
+    report = compare(checkpoint, found, wanted)
+    fitting = {key: found[key] for key in wanted if key in found and key not in report.mis_shaped}
+    if not fitting or not (report.complete or partial):
+        raise CheckpointError(misfit(report, model, wanted, found))
+    check_heads(checkpoint, model)
+    model.load_state_dict(fitting, strict=report.complete)
+    adapted += set_epsilons(model, checkpoint.norm_eps)
+    return replace(report, adapted=adapted)
+
+
+def compare(checkpoint: Checkpoint, found: Tensors, wanted: Tensors) -> LoadReport:
+    """What of the tensors `found` in a checkpoint would fit a model's, and what not. Loads nothing."""
     mis_shaped = {key: why for key in wanted if key in found and (why := difference(found[key], wanted[key]))}
-    fitting = {key: found[key] for key in wanted if key in found and key not in mis_shaped}
-    report = LoadReport(
+    return LoadReport(
         path=str(checkpoint.path),
         source=checkpoint.source,
         container=checkpoint.container,
         prefix=checkpoint.prefix,
-        loaded=len(fitting),
+        loaded=sum(key in found and key not in mis_shaped for key in wanted),
         missing=tuple(key for key in wanted if key not in found),
         unexpected=tuple(key for key in found if key not in wanted),
         mis_shaped=mis_shaped,
+        dropped=checkpoint.dropped,
     )
-    if not fitting or not (report.complete or partial):
-        raise CheckpointError(misfit(report, model, wanted, found))
-    model.load_state_dict(fitting, strict=report.complete)
-    return report
+
+
+SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+OWN_TABLE = ".attn.relative_position_bias_table"
+
+
+def adapt(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The checkpoint's tensors for the number of patches that the model has, and what was done to which."""
+    found, wanted, notes = dict(checkpoint.tensors), model.state_dict(), []
+    own = [key for key in wanted if key.endswith(OWN_TABLE)]
+    if SHARED_TABLE in found and SHARED_TABLE not in wanted and own and not any(key in found for key in own):
+        table = found.pop(SHARED_TABLE)
+        found |= dict.fromkeys(own, table)
+        notes.append(f"the table of relative positions that all blocks share was copied into {len(own)} blocks")
+    for key in [key for key in found if key in wanted and found[key].shape != wanted[key].shape]:
+        resized = resize(key, found[key], wanted[key], model, checkpoint.positions)
+        if resized is not None:
+            notes.append(f"{key} was resized from {shape(found[key])} to {shape(resized)}")
+            found[key] = resized
+    return found, tuple(notes)
+
+
+def resize(key: str, found: Tensor, wanted: Tensor, model: Any, rule: PositionRule) -> Tensor | None:
+    """Positions of another number of patches, resized; None for what is no such tensor, and so does not fit."""
+    same = found.ndim == wanted.ndim and found.shape[-1] == wanted.shape[-1] and found.is_floating_point()
+    try:
+        if same and key == "pos_embed" and wanted.ndim == 3 and found.shape[0] == wanted.shape[0] == 1:
+            grid = model.patch_embed.grid_size
+            return resize_positions(found, grid, wanted.shape[1] - grid[0] * grid[1], rule)
+        if same and key.endswith("relative_position_bias_table") and wanted.ndim == 2:
+            height, width = model.get_submodule(key.rpartition(".")[0]).window_size
+            if height == width:
+                return resize_table(found, height, wanted.shape[0] - (2 * height - 1) ** 2)
+    except (AttributeError, ValueError):  # no grid, or no square
+        pass
+    return None
+
+
+def check_heads(checkpoint: Checkpoint, model: Any) -> None:
+    """Refuse a model with another number of attention heads, which no shape tells."""
+    attentions = (module for name, module in model.named_modules() if name.endswith(".attn"))
+    heads = {each.num_heads for each in attentions if hasattr(each, "num_heads")}
+    if checkpoint.heads and heads - {checkpoint.heads}:
+        raise CheckpointError(
+            f"checkpoint '{checkpoint.path}' is of a network with {checkpoint.heads} attention heads, "
+            f"{model_name(model)} has {min(heads - {checkpoint.heads})}, with tensors of the same shapes: "
+            f"make the model with num_heads={checkpoint.heads}"
+        )
+
+
+def set_epsilons(model: nn.Module, epsilons: Mapping[str, float]) -> tuple[str, ...]:
+    """Give layer norms the epsilon of the longest beginning that their names have; says what changed."""
+    changed: dict[tuple[float, float], int] = {}
+    for name, module in model.named_modules():
+        beginning = max((each for each in epsilons if name.startswith(each)), key=len, default=None)
+        if not isinstance(module, nn.LayerNorm) or beginning is None or module.eps == epsilons[beginning]:
+            continue
+        change = (module.eps, epsilons[beginning])
+        changed[change] = changed.get(change, 0) + 1
+        module.eps = epsilons[beginning]
+    return tuple(f"the epsilon of {n} layer norms became {new:g}, it was {old:g}" for (old, new), n in changed.items())
 
 
 def difference(found: Tensor, wanted: Tensor) -> str:

@@ -1,30 +1,52 @@
 """From a file to tensors under timm's names.
 
 A file from the internet must not run code: pickles are read with `weights_only=True`, which knows tensors and plain
-containers alone.
+containers alone, and the harmless records listed in `inert`.
 """
 
 import argparse
+import json
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from a2mim.checkpoints.convert import recognise
+from a2mim.checkpoints.convert import Dropped, Tensors, drop
 from a2mim.checkpoints.errors import CheckpointError, listed
+from a2mim.checkpoints.inert import INERT
+from a2mim.checkpoints.positions import table_of
+from a2mim.checkpoints.resize import PositionRule
+from a2mim.checkpoints.sources import recognise
 
-# Averaged weights come first, as in timm: they are what a run that kept them was evaluated with.
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "model_state_dict", "module")
+# Where the tensors lie in a training checkpoint, the first that is there. Averaged weights come first, as in timm: they
+# are what a run that kept them was evaluated with; of DINO's two networks the teacher is. (mmengine swaps before it
+# saves: its average is in state_dict.)
+CONTAINERS = (
+    "state_dict_ema",
+    "model_ema",
+    "teacher",
+    "student",
+    "state_dict",
+    "ema_state_dict",
+    "model",
+    "model_state",
+    "model_state_dict",
+    "module",
+)
 
 # What wrappers write in front of every key: DistributedDataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
+
+TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
+OTHER_COPY = "another copy of the network: the file's name with #{} behind it takes that one"
 
 
 @dataclass(frozen=True)
@@ -38,42 +60,175 @@ class Checkpoint:
     prefix: str
     """What was stripped from the front of every key."""
     source: str
-    """Whose names the file used (see `convert`)."""
+    """Whose names the file used (see `sources`)."""
+    dropped: Dropped = field(default_factory=dict)
+    """Why → which keys of the file were left out."""
+    copies: tuple[str, ...] = ()
+    """Copies of the network in the file (student, teacher, average …), the one that was taken first."""
+    norm_eps: Mapping[str, float] = field(default_factory=dict)
+    """Beginning of module names → epsilon of the layer norms there."""
+    heads: int | None = None
+    """Number of attention heads, where the source has another than the shapes suggest."""
+    positions: PositionRule = "bicubic"
+    """How position embeddings are resized."""
+    hints: tuple[str, ...] = ()
+    """What the file and its source say about the name of the model."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What a safetensors file says about itself."""
+    beside: tuple[str, ...] = ()
+    """What else the file's top level holds (optimizer, epoch …)."""
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The timm model that the file states ({"architecture": name, **arguments}); empty where it states none."""
+        return json.loads(self.metadata.get("architecture", "{}"))
 
 
 def read(path: str | Path) -> Checkpoint:
     """Read a .safetensors file or a torch pickle (.pth, .pt, .bin) onto the CPU, running no code that it may hold.
 
+    Of a file with several copies of the network one is named behind the path: `dino.pth#student`,
+    `moco.pth#momentum_encoder`, `run.pth#model`, `openmixup.pth#ema`. Tensors of zip and safetensors files stay mapped
+    to the file.
+
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: not a checkpoint, damaged, or with other things inside than plain tensors.
+        CheckpointError: not a checkpoint, damaged, with other things inside than plain tensors, without that copy.
     """
-    path = Path(path)
-    container, tensors = unwrap(read_file(path), path)
+    path, copy = split_copy(path)
+    content, metadata = read_file(path)
+    container, tensors, copies = unwrap(content, path, copy)
     prefix, tensors = strip_prefixes(tensors)
+    tensors, inner, others = choose_copy(tensors, "" if copy == container else copy)
+    if copy and copy not in (container, *inner[:1]):
+        known = ", ".join((*inner, *copies)) or "one alone, whose name is that of the file"
+        raise CheckpointError(f"checkpoint '{path}' has no copy '{copy}' of the network: it has {known}")
     source = recognise(tensors)
-    return Checkpoint(source.convert(tensors), path, container, prefix, source.name)
+    kept, dropped = drop(tensors, source.drops)
+    converted = source.convert(kept)
+    config = hugging_face_config(path) if source.name == "hugging face" else {}
+    return Checkpoint(
+        converted,
+        path,
+        container,
+        prefix,
+        source.name,
+        dropped | others,
+        (*inner, *copies),
+        norm_eps(metadata, config) or source.norm_eps,
+        config.get("num_attention_heads") or moco_heads(converted, metadata),
+        source.positions,
+        tuple(name for name in (source.model, *hints(content)) if name),
+        metadata,
+        tuple(str(key) for key in content if key != container) if container else (),
+    )
 
 
-def read_file(path: Path) -> Any:
-    """Whatever the file holds: plain containers, numbers, strings and tensors."""
+def split_copy(path: str | Path) -> tuple[Path, str]:
+    """`file#copy` → (file, copy), unless a file of that whole name is there."""
+    whole = Path(path)
+    if "#" not in whole.name or whole.exists():
+        return whole, ""
+    name, _, copy = whole.name.rpartition("#")
+    return whole.with_name(name), copy
+
+
+def choose_copy(tensors: Tensors, copy: str) -> tuple[Tensors, tuple[str, ...], Dropped]:
+    """Of two networks in one state dict the one to read: (its tensors, names of both with that one first, the others).
+
+    MoCo v3 writes base_encoder and momentum_encoder; OpenMMLab's averaging hook writes a buffer `ema_a_b_weight` beside
+    `a.b.weight`, which it exchanges with the weights around each evaluation.
+    """
+    pairs = {"base_encoder": "momentum_encoder"}
+    for base, other in pairs.items():
+        if not all(any(key.startswith(f"{name}.") for key in tensors) for name in (base, other)):
+            continue
+        taken, left = (other, base) if copy == other else (base, other)
+        rest = {key: x for key, x in tensors.items() if not key.startswith((f"{base}.", f"{other}."))}
+        ours = {f"{base}{key.removeprefix(taken)}": x for key, x in tensors.items() if key.startswith(f"{taken}.")}
+        theirs = tuple(key for key in tensors if key.startswith(f"{left}."))
+        return ours | rest, (taken, left), {OTHER_COPY.format(left): theirs}
+    averages = {f"ema_{key.replace('.', '_')}": key for key in tensors}
+    found = {ema: key for ema, key in averages.items() if ema in tensors}
+    if not found:
+        return tensors, (), {}
+    plain = {key: x for key, x in tensors.items() if key not in found}
+    if copy == "ema":
+        others = tuple(found.values())
+        plain |= {key: tensors[ema] for ema, key in found.items()}
+        return plain, ("ema", "weights"), {OTHER_COPY.format("weights"): others}
+    return plain, ("weights", "ema"), {OTHER_COPY.format("ema"): tuple(found)}
+
+
+def hints(content: Any) -> list[str]:
+    """Names of a model that a training checkpoint's settings give."""
+    args = content.get("args") or content.get("hyper_parameters")
+    settings = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+    said = [content.get("arch"), *(settings.get(key) for key in ("model", "arch", "model_name"))]
+    return [name for name in said if isinstance(name, str)]
+
+
+def norm_eps(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, float]:
+    """Epsilons that a converted file or a Hugging Face configuration states."""
+    if "layer_norm_eps" in config and config.get("model_type") != "convnext":
+        return {"": float(config["layer_norm_eps"])}
+    return json.loads(metadata.get("norm_eps", "{}"))
+
+
+def hugging_face_config(path: Path) -> dict[str, Any]:
+    """config.json beside the file; empty without one."""
+    try:
+        config = json.loads((path.parent / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def moco_heads(tensors: Tensors, metadata: Mapping[str, Any]) -> int | None:
+    """MoCo v3's ViT-S has 12 heads where every other has 6, of the same shapes: its table of positions tells it."""
+    pos_embed = tensors.get("pos_embed")
+    small = pos_embed is not None and pos_embed.shape[-1] == 384 and "architecture" not in metadata
+    return 12 if small and table_of(pos_embed) == "moco v3" else None
+
+
+def read_file(path: Path) -> tuple[Any, dict[str, str]]:
+    """Whatever the file holds (plain containers, numbers, strings and tensors), and the metadata of safetensors."""
     if path.is_dir():
         raise CheckpointError(f"checkpoint '{path}' is a folder: name the file in it")
     if not path.exists():
         raise FileNotFoundError(f"checkpoint '{path}' does not exist")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        # A training checkpoint often carries its command line, which is an inert record. What torch would warn of (odd
-        # pickle protocols, TorchScript) is refused below in one sentence.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+            return safetensors.torch.load_file(path), metadata
+        if zipped := zipfile.is_zipfile(path):
+            check_zip(path)
+        # A training checkpoint often carries its command line and logs, which are inert records. What torch would warn
+        # of (odd pickle protocols, TorchScript) is refused below in one sentence.
+        allowed = torch.serialization.safe_globals([argparse.Namespace, *INERT])
+        with allowed, warnings.catch_warnings(action="ignore"):
             # Only the zip format can be mapped, and so be read without a second copy in memory.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped), {}
+    except (OSError, CheckpointError):
         raise
     except Exception as error:
         # Damaged bytes make the readers fail in any way at all (RuntimeError, EOFError, KeyError, struct.error …).
         raise CheckpointError(unreadable(path, error)) from error
+
+
+def check_zip(path: Path) -> None:
+    """Refuse an archive that would unpack to more than the file's own size: torch stores, it never compresses."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any("/code/" in entry.filename for entry in entries):
+        raise CheckpointError(TORCHSCRIPT.format(path))
+    unpacked, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"checkpoint '{path}' has {size:,} bytes and would unpack to {unpacked:,}, torch writes nothing of that "
+            "kind: save model.state_dict() again, best as .safetensors"
+        )
 
 
 def unreadable(path: Path, error: Exception) -> str:
@@ -85,28 +240,48 @@ def unreadable(path: Path, error: Exception) -> str:
             "save model.state_dict() alone, best as .safetensors"
         )
     if "TorchScript" in str(error):
-        return f"checkpoint '{path}' is a TorchScript program, which is code: save the model's state_dict() instead"
+        return TORCHSCRIPT.format(path)
     return (
         f"checkpoint '{path}' cannot be read as a {'safetensors' if path.suffix == '.safetensors' else 'torch'} file: "
         "it is damaged, cut short, or something else; fetch it again and compare its size"
     )
 
 
-def unwrap(content: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Find the state dict in what a file holds: (key of the container or "", tensors by name)."""
+def unwrap(content: Any, path: Path, copy: str = "") -> tuple[str, dict[str, Tensor], tuple[str, ...]]:
+    """Find the state dict in what a file holds: (key of the container or "", tensors by name, keys of all containers).
+
+    copy: the container to take, where it is one; else the first of CONTAINERS.
+    """
     if not isinstance(content, Mapping) or not content:
         kind = "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise CheckpointError(f"checkpoint '{path}' holds {kind}, not tensors by name: save model.state_dict()")
-    container = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping) and content[key]), "")
+    containers = tuple(key for key in CONTAINERS if isinstance(content.get(key), Mapping) and content[key])
+    container = copy if copy in containers else next(iter(containers), "")
     tensors = content[container] if container else content
     foreign = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    where = f"under '{container}'" if container else "at its top level"
     if foreign:
-        where = f"under '{container}'" if container else "at its top level"
         raise CheckpointError(
             f"checkpoint '{path}' holds {len(foreign)} things {where} that are not tensors by name "
             f"({listed(foreign)}): save model.state_dict() alone, or under 'state_dict'"
         )
-    return container, dict(tensors)
+    inflated = [key for key, x in tensors.items() if stored(x) < x.numel()]
+    if inflated:
+        raise CheckpointError(
+            f"checkpoint '{path}' holds {len(inflated)} tensors {where} with more elements than it stores "
+            f"({listed(inflated)}): save model.state_dict() with each tensor contiguous"
+        )
+    others = tuple(key for key in containers if key != container)
+    return container, dict(tensors), (container, *others) if others else ()
+
+
+def stored(x: Tensor) -> int:
+    """How many elements of a tensor there are in the file: an expanded one states more than it brings."""
+    if x.layout != torch.strided:
+        return x.numel()  # refused where it is fitted to a model
+    if x.device.type != "cpu":
+        return 0  # a tensor without content
+    return x.untyped_storage().nbytes() // x.element_size()
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:

@@ -8,7 +8,9 @@ import timm
 import torch
 
 from a2mim.checkpoints import CheckpointError, load_into, read
-from a2mim.checkpoints.convert import convert_lite0, recognise, rename
+from a2mim.checkpoints.convert import rename
+from a2mim.checkpoints.sources import recognise
+from a2mim.checkpoints.sources.lite0 import convert_lite0
 from experiments.models import efficientnet_lite0_file
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[3] / ".." / "shared/data/imagenet-1-per-class.tar"

@@ -1,0 +1,163 @@
+"""What a checkpoint is, as plain data: method, family, model, head, copies, and what of it would be loaded."""
+
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from a2mim.checkpoints.architecture import Architecture, build, guess
+from a2mim.checkpoints.load import LoadReport, adapt, compare
+from a2mim.checkpoints.positions import table_of
+from a2mim.checkpoints.read import Checkpoint
+
+# What stands under a source's name when its marks alone tell the method.
+METHODS = {
+    "mae": "MAE",
+    "mae linear probe": "MAE, linear probe",
+    "moco v3": "MoCo v3",
+    "dino": "DINO",
+    "ibot": "iBOT",
+    "simmim": "SimMIM",
+    "simmim swin": "SimMIM",
+    "spark": "SparK",
+    "imgsim": "AugNet, instance contrast",
+    "deit iii": "DeiT III (or another ViT with BEiT's layer scale)",
+    "deit distilled": "DeiT, distilled",
+}
+
+# Beginnings of keys that were left out, and the method that has them.
+TRACES = {
+    "neck.decoder_pred.": "A²MIM",
+    "neck.decoder.0.": "SimMIM",
+    "neck.decoder_embed.": "MAE",
+    "backbone.mask_gamma": "A²MIM",
+    "mask_gamma": "A²MIM",
+    "decoder.decoder_": "MAE",
+    "lm_head.": "BEiT",
+}
+
+UNTOLD = "not told by the file"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A timm model beside a checkpoint."""
+
+    architecture: Architecture
+    report: LoadReport | None
+    """None where timm cannot build the model."""
+    problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.report is not None and self.report.complete
+
+
+def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
+    """Compare a checkpoint with the timm model of that name, or with the one that its shapes suggest; loads nothing.
+
+    None where no model was named and none is known. Raises ValueError for a name that timm does not have.
+    """
+    if model and not timm.is_model(model):
+        raise ValueError(f"timm has no model '{model}': timm.list_models() names those it has")
+    found = Architecture(model.split("_")[0], model) if model else guess(checkpoint)
+    if found is None:
+        return None
+    try:
+        empty = build(found)
+    except ValueError as error:
+        return Fit(found, None, str(error))
+    tensors, _ = adapt(checkpoint, empty)
+    report = compare(checkpoint, tensors, empty.state_dict())
+    return Fit(found, report, report.differences)
+
+
+def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
+    """Everything that `a2mim inspect` says. Raises ValueError for a model name that timm does not have."""
+    fitting = fit(checkpoint, model)
+    report = fitting.report if fitting else None
+    tensors = checkpoint.tensors
+    path = Path(checkpoint.path)
+    classes = class_count(checkpoint, fitting)
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "format": file_format(path),
+        "names": checkpoint.source,
+        "method": method(checkpoint),
+        "stage": stage(checkpoint, classes),
+        "classes": classes,
+        "container": checkpoint.container,
+        "prefix": checkpoint.prefix,
+        "copies": list(checkpoint.copies),
+        "averaged": averaged(checkpoint),
+        "tensors": len(tensors),
+        "parameters": sum(x.numel() for key, x in tensors.items() if not is_statistic(key)),
+        "precision": dict(Counter(str(x.dtype).removeprefix("torch.") for x in tensors.values())),
+        "beside": list(checkpoint.beside),
+        "family": fitting.architecture.family if fitting else None,
+        "model": fitting.architecture.name if fitting else None,
+        "arguments": fitting.architecture.arguments if fitting else {},
+        "fits": bool(fitting and fitting.complete),
+        "problem": fitting.problem if fitting else "no timm model is known for these names and shapes",
+        "loaded": report.loaded if report else 0,
+        "missing": list(report.missing) if report else [],
+        "unexpected": list(report.unexpected) if report else [],
+        "mis_shaped": dict(report.mis_shaped) if report else {},
+        "dropped": {why: list(keys) for why, keys in checkpoint.dropped.items()},
+        "norm_eps": dict(checkpoint.norm_eps),
+        "positions": table_of(tensors.get("pos_embed")),
+    }
+
+
+def file_format(path: Path) -> str:
+    """safetensors, or which of torch's two pickle formats."""
+    if path.suffix == ".safetensors":
+        return "safetensors"
+    return "torch (zip)" if zipfile.is_zipfile(path) else "torch (before 1.6)"
+
+
+def method(checkpoint: Checkpoint) -> str:
+    """The training method, as far as the names, what was left out, and the table of positions tell it."""
+    if checkpoint.source in METHODS:
+        return METHODS[checkpoint.source]
+    left_out = [key for keys in checkpoint.dropped.values() for key in keys]
+    for trace, name in TRACES.items():
+        if any(key.startswith(trace) for key in left_out):
+            return name
+    table = table_of(checkpoint.tensors.get("pos_embed"))
+    return f"{METHODS[table]}, by its fixed positions" if table else UNTOLD
+
+
+def stage(checkpoint: Checkpoint, classes: int) -> str:
+    """Pre-trained, or with a classifier."""
+    if classes:
+        return "with a classifier: supervised, fine-tuned or probed"
+    left_out = any("pre-training" in why or "contrastive" in why for why in checkpoint.dropped)
+    return "pre-trained, no classifier" if left_out else "no classifier"
+
+
+def class_count(checkpoint: Checkpoint, fitting: Fit | None) -> int:
+    """Classes of the classifier; 0 without one."""
+    prefixes: tuple[str, ...] = ("head.fc.", "head.", "fc.", "classifier.")
+    if fitting and timm.is_model(fitting.architecture.name):
+        config: Any = timm.get_pretrained_cfg(fitting.architecture.name)
+        names = (config.classifier,) if isinstance(config.classifier, str) else config.classifier or ()
+        prefixes = tuple(f"{name}." for name in names) or prefixes
+    found = (checkpoint.tensors.get(f"{prefix}weight") for prefix in prefixes)
+    return next((x.shape[0] for x in found if x is not None and x.ndim == 2), 0)
+
+
+def averaged(checkpoint: Checkpoint) -> bool:
+    """Whether the tensors that were taken are a moving average of the trained ones, as far as the file tells."""
+    names = (checkpoint.container, *checkpoint.copies[:1])
+    return any(
+        name.endswith("_ema") or name in ("ema", "ema_state_dict", "teacher", "momentum_encoder") for name in names
+    )
+
+
+def is_statistic(key: str) -> bool:
+    return key.endswith(("running_mean", "running_var", "num_batches_tracked"))

@@ -1,0 +1,55 @@
+"""`a2mim convert`: any checkpoint as safetensors under timm's names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Write a checkpoint's network in timm's names, as safetensors.
+
+    Everything that `a2mim inspect` says would be loaded is written, the classifier too; the file knows its model, so
+    that `--weights FILE` of the other commands needs no name, and timm.create_model(..., checkpoint_path=FILE) reads
+    it. A file that does not fit its model completely is refused.
+
+    For example:
+        a2mim convert mae_pretrain_vit_base.pth --out backbone.safetensors
+        a2mim convert 'moco.pth#momentum_encoder' --out momentum.safetensors
+    """
+
+    file: tyro.conf.Positional[str]
+    """The checkpoint; FILE#copy for one of its copies of the network."""
+    out: Path
+    """The file to write (.safetensors)."""
+    model: str = ""
+    """The timm model that it is of, instead of the one that the shapes suggest."""
+
+
+def run(settings: Settings) -> None:
+    """Read, compare, write, and say how to open the result."""
+    from a2mim.checkpoints import read
+    from a2mim.checkpoints.describe import fit
+    from a2mim.export import write_checkpoint
+
+    if settings.out.suffix != ".safetensors":
+        raise ValueError(
+            f"the result is safetensors: give --out a name like {settings.out.with_suffix('.safetensors')}"
+        )
+    if settings.out.is_dir():
+        raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
+    checkpoint = read(settings.file)
+    fitting = fit(checkpoint, settings.model)
+    if fitting is None:
+        raise ValueError(f"no known model fits '{settings.file}': name the timm model that it is of with --model")
+    name, arguments = fitting.architecture.name, fitting.architecture.arguments
+    if not fitting.complete:
+        raise ValueError(f"'{settings.file}' does not fit timm's {name} completely: {fitting.problem}")
+    write_checkpoint(checkpoint, settings.out, {"architecture": name, **arguments})
+    given = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    print(f"wrote {len(checkpoint.tensors)} tensors into {settings.out}; open it with")
+    print(f'    timm.create_model("{name}"{given}, checkpoint_path="{settings.out}")')
+    if checkpoint.norm_eps:
+        eps = ", ".join(f"{eps:g}{f' in {part}' if part else ''}" for part, eps in checkpoint.norm_eps.items())
+        print(f"and set the epsilon of its layer norms to {eps}, which --weights {settings.out} does by itself")

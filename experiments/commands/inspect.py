@@ -1,0 +1,85 @@
+"""`a2mim inspect`: what a checkpoint is, and which timm model it fits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Say what a checkpoint is: method, model, classifier, copies, and what of it would be loaded.
+
+    Reads MAE, MoCo v3, DINO, iBOT, SimMIM, BEiT, Swin, SparK, ConvNeXt, DeiT, timm, torchvision, OpenMixup (A²MIM),
+    mmpretrain and Hugging Face files, and runs no code that one may hold. The model is read off names and shapes and
+    compared key by key; docs/checkpoints.md has the rules.
+
+    For example:
+        a2mim inspect mae_pretrain_vit_base.pth
+        a2mim inspect 'dino.pth#student' --json
+        a2mim inspect weights.pth --model resnext101_64x4d
+    """
+
+    file: tyro.conf.Positional[str]
+    """The checkpoint; FILE#copy for one of its copies of the network (student, momentum_encoder, model, ema ...)."""
+    model: str = ""
+    """Compare with this timm model, instead of the one that the shapes suggest."""
+    json: bool = False
+    """Print JSON with every key, instead of a table."""
+
+
+def run(settings: Settings) -> None:
+    """Read, describe, print."""
+    import json
+
+    from a2mim.checkpoints import read
+    from a2mim.checkpoints.describe import describe
+
+    said = describe(read(settings.file), settings.model)
+    if settings.json:
+        print(json.dumps(said, indent=2))
+        return
+    rows = table(said)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:{width}}  {text}")
+
+
+def table(said: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows to print: what is known first, then what fits and what does not."""
+    precision = ", ".join(f"{n} {kind}" for kind, n in said["precision"].items())
+    rows = [
+        ("file", f"{said['file']} ({said['bytes'] / 1e6:.1f} MB, {said['format']})"),
+        ("names", said["names"]),
+        ("method", said["method"]),
+        ("stage", said["stage"] + (f" ({said['classes']} classes)" if said["classes"] else "")),
+        ("weights", f"{said['parameters'] / 1e6:.2f} M in {said['tensors']} tensors ({precision})"),
+    ]
+    if said["container"]:
+        also = f"; beside it {', '.join(said['beside'])}" if said["beside"] else ""
+        rows.append(("container", f"{said['container']}{also}"))
+    if said["prefix"]:
+        rows.append(("prefix", f"{said['prefix']} was taken off"))
+    if said["copies"]:
+        others = ", ".join(f"#{name}" for name in said["copies"][1:])
+        rows.append(("copies", f"{said['copies'][0]} is read; {others} behind the file's name reads another"))
+    if said["averaged"]:
+        rows.append(("average", "these weights are a moving average of the trained ones"))
+    arguments = ", ".join(f"{key}={value!r}" for key, value in said["arguments"].items())
+    rows.append(("model", f"timm {said['model']}({arguments})" if said["model"] else "unknown"))
+    rows.append(("fits", f"yes, all {said['loaded']} keys" if said["fits"] else f"no: {said['problem']}"))
+    for why, keys in said["dropped"].items():
+        rows.append(("left out", f"{len(keys)} keys, {why} ({listed(keys)})"))
+    if said["missing"]:
+        rows.append(("missing", f"{len(said['missing'])} keys that the model needs ({listed(said['missing'])})"))
+    if said["norm_eps"]:
+        epsilons = ", ".join(f"{eps:g}{f' in {name}' if name else ''}" for name, eps in said["norm_eps"].items())
+        rows.append(("norms", f"layer norms get an epsilon of {epsilons}"))
+    return rows
+
+
+def listed(keys: list[str]) -> str:
+    """The first few keys."""
+    return ", ".join(keys[:SHOWN]) + (" …" if len(keys) > SHOWN else "")
