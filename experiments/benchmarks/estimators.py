@@ -48,7 +48,7 @@ class Settings:
     """Photographs."""
     ratios: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Orders m/(n−2); the ends are exact and reported apart."""
-    rounds: int = 5
+    rounds: int = 3
     """How often replicates are added."""
     replicates: int = 1
     """Runs of each design in one round."""
@@ -75,7 +75,7 @@ def run(settings: Settings) -> None:
 
 
 def measure(settings: Settings) -> None:
-    """Fill the work folder, one atomic file for each (round, image, order)."""
+    """Fill the work folder, one file for each (round, image, order), to which each design is added atomically."""
     from tqdm import tqdm
 
     from interactions.grid import PatchGrid, orders_of
@@ -87,7 +87,7 @@ def measure(settings: Settings) -> None:
         for turn in range(settings.rounds)
         for image in range(settings.images)
         for order in orders_of(settings.ratios, grid.n_players)
-        if not cell_file(settings, turn, image, order).exists()
+        if set(MEASURED) - read_file(cell_file(settings, turn, image, order)).keys()
     ]
     if not todo:
         return
@@ -132,38 +132,68 @@ def cell_file(settings: Settings, turn: int, image: int, order: int) -> Path:
     return settings.work / f"image{image}-order{order}-round{turn}.npz"
 
 
+def read_file(path: Path) -> "dict[str, np.ndarray]":
+    """What a file holds, by name; nothing where there is none."""
+    import numpy as np
+
+    return dict(np.load(path)) if path.exists() else {}
+
+
 def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn: int, image: int, order: int) -> None:
-    """One round: the published protocol on some pairs, and `replicates` runs of every design."""
+    """One round: the published protocol on some pairs, and `replicates` runs of every design; what is there stays."""
     import os
 
     import numpy as np
+
+    path = cell_file(settings, turn, image, order)
+    arrays: dict[str, Any] = read_file(path)
+    for stream, name in enumerate(("published", *MEASURED)):
+        if name in arrays:
+            continue
+        entropy = np.random.SeedSequence((settings.seed, turn, image, order, stream)).generate_state(1)
+        measured = measure_published if name == "published" else measure_design
+        arrays |= measured(settings, game, grid, image, order, name, int(entropy[0]))
+        temporary = path.with_suffix(".part.npz")
+        np.savez(temporary, **arrays)
+        os.replace(temporary, path)
+
+
+def measure_published(
+    settings: Settings, game: "PatchGame", grid: "PatchGrid", image: int, order: int, name: str, seed: int
+) -> "dict[str, np.ndarray]":
+    """Of some pairs with 50 contexts: the estimate, the product of two halves, and that averaged over all halvings."""
     import torch
 
-    from interactions.estimators import estimate_interactions, pairwise
+    from interactions.estimators import pairwise
 
-    pairs = grid.neighbours(2)
-    entropy = np.random.SeedSequence((settings.seed, turn, image, order)).generate_state(1)
-    generator = torch.Generator().manual_seed(int(entropy[0]))
+    generator, pairs = torch.Generator().manual_seed(seed), grid.neighbours(2)
     chosen = pairs[torch.randperm(len(pairs), generator=generator)[: settings.pairs]]
-    contexts = settings.pairs * 4 * PUBLISHED_CONTEXTS
-    sample = pairwise.draw(order, chosen, grid.n_players, contexts, generator, draws=PUBLISHED_CONTEXTS)
-    published = sample.estimate(game(sample.coalitions_BN, image))
-    # Of the published pairs: the estimate, the product of two halves, and that averaged over all halvings.
-    products_SP = published.halvings.prod(1)
-    published_3P = torch.stack([published.mean, products_SP[0], products_SP.mean(0)])
-    arrays: dict[str, Any] = {"published": published_3P.cpu().numpy()}
-    for design in MEASURED:
-        runs = [
-            estimate_interactions(game.of(image), order, pairs, settings.budget, design, generator)
-            for _ in range(settings.replicates)
-        ]
-        arrays[design] = np.array([estimands(run) for run in runs])
-        arrays[f"{design}_passes"] = np.array([run.passes for run in runs])
-    arrays["auto_choice"] = np.array([run.design for run in runs])
-    path = cell_file(settings, turn, image, order)
-    temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, **arrays)
-    os.replace(temporary, path)
+    passes = settings.pairs * 4 * PUBLISHED_CONTEXTS
+    sample = pairwise.draw(order, chosen, grid.n_players, passes, generator, draws=PUBLISHED_CONTEXTS)
+    run = sample.estimate(game(sample.coalitions_BN, image))
+    products_SP = run.halvings.prod(1)
+    return {name: torch.stack([run.mean, products_SP[0], products_SP.mean(0)]).cpu().numpy()}
+
+
+def measure_design(
+    settings: Settings, game: "PatchGame", grid: "PatchGrid", image: int, order: int, name: str, seed: int
+) -> "dict[str, np.ndarray]":
+    """What `replicates` runs of a design say, the passes they took, and the design they used."""
+    import numpy as np
+    import torch
+
+    from interactions.estimators import estimate_interactions
+
+    generator, pairs = torch.Generator().manual_seed(seed), grid.neighbours(2)
+    runs = [
+        estimate_interactions(game.of(image), order, pairs, settings.budget, name, generator)
+        for _ in range(settings.replicates)
+    ]
+    return {
+        name: np.array([estimands(run) for run in runs]),
+        f"{name}_passes": np.array([run.passes for run in runs]),
+        f"{name}_choice": np.array([run.design for run in runs]),
+    }
 
 
 def summarise(settings: Settings) -> None:
@@ -198,11 +228,11 @@ def summarise(settings: Settings) -> None:
 
 
 def read_cell(settings: Settings, image: int, order: int) -> "dict[str, np.ndarray] | None":
-    """All rounds of one image and order, replicates stacked."""
+    """All complete rounds of one image and order, replicates stacked."""
     import numpy as np
 
-    files = [cell_file(settings, turn, image, order) for turn in range(settings.rounds)]
-    parts = [dict(np.load(file)) for file in files if file.exists()]
+    files = [read_file(cell_file(settings, turn, image, order)) for turn in range(settings.rounds)]
+    parts = [arrays for arrays in files if not set(MEASURED) - arrays.keys()]
     if not parts:
         return None
     cell = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "published"}

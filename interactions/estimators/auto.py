@@ -18,13 +18,15 @@ from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
 DRAWS = (2, 4, 8, 16, 32, 64)
-# The next four are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
-CLUSTERING = 2.0
-"""Pairs of a group are alike and share noise: they tell as much as half as many drawn at random."""
+# The next five are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
+CLUSTERING = 1.25
+"""Pairs of a group are alike and share noise: 5 tell as much as 4 drawn at random."""
 TAILS = 5.0
 """Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks."""
-UNEVENNESS = 2.0
+UNEVENNESS = 1.6
 """Mean square over squared mean, over pairs, of the variance of a second difference."""
+UNEXPLAINED = 0.7
+"""Share of the variance of v that the pool's surrogate leaves; a pilot is too small to fit one."""
 POOL_CORRELATION = 1.5
 """Pooled estimates of pairs share coalitions: what the noise variance of their mean square gains by that."""
 SIGNAL_RANGE = (0.01, 0.5)
@@ -133,6 +135,6 @@ def pooled_error(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget
     none, one, both = pooled.pattern_probabilities(order + 1, n_players)
     weight_none, weight_one, weight_both = pooled.Weights.of(order, n_players).single_3
     phi_square = none * weight_none**2 + 2 * one * weight_one**2 + both * weight_both**2
-    variance = phi_square * pilot.value_variance / singles + pilot.square_variance / squares
+    variance = UNEXPLAINED * (phi_square * pilot.value_variance / singles + pilot.square_variance / squares)
     noise = 2 * PARTS / (PARTS - 1) * variance**2 + 4 * pilot.mean_square * variance
     return {("pooled", 0): POOL_CORRELATION * noise / len(pairs)}
