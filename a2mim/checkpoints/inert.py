@@ -1,53 +1,63 @@
-"""The types that a checkpoint may hold beside tensors, each read as an empty record.
+"""The types that a checkpoint may hold beside tensors, each read as a record without any behaviour.
 
 Training checkpoints carry their settings and logs: objects of YACS, mmcv, mmengine, NumPy and others. None of them is
-needed, and none of those libraries is imported or run. A name in this list becomes a record that keeps nothing of what
-the file says; any other name is refused by torch's weights_only reader.
+needed, and none of those libraries is imported or run: a listed name becomes a plain dictionary or an empty record.
+Any other name is refused by torch's weights_only reader, inside of these too.
 """
 
+from collections import OrderedDict
 from typing import Any
 
 
-class Inert(dict):
-    """What every listed type is read as: takes any arguments and state, keeps no state."""
+class Inert:
+    """What a listed type is read as: takes any arguments and state, and keeps nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
+        pass
 
     def __setstate__(self, state: Any) -> None:
         pass
 
-    # A dict, so that dict-like types can be read, but items are of no use either.
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+
+class InertDict:
+    """What a listed kind of dictionary is read as: an OrderedDict, the one that torch's reader fills and builds."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return OrderedDict()
 
 
-NAMES = {
+DICTIONARIES = {
     "yacs.config": ("CfgNode",),
     "fvcore.common.config": ("CfgNode",),
     "easydict": ("EasyDict",),
     "addict.addict": ("Dict",),
+    "mmcv.utils.config": ("ConfigDict",),
+    "mmengine.config.config": ("ConfigDict",),
+}
+
+RECORDS = {
     "types": ("SimpleNamespace",),
+    "typing": ("Any",),
     "pathlib": ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"),
     "pathlib._local": ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"),
-    "mmcv.utils.config": ("Config", "ConfigDict"),
-    "mmengine.config.config": ("Config", "ConfigDict"),
+    "mmcv.utils.config": ("Config",),
+    "mmengine.config.config": ("Config",),
     "mmengine.logging.history_buffer": ("HistoryBuffer",),
     "omegaconf.dictconfig": ("DictConfig",),
     "omegaconf.listconfig": ("ListConfig",),
     "omegaconf.base": ("ContainerMetadata", "Metadata"),
     "omegaconf.nodes": ("AnyNode", "BooleanNode", "FloatNode", "IntegerNode", "StringNode"),
-    "typing": ("Any",),
     "numpy": ("dtype", "ndarray"),
     "numpy.core.multiarray": ("scalar", "_reconstruct"),
     "numpy._core.multiarray": ("scalar", "_reconstruct"),
     "numpy.dtypes": ("BoolDType", "Float32DType", "Float64DType", "Int32DType", "Int64DType"),
 }
-"""Modules, and what of them is read as an empty record."""
 
 # torch's reader looks a type up by its module and name.
 INERT = [
-    type(name, (Inert,), {"__module__": module, "__qualname__": name})
-    for module, names in NAMES.items()
+    type(name, (base,), {"__module__": module, "__qualname__": name})
+    for base, listed in ((InertDict, DICTIONARIES), (Inert, RECORDS))
+    for module, names in listed.items()
     for name in names
 ]
+"""The stand-ins, one for each listed name."""

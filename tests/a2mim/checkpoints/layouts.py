@@ -356,10 +356,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         self.last, self.head_name = last, head
         stem = nn.Sequential(nn.Conv2d(3, dims[0], 4, 4), nn.LayerNorm(dims[0], eps=1e-6))
-        downs = [
-            nn.Sequential(nn.LayerNorm(a, eps=1e-6), nn.Conv2d(a, b, 2, 2))
-            for a, b in pairwise(dims)
-        ]
+        downs = [nn.Sequential(nn.LayerNorm(a, eps=1e-6), nn.Conv2d(a, b, 2, 2)) for a, b in pairwise(dims)]
         self.downsample_layers = nn.ModuleList([stem, *downs])
         self.stages = nn.ModuleList(
             [nn.Sequential(*[self.block(dim) for _ in range(n)]) for dim, n in zip(dims, depths, strict=True)]

@@ -1,0 +1,198 @@
+"""`a2mim inspect` and `a2mim convert`: what they say of files, and that what was written is the network."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from a2mim.checkpoints import load_into, read
+from experiments.cli import main
+from experiments.models import create_model, efficientnet_lite0_file
+from tests.a2mim.checkpoints import layouts
+from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, ViT, randomise
+from tests.a2mim.checkpoints.test_sources import hf_save, sin_cos
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def inspected(capsys, file, *more):
+    assert main(["inspect", str(file), "--json", *more]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def lite0():
+    try:
+        return efficientnet_lite0_file()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+def test_the_published_lite0(capsys, lite0):
+    said = inspected(capsys, lite0)
+    assert (said["model"], said["arguments"], said["fits"], said["loaded"]) == ("tf_efficientnet_lite0", {}, True, 296)
+    assert (said["classes"], said["dropped"], said["missing"]) == (1000, {}, [])
+    assert said["format"] == "torch (before 1.6)"
+
+
+def test_the_published_augnet(capsys):
+    package = importlib.util.find_spec("imgsim")
+    files = [Path(folder, "model.pth") for folder in (package.submodule_search_locations or [])] if package else []
+    if not files:
+        pytest.skip("the package imgsim is not installed")
+    said = inspected(capsys, files[0])
+    assert (said["model"], said["arguments"], said["fits"]) == ("resnet50", {"num_classes": 0}, True)
+    assert said["prefix"] == "module."
+    assert list(said["dropped"].values()) == [["pre.fc.weight", "pre.fc.bias"]]
+
+
+def test_a_mae_with_its_decoder(tmp_path, capsys):
+    net = randomise(layouts.MAE()).float()
+    torch.save({"model": net.state_dict(), "optimizer": {}, "epoch": 1}, tmp_path / "mae.pth")
+    said = inspected(capsys, tmp_path / "mae.pth")
+    assert (said["method"], said["stage"], said["classes"]) == ("MAE", "pre-trained, no classifier", 0)
+    assert (said["family"], said["fits"], said["container"], said["beside"]) == (
+        "vit",
+        True,
+        "model",
+        ["optimizer", "epoch"],
+    )
+    assert said["precision"] == {"float32": said["loaded"]}
+    assert said["parameters"] == sum(
+        x.numel() for k, x in net.state_dict().items() if not k.startswith(("decoder", "mask"))
+    )
+    assert main(["inspect", str(tmp_path / "mae.pth")]) == 0
+    table = capsys.readouterr().out
+    assert "left out" in table and "decoder of the pre-training" in table and "yes, all" in table
+
+
+def test_the_fixed_positions_tell_the_method(tmp_path, capsys):
+    for row_first, method in ((False, "MAE"), (True, "MoCo v3")):
+        net = randomise(ViT()).float()
+        net.pos_embed.data = sin_cos(128, 4, row_first).float()
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        assert inspected(capsys, tmp_path / "net.pth")["method"] == f"{method}, by its fixed positions"
+    net.pos_embed.data += 0.1
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    assert inspected(capsys, tmp_path / "net.pth")["method"] == "not told by the file"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vit_base_patch16_224", "vit_small_patch16_384", "vit_tiny_patch16_224", "beit_base_patch16_224", "resnet50",
+     "resnet18", "resnet101", "resnext50_32x4d", "wide_resnet50_2", "convnext_small", "convnext_base",
+     "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384", "deit_small_distilled_patch16_224"],
+)  # fmt: skip
+def test_models_of_timm_are_known_by_their_shapes(tmp_path, capsys, name):
+    with torch.device("meta"):
+        empty = timm.create_model(name).half().state_dict()
+    torch.save({key: torch.zeros(x.shape, dtype=x.dtype) for key, x in empty.items()}, tmp_path / "net.pth")
+    said = inspected(capsys, tmp_path / "net.pth")
+    assert (said["model"], said["arguments"], said["fits"]) == (name, {}, True)
+
+
+def test_a_model_of_no_known_family_is_told_by_its_name(tmp_path, capsys):
+    state = timm.create_model("test_efficientnet", num_classes=7).state_dict()
+    torch.save(state, tmp_path / "test_efficientnet-abc123.pth")
+    said = inspected(capsys, tmp_path / "test_efficientnet-abc123.pth")
+    assert (said["model"], said["arguments"], said["fits"]) == ("test_efficientnet", {"num_classes": 7}, True)
+    torch.save(state, tmp_path / "net.pth")
+    said = inspected(capsys, tmp_path / "net.pth")
+    assert (said["model"], said["fits"]) == (None, False)
+    said = inspected(capsys, tmp_path / "net.pth", "--model", "test_efficientnet")
+    assert not said["fits"] and "7×" in said["problem"]
+
+
+def test_what_does_not_fit_is_listed(tmp_path, capsys):
+    state = randomise(ViT()).float().state_dict()
+    del state["blocks.1.norm2.bias"]
+    state["blocks.0.strange"] = torch.zeros(1)
+    torch.save(state, tmp_path / "net.pth")
+    said = inspected(capsys, tmp_path / "net.pth")
+    assert (said["fits"], said["missing"], said["unexpected"]) == (False, ["blocks.1.norm2.bias"], ["blocks.0.strange"])
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [], {"model": {}}])
+def test_what_is_no_checkpoint_is_one_sentence(tmp_path, capsys, content):
+    torch.save(content, tmp_path / "net.pth")
+    assert main(["inspect", str(tmp_path / "net.pth")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["inspect", str(tmp_path / "nothing.pth")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+# --- convert
+
+
+def test_a_converted_file_is_the_network_and_knows_its_model(tmp_path, capsys):
+    net = randomise(Beit(shared=True, mean=False, classes=0)).float()
+    torch.save({"model": layouts.SimMIM(net, 32).float().state_dict()}, tmp_path / "simmim.pth")
+    out = tmp_path / "backbone.safetensors"
+    assert main(["convert", str(tmp_path / "simmim.pth"), "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()[1].strip()
+    model = eval(said, {"timm": timm}).eval()  # what it says works as it stands
+    torch.testing.assert_close(model.forward_features(IMAGES), net.tokens(IMAGES), rtol=1e-3, atol=1e-4)
+    again, _ = create_model("auto", out)
+    torch.testing.assert_close(again.eval()(IMAGES), model(IMAGES))
+    assert inspected(capsys, out)["fits"]
+
+
+def test_a_converted_file_keeps_the_epsilons(tmp_path, capsys):
+    net = randomise(Named(vit=HFViT(), classifier=nn.Linear(128, 9))).float()
+    hf_save(net, tmp_path / "model.safetensors")
+    assert main(["convert", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "vit.safetensors")]) == 0
+    assert "epsilon of its layer norms to 1e-12" in capsys.readouterr().out
+    model, _ = create_model("auto", tmp_path / "vit.safetensors")
+    assert model.blocks[0].norm1.eps == 1e-12
+    direct, _ = create_model("auto", tmp_path / "model.safetensors")
+    assert torch.equal(model.eval()(IMAGES), direct.eval()(IMAGES))
+
+
+def test_a_file_that_does_not_fit_is_not_converted(tmp_path, capsys):
+    state = randomise(ViT()).float().state_dict()
+    del state["norm.bias"]
+    torch.save(state, tmp_path / "net.pth")
+    assert main(["convert", str(tmp_path / "net.pth"), "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "1 missing key (norm.bias)" in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()
+    assert main(["convert", str(tmp_path / "net.pth"), "--out", str(tmp_path / "out.pth")]) == 2
+    assert "out.safetensors" in capsys.readouterr().err
+
+
+# --- what the other commands get
+
+
+def test_a_named_model_gets_what_its_name_leaves_open(tmp_path):
+    """Pooling and the number of heads come from the file; sizes come from the name."""
+    net = randomise(ViT(mean=True, head=nn.Linear(128, 9))).float()
+    torch.save({"model": net.state_dict()}, tmp_path / "tuned.pth")
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 2}
+    model, _ = create_model("vit_base_patch16_224", tmp_path / "tuned.pth", num_classes=9, **sizes)
+    torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no known model fits"):
+        torch.save({"a.weight": torch.zeros(2)}, tmp_path / "odd.pth")
+        create_model("auto", tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match="read off a weights file"):
+        create_model("auto", "random")
+
+
+def test_one_of_several_copies_by_the_name_of_the_file(tmp_path):
+    nets = {
+        name: randomise(Named(backbone=ViT(), head=layouts.DINOHead(128)), n).float()
+        for n, name in enumerate(("teacher", "student"))
+    }
+    torch.save({name: net.state_dict() for name, net in nets.items()}, tmp_path / "dino.pth")
+    for name, net in nets.items():
+        model, _ = create_model("auto", f"{tmp_path / 'dino.pth'}#{name}")
+        torch.testing.assert_close(model.eval()(IMAGES), net.backbone(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_whose_name_has_a_hash_is_read(tmp_path):
+    net = timm.create_model("test_resnet", num_classes=3)
+    torch.save(net.state_dict(), tmp_path / "run#3.pth")
+    assert read(tmp_path / "run#3.pth").copies == ()
+    assert load_into(timm.create_model("test_resnet", num_classes=3), tmp_path / "run#3.pth").complete
