@@ -209,6 +209,8 @@ def summarise(settings: Settings) -> None:
     for order, ratio in sorted(orders_of(settings.ratios, 14**2).items()):
         found = {image: read_cell(settings, image, order) for image in range(settings.images)}
         measured = {image: cell for image, cell in found.items() if cell and len(cell["auto_passes"]) > 1}
+        if not measured:
+            continue
         weights = design_weights(list(measured.values()))
         cells += [
             {"image": image, "order": order, "ratio": ratio} | cell_errors(cell, weights)
