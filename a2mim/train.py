@@ -85,10 +85,11 @@ class Average:
 class Trainer:
     """What a run consists of between two steps, and how it takes one.
 
-    Raises ValueError for settings that cannot be (see Plan, make_optimizer, make_schedule).
+    Raises ValueError for settings that cannot be (see check, Plan, make_optimizer, make_schedule).
     """
 
     def __init__(self, method: Method, source: Source, optim: Optim, loop: Loop, world: World) -> None:
+        check(optim, loop)
         self.optim, self.loop, self.world, self.device = optim, loop, world, world.device
         self.plan = Plan(
             source.images.samples, loop.batch, loop.seed, world.size * loop.accumulate, repeats=source.repeats
@@ -360,7 +361,7 @@ class _Run:
     def after_step(self) -> None:
         trainer = self.trainer
         self.bar.update()
-        if trainer.step % self.loop.log_every and trainer.step != 1:
+        if trainer.step % self.loop.log_every and trainer.step not in (1, trainer.steps):
             return
         means = trainer.recent.means(self.world)
         trainer.recent.reset()
@@ -478,6 +479,15 @@ class _Run:
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def check(optim: Optim, loop: Loop) -> None:
+    """Raise ValueError for counts below their least."""
+    least = {"log_every": 1, "save_every": 0, "keep": 1, "evaluate_every": 1, "pictures_every": 0, "minutes": 0}
+    counts = [("epochs", optim.epochs, 1), *((name, getattr(loop, name), low) for name, low in least.items())]
+    for name, value, low in counts:
+        if not value >= low:
+            raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
 
 
 def configure(device: torch.device, loop: Loop) -> None:

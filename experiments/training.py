@@ -213,7 +213,8 @@ def draw_pictures(path: Path) -> None:
     """The reconstructions that the trainer put into `path`, as a figure beside it."""
     with np.load(path) as file:
         shown = {name: file[name].transpose(0, 2, 3, 1) for name in ("original", "masked", "predicted", "composite")}
-    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, {path.stem}")
+    step = int(path.stem.removeprefix("step-"))
+    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, step {step:,}")
 
 
 def draw_training(folder: Path) -> None:

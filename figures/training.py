@@ -51,7 +51,7 @@ def draw_loss(
     below.set_ylim(bottom=0)
     below.set_ylabel("learning\nrate")
     below.set_xlabel("step")
-    below.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    below.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     below.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     below.ticklabel_format(axis="y", scilimits=(-2, 3), useMathText=True)
     save(figure, path)

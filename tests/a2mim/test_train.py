@@ -253,6 +253,11 @@ def test_a_run_leaves_its_log_states_result_and_weights(tmp_path):
     assert not list(folder.rglob("*.tmp"))
 
 
+def test_first_and_last_steps_are_logged_whatever_the_interval(tmp_path):
+    tiny_run(tmp_path / "run", loop=with_(LOOP, log_every=5))
+    assert [line["step"] for line in log_of(tmp_path / "run") if line["kind"] == "train"] == [1, 5, 10, 12]
+
+
 def test_logged_losses_are_means_since_the_line_before(tmp_path):
     tiny_run(tmp_path / "every", loop=with_(LOOP, log_every=1))
     tiny_run(tmp_path / "some", loop=with_(LOOP, log_every=4))

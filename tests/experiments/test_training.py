@@ -122,12 +122,24 @@ def test_settings_that_differ_on_resume_are_named(pretrained, images, capsys):
         ("--model test_vit --data {images} --set mask_rato=0.5", "no setting 'mask_rato', did you mean mask_ratio"),
         ("--model test_vit --data {images} --set fill=pink", "fill of a2mim cannot be 'pink': choose"),
         ("--model test_vit --data {images} --set fill", "'fill' is not of the form name=value"),
-        ("--model test_vit --data {images} --mask-cell 12", "12"),
+        (
+            "--model test_vit --data {images} --mask-cell 12",
+            "12 px does not divide an image of 32×32 px: choose",
+        ),
+        (
+            "--model test_vit --data {images} --mask-at 99",
+            "no place 99 for a mask token. It has 0: output of",
+        ),
+        ("--model test_resnet --data {images} --mask-at layer9", "no place 'layer9' for a mask token. It has 0:"),
         ("--model test_vit --data {images} --batch 64", "a batch of 64 is larger than the data set of 24 images"),
         ("--model test_vit --data {images} --mixup 0.5", "need labelled images"),
         ("--model test_vit --data {images} --weights nowhere.pth", "nowhere.pth"),
         ("--model test_vit --data {images} --recipe imagenet:a2mim_resnet5", "has no recipe 'a2mim_resnet5'"),
         ("--model test_vit --data {images} --optimizer adamww", "adamww"),
+        ("--model test_vit --data {images} --log-every 0", "--log-every 0 is too small: use 1 or more"),
+        ("--model test_vit --data {images} --epochs 0", "--epochs 0 is too small: use 1 or more"),
+        ("--model test_vit --data {images} --workers -1", "--workers -1 is too small: use 0"),
+        ("--model test_vit --data {images} --limit -5", "--limit -5 is too small: use 0"),
         ("--model test_vit --data {images} --warmup-epochs 200", "200 epochs of warm-up do not fit"),
     ],
 )
@@ -138,6 +150,14 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(words, told, images, tmp_p
     missing = [word for pair in defaults.items() if pair[0] not in given for word in pair]
     assert told in sentence(capsys, "pretrain", "--out", out, *missing, *given)
     assert not out.exists()
+
+
+def test_a_loss_that_becomes_nan_names_the_step_and_leaves_a_state_to_go_on_from(images, tmp_path, capsys):
+    words = ["pretrain", "--model", "test_vit", "--data", images, "--mask-cell", 16, *SMALL, "--out", tmp_path / "run"]
+    told = sentence(capsys, *words, "--epochs", 2, "--warmup-epochs", 0, "--lr", 1e30)
+    assert "became NaN or infinite at step 1 (epoch 0); the state before it (step 1) is saved in" in told
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000001.pt"]
+    assert not (tmp_path / "run" / "backbone.safetensors").exists()
 
 
 def test_labels_are_needed_where_classes_are_learnt(images, tmp_path, capsys):
