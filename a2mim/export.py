@@ -42,6 +42,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture)), "source": checkpoint.source}
     if checkpoint.norm_eps:
         metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
+    if checkpoint.pixels:
+        metadata["pixels"] = json.dumps(checkpoint.pixels)
     # Mapped tensors are written as they are; only what shares memory is copied, which safetensors refuses.
     shared = Counter(x.untyped_storage().data_ptr() for x in checkpoint.tensors.values())
     state = {

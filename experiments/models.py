@@ -84,7 +84,11 @@ def create_model(
         report = load_into(model, checkpoint, partial)
         if not report.complete:
             warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
-    return model, timm.data.resolve_model_data_config(model)
+    config = timm.data.resolve_model_data_config(model)
+    if "img_size" in args:
+        size = args["img_size"]
+        config["input_size"] = (config["input_size"][0], *(size if isinstance(size, tuple) else (size, size)))
+    return model, config
 
 
 def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
@@ -104,6 +108,12 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     if found is None or name.split("_")[0] not in RELATED.get(found.family, (found.family,)):
         return name, {}
     return name, {key: found.arguments[key] for key in found.form if key in found.arguments}
+
+
+def named(name: str, weights: str | Path) -> str:
+    """The timm name that `auto` stands for with these weights; any other name as it is. Raises as `fitted` does."""
+    random = str(weights) in ("pretrained", "random")
+    return name if name != AUTO or random else fitted(AUTO, read(weights))[0]
 
 
 def is_factory(name: str) -> bool:

@@ -15,6 +15,7 @@ from a2mim.checkpoints.errors import CheckpointError, listed
 from a2mim.checkpoints.resize import PositionRule
 
 Tensors = dict[str, Tensor]
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel, of values from 0 to 1
 Dropped = dict[str, tuple[str, ...]]  # why → which keys
 
 
@@ -36,6 +37,8 @@ class Source:
     """Beginning of timm's module names → epsilon of the layer norms there, as the source's code has it."""
     positions: PositionRule = "bicubic"
     """How the source's code resizes its position embeddings."""
+    pixels: Pixels | None = None
+    """Mean and deviation that the source normalises its images with; None where that is not one for all its models."""
     model: str = ""
     """timm's name of the model, where the source has one alone."""
 

@@ -109,6 +109,7 @@ def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
         "mis_shaped": dict(report.mis_shaped) if report else {},
         "dropped": {why: list(keys) for why, keys in checkpoint.dropped.items()},
         "norm_eps": dict(checkpoint.norm_eps),
+        "pixels": checkpoint.pixels and {"mean": checkpoint.pixels[0], "std": checkpoint.pixels[1]},
         "positions": table_of(tensors.get("pos_embed")),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from a2mim.checkpoints.convert import Pixels
 from a2mim.checkpoints.errors import CheckpointError, listed
 from a2mim.checkpoints.read import Checkpoint, read
 from a2mim.checkpoints.resize import PositionRule, resize_positions, resize_table
@@ -85,7 +86,7 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
         raise CheckpointError(misfit(report, model, wanted, found))
     check_heads(checkpoint, model)
     model.load_state_dict(fitting, strict=report.complete)
-    adapted += set_epsilons(model, checkpoint.norm_eps)
+    adapted += set_epsilons(model, checkpoint.norm_eps) + set_pixels(model, checkpoint.pixels)
     return replace(report, adapted=adapted)
 
 
@@ -164,6 +165,15 @@ def set_epsilons(model: nn.Module, epsilons: Mapping[str, float]) -> tuple[str, 
         changed[change] = changed.get(change, 0) + 1
         module.eps = epsilons[beginning]
     return tuple(f"the epsilon of {n} layer norms became {new:g}, it was {old:g}" for (old, new), n in changed.items())
+
+
+def set_pixels(model: Any, pixels: Pixels | None) -> tuple[str, ...]:
+    """Give a timm model's data configuration the mean and deviation of the source's images; says what changed."""
+    config = getattr(model, "pretrained_cfg", None)
+    if not config or pixels is None or (tuple(config.get("mean", ())), tuple(config.get("std", ()))) == pixels:
+        return ()
+    model.pretrained_cfg = {**config, "mean": pixels[0], "std": pixels[1]}
+    return (f"images are normalised with mean {pixels[0]} and deviation {pixels[1]}, as for these weights",)
 
 
 def difference(found: Tensor, wanted: Tensor) -> str:

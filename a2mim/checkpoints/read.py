@@ -19,12 +19,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from a2mim.checkpoints.convert import Dropped, Tensors, drop
+from a2mim.checkpoints.convert import Dropped, Pixels, Source, Tensors, drop
 from a2mim.checkpoints.errors import CheckpointError, listed
 from a2mim.checkpoints.inert import INERT
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.resize import PositionRule
 from a2mim.checkpoints.sources import recognise
+from a2mim.checkpoints.sources.common import IMAGENET
 
 # Where the tensors lie in a training checkpoint, the first that is there. Averaged weights come first, as in timm: they
 # are what a run that kept them was evaluated with; of DINO's two networks the teacher is. (mmengine swaps before it
@@ -71,6 +72,8 @@ class Checkpoint:
     """Number of attention heads, where the source has another than the shapes suggest."""
     positions: PositionRule = "bicubic"
     """How position embeddings are resized."""
+    pixels: Pixels | None = None
+    """Mean and deviation of the images that the network was trained with, where the file or its source tells them."""
     hints: tuple[str, ...] = ()
     """What the file and its source say about the name of the model."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def read(path: str | Path) -> Checkpoint:
     source = recognise(tensors)
     kept, dropped = drop(tensors, source.drops)
     converted = source.convert(kept)
-    config = hugging_face_config(path) if source.name == "hugging face" else {}
+    config = json_beside(path, "config.json") if source.name == "hugging face" else {}
     return Checkpoint(
         converted,
         path,
@@ -118,6 +121,7 @@ def read(path: str | Path) -> Checkpoint:
         norm_eps(metadata, config) or source.norm_eps,
         config.get("num_attention_heads") or moco_heads(converted, metadata),
         source.positions,
+        pixels(path, source, converted, metadata),
         tuple(name for name in (source.model, *hints(content)) if name),
         metadata,
         tuple(str(key) for key in content if key != container) if container else (),
@@ -175,13 +179,27 @@ def norm_eps(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str
     return json.loads(metadata.get("norm_eps", "{}"))
 
 
-def hugging_face_config(path: Path) -> dict[str, Any]:
-    """config.json beside the file; empty without one."""
+def json_beside(path: Path, name: str) -> dict[str, Any]:
+    """A Hugging Face configuration beside the file; empty without one."""
     try:
-        config = json.loads((path.parent / "config.json").read_text())
+        content = json.loads((path.parent / name).read_text())
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def pixels(path: Path, source: Source, tensors: Tensors, metadata: Mapping[str, Any]) -> Pixels | None:
+    """Mean and deviation of the images, as a converted file, a Hugging Face processor or the source states them.
+
+    Encoders of MAE and MoCo v3 under timm's own names are told by their positions.
+    """
+    stated = json.loads(metadata.get("pixels", "null"))
+    if stated is None and source.name == "hugging face":
+        processor = json_beside(path, "preprocessor_config.json")
+        stated = [processor[key] for key in ("image_mean", "image_std") if key in processor]
+    if stated and len(stated) == 2:
+        return tuple(stated[0]), tuple(stated[1])
+    return source.pixels or (IMAGENET if table_of(tensors.get("pos_embed")) else None)
 
 
 def moco_heads(tensors: Tensors, metadata: Mapping[str, Any]) -> int | None:

@@ -52,16 +52,24 @@ def linear_probe(
     mean_D, deviation_D = train_ND.mean(0), train_ND.std(0).clamp(min=1e-6)
     train_ND, test_MD = (((x - mean_D) / deviation_D).to(device) for x in (train_ND, test_MD))
     train_target_N, test_target_M = train_target_N.to(device), test_target_M.to(device)
-    order_N = torch.randperm(len(train_ND), generator=torch.Generator().manual_seed(probe.seed)).to(device)
-    held, kept = order_N[::10], order_N[torch.arange(len(order_N), device=device) % 10 != 0]
-    heads = fit(train_ND[kept], train_target_N[kept], classes, probe, probe.lrs)
-    chosen = {
-        lr: score(head, train_ND[held], train_target_N[held])[0] for lr, head in zip(probe.lrs, heads, strict=True)
-    }
-    lr = max(chosen, key=lambda each: chosen[each])
-    (head,) = fit(train_ND, train_target_N, classes, probe, (lr,))
+    head, lr, held_out = fit_best(train_ND, train_target_N, classes, probe)
     top1, top5 = score(head, test_MD, test_target_M)
-    return {"top1": top1, "top5": top5, "lr": lr, "held_out": {f"{each:g}": top for each, top in chosen.items()}}
+    return {"top1": top1, "top5": top5, "lr": lr, "held_out": held_out}
+
+
+def fit_best(x_ND: Tensor, target_N: Tensor, classes: int, probe: Probe) -> tuple[nn.Linear, float, dict[str, float]]:
+    """Choose the learning rate on every tenth image, held out, and train with it on all.
+
+    Returns the classifier, its learning rate, and the held-out top-1 of each rate in percent.
+    """
+    device = x_ND.device
+    order_N = torch.randperm(len(x_ND), generator=torch.Generator().manual_seed(probe.seed)).to(device)
+    held, kept = order_N[::10], order_N[torch.arange(len(order_N), device=device) % 10 != 0]
+    heads = fit(x_ND[kept], target_N[kept], classes, probe, probe.lrs)
+    chosen = {lr: score(head, x_ND[held], target_N[held])[0] for lr, head in zip(probe.lrs, heads, strict=True)}
+    lr = max(chosen, key=lambda each: chosen[each])
+    (head,) = fit(x_ND, target_N, classes, probe, (lr,))
+    return head, lr, {f"{each:g}": top for each, top in chosen.items()}
 
 
 def fit(x_ND: Tensor, target_N: Tensor, classes: int, probe: Probe, lrs: tuple[float, ...]) -> list[nn.Linear]:

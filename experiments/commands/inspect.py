@@ -77,6 +77,10 @@ def table(said: dict[str, Any]) -> list[tuple[str, str]]:
     if said["norm_eps"]:
         epsilons = ", ".join(f"{eps:g}{f' in {name}' if name else ''}" for name, eps in said["norm_eps"].items())
         rows.append(("norms", f"layer norms get an epsilon of {epsilons}"))
+    if said["pixels"]:
+        rows.append(("images", f"normalised with mean {said['pixels']['mean']}, deviation {said['pixels']['std']}"))
+    else:
+        rows.append(("images", "the file does not tell their mean and deviation: those of timm's model are taken"))
     return rows
 
 

@@ -4,13 +4,14 @@ import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from interactions.settings import ProfileSettings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from experiments.datasets import ImageData
@@ -32,23 +33,30 @@ class Settings:
         a2mim profile vit_small_patch16_224 --weights vit.pth --data val.tar --images 500 --only-correct --out runs/vit
         a2mim profile resnet50 --weights random --data photos --target 281 --image-size 112 --grid 7 --out runs/random
         a2mim profile my_models:make --weights my.safetensors --data photos --value cosine --out runs/mine
+        a2mim profile auto --weights mae.pth --data val.tar --probe train.tar --out runs/mae
     """
 
     model: tyro.conf.Positional[str]
-    """A timm model, or a Python factory module:function."""
+    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
     data: str
     """A folder or a .tar of images, labelled by their folders or not; or timm's name of a data set, such as
     torch/cifar10 or hfds/uoft-cs/cifar10."""
     out: Path
     """Folder of the run."""
     weights: str = "pretrained"
-    """pretrained, random, or a checkpoint file."""
+    """pretrained, random, or a checkpoint file (`a2mim inspect FILE` says what it is); `FILE#student` takes that one
+    of its copies of the network."""
     num_classes: int | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
     model_seed: int = 0
     """Of random weights."""
+    probe: str = ""
+    """Labelled training images (a folder, a .tar, timm's name of a data set): a checkpoint without a classifier gets a
+    linear one, fitted to them and kept in the run's folder. --value cosine needs none."""
+    probe_epochs: int = 100
+    """Passes over the features of the probe's images."""
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
@@ -66,7 +74,7 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     from experiments.datasets import evaluation_transform, open_images, size_arguments
     from experiments.machine import pick_device
-    from experiments.models import create_model
+    from experiments.models import create_model, named
     from interactions.baselines import Normalisation
     from interactions.profile import profile_model
 
@@ -77,8 +85,13 @@ def run(settings: Settings) -> None:
         settings.num_classes,
         settings.model_seed,
         settings.partial,
-        **size_arguments(settings.model, settings.image_size),
+        **size_arguments(named(settings.model, settings.weights), settings.image_size),
     )
+    device = pick_device(own_device(settings.device))
+    if settings.probe:
+        probe(settings, model, config, device)
+    else:
+        check_classifier(settings, model)
     data = open_images(
         settings.data,
         evaluation_transform(config, settings.image_size),
@@ -92,7 +105,7 @@ def run(settings: Settings) -> None:
     if first:
         warn_about_labels(settings, model, data)
     profile = profile_model(
-        model.to(pick_device(own_device(settings.device))),
+        model.to(device),
         data,
         out=settings.out,
         normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
@@ -104,6 +117,28 @@ def run(settings: Settings) -> None:
     if first:
         draw(profile)
         report(profile)
+
+
+def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device") -> None:
+    """Give the model its linear classifier, and say how good it is."""
+    from a2mim.evaluate.linear import Probe
+    from experiments.probe import add_probe
+
+    size = settings.image_size or config["input_size"][-1]
+    about = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
+    held_out = max(about["held_out_top1"].values())
+    print(
+        f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"
+    )
+
+
+def check_classifier(settings: Settings, model: "nn.Module") -> None:
+    """Raise ValueError where the value needs a classifier and the model has none."""
+    if settings.measure.value != "cosine" and getattr(model, "num_classes", None) == 0:
+        raise ValueError(
+            f"'{settings.weights}' has no classifier, which --value {settings.measure.value} needs: "
+            "use --value cosine, or --probe with labelled images"
+        )
 
 
 def own_device(name: str) -> str:

@@ -9,13 +9,15 @@ import timm
 import torch
 from torch import nn
 
-from a2mim.checkpoints import load_into, read
+from a2mim.checkpoints import Checkpoint, load_into, read
+from a2mim.checkpoints.describe import fit
 from experiments.cli import main
 from experiments.models import create_model, efficientnet_lite0_file
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, ViT, randomise
 from tests.a2mim.checkpoints.test_sources import hf_save, sin_cos
 
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / ".." / "shared/data/imagenet-1-per-class.tar"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -87,12 +89,11 @@ def test_the_fixed_positions_tell_the_method(tmp_path, capsys):
      "resnet18", "resnet101", "resnext50_32x4d", "wide_resnet50_2", "convnext_small", "convnext_base",
      "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384", "deit_small_distilled_patch16_224"],
 )  # fmt: skip
-def test_models_of_timm_are_known_by_their_shapes(tmp_path, capsys, name):
+def test_models_of_timm_are_known_by_their_shapes(name):
     with torch.device("meta"):
-        empty = timm.create_model(name).half().state_dict()
-    torch.save({key: torch.zeros(x.shape, dtype=x.dtype) for key, x in empty.items()}, tmp_path / "net.pth")
-    said = inspected(capsys, tmp_path / "net.pth")
-    assert (said["model"], said["arguments"], said["fits"]) == (name, {}, True)
+        tensors = dict(timm.create_model(name).state_dict())
+    found = fit(Checkpoint(tensors, Path("net.pth"), container="", prefix="", source="timm"))
+    assert (found.architecture.name, found.architecture.arguments, found.complete) == (name, {}, True)
 
 
 def test_a_model_of_no_known_family_is_told_by_its_name(tmp_path, capsys):
@@ -123,6 +124,18 @@ def test_what_is_no_checkpoint_is_one_sentence(tmp_path, capsys, content):
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["inspect", str(tmp_path / "nothing.pth")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_published_lite0_is_profiled_without_its_name(lite0, tmp_path):
+    if not PHOTOGRAPHS.exists():
+        pytest.skip("the ImageNet photographs are not beside the repository")
+    options = "--image-size 64 --grid 4 --radius 1 --ratios 0.0 0.5 1.0 --design pairwise --budget 60 --images 1"
+    options += " --unit-images 1 --batch-size 32 --device cpu --keep images"
+    where = ["--weights", str(lite0), "--data", str(PHOTOGRAPHS), "--out", str(tmp_path / "run")]
+    assert main(["profile", "auto", *where, *options.split()]) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert len(record["images"]) == 1 and record["passes"] > 100
 
 
 # --- convert

@@ -5,7 +5,7 @@ SparK pre-trains a ConvNeXt without its last norm, and a ResNet without its clas
 """
 
 from a2mim.checkpoints.convert import Source, Tensors, substitute
-from a2mim.checkpoints.sources.common import DECODER, MASK_TOKEN, PROJECTOR
+from a2mim.checkpoints.sources.common import DECODER, IMAGENET, MASK_TOKEN, PROJECTOR
 
 LEAF = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 CONVNEXT_EPS = {"": 1e-6}
@@ -29,7 +29,7 @@ def convert_convnext(tensors: Tensors) -> Tensors:
     return substitute(tensors, CONVNEXT_NAMES)
 
 
-CONVNEXT = Source("convnext", is_convnext, convert_convnext, norm_eps=CONVNEXT_EPS)
+CONVNEXT = Source("convnext", is_convnext, convert_convnext, norm_eps=CONVNEXT_EPS, pixels=IMAGENET)
 
 
 def is_spark(tensors: Tensors) -> bool:
@@ -53,6 +53,7 @@ SPARK = Source(
         r"imn_[ms]|norm_black": "pixel constants of the pre-training",
     },
     CONVNEXT_EPS,
+    pixels=IMAGENET,
 )
 
 
@@ -68,4 +69,5 @@ AUGNET = Source(
     is_augnet,
     lambda tensors: substitute(tensors, {r"pre\.(.*)": r"\1"}),
     {r"pre\.fc\.(weight|bias)": PROJECTOR},
+    pixels=IMAGENET,
 )

@@ -1,8 +1,9 @@
 """What several sources share: reasons for leaving keys out, and steps of a conversion."""
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from a2mim.checkpoints.convert import Tensors, substitute
+from a2mim.checkpoints.convert import Pixels, Tensors, substitute
 
 DECODER = "decoder of the pre-training"
 MASK_TOKEN = "mask token: shown in place of masked patches, in pre-training alone"
@@ -12,6 +13,7 @@ POSITION_INDEX = r"(.*\.)?relative_position_index"
 ATTENTION_MASK = r"(.*\.)?attn_mask"
 
 VIT_EPS = {"": 1e-6}
+IMAGENET: Pixels = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def blocks_start(tensors: Tensors, name: str) -> bool:

@@ -13,6 +13,7 @@ from a2mim.checkpoints.convert import Source, Tensors, substitute
 from a2mim.checkpoints.sources.common import (
     ATTENTION_MASK,
     DECODER,
+    IMAGENET,
     INDEX,
     MASK_TOKEN,
     POSITION_INDEX,
@@ -124,8 +125,16 @@ def pixels_first(x: Tensor) -> Tensor:
 
 
 OPENMMLAB = (
-    Source("openmixup or mmpretrain", lambda x: has(x, VIT_MARK), convert_vit, DROPS, {"": 1e-6}),
-    Source("openmixup or mmpretrain", lambda x: has(x, CONVNEXT_MARK), convert_convnext, DROPS, {"": 1e-6}),
-    Source("openmixup or mmpretrain", lambda x: has(x, SWIN_MARK), convert_swin, DROPS, {"": 1e-5}),
-    Source("openmixup or mmpretrain", is_resnet, lambda x: substitute(strip_backbone(x), RESNET_NAMES), DROPS),
+    Source("openmixup or mmpretrain", lambda x: has(x, VIT_MARK), convert_vit, DROPS, {"": 1e-6}, pixels=IMAGENET),
+    Source(
+        "openmixup or mmpretrain", lambda x: has(x, CONVNEXT_MARK), convert_convnext, DROPS, {"": 1e-6}, pixels=IMAGENET
+    ),
+    Source("openmixup or mmpretrain", lambda x: has(x, SWIN_MARK), convert_swin, DROPS, {"": 1e-5}, pixels=IMAGENET),
+    Source(
+        "openmixup or mmpretrain",
+        is_resnet,
+        lambda x: substitute(strip_backbone(x), RESNET_NAMES),
+        DROPS,
+        pixels=IMAGENET,
+    ),
 )

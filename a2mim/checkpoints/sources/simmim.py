@@ -14,6 +14,7 @@ from a2mim.checkpoints.convert import Source, Tensors, rename, substitute
 from a2mim.checkpoints.sources.common import (
     ATTENTION_MASK,
     DECODER,
+    IMAGENET,
     INDEX,
     MASK_TOKEN,
     POSITION_INDEX,
@@ -67,13 +68,14 @@ def convert_swin(tensors: Tensors) -> Tensors:
     return rename(tensors, new_name)
 
 
-SIMMIM_VIT = Source("simmim", is_simmim_vit, strip_encoder, {**COMPUTED, **SIMMIM_ONLY}, VIT_EPS)
+SIMMIM_VIT = Source("simmim", is_simmim_vit, strip_encoder, {**COMPUTED, **SIMMIM_ONLY}, VIT_EPS, pixels=IMAGENET)
 SIMMIM_SWIN = Source(
     "simmim swin",
     is_simmim_swin,
     lambda tensors: convert_swin(strip_encoder(tensors)),
     {**COMPUTED, **SIMMIM_ONLY},
     {"": 1e-5},
+    pixels=IMAGENET,
 )
 BEIT = Source(
     "beit",
@@ -81,4 +83,4 @@ BEIT = Source(
     drops={**COMPUTED, r"mask_token": MASK_TOKEN, r"lm_head\.(weight|bias)": "predictor of visual tokens"},
     norm_eps=VIT_EPS,
 )
-SWIN = Source("swin", is_swin, convert_swin, COMPUTED, {"": 1e-5})
+SWIN = Source("swin", is_swin, convert_swin, COMPUTED, {"": 1e-5}, pixels=IMAGENET)

@@ -1,7 +1,7 @@
 """torchvision's ViT and ConvNeXt (its ResNets have timm's names)."""
 
 from a2mim.checkpoints.convert import Source, Tensors, substitute
-from a2mim.checkpoints.sources.common import VIT_EPS
+from a2mim.checkpoints.sources.common import IMAGENET, VIT_EPS
 
 LAYER = r"encoder\.layers\.encoder_layer_(\d+)"
 
@@ -30,6 +30,7 @@ VIT = Source(
     lambda tensors: substitute(tensors, VIT_NAMES),
     norm_eps=VIT_EPS,
     positions="align corners",
+    pixels=IMAGENET,
 )
 
 # features.0 is the stem; then stages (odd) and the downsampling before the next one (even) take turns.
@@ -64,4 +65,4 @@ def convert_convnext(tensors: Tensors) -> Tensors:
     }
 
 
-CONVNEXT = Source("torchvision convnext", is_convnext, convert_convnext, norm_eps={"": 1e-6})
+CONVNEXT = Source("torchvision convnext", is_convnext, convert_convnext, norm_eps={"": 1e-6}, pixels=IMAGENET)

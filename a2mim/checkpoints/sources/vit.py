@@ -6,6 +6,7 @@ Containers (see `read`): MAE and DeiT {model}; MoCo v3 {state_dict}; DINO and iB
 from a2mim.checkpoints.convert import Source, Tensors, substitute, unchanged
 from a2mim.checkpoints.sources.common import (
     DECODER,
+    IMAGENET,
     MASK_TOKEN,
     PROJECTOR,
     VIT_EPS,
@@ -40,8 +41,8 @@ def convert_mae_probe(tensors: Tensors) -> Tensors:
     return fold_batch_norm(tensors, norm="head.0", linear="head.1", eps=1e-6, into="head")
 
 
-MAE = Source("mae", is_mae, unchanged, MAE_DECODER, VIT_EPS)
-MAE_PROBE = Source("mae linear probe", is_mae_probe, convert_mae_probe, norm_eps=VIT_EPS)
+MAE = Source("mae", is_mae, unchanged, MAE_DECODER, VIT_EPS, pixels=IMAGENET)
+MAE_PROBE = Source("mae linear probe", is_mae_probe, convert_mae_probe, norm_eps=VIT_EPS, pixels=IMAGENET)
 
 # --- MoCo v3: github.com/facebookresearch/moco-v3, moco/builder.py. The encoder to read comes first in the file as
 # base_encoder; `read` puts the momentum encoder in its place where that is asked for.
@@ -66,6 +67,7 @@ MOCO_V3 = Source(
         rf"base_encoder\.(head|fc)\.\d+\.{BATCH_NORM_LEAF}": PROJECTOR,
     },
     VIT_EPS,
+    pixels=IMAGENET,
 )
 
 # --- DINO: github.com/facebookresearch/dino, utils.MultiCropWrapper and vision_transformer.DINOHead.
@@ -93,8 +95,8 @@ def convert_multi_crop(tensors: Tensors) -> Tensors:
     return layer_scale(substitute(tensors, {r"backbone\.(.*)": r"\1"}))
 
 
-IBOT = Source("ibot", is_ibot, convert_multi_crop, {**DINO_HEAD, IBOT_MASK: MASK_TOKEN}, VIT_EPS, "dino")
-DINO = Source("dino", is_dino, convert_multi_crop, DINO_HEAD, VIT_EPS, "dino")
+IBOT = Source("ibot", is_ibot, convert_multi_crop, {**DINO_HEAD, IBOT_MASK: MASK_TOKEN}, VIT_EPS, "dino", IMAGENET)
+DINO = Source("dino", is_dino, convert_multi_crop, DINO_HEAD, VIT_EPS, "dino", IMAGENET)
 
 # --- DeiT: github.com/facebookresearch/deit. Distilled models have timm's names; DeiT III writes its layer scale as
 # BEiT does, and has no position for the class token.
@@ -108,5 +110,5 @@ def is_deit_distilled(tensors: Tensors) -> bool:
     return "dist_token" in tensors and blocks_start(tensors, "attn.qkv.weight")
 
 
-DEIT_III = Source("deit iii", is_deit_iii, layer_scale, norm_eps=VIT_EPS)
-DEIT_DISTILLED = Source("deit distilled", is_deit_distilled, norm_eps=VIT_EPS)
+DEIT_III = Source("deit iii", is_deit_iii, layer_scale, norm_eps=VIT_EPS, pixels=IMAGENET)
+DEIT_DISTILLED = Source("deit distilled", is_deit_distilled, norm_eps=VIT_EPS, pixels=IMAGENET)

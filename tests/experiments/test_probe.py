@@ -1,0 +1,126 @@
+"""Checkpoints without a classifier: profiled by the cosine, or behind a linear probe that is kept beside the run."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from a2mim.checkpoints import load_into
+from a2mim.evaluate.linear import Probe
+from experiments.cli import main
+from experiments.models import create_model
+from experiments.probe import add_probe, attach
+from tests.a2mim.checkpoints import layouts
+from tests.a2mim.checkpoints.layouts import randomise
+
+SIZE = 32
+COLOURS = {"blue": (30, 40, 200), "green": (30, 190, 60), "red": (210, 40, 30)}
+OPTIONS = (
+    "--image-size 32 --grid 4 --radius 1 --ratios 0.0 0.5 1.0 --design pairwise --budget 200 --images 3 "
+    "--unit-images 3 --batch-size 32 --device cpu --keep images"
+)
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Three classes that differ in their colour: 12 images of each to fit, 2 to look at."""
+    root = tmp_path_factory.mktemp("coloured")
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 12), ("validation", 2)):
+        for name, colour in COLOURS.items():
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = np.clip(np.array(colour) + generator.normal(0, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{k}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory):
+    """A MAE pre-training checkpoint."""
+    path = tmp_path_factory.mktemp("mae") / "mae.pth"
+    net = randomise(layouts.MAE()).float()
+    net.patch_embed.proj.weight.data *= 300
+    torch.save({"model": net.state_dict(), "epoch": 1}, path)
+    return path
+
+
+def profile(file, data, out, *more):
+    where = ["--weights", str(file), "--data", str(data), "--out", str(out)]
+    return main(["profile", "auto", *where, *OPTIONS.split(), *more])
+
+
+def test_without_a_classifier_the_way_out_is_named(headless, coloured, tmp_path, capsys):
+    assert profile(headless, coloured, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "has no classifier" in said and "--value cosine, or --probe" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_cosine_needs_no_classifier(headless, coloured, tmp_path):
+    assert profile(headless, coloured, tmp_path / "run", "--value", "cosine") == 0
+    assert np.isfinite(pd.read_csv(tmp_path / "run" / "strength.csv")["A"]).all()
+
+
+def test_a_probe_is_fitted_once_and_kept_beside_the_run(headless, coloured, tmp_path, capsys):
+    out, more = tmp_path / "run", ("--probe", str(coloured), "--probe-epochs", "30")
+    assert profile(headless, coloured, out, *more) == 0
+    assert "probe: 3 classes from 36 images" in capsys.readouterr().out
+    assert np.isfinite(pd.read_csv(out / "strength.csv")["A"]).all()
+    written = (out / "probe.safetensors").stat().st_mtime_ns
+    with safe_open(out / "probe.safetensors", framework="pt") as file:
+        about = json.loads(file.metadata()["probe"])
+    assert about["classes"] == {"blue": 0, "green": 1, "red": 2}
+    assert about["train_top1"] == 100.0
+    assert profile(headless, coloured, out, *more) == 0
+    assert (out / "probe.safetensors").stat().st_mtime_ns == written
+    assert profile(headless, coloured, out, "--probe", str(coloured / "train")) == 2
+    assert "was fitted to" in capsys.readouterr().err
+
+
+def test_the_probe_is_right_on_images_that_it_has_not_seen(headless, coloured, tmp_path):
+    model, config = create_model("auto", headless)
+    assert config["input_size"] == (3, SIZE, SIZE)
+    assert config["mean"] == timm.data.IMAGENET_DEFAULT_MEAN
+    add_probe(model, str(coloured), SIZE, tmp_path, torch.device("cpu"), Probe(epochs=30))
+    transform = timm.data.create_transform((3, SIZE, SIZE), mean=config["mean"], std=config["std"], crop_pct=0.875)
+    for label, name in enumerate(COLOURS):
+        with Image.open(coloured / "validation" / name / "0.png") as picture:
+            assert int(model.eval()(transform(picture)[None]).argmax()) == label
+
+
+def test_a_model_with_a_classifier_is_refused(tmp_path):
+    model = timm.create_model("test_vit", num_classes=3)
+    with pytest.raises(ValueError, match="has its own"):
+        add_probe(model, "anything", SIZE, tmp_path, torch.device("cpu"), Probe())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
+def test_the_classifier_is_linear_in_the_pooled_features(name):
+    model = timm.create_model(name, num_classes=0).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    if name == "test_vit":
+        images = torch.nn.functional.interpolate(images, model.patch_embed.img_size)
+    features = model.forward_head(model.forward_features(images), pre_logits=True)
+    weight, bias = torch.randn(4, features.shape[1]), torch.randn(4)
+    attach(model, weight, bias)
+    torch.testing.assert_close(model.eval()(images), features @ weight.T + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_the_source_normalises_the_images(tmp_path):
+    """timm's plain ViT asks for a mean of 0.5; MAE's weights were trained with ImageNet's."""
+    net = randomise(layouts.MAE()).float()
+    torch.save({"model": net.state_dict()}, tmp_path / "mae.pth")
+    model = timm.create_model(
+        "vit_base_patch16_224", img_size=32, patch_size=8, embed_dim=128, depth=2, num_heads=2, num_classes=0
+    )
+    assert model.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    report = load_into(model, tmp_path / "mae.pth")
+    assert model.pretrained_cfg["mean"] == timm.data.IMAGENET_DEFAULT_MEAN
+    assert "normalised with mean (0.485" in report.adapted[-1]
