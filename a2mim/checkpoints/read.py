@@ -47,6 +47,8 @@ CONTAINERS = (
 PREFIXES = ("module.", "_orig_mod.")
 
 TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
+# Buffers, which OpenMMLab's hook averages only when it is told to.
+NEVER_AVERAGED = r"(running_mean|running_var|num_batches_tracked|_index|attn_mask|data_preprocessor\.(mean|std))$"
 OTHER_COPY = "another copy of the network: the file's name with #{} behind it takes that one"
 
 
@@ -151,6 +153,8 @@ def choose_copy(tensors: Tensors, copy: str) -> tuple[Tensors, tuple[str, ...], 
         rest = {key: x for key, x in tensors.items() if not key.startswith((f"{base}.", f"{other}."))}
         ours = {f"{base}{key.removeprefix(taken)}": x for key, x in tensors.items() if key.startswith(f"{taken}.")}
         theirs = tuple(key for key in tensors if key.startswith(f"{left}."))
+        if alone := [key for key in theirs if f"{base}{key.removeprefix(left)}" not in ours]:
+            raise CheckpointError(f"{taken}, the copy to read, lacks what {left} has: {listed(alone)}")
         return ours | rest, (taken, left), {OTHER_COPY.format(left): theirs}
     averages = {f"ema_{key.replace('.', '_')}": key for key in tensors}
     found = {ema: key for ema, key in averages.items() if ema in tensors}
@@ -158,6 +162,8 @@ def choose_copy(tensors: Tensors, copy: str) -> tuple[Tensors, tuple[str, ...], 
         return tensors, (), {}
     plain = {key: x for key, x in tensors.items() if key not in found}
     if copy == "ema":
+        if alone := [key for key in plain if key not in found.values() and not re.search(NEVER_AVERAGED, key)]:
+            raise CheckpointError(f"the average lacks {len(alone)} of the weights ({listed(alone)}): damaged?")
         others = tuple(found.values())
         plain |= {key: tensors[ema] for ema, key in found.items()}
         return plain, ("ema", "weights"), {OTHER_COPY.format("weights"): others}

@@ -668,3 +668,28 @@ def test_a_mutated_key_is_never_absorbed(models, name, how, data):
         load_into(model, path.with_name("bad.pth"))
     assert "\n" not in str(refused.value)
     assert all(torch.equal(x, before[each]) for each, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("copy", ["", "#momentum_encoder"])
+@pytest.mark.parametrize("hurt", ["base_encoder", "momentum_encoder"])
+@pytest.mark.parametrize("how", ["remove", "rename"])
+def test_one_copy_never_fills_the_gaps_of_the_other(models, tmp_path, copy, hurt, how):
+    model, _, _ = models["moco"]
+    state = dict(NETS["moco"])
+    mutate(state, f"module.{hurt}.blocks.0.attn.proj.bias", how)
+    torch.save({"state_dict": state}, tmp_path / "moco.pth")
+    if how == "remove" and hurt not in (copy[1:] or "base_encoder"):
+        assert load_into(model, f"{tmp_path / 'moco.pth'}{copy}").complete  # the copy that is not read has the gap
+        return
+    with pytest.raises(CheckpointError, match=r"attn\.proj\.bias"):
+        load_into(model, f"{tmp_path / 'moco.pth'}{copy}")
+
+
+def test_weights_never_fill_the_gaps_of_their_average(tmp_path):
+    net = randomise(Named(backbone=MMViT(), head=Named(fc=nn.Linear(128, 9)))).state_dict()
+    state = net | {f"ema_{key.replace('.', '_')}": x for key, x in net.items()}
+    del state["ema_backbone_layers_0_ln1_bias"]
+    torch.save({"state_dict": state}, tmp_path / "ft.pth")
+    assert read(tmp_path / "ft.pth").copies == ("weights", "ema")
+    with pytest.raises(CheckpointError, match=r"lacks 1 of the weights \(backbone\.layers\.0\.ln1\.bias\)"):
+        read(tmp_path / "ft.pth#ema")
