@@ -29,6 +29,8 @@ __all__ = [
     "evaluating",
     "find_place",
     "intercept",
+    "own_image_size",
+    "read_layouts",
     "read_structure",
     "to_map",
     "token_grid",
@@ -92,7 +94,7 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
     name = type(backbone).__name__
     if not callable(getattr(backbone, "forward_features", None)):
         raise ValueError(f"{name} has no forward_features, timm's verb for the last map of features: use a timm model.")
-    size = image_size or _own_image_size(backbone)
+    size = image_size or own_image_size(backbone)
     images = _quadrant_images(backbone, size)
     with evaluating(backbone):
         try:
@@ -133,6 +135,25 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
     patches = any(child.startswith("patch_embed") for child, _ in backbone.named_children())
     default = 0 if plain or patches else len(places) - 1
     return Structure(size, images.shape[1], tuple(places), default, layout, stride, unused)
+
+
+def read_layouts(backbone: nn.Module, image_size: int, modules: Sequence[str]) -> dict[str, Layout | None]:
+    """The layout of each named module's output, in the order in which they run: None where that is no map of the image.
+    Modules that `forward_features` does not run are left out."""
+    found: dict[str, Layout | None] = {}
+
+    def keep(name: str, output: Any) -> None:
+        if name not in found:
+            found[name] = _layout(output, backbone) if isinstance(output, Tensor) else None
+
+    handles = [intercept(backbone, name, "output", partial(keep, name)) for name in modules]
+    with evaluating(backbone):
+        try:
+            backbone.forward_features(_quadrant_images(backbone, image_size))  # type: ignore[operator]
+        finally:
+            for handle in handles:
+                handle.remove()
+    return found
 
 
 def find_place(backbone: nn.Module, structure: Structure, at: int | str) -> Place:
@@ -198,7 +219,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 _N_IMAGES = 5  # noise, and the same with each quadrant changed
 
 
-def _own_image_size(backbone: nn.Module) -> int:
+def own_image_size(backbone: nn.Module) -> int:
+    """Side in pixels of the images that a timm model was made for."""
     for module in backbone.modules():
         size = getattr(module, "img_size", None)
         if size is not None:

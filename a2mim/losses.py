@@ -1,6 +1,8 @@
-"""The losses of A²MIM and SimMIM (Li et al., ICML 2023, section 4.3; Xie et al., CVPR 2022), in float32.
+"""The losses of masked-image methods, in float32: A²MIM's and SimMIM's (Li et al., ICML 2023, section 4.3; Xie et al.,
+CVPR 2022), and the squared error of MAE, SparK and MaskFeat.
 
-Throughout: prediction and target (B, C, H, W), mask (B, 1, H, W) with 1 = masked, at the target's resolution.
+Unless names say otherwise: prediction and target (B, C, H, W), mask (B, 1, H, W) with 1 = masked, at the target's
+resolution.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from torch import Tensor
 Penalty = Literal["l1", "focal_l1"]
 Fourier = Literal["paper", "released", "released_plain"]
 
-__all__ = ["Fourier", "Penalty", "fourier_loss", "penalty", "spatial_loss"]
+__all__ = ["Fourier", "Penalty", "fourier_loss", "patch_loss", "penalty", "spatial_loss"]
 
 
 def penalty(distance: Tensor, kind: Penalty) -> Tensor:
@@ -29,6 +31,12 @@ def spatial_loss(prediction: Tensor, target: Tensor, mask: Tensor, kind: Penalty
     """Σ ℓ·M / (Σ M + 1e-5) / C: the mean penalty of masked pixels. Visible pixels neither count nor get a gradient."""
     losses = penalty((prediction.float() - target.float()).abs(), kind)
     return (losses * mask).sum() / (mask.sum() + 1e-5) / target.shape[1]
+
+
+def patch_loss(prediction_BLD: Tensor, target_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """The mean squared error of masked patches (mask 1), a mean over patches of means over their D numbers."""
+    error_BL = (prediction_BLD.float() - target_BLD.float()).square().mean(-1)
+    return (error_BL * mask_BL).sum() / mask_BL.sum()
 
 
 def fourier_loss(

@@ -1,4 +1,4 @@
-"""What a masked-image method predicts: colours, or histograms of oriented gradients."""
+"""What a masked-image method predicts: colours, patches of a normalised contrast, histograms of oriented gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["hog"]
+__all__ = ["hog", "normalised", "patchify", "unpatchify"]
+
+
+def patchify(image_BCHW: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> (B, L, patch²·C): L square patches in raster order, each row by row, colours last (MAE, SparK).
+
+    Raises ValueError where the patches do not tile the image.
+    """
+    batch, channels, height, width = image_BCHW.shape
+    if height % patch or width % patch:
+        raise ValueError(f"Patches of {patch} px do not tile an image of {height}×{width} px.")
+    x = image_BCHW.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
+
+
+def unpatchify(patches_BLD: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify`; size: (H, W) of the image."""
+    rows, columns = size[0] // patch, size[1] // patch
+    x = patches_BLD.reshape(len(patches_BLD), rows, columns, patch, patch, -1)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches_BLD), -1, *size)
+
+
+def normalised(patches_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(x − mean) / √(variance + 1e-6) of each patch by itself, over its pixels and colours together, with the unbiased
+    variance (MAE and SparK, released code); and the means and standard deviations (B, L, 1) that undo it. In float32.
+    """
+    x = patches_BLD.float()
+    mean, std = x.mean(-1, keepdim=True), (x.var(-1, keepdim=True) + 1e-6).sqrt()
+    return (x - mean) / std, mean, std
 
 
 @torch.no_grad()

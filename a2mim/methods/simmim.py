@@ -60,7 +60,8 @@ class SimMIM(A2MIM):
         super().__init__(backbone, special_case)
         if self.leaks:
             warnings.warn(
-                f"SimMIM on {type(backbone).__name__} fills no pixels before the {self.mask_token.place}, so masked "
-                "pixels leak into the encoder (on a CNN that is as published): the fill image_mean closes the leak.",
+                f"{type(self).__name__} on {type(backbone).__name__} fills no pixels before the "
+                f"{self.mask_token.place}, so masked pixels leak into the encoder (on a CNN that is as published): the "
+                "fill image_mean closes the leak.",
                 stacklevel=2,
             )

@@ -292,10 +292,11 @@ def test_supervised_needs_a_classifier():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_keep_the_contract(name):
-    backbone, _ = make("vit_tiny_patch16_224", num_classes=5)
+    network = "resnet18" if name == "spark" else "vit_tiny_patch16_224"
+    backbone, _ = make(network, num_classes=5)
     settings = METHODS[name].Settings()
     if name != "supervised":
-        settings = dataclasses.replace(settings, mask_cell=16)
+        settings = dataclasses.replace(settings, mask_cell=32 if name == "spark" else 16)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.anything = 1
     method = METHODS[name](backbone, settings)
@@ -308,4 +309,4 @@ def test_methods_keep_the_contract(name):
     names = dict(method.named_parameters())
     assert method.no_weight_decay() <= set(names) and set(method.lr_scales()) <= set(names)
     method.after_step(0.5)
-    assert (method.pictures(batch, seeded()) is None) == (name == "supervised")
+    assert (method.pictures(batch, seeded()) is None) == (name in ("supervised", "maskfeat"))

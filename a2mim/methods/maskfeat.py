@@ -1,0 +1,91 @@
+"""MaskFeat: Masked Feature Prediction for Self-Supervised Visual Pre-Training (Wei et al., CVPR 2022, arXiv
+2112.09133).
+
+    x_m  = patch tokens, those of masked patches replaced by a learnable mask token
+    ĥ    = linear(encoder(x_m))                     for each patch of 16×16 px 2×2 cells × 9 bins × 3 channels = 108
+    loss = mean over masked patches of mean (ĥ − h)²,   h = HOG of the image, each histogram of length 1
+
+Released hyper-parameters for images: 40 % of the patches masked, in blocks (BEiT); cells of 8×8 px; AdamW (β 0.9,
+0.999), learning rate 2e-4 · batch / 256, batch 2048, weight decay 0.05, gradient clipped at 0.02, 300 or 1600 epochs
+with 30 of warm-up; crops of 50 % and more, and flips.
+
+HOG is the textbook's (a2mim.targets.hog: central differences, as scikit-image): the released code takes Sobel filters
+instead. The encoder side is SimMIM's, with its limits: where a stem overlaps (on a CNN, for which MaskFeat was not
+published) masked pixels leak through it, and construction warns of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from a2mim.decoders import PixelShuffleDecoder
+from a2mim.losses import patch_loss
+from a2mim.masking import Fill, Strategy, pixel_mask
+from a2mim.methods.simmim import SimMIM, SimMIMSettings
+from a2mim.targets import hog
+
+__all__ = ["MaskFeat", "MaskFeatSettings"]
+
+ORIENTATIONS = 9
+
+
+@dataclass(frozen=True)
+class MaskFeatSettings:
+    """Settings of MaskFeat, the paper's by default."""
+
+    image_size: int | None = None
+    """Side of the training images in pixels; the backbone's own if left out."""
+    mask_cell: int = 16
+    """Side of a mask cell in pixels: the paper's patch."""
+    mask_ratio: float = 0.4
+    """Part of the cells that is masked: ceil(ratio · cells) of them."""
+    mask_strategy: Strategy = "blockwise"
+    """random: single cells; blockwise: rectangles, as in BEiT."""
+    fill: Fill = "none"
+    """What masked pixels show; none, as published, leaks them through an overlapping stem."""
+    mask_at: int | str = 0
+    """Where the mask token replaces features: 0 is behind the patch embedding of a transformer or the stem of a CNN."""
+    hog_cell: int = 8
+    """Side of a HOG cell in pixels; it must divide the mask cell and the stride of the backbone."""
+
+
+class MaskFeat(SimMIM):
+    """See the module. Raises ValueError where backbone and settings do not fit, and warns where masked pixels leak."""
+
+    Settings: ClassVar[type[Any]] = MaskFeatSettings
+
+    def __init__(self, backbone: nn.Module, settings: MaskFeatSettings):
+        encoder_side = SimMIMSettings(
+            image_size=settings.image_size,
+            mask_cell=settings.mask_cell,
+            mask_ratio=settings.mask_ratio,
+            mask_strategy=settings.mask_strategy,
+            fill=settings.fill,
+            mask_at=settings.mask_at,
+        )
+        super().__init__(backbone, encoder_side)
+        self.hog_cell, stride = settings.hog_cell, self.structure.stride
+        if self.hog_cell < 1 or stride % self.hog_cell or settings.mask_cell % self.hog_cell:
+            raise ValueError(
+                f"HOG cells of {self.hog_cell} px must divide the mask cell of {settings.mask_cell} px and the stride "
+                f"of {type(backbone).__name__} ({stride} px): set hog_cell or mask_cell."
+            )
+        channels = self.structure.channels * ORIENTATIONS
+        self.decoder = PixelShuffleDecoder(self.structure.features.channels, stride // self.hog_cell, channels)
+
+    def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        image = batch["image"]
+        mask = self.draw_mask(image, generator)
+        prediction = self.decoder(self.encode(image, mask))
+        target = hog(image, ORIENTATIONS, self.hog_cell, channels="each")
+        self._check_shape(image, prediction, target)
+        at_cells_BL = pixel_mask(mask, target.shape[2:]).flatten(1)
+        predicted_BLD, target_BLD = (x.flatten(2).transpose(1, 2) for x in (prediction, target))  # D: bins of a cell
+        return {"loss": patch_loss(predicted_BLD, target_BLD, at_cells_BL)}
+
+    def pictures(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor] | None:
+        return None
