@@ -138,16 +138,17 @@ def view_transform(view: Augmentation, mean: Sequence[float], std: Sequence[floa
     """PIL image -> (3, size, size): uint8, or normalised float where erasing needs it. timm's transforms throughout."""
     if view.crop == "centre":
         return create_transform(view.image_size, crop_pct=1.0, interpolation=view.interpolation, normalize=False)
+    strength = view.color_jitter
+    jitter = (strength, strength, strength if view.saturation is None else view.saturation, view.hue)
     first, second, last = create_transform(
         view.image_size,
         is_training=True,
         scale=view.scale,
         ratio=view.ratio,
         hflip=view.flip,
-        color_jitter=view.color_jitter or None,  # type: ignore[arg-type]
+        color_jitter=jitter if any(jitter) else None,  # type: ignore[arg-type]
         color_jitter_prob=view.color_jitter_prob if view.color_jitter_prob < 1 else None,
         grayscale_prob=view.grayscale,
-        gaussian_blur_prob=view.blur,
         auto_augment=view.auto_augment or None,
         interpolation=view.interpolation,
         mean=tuple(mean),
@@ -157,6 +158,11 @@ def view_transform(view: Augmentation, mean: Sequence[float], std: Sequence[floa
         normalize=view.erasing > 0,
         separate=True,
     )
+    kernel = 2 * round(view.image_size / 20) + 1  # timm's own blur has one for 224 px
+    if view.blur:
+        second.transforms.append(transforms.RandomApply([transforms.GaussianBlur(max(3, kernel))], view.blur))
+    if view.solarize:
+        second.transforms.append(transforms.RandomSolarize(128, view.solarize))
     if view.crop == "padded":
         first = transforms.Compose(
             [transforms.RandomCrop(view.image_size, padding=view.padding), transforms.RandomHorizontalFlip(view.flip)]

@@ -35,7 +35,7 @@ class MemoryImages:
     def check(self, views: Sequence[Augmentation]) -> None:
         """Raise ValueError for an augmentation that images in memory cannot be given."""
         for view in views:
-            names = ("color_jitter", "grayscale", "blur", "auto_augment", "erasing")
+            names = ("color_jitter", "saturation", "hue", "grayscale", "blur", "solarize", "auto_augment", "erasing")
             wanted = [name for name in names if getattr(view, name)]
             if wanted:
                 raise ValueError(

@@ -65,12 +65,18 @@ class Augmentation:
     """Probability of a horizontal flip."""
     color_jitter: float = 0.0
     """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm."""
+    saturation: float | None = None
+    """Strength of the change of saturation, where it is not that of color_jitter."""
+    hue: float = 0.0
+    """Strength of the change of hue, at most 0.5."""
     color_jitter_prob: float = 1.0
     """Probability of the colour jitter."""
     grayscale: float = 0.0
     """Probability of dropping the colours."""
     blur: float = 0.0
-    """Probability of a Gaussian blur."""
+    """Probability of a Gaussian blur (σ up to 2 px, kernel a tenth of the side, as in SimCLR)."""
+    solarize: float = 0.0
+    """Probability of inverting the brighter half of the values."""
     auto_augment: str = ""
     """timm's policy string, such as rand-m9-mstd0.5-inc1."""
     erasing: float = 0.0

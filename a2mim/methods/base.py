@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from a2mim.settings import Augmentation
+
 __all__ = ["Method"]
 
 
@@ -28,6 +30,11 @@ class Method(nn.Module):
         where there are labels; "index" (B,). All randomness of the method comes from `generator`, on the CPU.
         """
         raise NotImplementedError
+
+    def views(self, given: Augmentation) -> tuple[Augmentation, ...]:
+        """How the views of an image are made that `forward` expects: as in the method's paper, but for the settings of
+        `given` that are not Augmentation()'s own. Here the one view that is given."""
+        return (given,)
 
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step; progress in [0, 1] is the part of training that is done."""

@@ -13,7 +13,7 @@ Flat = tyro.conf.arg(name="")
 
 @dataclass(frozen=True)
 class Settings:
-    """Train a backbone by a method: a2mim, simmim, or supervised from scratch.
+    """Train a backbone by a method: a2mim, simmim, simclr, byol, mocov3, dino, or supervised from scratch.
 
     Writes into one folder run.json (settings, versions, result), log.jsonl, state/ to go on from, pictures/ of
     reconstructions, loss.png, and in the end backbone.safetensors, which timm.create_model(..., checkpoint_path=...)
@@ -26,6 +26,7 @@ class Settings:
         a2mim pretrain --model resnet50 --data imagenet/train --out runs/a2mim-resnet50
         a2mim pretrain --recipe imagenet:a2mim_resnet50 --data imagenet/train --out runs/a2mim-resnet50
         a2mim pretrain --method simmim --model vit_small_patch16_224 --data photos --mask-ratio 0.5 --out runs/simmim
+        a2mim pretrain --method byol --model resnet50 --data photos --optimizer lars --out runs/byol
         a2mim pretrain --method supervised --model resnet18 --data imagenet --set loss=bce --out runs/supervised
         a2mim pretrain --resume runs/a2mim-resnet50
     """
@@ -33,7 +34,7 @@ class Settings:
     out: str = ""
     """Folder of the run."""
     method: str = "a2mim"
-    """a2mim, simmim or supervised."""
+    """a2mim, simmim, simclr, byol, mocov3, dino or supervised."""
     set: tuple[str, ...] = ()
     """Further settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6."""
     mask_at: str = ""
@@ -51,6 +52,7 @@ class Settings:
     network: Annotated[Network, Flat] = field(default_factory=Network)
     data: Annotated[Data, Flat] = field(default_factory=Data)
     augment: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    """Methods that compare several views make them as their papers do, where nothing else is given here."""
     mixing: Annotated[Mixing, Flat] = field(default_factory=Mixing)
     evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
     optim: Annotated[Optim, Flat] = field(default_factory=Optim)
@@ -92,7 +94,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
     source = make_source(
         images,
-        (settings.augment,),
+        method.views(settings.augment),
         model,
         world.device,
         mixing=settings.mixing,

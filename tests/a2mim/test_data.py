@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data import Mixup, create_transform
 from torch.utils.data import IterableDataset
+from torchvision import transforms
 
 from a2mim.data import (
     Gallery,
@@ -163,6 +164,31 @@ def test_pixels_are_timms():
         with seeded(1, "view", *key):
             expected = timms(source.images.raw[key.image][0])
         torch.testing.assert_close(batch["image"][number], expected)
+
+
+def test_colours_blur_and_solarisation_are_torchvisions():
+    """In the order of BYOL, MoCo v3 and DINO, with SimCLR's kernel of a tenth of the side."""
+    crop = Augmentation(image_size=48, scale=(0.2, 1.0))
+    colours = {"color_jitter": 0.4, "saturation": 0.2, "hue": 0.1, "color_jitter_prob": 0.8, "grayscale": 0.3}
+    ours = view_transform(replace(crop, **colours, blur=0.6, solarize=0.4), (0,) * 3, (1,) * 3)
+    theirs = transforms.Compose(
+        [
+            create_transform(
+                48, is_training=True, scale=crop.scale, color_jitter=None, interpolation="bicubic", separate=True
+            )[0],
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+            transforms.RandomGrayscale(0.3),
+            transforms.RandomApply([transforms.GaussianBlur(5, (0.1, 2.0))], 0.6),
+            transforms.RandomSolarize(128, 0.4),
+            transforms.PILToTensor(),
+        ]
+    )
+    image = tiny_images(1, 60).raw[0][0]
+    for seed in range(20):
+        with seeded(seed):
+            made = ours(image)
+        with seeded(seed):
+            assert torch.equal(made, theirs(image)), seed
 
 
 def test_mixing_is_timms_with_the_seed_of_the_step():

@@ -12,6 +12,7 @@ from a2mim.losses import fourier_loss
 from a2mim.methods import METHODS, A2MIMSettings, Method, SimMIMSettings, Supervised, SupervisedSettings
 from a2mim.methods.a2mim import A2MIM
 from a2mim.methods.simmim import SimMIM
+from a2mim.settings import Augmentation
 from a2mim.targets import hog
 from tests.a2mim.families import FAMILIES, a2mim_of, make
 
@@ -292,16 +293,20 @@ def test_supervised_needs_a_classifier():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_keep_the_contract(name):
+    crops = {"dynamic_img_size": True} if name == "dino" else {}
     network = "resnet18" if name == "spark" else "vit_tiny_patch16_224"
-    backbone, _ = make(network, num_classes=5)
+    backbone, _ = make(network, num_classes=5, **crops)
     settings = METHODS[name].Settings()
-    if name != "supervised":
+    if hasattr(settings, "mask_cell"):
         settings = dataclasses.replace(settings, mask_cell=32 if name == "spark" else 16)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.anything = 1
     method = METHODS[name](backbone, settings)
     assert isinstance(method, Method) and method.backbone is backbone
-    batch = {"image": images("vit_tiny_patch16_224"), "target": torch.tensor([1, 2]), "index": torch.tensor([7, 8])}
+    sides = [view.image_size for view in method.views(Augmentation(image_size=64))]
+    views = [torch.randn(2, 3, side, side, generator=seeded()) for side in sides]
+    shown = views if len(views) > 1 else views[0]
+    batch = {"image": shown, "target": torch.tensor([1, 2]), "index": torch.tensor([7, 8])}
     out = method(batch, seeded())
     out["loss"].backward()
     assert out["loss"].shape == () and all(not v.requires_grad for k, v in out.items() if k != "loss")
@@ -309,4 +314,4 @@ def test_methods_keep_the_contract(name):
     names = dict(method.named_parameters())
     assert method.no_weight_decay() <= set(names) and set(method.lr_scales()) <= set(names)
     method.after_step(0.5)
-    assert (method.pictures(batch, seeded()) is None) == (name in ("supervised", "maskfeat"))
+    assert (method.pictures(batch, seeded()) is None) == (name in ("supervised", "maskfeat") or len(views) > 1)

@@ -1,0 +1,63 @@
+"""Contrastive methods through the command, and their recipes."""
+
+import json
+
+import pytest
+import torch
+
+from a2mim.settings import Augmentation
+from experiments import cifar10_baselines, imagenet
+from experiments.cli import main
+from experiments.commands.pretrain import method_settings
+from experiments.training import find_recipe, make_method, make_network
+from tests.a2mim.tiny import log_of, write_images
+
+METHODS = ("simclr", "byol", "mocov3", "dino")
+CIFAR = [f"cifar10_baselines:{name}" for name in vars(cifar10_baselines) if name.startswith(METHODS)]
+IMAGENET = [f"imagenet:{name}" for name in vars(imagenet) if name.startswith(METHODS)]
+RATE = ("--warmup-epochs", "1", "--lr-batch", "8", "--batch", "8", "--epochs", "2", "--workers", "0")
+
+
+def test_dino_by_the_command_with_crops_of_two_sizes(tmp_path, capsys):
+    images = write_images(tmp_path / "images", per_class=4, size=36)
+    words = ["pretrain", "--method", "dino", "--model", "test_vit", "--data", str(images), "--image-size", "32", *RATE]
+    words += ["--set", "local_crops=2", "prototypes=16", "hidden=8", "bottleneck=4", "--device", "cpu"]
+    assert main([*words, "--model-args", "dynamic_img_size=False", "--out", str(tmp_path / "no")]) == 2
+    assert "a ViT takes several with dynamic_img_size=True" in " ".join(capsys.readouterr().err.split())
+    words += ["--model-args", "dynamic_img_size=True", "--out", str(tmp_path / "run")]
+    assert main([*words, "--minutes", "1e-9"]) == 0
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    assert {"loss", "entropy"} <= set(log_of(tmp_path / "run")[-1])
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_recipes_for_cifar10_take_a_step(name):
+    if not name.endswith("_cpu"):
+        assert find_recipe(name)().set == find_recipe(f"{name}_cpu")().set
+        return
+    recipe = find_recipe(name)()
+    network, _, _ = make_network(recipe.network, 0, 32, 0)
+    method = make_method(recipe.method, network, method_settings(recipe), 32, 0)
+    views = method.views(recipe.augment)
+    assert all(view.blur == 0 and view.color_jitter > 0 for view in views) and views[0].scale == recipe.augment.scale
+    batch = {"image": [torch.randn(4, 3, view.image_size, view.image_size) for view in views]}
+    out = method(batch, torch.Generator())
+    out["loss"].backward()
+    assert out["loss"].isfinite()
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_recipes_for_imagenet_can_be_made(name):
+    recipe = find_recipe(name)()
+    network, _, _ = make_network(recipe.network, 0, 224, 0)
+    method = make_method(recipe.method, network, method_settings(recipe), 224, 0)
+    views = method.views(recipe.augment)
+    assert views[0].image_size == 224 and views[0].color_jitter_prob == 0.8
+    if recipe.augment != Augmentation():
+        assert views[0].scale == recipe.augment.scale
+    if "mocov3_vit" in name:
+        assert network.blocks[0].attn.num_heads == 12 and not network.patch_embed.proj.weight.requires_grad
+    if recipe.method == "dino":
+        assert [view.image_size for view in views[2:]] == [96] * 8
