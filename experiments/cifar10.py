@@ -11,9 +11,9 @@ Costs.
 
             images  epochs: pre-training  fine-tuning  seeds  all epochs           profiles (each on grids of 16 and 8)
     gpu     50,000  200                   100          3      2 × 3 × 700 = 4,200  100 images, 13 orders, 1,000 passes
-    cpu     10,000  5                     5            1      2 × 25 = 50          16 images, 5 orders, 800 passes
+    cpu     10,000  5                     5            1      2 × 25 = 50          16 images, 5 orders, 400 passes
 
-On two cores an epoch of the CPU size takes about 30 s for the ViT and 15 s for the CNN: 20 minutes of training, and 20
+On two cores an epoch of the CPU size takes about 30 s for the ViT and 15 s for the CNN: 20 minutes of training, and 10
 of profiles. The GPU size has not been timed.
 
 Commands. Each does what is missing, stops after the minutes it is given, and goes on when it is started again, until it
@@ -205,7 +205,7 @@ NOT_YET = 3
 
 MEASURE = {
     "gpu": ("--images", "100", "--budget", "1000"),
-    "cpu": ("--images", "16", "--budget", "800", "--ratios", "0.05", "0.3", "0.5", "0.7", "0.95"),
+    "cpu": ("--images", "16", "--budget", "400", "--ratios", "0.05", "0.3", "0.5", "0.7", "0.95"),
 }
 # What --quick adds: nothing is learned, everything is run.
 QUICK_TRAINING = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
