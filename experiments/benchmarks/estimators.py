@@ -250,23 +250,25 @@ def published_variances(cell: "dict[str, np.ndarray]") -> "np.ndarray":
 
 
 def design_weights(cells: "list[dict[str, np.ndarray]]") -> "dict[str, np.ndarray]":
-    """What a run of each fixed design counts in the reference at one order: 1 / its variance in published ones.
+    """What a run of each fixed design counts in the reference at one order: 1 / its squared relative error.
 
     Averaged over the images, since the few replicates of one image tell its variance badly.
     """
     import numpy as np
 
-    return {
-        design: 1 / np.mean([cell[design].var(0, ddof=1) / published_variances(cell) for cell in cells], axis=0)
-        for design in FIXED
-    }
+    def relative_variance(cell: "dict[str, np.ndarray]", design: str) -> "np.ndarray":
+        return cell[design].var(0, ddof=1) / np.mean([cell[other].mean(0) for other in FIXED], axis=0) ** 2
+
+    return {design: 1 / np.mean([relative_variance(cell, design) for cell in cells], axis=0) for design in FIXED}
 
 
 def reference(cell: "dict[str, np.ndarray]", weights: "dict[str, np.ndarray]") -> "tuple[np.ndarray, np.ndarray]":
     """Mean square and mean |I| from all runs of the fixed designs, and the variances of both."""
-    total = sum(weights[design] * len(cell[design]) for design in FIXED)
-    mean = sum(weights[design] * cell[design].sum(0) for design in FIXED) / total
-    return mean, published_variances(cell) / total
+    import numpy as np
+
+    total = np.sum([weights[design] * len(cell[design]) for design in FIXED], axis=0)
+    mean = np.sum([weights[design] * cell[design].sum(0) for design in FIXED], axis=0) / total
+    return mean, mean**2 / total
 
 
 def cell_errors(cell: "dict[str, np.ndarray]", weights: "dict[str, np.ndarray]") -> dict[str, Any]:
@@ -310,43 +312,44 @@ def cell_errors(cell: "dict[str, np.ndarray]", weights: "dict[str, np.ndarray]")
 
 
 def order_gains(cells: "pd.DataFrame", resamples: int = 2000) -> dict[str, float]:
-    """The gain at one order: auto's squared errors in units of the published protocol's, averaged over the images.
+    """The gain at one order: auto's squared errors against the published protocol's, both averaged over the images.
 
-    `gain_ms_all_halvings` gives the published pairs, too, the mean square over all halvings of their contexts, which
-    is this toolkit's and not the protocol's; it is not part of the headline. The 95 % interval is a
-    bootstrap over images, and over replicates within them.
+    Errors are taken relative to the size of what is measured, so that every image counts. `gain_ms_all_halvings` gives
+    the published pairs, too, the mean square over all halvings of their contexts, which is this toolkit's and not the
+    protocol's; it is not part of the headline. The 95 % interval is a bootstrap over images, and over replicates within
+    them.
     """
     import numpy as np
 
-    pairs = {
-        "abs": (cells.abs_squares, cells.published_rmse_abs),
-        "ms": (cells.ms_squares, cells.published_rmse_ms),
-        "ms_all_halvings": (cells.ms_squares, cells.published_rmse_ms_all_halvings),
-    }
-    relative = {name: [s / error**2 for s, error in zip(*pair, strict=True)] for name, pair in pairs.items()}
+    truths = {"abs": cells.A, "ms": cells.mean_square, "ms_all_halvings": cells.mean_square}
+    squares = {"abs": cells.abs_squares, "ms": cells.ms_squares, "ms_all_halvings": cells.ms_squares}
+    auto = {name: [v / t**2 for v, t in zip(squares[name], truths[name], strict=True)] for name in truths}
+    published = {name: ((cells[f"published_rmse_{name}"] / truths[name]) ** 2).to_numpy() for name in truths}
     passes, generator = float(cells.passes.mean()), np.random.default_rng(0)
 
     def gains(draw: bool) -> dict[str, float]:
         images = generator.integers(0, len(cells), len(cells)) if draw else np.arange(len(cells))
         picks = [generator.integers(0, n, n) if draw else np.arange(n) for n in cells.replicates.iloc[images]]
-        return {
-            name: gain(float(np.mean([values[k][pick].mean() for k, pick in zip(images, picks, strict=True)])), passes)
-            for name, values in relative.items()
-        }
+        found = {}
+        for name in truths:
+            error = np.mean([auto[name][k][pick].mean() for k, pick in zip(images, picks, strict=True)])
+            found[name] = gain(float(error / published[name][images].mean()), passes)
+        return found
 
     def least(gains: dict[str, float]) -> float:
         return min(gains["abs"], gains["ms"])
 
     found, drawn = gains(False), [least(gains(True)) for _ in range(resamples)]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    names = {"order": int(cells.order.iloc[0]), "ratio": float(cells.ratio.iloc[0])}
-    return names | {
+    return {
+        "order": int(cells.order.iloc[0]),
+        "ratio": float(cells.ratio.iloc[0]),
         "gain_abs": found["abs"],
         "gain_ms": found["ms"],
-        "gain_ms_all_halvings": found["ms_all_halvings"],
         "gain": least(found),
         "gain_low": float(low),
         "gain_high": float(high),
+        "gain_ms_all_halvings": found["ms_all_halvings"],
         "regret": order_regret(cells),
         "images": len(cells),
         "replicates": int(cells.replicates.sum()),
@@ -354,10 +357,10 @@ def order_gains(cells: "pd.DataFrame", resamples: int = 2000) -> dict[str, float
 
 
 def order_regret(cells: "pd.DataFrame") -> float:
-    """By how much auto's error exceeds that of the best fixed design, both over all images, in published errors."""
+    """By how much auto's relative error exceeds that of the best fixed design, both over all images."""
 
     def error(design: str) -> float:
-        return float(((cells[f"{design}_rmse_ms"] / cells.published_rmse_ms) ** 2).mean() ** 0.5)
+        return float(((cells[f"{design}_rmse_ms"] / cells.mean_square) ** 2).mean() ** 0.5)
 
     return error("auto") / min(error(design) for design in FIXED) - 1
 

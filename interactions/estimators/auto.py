@@ -18,13 +18,17 @@ from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
 DRAWS = (2, 4, 8, 16, 32, 64)
-# The next five are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
+# The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
 CLUSTERING = 1.25
-"""Pairs of a group are alike and share noise: 5 tell as much as 4 drawn at random."""
+"""Pairs of a group are alike: 5 tell as much as 4 drawn at random."""
+SHARED_NOISE = 3.0
+"""They share contexts, too: the noise variance of their mean square is that of a third as many."""
 TAILS = 5.0
 """Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks."""
 UNEVENNESS = 1.6
 """Mean square over squared mean, over pairs, of the variance of a second difference."""
+RARE = 2.0
+"""What pairs and contexts of rare, large differences add to the squared error of designs that see few of them."""
 UNEXPLAINED = 0.7
 """Share of the variance of v that the pool's surrogate leaves; a pilot is too small to fit one."""
 POOL_CORRELATION = 1.5
@@ -114,16 +118,16 @@ def difference_errors(
     errors: dict[tuple[str, int], float] = {}
     for draws in DRAWS:
         pairs_shared = int(budget / (group_cost * shared.contexts_for(draws, order, n_players))) * group_size
-        for design, measured, cost, clustering in (
-            ("shared", pairs_shared, group_cost / (group_size * both), CLUSTERING),
-            ("pairwise", budget // (4 * draws), 4.0, 1.0),
+        for design, measured, cost, shared_noise, clustering in (
+            ("shared", pairs_shared, group_cost / (group_size * both), SHARED_NOISE, CLUSTERING),
+            ("pairwise", budget // (4 * draws), 4.0, 1.0, 1.0),
         ):
             if measured >= 1:
                 measured = min(measured, len(pairs))
                 drawn = max(budget / (cost * measured), 2.0)
                 noise = 2 * UNEVENNESS * variance**2 / (drawn * (drawn - 1)) + 4 * square * variance / drawn
                 sampling = TAILS * square**2 * (1 - measured / len(pairs))
-                errors[design, draws] = clustering * (noise + sampling) / measured
+                errors[design, draws] = RARE * (shared_noise * noise + clustering * sampling) / measured
     return errors
 
 

@@ -71,7 +71,7 @@ def test_gains_and_regret_of_made_up_errors():
     weights = bench.design_weights(cells)
     for design, spread in spreads.items():
         if design != "auto":
-            assert weights[design][0] == pytest.approx((published_error / spread) ** 2, rel=0.06)
+            assert weights[design][0] == pytest.approx((0.3 / spread) ** 2, rel=0.06)
     errors = [bench.cell_errors(cell, weights) for cell in cells]
     for row in errors:
         assert row["mean_square"] == pytest.approx(0.3, abs=4 * row["reference_rmse_ms"])
