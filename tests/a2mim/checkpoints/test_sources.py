@@ -659,6 +659,12 @@ def test_a_mutated_key_is_never_absorbed(models, name, how, data):
     module_key = key.removeprefix("module.")
     if module_key in droppable and how != "rename":
         # What a rule drops is not looked at; that it was dropped, or is no longer there, shows in the report.
+        if name == "moco" and how == "remove" and module_key.startswith("base_encoder."):
+            with pytest.raises(
+                CheckpointError, match="base_encoder, the copy to read, lacks what momentum_encoder has"
+            ):
+                load_into(model, path.with_name("bad.pth"))
+            return
         report = load_into(model, path.with_name("bad.pth"))
         dropped = {each for keys in report.dropped.values() for each in keys}
         assert (module_key in dropped) == (how != "remove")
