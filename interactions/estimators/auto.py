@@ -17,7 +17,9 @@ from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
-DRAWS = (2, 4, 8, 16, 32, 64)
+DRAWS = (8, 16, 32)
+"""Fewer a pair, for more pairs, did worse than the variances promise: a product of two or four differences has long
+tails."""
 # The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
 CLUSTERING = 1.25
 """Pairs of a group are alike: 5 tell as much as 4 drawn at random."""
@@ -33,7 +35,7 @@ UNEXPLAINED = 0.7
 """Share of the variance of v that the pool's surrogate leaves; a pilot is too small to fit one."""
 POOL_CORRELATION = 1.5
 """Pooled estimates of pairs share coalitions: what the noise variance of their mean square gains by that."""
-SIGNAL_RANGE = (0.01, 0.5)
+SIGNAL_RANGE = (0.05, 0.5)
 """What the mean square can be in units of the variance of a difference. A pilot is too small to tell it well, and one
 that finds nothing must not make auto measure a handful of pairs."""
 
