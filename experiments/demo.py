@@ -56,7 +56,7 @@ class Settings:
     grid: int = 7
     ratios: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
     radius: int = 1
-    budget: int = 500
+    budget: int = 400
     training: bool = True
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from interactions.estimators import pairwise
 from interactions.game import PatchGame
 
-PAIRS, CONTEXTS = 8, 2
-"""Differences that the floor of one order is taken from: 64 passes, and as many in float64."""
+PAIRS, CONTEXTS = 4, 2
+"""Differences that the floor of one order is taken from: 32 passes, and as many in float64, which a CPU does slowly."""
 
 
 def numerical_floors(
