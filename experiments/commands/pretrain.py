@@ -13,7 +13,7 @@ Flat = tyro.conf.arg(name="")
 
 @dataclass(frozen=True)
 class Settings:
-    """Train a backbone by a method: a2mim, simmim, simclr, byol, mocov3, dino, or supervised from scratch.
+    """Train a backbone by a method: masked images, contrast, or supervised from scratch.
 
     Writes into one folder run.json (settings, versions, result), log.jsonl, state/ to go on from, pictures/ of
     reconstructions, loss.png, and in the end backbone.safetensors, which timm.create_model(..., checkpoint_path=...)
@@ -34,7 +34,7 @@ class Settings:
     out: str = ""
     """Folder of the run."""
     method: str = "a2mim"
-    """a2mim, simmim, simclr, byol, mocov3, dino or supervised."""
+    """a2mim, simmim, mae, maskfeat, spark (masked images), simclr, byol, mocov3, dino (contrast) or supervised."""
     set: tuple[str, ...] = ()
     """Further settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6."""
     mask_at: str = ""
