@@ -38,6 +38,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",
+        "methods": "experiments.benchmarks.methods",
         "train": "experiments.benchmarks.train",
     },
     "compare": "experiments.commands.compare",
