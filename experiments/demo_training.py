@@ -41,9 +41,9 @@ class Settings:
     digits: int = 1500
     """Images to train on; the others validate, and are profiled."""
     epochs: int = 10
-    images: int = 16
+    images: int = 8
     ratios: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-    budget: int = 1000
+    budget: int = 600
 
 
 def run(settings: Settings) -> Comparison:
