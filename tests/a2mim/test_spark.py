@@ -66,6 +66,18 @@ def test_masked_positions_are_zero_after_every_layer(name):
     assert all(torch.equal(x, visible.hide(x)) for x in method.encode(image, mask))
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+def test_biases_that_are_zero_at_first_do_not_fill_masked_positions_later(name):
+    method = SparK(timm.create_model(name, num_classes=0), SparKSettings(image_size=SIZE, decoder_width=32)).eval()
+    image, mask = case(method)
+    with torch.no_grad():
+        for parameter in method.backbone.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(1.0)
+    for x in method.encode(image, mask):
+        assert np.all(x.detach().numpy()[masked_positions(mask, x)] == 0)
+
+
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("training", [False, True])
 def test_without_a_mask_the_sparse_encoder_is_the_dense_one(name, training):
