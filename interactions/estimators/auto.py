@@ -17,9 +17,10 @@ from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
-DRAWS = (8, 16, 32)
-"""Fewer a pair, for more pairs, did worse than the variances promise: a product of two or four differences has long
-tails."""
+DRAWS = (2, 4, 8, 16, 32)
+FEW = 8
+"""Fewer draws a pair only where all pairs get them: for the sake of more pairs they did worse than their variance
+promises, since a product of two or four differences has long tails."""
 # The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
 CLUSTERING = 1.25
 """Pairs of a group are alike: 5 tell as much as 4 drawn at random."""
@@ -124,7 +125,7 @@ def difference_errors(
             ("shared", pairs_shared, group_cost / (group_size * both), SHARED_NOISE, CLUSTERING),
             ("pairwise", budget // (4 * draws), 4.0, 1.0, 1.0),
         ):
-            if measured >= 1:
+            if measured >= len(pairs) or (measured >= 1 and draws >= FEW):
                 measured = min(measured, len(pairs))
                 drawn = max(budget / (cost * measured), 2.0)
                 noise = 2 * UNEVENNESS * variance**2 / (drawn * (drawn - 1)) + 4 * square * variance / drawn

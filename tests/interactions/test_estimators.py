@@ -103,7 +103,7 @@ def test_mean_square_is_unbiased(design: str, order: int) -> None:
 
 
 def test_the_surrogate_keeps_the_pool_unbiased_and_calibrated() -> None:
-    game, pairs, count = network_game("attention", 3), PatchGrid(3).all_pairs(), 30
+    game, pairs, count = network_game("attention", 3), PatchGrid(3).all_pairs(), 80
     truth = game.exact(3, pairs).mean
     plain, helped = (
         replicates(game, Plan("pooled", {"surrogate": surrogate}), 3, 700, count) for surrogate in (False, True)
