@@ -1,5 +1,6 @@
 """`a2mim bench methods`: what a step of every pre-training method costs, beside the supervised step."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,6 +63,9 @@ REFERENCE = "supervised"
 
 def run(settings: Settings) -> None:
     """Time every method on every backbone, print the table and write it."""
+    # Read once, when torch is imported: its profiler would print lines of its own between ours.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
     import pandas as pd
     import torch
 
