@@ -6,7 +6,7 @@ classifier. A demonstration, not evidence: a minute of training on digits says n
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from a2mim.settings import Augmentation, Data, Evaluation, Loop, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import pretrain
 from experiments.comparison import Comparison, compare_runs
-from experiments.training import pairs
+from experiments.training import make_network
 from interactions.profile import profile_model
 
 SIZE = 32
@@ -56,7 +56,7 @@ def run(settings: Settings) -> Comparison:
         with join("cpu") as world:
             pretrain(recipe(method, folder, trained, settings.epochs), world)
         profile_model(
-            load(trained),
+            make_network(replace(NETWORK, weights=str(trained)), 0, SIZE, seed=0)[0],
             images,
             out=trained / "profile",
             grid=8,
@@ -93,13 +93,6 @@ def recipe(method: str, data: Path, out: Path, epochs: int) -> Pretrain:
         optim=Optim(epochs=epochs, lr=1e-3, lr_batch=64, warmup_epochs=1.0, clip_grad=5.0),
         loop=Loop(batch=64, log_every=5, evaluate_every=max(1, epochs // 2), pictures_every=epochs),
     )
-
-
-def load(folder: Path) -> torch.nn.Module:
-    """The backbone of a finished run."""
-    model = timm.create_model(NETWORK.model, num_classes=0, **pairs(NETWORK.model_args))
-    timm.models.load_checkpoint(model, str(folder / "backbone.safetensors"), strict=False)
-    return model
 
 
 def write_digits(folder: Path, training: int) -> Path:
