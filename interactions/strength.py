@@ -7,7 +7,8 @@ Four measures, none a substitute for another (estimators.md, "noise-free strengt
       J_corrected    difference (Î₁−Î₂)/2 is noise of the same size as that in the half sum (Î₁+Î₂)/2, so that for
                      normally distributed I and noise A² = (mean |half sum|)² − (mean |half difference|)², image by
                      image; a negative difference keeps its sign under the root, so that no image is clipped upward.
-    mean_square      mean of Î₁·Î₂: an unbiased estimate of E[I²], negative where noise rules; never clipped.
+    mean_square      mean of Î₁·Î₂ over pairs and halvings: an unbiased estimate of E[I²], negative where noise rules;
+                     never clipped.
     rms, J_rms       its square root, missing where the mean is not positive.
 
 J divides by the unweighted mean over the listed orders, so it depends on the list. Images are the independent units:
@@ -37,7 +38,7 @@ def image_row(interactions: Interactions) -> dict[str, float]:
 
     Returns:
         pairs: how many pairs were measured. mean_abs: of |Î|, as published. mean_abs_sum and mean_abs_difference: of
-        |Î₁ ± Î₂|/2 over the pairs that have both halves. mean_square: of Î₁·Î₂ over the same.
+        |Î₁ ± Î₂|/2 over the pairs that have both halves in some halving. mean_square: of Î₁·Î₂ over the same.
     """
     measured_P = interactions.mean.isfinite()
     first_SP, second_SP = interactions.halvings.unbind(1)

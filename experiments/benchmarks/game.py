@@ -76,12 +76,11 @@ def run(settings: Settings) -> None:
 
 def check(settings: Settings) -> None:
     """Raise ValueError for settings with which nothing can be timed."""
+    from experiments.benchmarks.timing import refuse_nothing
+
     if not settings.models:
         raise ValueError("no model to time: name at least one, such as resnet50")
-    for name in ("batch_size", "batches", "repeats", "images", "threads"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} leaves nothing to time: give 1 or more")
+    refuse_nothing(settings, ("batch_size", "batches", "repeats", "images", "threads"))
 
 
 def time_model(name: str, settings: Settings, device: "torch.device") -> dict[str, Any]:

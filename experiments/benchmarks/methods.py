@@ -94,12 +94,10 @@ def run(settings: Settings) -> None:
 def completed(settings: Settings, device: str) -> Settings:
     """Settings with what was left open filled in, the supervised step first. Raises ValueError for what cannot be."""
     from a2mim.methods import METHODS
+    from experiments.benchmarks.timing import refuse_nothing
     from experiments.models import did_you_mean
 
-    for name in ("batch_size", "repeats", "threads", "image_size"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} leaves nothing to time: give 1 or more")
+    refuse_nothing(settings, ("batch_size", "repeats", "threads", "image_size"))
     for method in settings.methods:
         if method not in METHODS:
             near = did_you_mean(method, list(METHODS)) or f": choose of {', '.join(METHODS)}"
@@ -170,7 +168,7 @@ def make_step(
 
     from a2mim.optim import make_optimizer
     from a2mim.settings import Optim
-    from a2mim.train import AUTOCAST
+    from experiments.benchmarks.step import bare_step
     from experiments.training import make_method
 
     backbone = new_backbone(model, 1000 if name == REFERENCE else 0, settings)
@@ -178,15 +176,10 @@ def make_step(
     assert settings.batch_size is not None
     optimizer = make_optimizer(method, Optim(), settings.batch_size)
     batch = make_batch(method, settings, device)
-    generator = torch.Generator().manual_seed(settings.seed)
-    dtype = AUTOCAST[settings.precision]
+    bare = bare_step(method, optimizer, batch, settings.seed, settings.precision, device)
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss = method(batch, generator)["loss"]
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        bare()
         method.after_step(0.5)
 
     def held() -> list[torch.Tensor]:

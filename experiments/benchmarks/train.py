@@ -92,10 +92,9 @@ def run(settings: Settings) -> None:
 
 def completed(settings: Settings, device: str) -> Settings:
     """Settings with what was left open filled in. Raises ValueError for those with which nothing can be timed."""
-    for name in ("batch_size", "steps", "repeats", "threads"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} leaves nothing to time: give 1 or more")
+    from experiments.benchmarks.timing import refuse_nothing
+
+    refuse_nothing(settings, ("batch_size", "steps", "repeats", "threads"))
     if settings.workers < 0:
         raise ValueError(f"--workers {settings.workers}: give 0 (the main process loads) or more")
     if settings.quick:
@@ -217,24 +216,14 @@ def bare(recipe: "Pretrain", batch: dict[str, Any], device: "torch.device") -> A
     import torch
 
     from a2mim.optim import make_optimizer
-    from a2mim.train import AUTOCAST
+    from experiments.benchmarks.step import bare_step
 
     form = torch.channels_last if recipe.loop.channels_last else torch.preserve_format
     method = new_method(recipe)[0].to(device, memory_format=form).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(method, recipe.optim, recipe.loop.batch)
     if recipe.loop.compile:
         method.compile()
-    generator = torch.Generator().manual_seed(recipe.loop.seed)
-    dtype = AUTOCAST[recipe.loop.precision]
-
-    def step() -> None:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss = method(batch, generator)["loss"]
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+    return bare_step(method, optimizer, batch, recipe.loop.seed, recipe.loop.precision, device)
 
 
 def loading_times(loading: Iterator[Any], settings: Settings, device: "torch.device") -> list[float]:

@@ -1,0 +1,31 @@
+"""The training step that benchmarks time: forward, loss, backward and optimizer, and nothing of the loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from a2mim.methods import Method
+from a2mim.settings import Precision
+from a2mim.train import AUTOCAST
+
+
+def bare_step(
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Any],
+    seed: int,
+    precision: Precision,
+    device: torch.device,
+) -> Callable[[], None]:
+    """A function that takes one step on `batch`, its masks drawn from `seed` on."""
+    generator, dtype = torch.Generator().manual_seed(seed), AUTOCAST[precision]
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            loss = method(batch, generator)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
