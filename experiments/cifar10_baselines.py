@@ -47,6 +47,9 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 _SCALES = {"simclr": (0.08, 1.0), "byol": (0.2, 1.0), "mocov3": (0.2, 1.0), "dino": (0.4, 1.0)}
+# Milder for the few epochs of the CPU size, in which little is learned from a twelfth of 32×32 pixels.
+_CPU_SCALES = _SCALES | {"simclr": (0.2, 1.0)}
+CPU_EPOCHS = {"vit_cpu": 5, "cnn_cpu": 10}
 
 
 def _recipe(method: str, network: str) -> Settings:
@@ -71,10 +74,12 @@ def _recipe(method: str, network: str) -> Settings:
     )
     if not cpu:
         return recipe
+    # Small batches, since what a short run lacks most is steps.
     return replace(
         recipe,
-        optim=replace(recipe.optim, epochs=5, warmup_epochs=0.5, lr_batch=256),
-        loop=replace(recipe.loop, batch=256, precision="float32", save_every=50),
+        augment=replace(recipe.augment, scale=_CPU_SCALES[method]),
+        optim=replace(recipe.optim, epochs=CPU_EPOCHS[network], warmup_epochs=0.5, lr_batch=128),
+        loop=replace(recipe.loop, batch=128, precision="float32", save_every=50),
     )
 
 
