@@ -135,6 +135,12 @@ def paired_mass(
     return pd.DataFrame(rows, columns=["run_a", "run_b", "measure", "difference", "low", "high", "images"])
 
 
+def masses_of_resamples(images: pd.DataFrame, index_RI: np.ndarray) -> np.ndarray:
+    """M of each of MASS_MEASURES over R resamples of the images, which index_RI names by their place in ascending
+    order: len(MASS_MEASURES)×R."""
+    return _masses(_moments(images), _middle(images), index_RI)
+
+
 def _paired_rows(
     a: str,
     images_a: pd.DataFrame,

@@ -1,0 +1,82 @@
+"""Middle mass over several seeds: against hand-made tables, the flat bootstrap, and the coverage of known truths."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interactions.hierarchy import seeded_differences, seeded_masses
+from interactions.strength import middle_mass, paired_mass
+
+ORDERS, RATIOS = (3, 30, 59), (0.05, 0.5, 0.95)
+
+
+def table(strength_IM, images=None):
+    """Rows of images whose interactions are known without noise: every half is the strength itself."""
+    rows = []
+    for image, strengths in zip(images or range(len(strength_IM)), strength_IM, strict=True):
+        for order, ratio, value in zip(ORDERS, RATIOS, strengths, strict=True):
+            row = {"image": image, "order": order, "ratio": ratio, "pairs": 5}
+            row |= {"mean_abs": value, "mean_abs_sum": value, "mean_abs_difference": 0.0, "mean_square": value**2}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def drawn(rng, images=8, lift=0.0):
+    strength = rng.uniform(0.5, 1.5, (images, 3))
+    strength[:, 1] += lift
+    return table(strength)
+
+
+def test_the_mass_is_the_mean_over_seeds_of_the_published_one():
+    first, second = table([[1, 2, 3], [2, 4, 6]]), table([[1, 1, 1], [3, 3, 3]])
+    masses = seeded_masses({"run": [first, second]}).set_index("measure")
+    # J of the middle order: 3 / mean(1.5, 3, 4.5) = 1 in the first seed, 1 in the second.
+    assert masses.loc["J", "M"] == pytest.approx(1.0)
+    third = table([[1, 4, 1], [1, 4, 1]])  # 4 / 2 = 2
+    masses = seeded_masses({"run": [first, third]}).set_index("measure")
+    assert masses.loc["J", "M"] == pytest.approx(1.5) and masses.loc["J_rms", "M"] > 1.4
+    assert (masses.images == 2).all() and (masses.seeds == 2).all()
+
+
+def test_one_seed_is_the_bootstrap_over_images():
+    rng = np.random.default_rng(0)
+    a, b = drawn(rng, 12), drawn(rng, 12, lift=0.4)
+    flat, deep = middle_mass(a, resamples=8000), seeded_masses({"a": [a]}, resamples=8000)
+    np.testing.assert_allclose(deep[["M", "M_low", "M_high"]], flat[["M", "M_low", "M_high"]], atol=0.01)
+    flat = paired_mass({"b": b, "a": a}, resamples=8000)
+    deep = seeded_differences({"a": [a], "b": [b]}, [("b", "a")], resamples=8000)
+    np.testing.assert_allclose(deep[["difference", "low", "high"]], flat[["difference", "low", "high"]], atol=0.01)
+
+
+def test_images_are_paired_and_seeds_are_not():
+    rng = np.random.default_rng(1)
+    base = rng.uniform(0.2, 2.0, (10, 3))
+    same = {"a": [table(base)], "b": [table(base)]}
+    alike = seeded_differences(same, [("a", "b")]).set_index("measure")
+    assert (alike[["difference", "low", "high"]] == 0).all(axis=None)  # the same images in both: nothing is left
+    seeds = [table(base * [1, 1 + lift, 1]) for lift in (0.0, 0.5, 1.0)]
+    spread = seeded_differences({"a": seeds, "b": seeds}, [("a", "b")]).set_index("measure")
+    assert spread.loc["J", "difference"] == 0 and spread.loc["J", "low"] < -0.05 < 0.05 < spread.loc["J", "high"]
+
+
+def test_the_interval_holds_the_truth_where_seeds_differ_more_than_images():
+    rng, held, held_flat = np.random.default_rng(2), 0, 0
+    for _ in range(60):
+        lifts = rng.normal(1.0, 0.3, 8)
+        seeds = [table(np.ones((6, 3)) * [1, lift, 1] * rng.uniform(0.9, 1.1, (6, 1))) for lift in lifts]
+        truth = np.mean(3 * (draws := rng.normal(1.0, 0.3, 200000)) / (2 + draws))
+        row = seeded_masses({"a": seeds}, resamples=400).set_index("measure").loc["J"]
+        held += row.M_low <= truth <= row.M_high
+        one = middle_mass(seeds[0], resamples=400).set_index("measure").loc["J"]
+        held_flat += one.M_low <= truth <= one.M_high
+    assert held >= 48 and held_flat < 20
+
+
+def test_what_cannot_be_compared_is_said():
+    rng = np.random.default_rng(3)
+    with pytest.raises(ValueError, match="share no image"):
+        seeded_differences({"a": [drawn(rng)], "b": [table([[1, 2, 3]], images=[99])]}, [("a", "b")], resamples=10)
+    with pytest.raises(ValueError, match="has no run"):
+        seeded_masses({"a": []})
+    lonely = seeded_masses({"a": [table([[1, 2, 3]])]}, resamples=10)
+    assert lonely.M.notna().all() and lonely.M_low.isna().all()
