@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from a2mim.plain import differences
+from a2mim.plain import differences, from_plain, to_plain
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,18 +52,20 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
-def open_run(folder: Path, command: str, settings: dict[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
+def open_run(folder: Path, command: str, settings: Any, free: Sequence[str] = ()) -> dict[str, Any]:
     """Begin a run in `folder`, or go on with the one that is there.
 
-    settings: plain; `free` names those that may differ ('loop.minutes').
+    settings: a frozen dataclass, or plain data; `free` names those that may differ ('loop.minutes'). A setting that the
+    run there does not know yet counts as the default of its dataclass.
 
     Raises ValueError where the folder holds another command's run or other settings (and says which), or files that
     are no run.
     """
+    asked = to_plain(settings)
     if not (folder / "run.json").exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"{folder} holds files but no run: name another folder with --out")
-        run = {"command": command, "settings": settings, "versions": versions(), "started": _now(), "finished": False}
+        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), "finished": False}
         write_json(folder / "run.json", run)
         return run
     for orphan in folder.rglob("*.tmp"):
@@ -71,7 +73,8 @@ def open_run(folder: Path, command: str, settings: dict[str, Any], free: Sequenc
     run = read_run(folder)
     if run["command"] != command:
         raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
-    changed = [part for part in differences(run["settings"], settings) if part.split(" was ")[0] not in free]
+    there = to_plain(from_plain(type(settings), run["settings"]))
+    changed = [part for part in differences(there, asked) if part.split(" was ")[0] not in free]
     if changed:
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): "

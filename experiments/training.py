@@ -64,7 +64,8 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
         raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
     stored: Any = from_plain(type(given), run["settings"])
     wanted = overlay(stored, given, default)
-    changed = [part for part in differences(identity(stored), identity(wanted)) if part.split(" was ")[0] not in FREE]
+    parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
+    changed = [part for part in parts if part.split(" was ")[0] not in FREE]
     if changed:
         raise ValueError(
             f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
@@ -73,10 +74,10 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
     return dataclasses.replace(wanted, out=given.resume, resume="", device=given.device)
 
 
-def identity(settings: Any) -> dict[str, Any]:
-    """What makes a run the run it is, as plain data."""
-    loop = dataclasses.replace(settings.loop, minutes=0.0)
-    return to_plain(dataclasses.replace(settings, loop=loop, **ELSEWHERE))
+def identity(settings: S) -> S:
+    """What makes a run the run it is: settings without where it lies and what it runs on."""
+    given: Any = settings
+    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0), **ELSEWHERE)
 
 
 def find_recipe(name: str) -> Any:

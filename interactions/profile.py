@@ -381,11 +381,17 @@ def plans_of(record: Mapping[str, Any]) -> dict[int, Plan]:
 
 
 def refuse_other_settings(record: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Raises ValueError where a folder's run was asked for something else, naming what; names alone may change."""
-    there, now = flat(record), flat(asked)
-    differ = [key for key in now if key not in ("model name", "data name") and there.get(key) != now[key]]
+    """Raises ValueError where a folder's run was asked for something else, naming what; names alone may change.
+
+    A setting that the run there does not know yet counts as its default.
+    """
+    usual = json.loads(json.dumps(asdict(ProfileSettings())))
+    there, now = usual | flat(record), flat(asked)
+    keys = [key for key in {**now, **there} if key not in ("model name", "data name")]
+    told = {key: (there.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
+    differ = {key: (before, after) for key, (before, after) in told.items() if before != after}
     if differ:
-        changes = "; ".join(f"{key} {there.get(key)} there, {now[key]} now" for key in differ)
+        changes = "; ".join(f"{key} {before} there, {after} now" for key, (before, after) in differ.items())
         raise ValueError(
             f"{folder} holds a run with other settings ({changes}): give another output folder, or the same settings"
         )

@@ -83,6 +83,19 @@ def test_other_settings_are_refused_and_named(tmp_path):
         open_run(tmp_path / "run", "finetune", run)
 
 
+def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_path):
+    open_run(tmp_path, "pretrain", Loop(batch=64))
+    old = read_run(tmp_path)
+    del old["settings"]["ema"]
+    update_run(tmp_path, **old)
+    open_run(tmp_path, "pretrain", Loop(batch=64))
+    with pytest.raises(ValueError, match=r"other settings \(ema was 0.0, is 0.9\)"):
+        open_run(tmp_path, "pretrain", Loop(batch=64, ema=0.9))
+    update_run(tmp_path, settings={**old["settings"], "colour": 1})
+    with pytest.raises(ValueError, match="Loop has no setting called colour: it was written by another version"):
+        open_run(tmp_path, "pretrain", Loop(batch=64))
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="holds files but no run"):

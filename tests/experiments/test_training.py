@@ -111,6 +111,23 @@ def test_settings_that_differ_on_resume_are_named(pretrained, images, capsys):
     assert "holds a run of `a2mim pretrain`" in told
 
 
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_run_from_before_a_setting_existed_goes_on(command, images, tmp_path, capsys):
+    run = tmp_path / "run"
+    given = [command, "--model", "test_vit", "--data", images, "--out", run, *SMALL, "--epochs", 2, "--minutes", 1e-9]
+    given = [str(word) for word in (*given, *(["--mask-cell", 16] if command == "pretrain" else []))]
+    assert main(given) == 0
+    record = json.loads((run / "run.json").read_text())
+    for group, name in (("augment", "hue"), ("network", "partial"), ("loop", "ema")):
+        del record["settings"][group][name]
+    del record["settings"]["mixing"]
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(given) == 0
+    assert "augment.hue was 0.0, is 0.1" in sentence(capsys, *given, "--hue", 0.1)
+    assert main([command, "--resume", str(run), "--device", "cpu"]) == 0
+    assert json.loads((run / "run.json").read_text())["finished"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

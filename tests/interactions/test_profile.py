@@ -462,6 +462,20 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(tmp_path, changes, 
     assert files(tmp_path / "run") == before
 
 
+def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_path):
+    profile(tmp_path / "run", images=2)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    del record["settings"]["published_pairs"], record["settings"]["channels_last"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    profile(tmp_path / "run", images=2)
+    with pytest.raises(ValueError, match="published_pairs 50 there, 6 now"):
+        profile(tmp_path / "run", images=2, published_pairs=6)
+    record["settings"]["colour"] = None
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="colour None there, unknown now"):
+        profile(tmp_path / "run", images=2)
+
+
 def test_an_image_that_changed_is_noticed(tmp_path):
     class Random(Photos):
         def __getitem__(self, index):
