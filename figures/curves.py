@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from figures.style import DOUBLE_COLUMN, GREY, INK, SHADE, Look, house_style, look, page, save, wrap
+from figures.seeds import draw_seeds, legend_sample
+from figures.style import DOUBLE_COLUMN, GREY, INK, SHADE, house_style, look, page, save, wrap
 from figures.tables import Table, read_table
 
 
@@ -60,14 +60,14 @@ def draw_strength(
         ValueError: a column that the table lacks; another suffix.
         FileNotFoundError: no such table.
     """
-    rows = _strength(table, RELATIVE + ABSOLUTE, "the strength table")
+    rows = read_strength(table, RELATIVE + ABSOLUTE, "the strength table")
     bottom, top = _positive_span(rows, ABSOLUTE)
     floor = _highest_floor(rows)
     words = [
         caption,
-        _bars([rows]),
-        _hollow([rows]),
-        *_left_out(rows, RELATIVE + ABSOLUTE, logarithmic=ABSOLUTE),
+        interval_words([rows]),
+        hollow_words([rows]),
+        *left_out(rows, RELATIVE + ABSOLUTE, logarithmic=ABSOLUTE),
         f"The numerical floor, {floor:.1g} or less, lies below the axis." if 0 < floor < bottom else "",
     ]
     figure = page(DOUBLE_COLUMN, 2.9, title, note, " ".join(filter(None, words)))
@@ -75,15 +75,15 @@ def draw_strength(
     left, right, legend = panels["left"], panels["right"], panels["legend"]
     for axes, measures in ((left, RELATIVE), (right, ABSOLUTE)):
         for k, measure in enumerate(measures):
-            _draw_curve(axes, rows, measure, look(k), _shift(k, len(measures)))
-        _label_orders(axes, rows)
+            draw_seeds(axes, [curve_of(rows, measure)], look(k), shift_of(k, len(measures)), measure)
+        label_orders(axes, rows)
         _, quantity, scale = MEASURES[measures[0]]
         axes.set_ylabel(f"{quantity}\n({scale.format(v=unit)})")
-    _start_at_zero(left, [rows], RELATIVE)
+    start_at_zero(left, [rows], RELATIVE)
     right.set_yscale("log")
     right.set_ylim(bottom, top)
     _label_decades(right, top / bottom)
-    handles = [_sample(look(k), MEASURES[measure].kind) for k, measure in enumerate(RELATIVE)]
+    handles = [legend_sample(look(k), MEASURES[measure].kind) for k, measure in enumerate(RELATIVE)]
     if floor >= bottom:
         handles += right.plot(rows["ratio"], rows["floor"], color=GREY, linewidth=0.8, label="numerical floor")
     legend.axis("off")
@@ -124,14 +124,14 @@ def draw_comparison(
         raise ValueError("there is no run to draw: give at least one strength table")
     if measure not in MEASURES:
         raise ValueError(f"there is no measure {measure!r}: choose one of {', '.join(MEASURES)}")
-    runs = {name: _strength(table, (measure,), f"the strength table of {name}") for name, table in tables.items()}
+    runs = {name: read_strength(table, (measure,), f"the strength table of {name}") for name, table in tables.items()}
     mass_of = {} if masses is None else _masses(masses, measure, list(runs))
     words = [
         caption,
-        _bars(list(runs.values())),
-        _hollow(list(runs.values())),
+        interval_words(list(runs.values())),
+        hollow_words(list(runs.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}{', whose mean J is M' if mass_of else ''}.",
-        *(sentence for name, rows in runs.items() for sentence in _left_out(rows, (measure,), of=f" of {name}")),
+        *(sentence for name, rows in runs.items() for sentence in left_out(rows, (measure,), of=f" of {name}")),
     ]
     entries = [_entry(name, mass_of.get(name)) for name in runs]
     row_height = (max(len(entry) for entry in entries) + 0.8) * 0.13
@@ -143,14 +143,14 @@ def draw_comparison(
     curves, *beside, names = figure.subplots(1, len(widths), width_ratios=widths)
 
     for k, rows in enumerate(runs.values()):
-        _draw_curve(curves, rows, measure, look(k), _shift(k, len(runs)))
+        draw_seeds(curves, [curve_of(rows, measure)], look(k), shift_of(k, len(runs)), measure)
     curves.axvspan(*MIDDLE, color=SHADE, linewidth=0, zorder=0)
-    _start_at_zero(curves, runs.values(), (measure,))
+    start_at_zero(curves, runs.values(), (measure,))
     kind, quantity, scale = MEASURES[measure]
     curves.set_ylabel(f"{quantity}, {kind}\n({scale.format(v=unit)})")
     first, *others = runs.values()
     same = all(np.array_equal(rows[["order", "ratio"]], first[["order", "ratio"]]) for rows in others)
-    _label_orders(curves, first if same else None)
+    label_orders(curves, first if same else None)
     for axes in beside:
         _draw_masses(axes, mass_of)
     _draw_names(names, entries)
@@ -158,7 +158,8 @@ def draw_comparison(
     return figure
 
 
-def _strength(table: Table, measures: Sequence[str], what: str) -> pd.DataFrame:
+def read_strength(table: Table, measures: Sequence[str], what: str) -> pd.DataFrame:
+    """The rows of strength.csv by order, with what is needed of these measures. Raises as `read_table`."""
     numbers = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
     notes = ["rms_note"] if {"rms", "J_rms"} & set(measures) else []
     rows = read_table(table, ["order", "ratio", "images", "near_floor", *numbers], notes, what)
@@ -180,31 +181,24 @@ def _masses(table: Table, measure: str, runs: list[str]) -> dict[str, list[float
     return {run: rows.loc[rows["run"] == run, ["M", "M_low", "M_high"]].iloc[0].tolist() for run in runs}
 
 
-def _draw_curve(axes: Axes, rows: pd.DataFrame, measure: str, look: Look, shift: float) -> None:
-    ratio, strength = rows["ratio"] + shift, rows[measure]
-    bars = axes.vlines(ratio, rows[f"{measure}_low"], rows[f"{measure}_high"], color=look.colour, linewidth=0.8)
-    bars.set_gid(f"interval of {measure}")
-    axes.plot(ratio, strength, color=look.colour, linestyle=look.line)
-    for near_floor, fill in ((False, look.colour), (True, "white")):
-        chosen = (rows["near_floor"] == near_floor) & strength.notna()
-        if chosen.any():
-            (points,) = axes.plot(ratio[chosen], strength[chosen], color=look.colour, linestyle="none")
-            points.set_marker(look.marker)
-            points.set_markerfacecolor(fill)
+def curve_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """One measure of a strength table as `draw_seeds` takes it."""
+    columns = {"x": "ratio", "y": measure, "low": f"{measure}_low", "high": f"{measure}_high", "hollow": "near_floor"}
+    return pd.DataFrame({name: rows[column] for name, column in columns.items()})
 
 
-def _shift(k: int, curves: int) -> float:
+def shift_of(k: int, curves: int) -> float:
     """Order ratio by which the k-th curve is moved aside, so that every interval is seen; all stay within ± 0.02."""
     return (k - (curves - 1) / 2) * min(0.007, 0.04 / curves)
 
 
-def _start_at_zero(axes: Axes, tables: Collection[pd.DataFrame], measures: Sequence[str]) -> None:
+def start_at_zero(axes: Axes, tables: Collection[pd.DataFrame], measures: Sequence[str]) -> None:
     """The axis starts at 0, or below it where a corrected or squared strength or its interval does."""
     columns = [f"{measure}{end}" for measure in measures for end in ("", "_low")]
     axes.set_ylim(bottom=1.05 * min(float(np.nanmin(rows[columns].to_numpy(), initial=0)) for rows in tables))
 
 
-def _label_orders(axes: Axes, rows: pd.DataFrame | None) -> None:
+def label_orders(axes: Axes, rows: pd.DataFrame | None) -> None:
     """Order ratio along the bottom; where the curves share their orders, the order m of the points along the top."""
     axes.set_xlim(-0.03, 1.03)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -253,7 +247,7 @@ def _entry(name: str, mass: list[float] | None) -> list[str]:
 
 def _draw_names(axes: Axes, entries: list[list[str]]) -> None:
     for k, lines in enumerate(entries):
-        sample = _sample(look(k), "_")
+        sample = legend_sample(look(k), "_")
         sample.set_data([0, 0.06, 0.12], [k, k, k])
         sample.set_markevery([1])
         axes.add_line(sample)
@@ -261,10 +255,6 @@ def _draw_names(axes: Axes, entries: list[list[str]]) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.axis("off")
-
-
-def _sample(look: Look, label: str) -> Line2D:
-    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=label)
 
 
 def _positive_span(rows: pd.DataFrame, measures: Sequence[str]) -> tuple[float, float]:
@@ -284,17 +274,19 @@ def _highest_floor(rows: pd.DataFrame) -> float:
     return float(np.nan_to_num(rows["floor"].max())) if "floor" in rows else 0.0
 
 
-def _bars(tables: Collection[pd.DataFrame]) -> str:
+def interval_words(tables: Collection[pd.DataFrame]) -> str:
+    """What the bars are, for a caption."""
     images = {int(count) for rows in tables for count in rows["images"]}
     some = f"{min(images)}" if len(images) == 1 else f"{min(images)} to {max(images)}"
     return f"Bars: 95 % bootstrap intervals over {some} images."
 
 
-def _hollow(tables: Collection[pd.DataFrame]) -> str:
+def hollow_words(tables: Collection[pd.DataFrame]) -> str:
+    """What hollow points are, for a caption; nothing where there are none."""
     return "Hollow: near the numerical floor." if any(rows["near_floor"].any() for rows in tables) else ""
 
 
-def _left_out(rows: pd.DataFrame, measures: Sequence[str], logarithmic: Sequence[str] = (), of: str = "") -> list[str]:
+def left_out(rows: pd.DataFrame, measures: Sequence[str], logarithmic: Sequence[str] = (), of: str = "") -> list[str]:
     """A sentence for every set of points that have no place in the figure, with the reason; measures that miss the
     same points for the same reason share one."""
     missing: dict[tuple[str, str], list[str]] = {}
