@@ -14,7 +14,7 @@ A subcommand is one module with two names:
         model: tyro.conf.Positional[str]
         '''What the setting means (this string is its help).'''
 
-    def run(settings: Settings) -> None: ...
+    def run(settings: Settings) -> None: ...     # or an exit code of its own
 
 and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments.
 Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers at once. A dict instead of a module
@@ -50,6 +50,9 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "map": "experiments.commands.map",
     "pretrain": "experiments.commands.pretrain",
     "profile": "experiments.commands.profile",
+    "reproduce": {
+        "cifar10": "experiments.reproduce.cifar10",
+    },
     "version": "experiments.commands.version",
 }
 
@@ -60,7 +63,7 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run one subcommand and return the exit code: 0 (or what `run` returned), 2 for bad input, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else list(argv)
     command, arguments = split_command(argv, COMMANDS)
     prog = " ".join(["a2mim", *command])
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def guarded(module: ModuleType, settings: Any, prog: str) -> int:
     """Call `module.run(settings)` and turn what the user can mend into one sentence on stderr and an exit code."""
     try:
-        module.run(settings)
+        return module.run(settings) or 0
     except (ValueError, OSError) as error:
         if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
             raise
@@ -84,7 +87,6 @@ def guarded(module: ModuleType, settings: Any, prog: str) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def sentence(error: Exception) -> str:

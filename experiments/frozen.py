@@ -25,7 +25,7 @@ def both_features(settings: Any, world: World) -> tuple[Features, Features]:
     images = open_images(data)
     labelled(images)
     held_out = open_images(data, train=False, classes=images.classes)
-    model, _, _ = make_network(settings.network, 0, size, seed=0)
+    model, _, _ = make_network(settings.network, 0, size, settings.model_seed)
     model = model.to(world.device)
     galleries = [
         make_gallery(each, model, size, world.device, settings.evaluation, workers=data.workers)

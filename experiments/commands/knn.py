@@ -30,6 +30,8 @@ class Settings:
     """Temperature of the votes."""
     image_size: int = 224
     """Side of the images in pixels."""
+    model_seed: int = 0
+    """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Annotated[Network, Flat] = field(default_factory=Network)
@@ -42,9 +44,11 @@ def run(settings: Settings) -> None:
     from a2mim.dist import join
     from a2mim.evaluate.knn import knn
     from experiments.frozen import both_features, write_result
+    from experiments.machine import commit
 
+    about = {"commit": commit()}
     with join(settings.device) as world:
         train, test = both_features(settings, world)
         if world.main:
             result = knn(*train, *test, k=settings.k, temperature=settings.temperature, device=world.device)
-            write_result(settings, "knn", result, train, test)
+            write_result(settings, "knn", about | result, train, test)

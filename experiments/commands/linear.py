@@ -37,6 +37,8 @@ class Settings:
     """Of the order of features and of the tenth held out."""
     image_size: int = 224
     """Side of the images in pixels."""
+    model_seed: int = 0
+    """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Annotated[Network, Flat] = field(default_factory=Network)
@@ -49,10 +51,12 @@ def run(settings: Settings) -> None:
     from a2mim.dist import join
     from a2mim.evaluate.linear import Probe, linear_probe
     from experiments.frozen import both_features, write_result
+    from experiments.machine import commit
 
     probe = Probe(settings.epochs, settings.batch, settings.lrs, settings.weight_decay, settings.seed)
+    about = {"commit": commit()}
     with join(settings.device) as world:
         train, test = both_features(settings, world)
         if world.main:
             result = linear_probe(*train, *test, probe, device=world.device)
-            write_result(settings, "linear", result, train, test)
+            write_result(settings, "linear", about | result, train, test)

@@ -1,0 +1,291 @@
+"""`a2mim reproduce cifar10`: every method on a small ViT and a small CNN, trained, measured, drawn, and on one page.
+
+The study is nothing but `a2mim` commands; results/commands.sh lists them, so that any part can be run alone. This file
+says which; experiments/steps.py runs them, reproduce/results.py makes tables, figures and the page of what is there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from experiments.steps import Step, report_plan, run_steps
+
+Family = Literal["vit", "cnn"]
+FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train: its name in figures, the module with its recipes, the networks that it is for, and what one of
+    its epochs costs beside a supervised one."""
+
+    label: str
+    recipes: str = "cifar10"
+    families: tuple[str, ...] = ("vit", "cnn")
+    cost: float = 1.0
+    pretrains: bool = True
+    tuned: bool = True
+    """Fine-tuned and measured; else only pre-trained, for its reconstructions."""
+
+
+# In the order in which they are made: what the headline question needs comes first.
+METHODS = {
+    "supervised": Method("supervised", pretrains=False),
+    "a2mim": Method("A²MIM"),
+    "simmim": Method("SimMIM"),
+    "mae": Method("MAE", "cifar10_masked", ("vit",), 0.6),
+    "spark": Method("SparK", "cifar10_masked", ("cnn",), 1.6),
+    "maskfeat": Method("MaskFeat", "cifar10_masked", ("vit",)),
+    "simclr": Method("SimCLR", "cifar10_baselines", cost=2.2),
+    "mocov3": Method("MoCo v3", "cifar10_baselines", cost=2.8),
+    "byol": Method("BYOL", "cifar10_baselines", cost=2.8),
+    "dino": Method("DINO", "cifar10_baselines", cost=3.2),
+    "spatial": Method("A²MIM without Fourier loss", tuned=False),
+}
+UNTRAINED = "untrained"
+MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
+CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
+"""Also measured on cells of 2×2 pixels."""
+CONTEXT_CHECK = ("supervised", "a2mim")
+"""Also measured by the published protocol, with as many contexts and with four times as many."""
+FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is spent on a network: images, contexts; and the seconds of one supervised epoch and of 1,000 passes, from
+    which the first guess of the time comes."""
+
+    suffix: str
+    seeds: tuple[int, ...]
+    measure: tuple[str, ...]
+    images: int
+    shares: tuple[str, ...]
+    epochs: tuple[int, int]
+    epoch_seconds: dict[str, float]
+    passes_seconds: dict[str, float]
+    orders: int
+    budget: int
+
+
+SIZES = {
+    "gpu": Size(
+        "", (0, 1, 2), ("--images", "100", "--budget", "1000"), 1000, (), (200, 100), {"vit": 5, "cnn": 5},
+        {"vit": 0.1, "cnn": 0.1}, 13, 1000,
+    ),
+    "cpu": Size(
+        "_cpu", (0,), ("--images", "16", "--budget", "400", "--ratios", "0.05", "0.3", "0.5", "0.7", "0.95"), 500,
+        ("--seeds", "3"), (5, 5), {"vit": 75, "cnn": 35}, {"vit": 2.5, "cnn": 1.5}, 5, 400,
+    ),
+}  # fmt: skip
+# What --quick changes: nothing is learned, everything is run.
+QUICK_TRAINING = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
+QUICK_MEASURE = ("--images", "2", "--budget", "300", "--ratios", "0.3", "0.5", "0.7")
+QUICK_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train and measure every method on a small ViT and a small CNN, and draw every figure and one page.
+
+    Pre-training, fine-tuning, nearest neighbours, interactions in two set-ups (fine-tuned with log-odds, frozen with
+    cosine), occlusion, spectrum. Start it again to go on: what is done is skipped. It ends with exit code 0 when all
+    is done, with 3 when the time was over before; tables, figures and page are made of what is there either way.
+
+    Writes a folder for each run into --out, and into --results what is worth keeping: accuracy.csv, masses.csv,
+    differences.csv, published.csv, curves/, figures/, loss/, pictures/, report.html, and commands.sh, the `a2mim`
+    commands that all of it came from.
+
+    For example:
+        a2mim reproduce cifar10 --size cpu --budget 120
+        a2mim reproduce cifar10 --train cifar10-train.tar --test cifar10-test.tar --out runs/cifar10 --budget 9
+        a2mim reproduce cifar10 --plan
+    """
+
+    train: str = "torch/cifar10"
+    """The training images: a .tar or a folder with ten classes, or timm's name (fetched into --data-root)."""
+    test: str = "torch/cifar10"
+    """The test images, which are also those that are measured."""
+    data_root: str = "data"
+    """Where a data set that is named lies, or is put."""
+    out: Path = Path("runs/cifar10")
+    """Folder of all runs."""
+    results: Path | None = None
+    """Folder of tables, figures and page; without it, `results` in --out."""
+    size: Literal["gpu", "cpu"] = "gpu"
+    """gpu: the comparison; cpu: the same path in hours on two cores, one seed."""
+    seeds: tuple[int, ...] = ()
+    """One run each; without them 0 1 2, and 0 alone for the CPU size."""
+    families: tuple[Family, ...] = ("vit", "cnn")
+    """Networks."""
+    methods: tuple[str, ...] = ()
+    """Methods to train (empty: all)."""
+    sweep: bool = True
+    """Also train A²MIM with its token in every place, for figure 6."""
+    budget: float = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Only print the commands, which of them are done, and the time that is left."""
+    quick: bool = False
+    """256 images, 2 epochs, 2 measured images: does it run?"""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+
+    @property
+    def kept(self) -> Path:
+        return self.results or self.out / "results"
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or SIZES[self.size].seeds
+
+    @property
+    def all_methods(self) -> tuple[str, ...]:
+        return self.methods or tuple(METHODS)
+
+
+def run(settings: Settings) -> int:
+    """Make what is missing, then everything that can be made of what is there."""
+    from experiments.reproduce.results import collect, write_commands
+
+    check(settings)
+    made = steps(settings)
+    if settings.plan:
+        print(report_plan(made))
+        return 0
+    fetch(settings)
+    write_commands(settings, made)
+    code = run_steps(made, settings.budget)
+    if code in (0, 3):
+        collect(settings)
+    return code
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError for a method that there is not."""
+    for method in settings.methods:
+        if method not in METHODS:
+            raise ValueError(f"there is no method {method!r}: choose of {', '.join(METHODS)}")
+
+
+def fetch(settings: Settings) -> None:
+    """CIFAR-10 into --data-root, where it is asked for by name and not there.
+
+    Raises ConnectionError where it cannot be fetched.
+    """
+    if "torch/cifar10" not in (settings.train, settings.test):
+        return
+    from torchvision.datasets import CIFAR10
+
+    try:
+        CIFAR10(settings.data_root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(
+            f"CIFAR-10 cannot be fetched into {settings.data_root} ({' '.join(str(error).split())}): "
+            "put it there, or name a .tar or a folder with --train and --test"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------- the commands
+
+
+def steps(settings: Settings) -> list[Step]:
+    """All commands in the order in which they are run: seed by seed, method by method, every network."""
+    found: list[Step] = []
+    for seed in settings.all_seeds:
+        for family in settings.families:
+            found += measuring(settings, family, UNTRAINED, seed)
+        for method, about in METHODS.items():
+            for family in settings.families:
+                if method in settings.all_methods and family in about.families:
+                    found += training(settings, family, method, seed)
+                    found += measuring(settings, family, method, seed)
+    return found
+
+
+def folder_of(settings: Settings, family: str, method: str, seed: int) -> Path:
+    """Of the network that is measured with its classifier."""
+    return settings.out / f"{family}-{method}-{seed}"
+
+
+def backbone_of(settings: Settings, family: str, method: str, seed: int) -> Path:
+    """Of the network that is measured frozen: before fine-tuning, where there is such a thing."""
+    folder = folder_of(settings, family, method, seed)
+    trained = method in METHODS and METHODS[method].pretrains
+    return folder.with_name(f"{folder.name}-pretrain") if trained else folder
+
+
+def data_words(settings: Settings, part: Literal["train", "test"]) -> tuple[str, ...]:
+    """--data of the training or the test images."""
+    named = "torch/cifar10" in (settings.train, settings.test)
+    return "--data", getattr(settings, part), *(("--data-root", settings.data_root) if named else ())
+
+
+def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
+    """The pre-training, where the method has one, and the fine-tuning."""
+    size, about = SIZES[settings.size], METHODS[method]
+    before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
+    common = (*data_words(settings, "train"), "--seed", str(seed), "--device", settings.device)
+    common += QUICK_TRAINING if settings.quick else ()
+    guesses = [epochs * size.epoch_seconds[family] for epochs in size.epochs]
+    weights: tuple[str, ...] = ()
+    if about.pretrains:
+        recipe = f"{about.recipes}:{method}_{family}{size.suffix}"
+        yield Step(("pretrain", "--recipe", recipe, *common, "--out", str(before)), before, about.cost * guesses[0])
+        weights = ("--weights", str(before))
+    if about.tuned:
+        recipe = f"cifar10:finetune_{family}{size.suffix}"
+        words = ("finetune", "--recipe", recipe, "--val", settings.test, *weights, *common, "--out", str(after))
+        yield Step(words, after, guesses[1])
+
+
+def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
+    """Neighbours, interactions, occlusion and spectrum of one network."""
+    if method != UNTRAINED and not METHODS[method].tuned:
+        return
+    size = SIZES[settings.size]
+    folder, before = folder_of(settings, family, method, seed), backbone_of(settings, family, method, seed)
+    untrained = method == UNTRAINED
+    model = f"experiments.cifar10:{family}{size.suffix}"
+    tuned = ("random" if untrained else str(folder / "backbone.safetensors"),)
+    frozen = ("random" if untrained else str(before / "backbone.safetensors"), "--num-classes", "0")
+    seeded = ("--model-seed", str(seed), "--image-size", "32", *data_words(settings, "test"))
+    images = QUICK_IMAGES if settings.quick else size.images
+
+    def command(verb: str, weights: tuple[str, ...], out: Path, guess: float, *words: str) -> Step:
+        head = (verb, model, "--weights", *weights, *seeded, *words)
+        return Step((*head, "--device", settings.device, "--out", str(out)), out, guess)
+
+    yield neighbours(settings, family, method, seed)
+    measure = QUICK_MEASURE if settings.quick else size.measure
+    guess = float(measure[1]) * size.budget * size.orders / 1000 * size.passes_seconds[family]
+    grids = ("8", "16") if method in CORE else ("8",)
+    for grid in grids:
+        yield command("profile", tuned, folder / f"profile-{grid}", guess, "--grid", grid, *measure)
+    yield command("profile", frozen, before / "frozen-8", guess, "--grid", "8", "--value", "cosine", *measure)
+    if method in CONTEXT_CHECK:
+        for times in (1, 4):
+            words = ("--grid", "8", *measure, "--budget", str(times * int(measure[3])), "--design", "published")
+            few = ("--published-pairs", "10")
+            yield command("profile", tuned, folder / f"published-{times}", times * guess, *words, *few)
+    if not untrained:
+        yield command(
+            "occlusion", tuned, folder / "occlusion", 60, "--grid", "8", "--images", str(images), *size.shares
+        )
+    yield command("spectrum", frozen, before / "spectrum", 20, "--images", str(images))
+
+
+def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:
+    """k-NN accuracy of the frozen network."""
+    from experiments import cifar10
+
+    size, out = SIZES[settings.size], backbone_of(settings, family, method, seed) / "knn.json"
+    network = cifar10.network(family + size.suffix)
+    weights: tuple[str, ...] = ("--weights", str(out.parent))
+    if method == UNTRAINED:
+        weights = ("--weights", "random", "--model", network.model, "--model-args", *network.model_args)
+    limit = ("--limit", "256" if settings.quick else "10000") if settings.size == "cpu" or settings.quick else ()
+    how = (*data_words(settings, "train"), "--val", settings.test, *limit, "--image-size", "32", "--crop-pct", "1")
+    how = (*how, "--workers", "0", "--model-seed", str(seed), "--device", settings.device, "--out", str(out))
+    return Step(("knn", *weights, *how), out, 60)

@@ -1,0 +1,202 @@
+"""Tables, figures and the page of a CIFAR-10 study, made of whatever is finished, each time anew."""
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.comparison import by_identity
+from experiments.reproduce.cifar10 import (
+    CONTEXT_CHECK,
+    FINE_TUNED,
+    FROZEN,
+    METHODS,
+    UNTRAINED,
+    Settings,
+    backbone_of,
+    folder_of,
+)
+from experiments.steps import Step, is_complete, read_record, typed
+from interactions.hierarchy import seeded_differences, seeded_masses
+from interactions.profile import load_profile
+from interactions.storage import write_csv
+
+LABELS = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items() if method.tuned}
+SETUPS = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
+
+
+def write_commands(settings: Settings, steps: Sequence[Step]) -> None:
+    """results/commands.sh."""
+    from a2mim.runs import write_text
+
+    whole = f"# a2mim {shlex.join(sys.argv[1:])}"
+    write_text(settings.kept / "commands.sh", "\n".join([whole, *map(typed, steps)]) + "\n")
+
+
+def collect(settings: Settings) -> None:
+    """Everything that can be made of what is finished."""
+    kept = settings.kept
+    tables = {
+        "accuracy": accuracies(settings),
+        "masses": masses(settings),
+        "differences": differences(settings),
+        "published": published(settings),
+    }
+    for name, table in tables.items():
+        if len(table):
+            write_csv(kept / f"{name}.csv", table)
+            print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    keep_copies(settings)
+
+
+
+# ------------------------------------------------------------------------------------------- accuracy
+
+
+def accuracies(settings: Settings) -> pd.DataFrame:
+    """network, method, seed: accuracy after fine-tuning (of the last epoch, and of the best one, which the test images
+    chose: an upper end, not an estimate), of nearest neighbours before it, and what training took."""
+    rows = []
+    for family, method, seed in everyone(settings):
+        before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
+        row: dict[str, Any] = {"network": family, "method": method, "seed": seed}
+        if is_complete(after):
+            row |= fine_tuned(read_record(after))
+        if before != after and is_complete(before):
+            row |= {f"pretrain_{key}": value for key, value in spent(read_record(before)).items()}
+        if (before / "knn.json").is_file():
+            row["knn"] = json.loads((before / "knn.json").read_text())["top1"]
+        if len(row) > 3:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def fine_tuned(record: dict[str, Any]) -> dict[str, Any]:
+    last = record["last"]
+    return {"top1": last["top1"], "best_top1": record["best"]["top1"], "val_loss": last["val_loss"]} | spent(record)
+
+
+def spent(record: dict[str, Any]) -> dict[str, Any]:
+    keys = {"epochs": "epochs", "images": "images", "seconds": "seconds", "cpu_seconds": "cpu_seconds"}
+    return {new: record.get(old) for old, new in keys.items()}
+
+
+def everyone(settings: Settings) -> list[tuple[str, str, int]]:
+    """(network, method, seed), the untrained networks first."""
+    return [
+        (family, method, seed)
+        for family in settings.families
+        for method in (UNTRAINED, *METHODS)
+        for seed in settings.all_seeds
+        if method == UNTRAINED or family in METHODS[method].families
+    ]
+
+
+# ------------------------------------------------------------------------------------------- middle mass
+
+
+def profiles(settings: Settings, family: str, method: str, setup: str) -> dict[int, Path]:
+    """The finished profiles of a method in a set-up, by seed."""
+    of, name = SETUPS[setup]
+    folders = {seed: of(settings, family, method, seed) / name for seed in settings.all_seeds}
+    return {seed: folder for seed, folder in folders.items() if is_complete(folder)}
+
+
+def measured(settings: Settings, family: str, setup: str) -> dict[str, list[pd.DataFrame]]:
+    """The images' strengths of every method that has a profile, a table for each seed."""
+    found = {method: profiles(settings, family, method, setup) for method in LABELS}
+    return {
+        method: [by_identity(load_profile(folder)) for folder in seeds.values()]
+        for method, seeds in found.items()
+        if seeds
+    }
+
+
+def masses(settings: Settings) -> pd.DataFrame:
+    """M of every run: network, setup, measure, method, seed, M, M_low, M_high, images."""
+    parts = []
+    for family in settings.families:
+        for setup in SETUPS:
+            for method in LABELS:
+                for seed, folder in profiles(settings, family, method, setup).items():
+                    who: dict[str, Any] = {"network": family, "setup": setup, "method": method, "seed": seed}
+                    parts.append(pd.read_csv(folder / "middle_mass.csv").assign(**who))
+    columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def differences(settings: Settings) -> pd.DataFrame:
+    """M of every pre-trained network less that of the supervised and of the untrained one, over the same images:
+    network, setup, measure, method_a, method_b, difference, low, high, images, seeds."""
+    parts = []
+    for family in settings.families:
+        for setup in SETUPS:
+            runs = measured(settings, family, setup)
+            pairs = [(a, b) for b in ("supervised", UNTRAINED) for a in runs if b in runs and a not in (b, UNTRAINED)]
+            if pairs:
+                parts.append(seeded_differences(runs, pairs).assign(network=family, setup=setup))
+    columns = ["network", "setup", "measure", "method_a", "method_b", "difference", "low", "high", "images", "seeds"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts).rename(columns={"run_a": "method_a", "run_b": "method_b"})[columns]
+
+
+def published(settings: Settings) -> pd.DataFrame:
+    """The published measure J of the published protocol, with one and with four times the contexts: M of both methods,
+    and their difference. A difference that shrinks with the contexts was noise; one that stays was not."""
+    parts = []
+    for family in settings.families:
+        for times in (1, 4):
+            folders = {
+                method: [
+                    folder_of(settings, family, method, seed) / f"published-{times}" for seed in settings.all_seeds
+                ]
+                for method in CONTEXT_CHECK
+            }
+            runs = {
+                method: [by_identity(load_profile(folder)) for folder in found if is_complete(folder)]
+                for method, found in folders.items()
+            }
+            if not all(runs.values()):
+                continue
+            who: dict[str, Any] = {"network": family, "contexts": f"×{times}"}
+            parts.append(
+                seeded_masses(runs).rename(columns={"run": "of", "M_low": "low", "M_high": "high"}).assign(**who)
+            )
+            a, b = reversed(CONTEXT_CHECK)
+            change = seeded_differences(runs, [(a, b)]).rename(columns={"difference": "M"})
+            parts.append(change.assign(of=f"{a} − {b}", **who).drop(columns=["run_a", "run_b"]))
+    columns = ["network", "contexts", "of", "measure", "M", "low", "high", "images", "seeds"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+# ------------------------------------------------------------------------------------------- copies
+
+
+def keep_copies(settings: Settings) -> None:
+    """curves/, occlusion/, spectrum/: the tables behind the figures. loss/ and pictures/: of every training run."""
+    for family, method, seed in everyone(settings):
+        for folder in {of(settings, family, method, seed) for of in (folder_of, backbone_of)}:
+            for source, place in copies(folder):
+                if source.is_file():
+                    target = settings.kept / place
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+
+
+def copies(folder: Path) -> list[tuple[Path, str]]:
+    """What is kept of a run, and where."""
+    found = [(folder / "loss.png", f"loss/{folder.name}.png")]
+    found += [(path, f"pictures/{folder.name}.png") for path in sorted(folder.glob("pictures/*.png"))[-1:]]
+    found += [(folder / "occlusion" / "occlusion.csv", f"occlusion/{folder.name}.csv")]
+    found += [
+        (folder / "spectrum" / f"{name}.csv", f"spectrum/{folder.name}-{name}.csv") for name in ("spectrum", "variance")
+    ]
+    for profile in ("profile-8", "profile-16", "frozen-8"):
+        found.append((folder / profile / "strength.csv", f"curves/{folder.name}-{profile}.csv"))
+    return found

@@ -1,0 +1,109 @@
+"""A study: `a2mim` commands that are run one after the other, skipped where they are done, and gone on with.
+
+Every command fills a folder (or writes a file) of its own and can be gone on with by itself, so that a study needs no
+memory: what is done is what lies on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOT_YET = 3
+"""Exit code of a study whose time ran out."""
+
+CAN_STOP = ("pretrain", "finetune")
+"""Commands that take --minutes; the others are brought to their end."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a study."""
+
+    words: tuple[str, ...]
+    """What stands behind `a2mim`."""
+    out: Path
+    """The folder of its run, or the file that it writes."""
+    guess: float = 60.0
+    """Seconds that it may take, from which the time that is left is told until others of its kind are done."""
+
+
+def finished(step: Step) -> bool:
+    """Whether the file is there, or the run is complete."""
+    return step.out.is_file() or is_complete(step.out)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a training or a measuring run in this folder came to its end."""
+    record = read_record(folder)
+    return bool(record.get("finished")) or record.get("status") == "complete"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """run.json of a folder; empty where there is none."""
+    path = folder / "run.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def seconds_left(steps: Sequence[Step]) -> float:
+    """Of all steps that are not done: their guesses, scaled by how far off those of the same command were so far."""
+    ratios: dict[str, list[float]] = {}
+    for step in filter(finished, steps):
+        if took := read_record(step.out).get("seconds"):
+            ratios.setdefault(step.words[0], []).append(took / step.guess)
+    known = {command: statistics.median(found) for command, found in ratios.items()}
+    usual = statistics.median(known.values()) if known else 1.0
+    return sum(step.guess * known.get(step.words[0], usual) for step in steps if not finished(step))
+
+
+def duration(seconds: float) -> str:
+    """In words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def typed(step: Step) -> str:
+    """The command as it is typed."""
+    return f"a2mim {shlex.join(step.words)}"
+
+
+def run_steps(steps: Sequence[Step], minutes: float = 0.0) -> int:
+    """Run what is missing, in order; the exit code: 0 when all is done, NOT_YET when the minutes were over before, that
+    of a command that failed.
+
+    minutes: 0 for as long as it takes. At least one command is run, or begun.
+    """
+    from experiments import cli
+
+    deadline = time.monotonic() + 60 * minutes
+    for number, step in enumerate(steps, 1):
+        if finished(step):
+            continue
+        words = list(step.words)
+        if minutes and words[0] in CAN_STOP:
+            words += ["--minutes", f"{max((deadline - time.monotonic()) / 60, 1e-4):.4f}"]
+        print(
+            f"\n[{number}/{len(steps)}, about {duration(seconds_left(steps))} left] a2mim {shlex.join(words)}",
+            flush=True,
+        )
+        step.out.parent.mkdir(parents=True, exist_ok=True)
+        if code := cli.main(words):
+            return code
+        # Looked at behind the first command, so that however little time there is, something is done.
+        if not finished(step) or (minutes and time.monotonic() > deadline):
+            break
+    return 0 if all(map(finished, steps)) else NOT_YET
+
+
+def report_plan(steps: Sequence[Step]) -> str:
+    """Every command, whether it is done, and the time that is left."""
+    lines = [f"{'done' if finished(step) else '    '}  {typed(step)}" for step in steps]
+    left = sum(not finished(step) for step in steps)
+    return "\n".join([*lines, f"{left} of {len(steps)} commands are left, about {duration(seconds_left(steps))}"])

@@ -1,0 +1,68 @@
+"""Studies of `a2mim` commands: what is done is skipped, what failed ends them, what is left is told."""
+
+import json
+
+import pytest
+
+from experiments import cli
+from experiments.steps import NOT_YET, Step, duration, finished, report_plan, run_steps, seconds_left
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Commands that write what real ones write, at once: a complete run, `half` of one, a file, or an exit code."""
+    seen = []
+
+    def main(words):
+        seen.append(words)
+        verb, out = words[0], words[words.index("--out") + 1]
+        if verb == "fail":
+            return 2
+        if verb == "knn":
+            open(out, "w").write("{}")
+            return 0
+        import pathlib
+
+        pathlib.Path(out).mkdir(exist_ok=True)
+        record = {"seconds": 30.0, "finished": verb != "half", "status": "complete" if verb == "profile" else None}
+        (pathlib.Path(out) / "run.json").write_text(json.dumps(record))
+        return 0
+
+    monkeypatch.setattr(cli, "main", main)
+    return seen
+
+
+def step(tmp_path, verb, name, guess=60.0):
+    return Step((verb, "--out", str(tmp_path / "runs" / name)), tmp_path / "runs" / name, guess)
+
+
+def test_runs_in_order_and_skips_what_is_done(tmp_path, typed):
+    steps = [step(tmp_path, "pretrain", "a"), step(tmp_path, "profile", "b"), step(tmp_path, "knn", "c.json")]
+    assert not any(map(finished, steps))
+    assert run_steps(steps) == 0 and all(map(finished, steps))
+    assert [words[0] for words in typed] == ["pretrain", "profile", "knn"]
+    assert run_steps(steps) == 0 and len(typed) == 3
+
+
+def test_a_failure_ends_it_with_its_code(tmp_path, typed):
+    assert run_steps([step(tmp_path, "fail", "a"), step(tmp_path, "profile", "b")]) == 2
+    assert len(typed) == 1
+
+
+def test_the_minutes_end_it_behind_the_first_command_and_reach_those_that_can_stop(tmp_path, typed):
+    steps = [step(tmp_path, "pretrain", "a"), step(tmp_path, "profile", "b")]
+    assert run_steps(steps, minutes=1e-9) == NOT_YET
+    assert typed == [[*steps[0].words, "--minutes", "0.0001"]]
+    assert run_steps(steps, minutes=1e-9) == 0  # one more is always taken
+    assert "--minutes" not in typed[1]
+    assert run_steps([step(tmp_path, "half", "c"), step(tmp_path, "profile", "d")], minutes=10) == NOT_YET
+
+
+def test_the_time_left_follows_what_others_of_the_kind_took(tmp_path, typed):
+    steps = [step(tmp_path, "pretrain", "a", 60), step(tmp_path, "pretrain", "b", 100), step(tmp_path, "knn", "c.json")]
+    assert seconds_left(steps) == 220
+    run_steps(steps, minutes=1e-9)
+    assert seconds_left(steps) == pytest.approx(0.5 * 160)  # took 30 s instead of 60 s
+    plan = report_plan(steps)
+    assert plan.startswith("done  a2mim pretrain") and "2 of 3 commands are left, about 80 s" in plan
+    assert [duration(seconds) for seconds in (5, 120, 7200)] == ["5 s", "2 min", "2.0 h"]
