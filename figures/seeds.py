@@ -12,7 +12,9 @@ from figures.style import Look
 SMALL = 2.2  # points, the marker of a seed among several
 
 
-def draw_seeds(axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, shift: float = 0.0, what: str = "y") -> None:
+def draw_seeds(
+    axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, shift: float = 0.0, what: str = "y", of: str = "this curve"
+) -> None:
     """Draw one curve: a point with its interval for every seed and x, and a line through the means over the seeds.
 
     Where a seed misses a point, the mean and the line do: a mean over fewer seeds is another quantity.
@@ -23,11 +25,12 @@ def draw_seeds(axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, shift: flo
         look: of the curve.
         shift: by which everything is moved along x, so that the intervals of several curves are seen.
         what: name of the quantity, by which the intervals are found in the figure.
+        of: name of the curve, for an error.
 
     Raises:
         ValueError: seeds that were not measured at the same x.
     """
-    line = mean_of(seeds)
+    line = mean_of(seeds, of)
     several = len(seeds) > 1
     for rows in seeds:
         bars = axes.vlines(rows["x"] + shift, rows["low"], rows["high"], color=look.colour, linewidth=0.8)
@@ -47,7 +50,7 @@ def draw_seeds(axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, shift: flo
                     points.set_markersize(SMALL)
 
 
-def mean_of(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def mean_of(seeds: Sequence[pd.DataFrame], of: str = "this curve") -> pd.DataFrame:
     """x, and the mean over the seeds of y: missing where one of them is.
 
     Raises:
@@ -55,7 +58,7 @@ def mean_of(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     x = seeds[0]["x"].to_numpy()
     if any(not np.array_equal(rows["x"], x) for rows in seeds[1:]):
-        raise ValueError("they were not measured at the same points")
+        raise ValueError(f"the runs of {of} were not measured at the same points, so they are no seeds of one curve")
     return pd.DataFrame({"x": x, "y": np.mean([rows["y"] for rows in seeds], axis=0)})
 
 

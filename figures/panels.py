@@ -1,0 +1,81 @@
+"""Panels side by side under one legend, a column for each of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from numpy.typing import NDArray
+
+from figures.seeds import legend_sample
+from figures.style import DOUBLE_COLUMN, GREY, MARGIN, SINGLE_COLUMN, Look, page, text_width
+
+MOST = 4  # columns whose letters and numbers still have room
+LINE = 0.15  # inches, a line of the legend
+ROW = 2.1  # inches, a panel that shares its column with others
+
+
+def panel_page(
+    titles: Sequence[str],
+    looks: Mapping[str, Look],
+    heights: Sequence[float] = (2.4,),
+    title: str = "",
+    note: str = "",
+    caption: str = "",
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A page of `len(heights)` rows of panels and a column for each title; panels of a row share their y axis.
+
+    Args:
+        titles: of the columns; a lone panel is as wide as a column of text.
+        looks: what the legend below the panels names; none where it is empty.
+        heights: of the rows, in inches.
+
+    Returns the figure and its axes, rows × columns.
+
+    Raises:
+        ValueError: more than 4 columns.
+    """
+    if len(titles) > MOST:
+        raise ValueError(f"{len(titles)} panels are too many for one page: draw {MOST} at most, and the rest apart")
+    width = SINGLE_COLUMN if len(titles) == 1 else DOUBLE_COLUMN
+    lines = _legend_lines(looks, width)
+    body = [*heights, lines * LINE + 0.05] if lines else list(heights)
+    figure = page(width, sum(body), title, note, caption)
+    grid = figure.add_gridspec(len(body), len(titles), height_ratios=body)
+    axes = np.empty((len(heights), len(titles)), dtype=object)
+    for row, column in np.ndindex(axes.shape):
+        axes[row, column] = panel = figure.add_subplot(grid[row, column], sharey=axes[row, 0])
+        panel.tick_params(labelleft=column == 0)
+    for k, words in enumerate(titles):
+        axes[0, k].set_title(words, parse_math=False)
+    if lines:
+        draw_legend(figure, grid, looks, width)
+    return figure, axes
+
+
+def draw_legend(figure: Figure, grid: GridSpec, looks: Mapping[str, Look], width: float) -> None:
+    """The legend in the last row of the grid."""
+    axes = figure.add_subplot(grid[-1, :])
+    axes.axis("off")
+    handles = [legend_sample(look, name) for name, look in looks.items()]
+    legend = axes.legend(handles=handles, loc="center", ncols=_entries_a_line(looks, width), borderpad=0)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def say_empty(axes: Axes, words: str) -> None:
+    """In place of a panel that there is nothing for."""
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.text(0.5, 0.5, words, color=GREY, ha="center", va="center", transform=axes.transAxes)
+
+
+def _legend_lines(looks: Mapping[str, Look], width: float) -> int:
+    return math.ceil(len(looks) / _entries_a_line(looks, width)) if looks else 0
+
+
+def _entries_a_line(looks: Mapping[str, Look], width: float) -> int:
+    widest = max(text_width(name, 7) for name in looks) + 0.6
+    return max(1, min(len(looks), int((width - 2 * MARGIN) / widest)))

@@ -1,0 +1,231 @@
+"""The folders that a figure is drawn from: their names, panels and tables, and what says where it came from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from figures.style import Look, look, save
+
+Record = Mapping[str, Any]
+SUFFIXES = (".png", ".pdf")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results. Runs that share name and panel are seeds of one curve.
+
+    name: what the legend calls it; one name has one look in all panels of a figure.
+    panel: title of the panel that it is drawn in.
+    record: its run.json; empty where there is none.
+    """
+
+    folder: Path
+    name: str
+    panel: str
+    record: Record = field(compare=False, repr=False)
+
+    def holds(self, table: str) -> bool:
+        return (self.folder / table).is_file()
+
+
+class Drawn(NamedTuple):
+    """A figure, the files of each run that it shows, and the note on it (what is missing or unlike)."""
+
+    figure: Figure
+    files: tuple[str, ...]
+    note: str
+
+
+def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: Sequence[str] = ()) -> list[Run]:
+    """The runs in these folders.
+
+    Args:
+        names: one a run; the folders' own names when empty.
+        panels: one a run; without them, all are in one panel without a title.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no folder; a folder twice; names or panels that do not fit; folders of one name and no names given;
+            a run.json that cannot be read; a run that is not finished.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise ValueError("there is no run to draw: give at least one folder")
+    for words, what in ((names, "names"), (panels, "panels")):
+        if words and len(words) != len(paths):
+            raise ValueError(f"{len(words)} {what} for {len(paths)} runs: give one for each, or none")
+    titles = list(panels) or [""] * len(paths)
+    _refuse(paths, "the folder {} is given {} times: give each run once")
+    if not names:
+        names = [path.resolve().name for path in paths]
+        # Runs that share a name count as seeds, which folders that happen to have the same name need not be.
+        _refuse(list(zip(names, titles, strict=True)), "{} is the name of {} folders: give each a name with --names")
+    given = zip(paths, names, titles, strict=True)
+    return [Run(path, name, panel, _record(path)) for path, name, panel in given]
+
+
+def holding(runs: Sequence[Run], tables: Mapping[str, str]) -> dict[str, list[Run]]:
+    """The runs that hold each table.
+
+    Args:
+        tables: the command that writes each.
+
+    Raises:
+        ValueError: a run that holds none of them.
+    """
+    for run in runs:
+        if not any(map(run.holds, tables)):
+            wanted = " or ".join(f"{table} (of `{command}`)" for table, command in tables.items())
+            raise ValueError(f"{run.folder} lacks {wanted}, from which the figure is drawn")
+    return {table: [run for run in runs if run.holds(table)] for table in tables}
+
+
+def by_panel(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
+    """Panel → name → its runs, one a seed; in the order in which they were given."""
+    panels: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        panels.setdefault(run.panel, {}).setdefault(run.name, []).append(run)
+    return panels
+
+
+def looks_of(runs: Iterable[Run]) -> dict[str, Look]:
+    """One look for each name, the same in every panel."""
+    return {name: look(k) for k, name in enumerate(dict.fromkeys(run.name for run in runs))}
+
+
+def unlike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -> str:
+    """A sentence on what these runs were not measured alike in; empty where all is alike, or not recorded."""
+    phrases = []
+    for facet, of in facets.items():
+        runs_of: dict[str, list[str]] = {}
+        for run in runs:
+            if (value := _looked_up(of, run.record)) is not None:
+                runs_of.setdefault(str(value), []).append(label(run))
+        if len(runs_of) > 1:
+            listed = "; ".join(f"{value}: {', '.join(dict.fromkeys(names))}" for value, names in runs_of.items())
+            phrases.append(f"{facet} ({listed})")
+    return f"These runs differ in {'; in '.join(phrases)}." if phrases else ""
+
+
+def alike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -> str:
+    """What all of these runs have in common of the facets, as a sentence; empty where nothing is known."""
+    phrases = []
+    for facet, of in facets.items():
+        values = {str(_looked_up(of, run.record)) for run in runs}
+        if len(values) == 1 and (value := values.pop()) != "None":
+            phrases.append(f"{facet} {value}")
+    words = ", ".join(phrases)
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
+
+
+def label(run: Run) -> str:
+    """The run's name, and its panel where that has a title."""
+    return f"{run.name} ({run.panel})" if run.panel else run.name
+
+
+def write_figure(
+    drawn: Drawn, out: str | Path, name: str, runs: Sequence[Run], options: Mapping[str, Any]
+) -> list[Path]:
+    """Write OUT.png, OUT.pdf and OUT.json, which says from which runs and with which options the figure was made.
+
+    Args:
+        out: path without suffix; one of a figure is taken off.
+
+    Raises:
+        OSError: a folder that cannot be written to, a full disk.
+    """
+    stem = Path(out)
+    if stem.suffix.lower() in (*SUFFIXES, ".json"):
+        stem = stem.with_suffix("")
+    files = [save(drawn.figure, stem.with_name(stem.name + suffix)) for suffix in SUFFIXES]
+    about = {
+        "figure": name,
+        "a2mim": _version(),
+        "options": dict(options),
+        "note": drawn.note,
+        "runs": [provenance(run, drawn.files) for run in runs],
+    }
+    path = stem.with_name(f"{stem.name}.json")
+    _write_text(path, json.dumps(about, indent=1, default=str) + "\n")
+    return [*files, path]
+
+
+def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
+    """Where the run's part of a figure comes from. What its run.json does not say is null.
+
+    Args:
+        files: those that may have been drawn; the run's own among them are listed with a digest (sha256).
+    """
+    record = run.record
+    model, images = record.get("model"), record.get("images")
+    return {
+        "name": run.name,
+        "panel": run.panel,
+        "folder": str(run.folder),
+        "command": record.get("command"),
+        "commit": record.get("commit"),
+        "model": model.get("name") if isinstance(model, Mapping) else model,
+        "model_digest": model.get("digest") if isinstance(model, Mapping) else None,
+        "data": record.get("data"),
+        "images": len(images) if isinstance(images, list) else images,
+        "settings": record.get("settings"),
+        "versions": record.get("versions"),
+        "files": {file: _digest(run.folder / file) for file in files if run.holds(file)},
+    }
+
+
+def _record(folder: Path) -> Record:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of a run: give the folder that the command wrote")
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not the record of a run")
+    if record.get("status", "complete") != "complete" or not record.get("finished", True):
+        raise ValueError(f"{folder} is unfinished: start its command again, it goes on where it was")
+    return record
+
+
+def _refuse(things: Sequence[Any], sentence: str) -> None:
+    for thing in things:
+        if (times := things.count(thing)) > 1:
+            raise ValueError(sentence.format(thing[0] if isinstance(thing, tuple) else thing, times))
+
+
+def _looked_up(of: Callable[[Record], Any], record: Record) -> Any:
+    try:
+        return of(record)
+    except (KeyError, TypeError):
+        return None
+
+
+def _version() -> str | None:
+    try:
+        return version("a2mim")
+    except PackageNotFoundError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
