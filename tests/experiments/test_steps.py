@@ -1,6 +1,7 @@
 """Studies of `a2mim` commands: what is done is skipped, what failed ends them, what is left is told."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -19,13 +20,11 @@ def typed(monkeypatch):
         if verb == "fail":
             return 2
         if verb == "knn":
-            open(out, "w").write("{}")
+            Path(out).write_text("{}")
             return 0
-        import pathlib
-
-        pathlib.Path(out).mkdir(exist_ok=True)
+        Path(out).mkdir(exist_ok=True)
         record = {"seconds": 30.0, "finished": verb != "half", "status": "complete" if verb == "profile" else None}
-        (pathlib.Path(out) / "run.json").write_text(json.dumps(record))
+        (Path(out) / "run.json").write_text(json.dumps(record))
         return 0
 
     monkeypatch.setattr(cli, "main", main)
