@@ -8,15 +8,8 @@ and every image and order has a random stream of its own: so an interrupted run 
 same numbers, and the processes that torchrun starts share the units.
 """
 
-import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +22,11 @@ from tqdm import tqdm
 from interactions import storage
 from interactions.baselines import Normalisation
 from interactions.estimators import DESIGN_NAMES, Plan, choose
-from interactions.fingerprint import model_digest, names_digest
 from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
 from interactions.ranks import Ranks, join
+from interactions.record import begin_run, describe, measure_units, place_of
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings
 from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
@@ -41,9 +34,6 @@ from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table,
 
 PILOT_IMAGES = 2
 TABLES = ("strength.csv", "middle_mass.csv")
-PACE = 0.5 if sys.stderr.isatty() else 10.0
-"""Seconds between two updates of a progress bar; a log file need not have all of them."""
-LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
 
 
 def profile_model(
@@ -187,45 +177,32 @@ class Run:
         Raises:
             ValueError: the folder holds a run with other settings.
         """
-        start = time.perf_counter()
-        asked = self._asked(named)
-        record = storage.read_run(self.folder)
-        if record is None:
-            storage.refuse_unwritable(self.folder)
-            record = asked | self._prepare(progress) | {"status": "running", "resumed": [], **self._place()}
-            record["seconds"] = time.perf_counter() - start
-        else:
-            refuse_other_settings(record, asked, self.folder)
-            if record["status"] == "complete" and all((self.folder / name).exists() for name in TABLES):
-                return record
-            storage.remove_orphans(self.folder)
-            record["status"] = "running"
-            record["resumed"].append(self._place())
-        storage.write_json(self.folder / "run.json", record)
-        return record
+        settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
+        asked = describe(self.model, self.dataset, self.names, named, settings)
+        return begin_run(
+            self.folder,
+            asked,
+            asdict(ProfileSettings()),
+            lambda: self._prepare(progress),
+            place_of(self.model),
+            TABLES,
+            "profile",
+        )
 
     def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
-        task, chosen = self._task(plans_of(record)), [Chosen(**one) for one in record["images"]]
-        size = self.settings.unit_images
-        units = [chosen[first : first + size] for first in range(0, len(chosen), size)]
-        finished = ranks.from_first(lambda: storage.finished_units(self.folder))
-        mine = [unit for unit in range(len(units)) if unit not in finished][ranks.rank :: ranks.size]
-        before, start = record["seconds"], time.perf_counter()
-        passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
-        with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
-            for unit in mine:
-                game = self._play(units[unit], record["batch_size"])
-                game.on_batch = bar.update
-                measured = measure(task, game, units[unit])
-                parts = {"images": image_table(task, units[unit], measured)}
-                if self.settings.keep == "pairs":
-                    parts["pairs"] = pair_table(units[unit], measured)
-                storage.write_unit(self.folder, unit, parts, {"batch_size": game.batch_size})
-                if ranks.rank == 0:
-                    record["seconds"] = before + time.perf_counter() - start
-                    storage.write_json(self.folder / "run.json", record)
-            bar.total = bar.n  # how many passes an image takes was an estimate
+        task = self._task(plans_of(record))
+
+        def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[Any, Any]:
+            game = self._play(chosen, record["batch_size"])
+            game.on_batch = on_batch
+            measured = measure(task, game, chosen)
+            parts = {"images": image_table(task, chosen, measured)}
+            if self.settings.keep == "pairs":
+                parts["pairs"] = pair_table(chosen, measured)
+            return parts, {"batch_size": game.batch_size}
+
+        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress)
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the tables, then the record that calls the run complete."""
@@ -237,22 +214,6 @@ class Run:
         record["backed_off"] = any(size < record["batch_size"] for size in sizes)
         record["status"] = "complete"
         storage.write_json(self.folder / "run.json", record)
-
-    def _asked(self, named: Mapping[str, str]) -> dict[str, Any]:
-        """What decides the result, as JSON knows it."""
-        parameters = sum(p.numel() for p in self.model.parameters())
-        names = None if self.names is None else names_digest(self.names)
-        asked = {
-            "model": {
-                "name": named["model"],
-                "class": type(self.model).__name__,
-                "parameters": parameters,
-                "digest": model_digest(self.model),
-            },
-            "data": {"name": named["data"], "images": len(self.dataset), "digest": names},
-            "settings": asdict(self.settings) | {"normalisation": asdict(self.normalisation)},
-        }
-        return json.loads(json.dumps(asked))
 
     def _prepare(self, progress: bool) -> dict[str, Any]:
         """Choose the images, the batch size and the plan of each order, and measure the numerical floor."""
@@ -350,24 +311,6 @@ class Run:
                 f"{floors.get(first, np.nan):.1g} where the strength is {rms[first]:.1g}; measure in float32"
             )
 
-    def _place(self) -> dict[str, Any]:
-        """When, where and with which versions this process works."""
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        return {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": device.type,
-            "machine": {
-                "accelerator": gpu,
-                "processor": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "processes": int(os.environ.get("WORLD_SIZE", 1)),
-                "system": platform.platform(),
-            },
-            "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
-        }
-
 
 def plain(plan: Plan) -> dict[str, Any]:
     """A plan as JSON has it: an infinite or unknown prediction is null."""
@@ -378,34 +321,3 @@ def plain(plan: Plan) -> dict[str, Any]:
 def plans_of(record: Mapping[str, Any]) -> dict[int, Plan]:
     """The plan of each order as the record has it."""
     return {one["order"]: Plan(one["design"], one["options"]) for one in record["orders"]}
-
-
-def refuse_other_settings(record: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Raises ValueError where a folder's run was asked for something else, naming what; names alone may change.
-
-    A setting that the run there does not know yet counts as its default.
-    """
-    usual = json.loads(json.dumps(asdict(ProfileSettings())))
-    there, now = usual | flat(record), flat(asked)
-    keys = [key for key in {**now, **there} if key not in ("model name", "data name")]
-    told = {key: (there.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
-    differ = {key: (before, after) for key, (before, after) in told.items() if before != after}
-    if differ:
-        changes = "; ".join(f"{key} {before} there, {after} now" for key, (before, after) in differ.items())
-        raise ValueError(
-            f"{folder} holds a run with other settings ({changes}): give another output folder, or the same settings"
-        )
-
-
-def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a result, by the words that name it."""
-    parts = {"model ": record["model"], "data ": record["data"], "": record["settings"]}
-    return {f"{part}{key}": value for part, values in parts.items() for key, value in values.items()}
-
-
-def installed(package: str) -> str | None:
-    """The version of an installed package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -1,8 +1,8 @@
-"""A profile's folder: run.json, and one Parquet file for each work unit.
+"""The folder of a measuring run: run.json, and one Parquet file for each work unit and kind of table.
 
     run.json                       settings, images, plans and versions; written before the first unit
-    pairs/unit-00000.parquet       one row per (image, order, pair)
-    images/unit-00000.parquet      one row per (image, order); its appearance commits the unit
+    pairs/unit-00000.parquet       a profile's: one row per (image, order, pair)
+    images/unit-00000.parquet      a profile's: one row per (image, order). Its appearance commits the unit, always
 
 Every file appears whole or not at all: it is written beside its place, flushed to disk, and moved there.
 """
@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Part = str  # "images" or "pairs"
+Part = str  # "images", and what else the run writes: "pairs", "saliency" …
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -50,11 +50,11 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, lambda beside: table.to_csv(beside, index=False))
 
 
-def read_run(folder: Path) -> dict[str, Any] | None:
-    """run.json of a profile, or None where the folder holds no run.
+def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
+    """run.json of a run of `a2mim COMMAND`, or None where the folder holds no run.
 
     Raises:
-        ValueError: measured units without run.json, or one that is not a profile's.
+        ValueError: measured units without run.json, or one that another command wrote.
     """
     path = folder / "run.json"
     if not path.exists():
@@ -63,11 +63,13 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        complete = isinstance(run, dict) and {"settings", "images", "orders"} <= run.keys()
+        complete = isinstance(run, dict) and {"settings", "images", "status"} <= run.keys()
     except ValueError:
         complete = False
-    if not complete:
-        raise ValueError(f"{path} is not the record of a profile: give another output folder")
+    # The first profiles did not write down their command; they alone had orders.
+    if not complete or run.get("command", "profile" if "orders" in run else None) != command:
+        article = "an" if command[0] in "aeiou" else "a"
+        raise ValueError(f"{path} is not the record of {article} {command} run: give another output folder")
     return run
 
 
