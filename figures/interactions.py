@@ -62,7 +62,7 @@ def draw_interactions(runs: Sequence[Run], measure: str = "J_corrected", title: 
         shown = {name: [tables[run] for run in seeds] for name, seeds in names.items()}
         draw_strength_panel(each, shown, looks, measure)
     label_strength(axes[0, 0], measure)
-    return Drawn(figure, (TABLE,), note)
+    return Drawn(figure, {run: [TABLE] for run in runs}, note)
 
 
 def strengths(runs: Sequence[Run], measure: str) -> "dict[Run, pd.DataFrame]":
@@ -95,7 +95,7 @@ def draw_strength_panel(
 def label_strength(axes: Axes, measure: str) -> None:
     """The words beside the y axis."""
     kind, quantity, unit = MEASURES[measure]
-    axes.set_ylabel(f"{quantity}, {kind}\n({unit})")
+    axes.set_ylabel(f"{quantity}\n{kind}\n({unit})")
 
 
 def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], measure: str) -> str:

@@ -36,10 +36,10 @@ class Run:
 
 
 class Drawn(NamedTuple):
-    """A figure, the files of each run that it shows, and the note on it (what is missing or unlike)."""
+    """A figure, the files of each run that it was drawn from, and the note on it (what is missing or unlike)."""
 
     figure: Figure
-    files: tuple[str, ...]
+    files: Mapping[Run, Sequence[str]]
     note: str
 
 
@@ -104,12 +104,12 @@ def unlike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -
     """A sentence on what these runs were not measured alike in; empty where all is alike, or not recorded."""
     phrases = []
     for facet, of in facets.items():
-        runs_of: dict[str, list[str]] = {}
+        runs_of: dict[str, list[Run]] = {}
         for run in runs:
             if (value := _looked_up(of, run.record)) is not None:
-                runs_of.setdefault(str(value), []).append(label(run))
+                runs_of.setdefault(str(value), []).append(run)
         if len(runs_of) > 1:
-            listed = "; ".join(f"{value}: {', '.join(dict.fromkeys(names))}" for value, names in runs_of.items())
+            listed = "; ".join(f"{value}: {', '.join(_who(some, runs))}" for value, some in runs_of.items())
             phrases.append(f"{facet} ({listed})")
     return f"These runs differ in {'; in '.join(phrases)}." if phrases else ""
 
@@ -150,7 +150,7 @@ def write_figure(
         "a2mim": _version(),
         "options": dict(options),
         "note": drawn.note,
-        "runs": [provenance(run, drawn.files) for run in runs],
+        "runs": [provenance(run, drawn.files.get(run, ())) for run in runs],
     }
     path = stem.with_name(f"{stem.name}.json")
     _write_text(path, json.dumps(about, indent=1, default=str) + "\n")
@@ -161,7 +161,7 @@ def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
     """Where the run's part of a figure comes from. What its run.json does not say is null.
 
     Args:
-        files: those that may have been drawn; the run's own among them are listed with a digest (sha256).
+        files: of the run's folder, that were drawn; each is listed with its digest (sha256).
     """
     record = run.record
     model, images = record.get("model"), record.get("images")
@@ -177,7 +177,7 @@ def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
         "images": len(images) if isinstance(images, list) else images,
         "settings": record.get("settings"),
         "versions": record.get("versions"),
-        "files": {file: _digest(run.folder / file) for file in files if run.holds(file)},
+        "files": {file: _digest(run.folder / file) for file in files},
     }
 
 
@@ -202,6 +202,13 @@ def _refuse(things: Sequence[Any], sentence: str) -> None:
     for thing in things:
         if (times := things.count(thing)) > 1:
             raise ValueError(sentence.format(thing[0] if isinstance(thing, tuple) else thing, times))
+
+
+def _who(some: Sequence[Run], runs: Sequence[Run]) -> list[str]:
+    """The panels of some of the runs, where these are whole panels, else the runs' names."""
+    panels = dict.fromkeys(run.panel for run in some)
+    whole = len(some) == sum(run.panel in panels for run in runs)
+    return list(panels if whole and all(panels) else dict.fromkeys(map(label, some)))
 
 
 def _looked_up(of: Callable[[Record], Any], record: Record) -> Any:
