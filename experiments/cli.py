@@ -52,6 +52,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "profile": "experiments.commands.profile",
     "reproduce": {
         "cifar10": "experiments.reproduce.cifar10",
+        "imagenet": "experiments.reproduce.imagenet",
     },
     "version": "experiments.commands.version",
 }

@@ -10,7 +10,7 @@ import json
 import shlex
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def duration(seconds: float) -> str:
     """In words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 86400 * 3 else f"{seconds / 86400:.0f} days"
 
 
 def typed(step: Step) -> str:
@@ -74,11 +76,12 @@ def typed(step: Step) -> str:
     return f"a2mim {shlex.join(step.words)}"
 
 
-def run_steps(steps: Sequence[Step], minutes: float = 0.0) -> int:
+def run_steps(steps: Sequence[Step], minutes: float = 0.0, command: Callable[[list[str]], int] | None = None) -> int:
     """Run what is missing, in order; the exit code: 0 when all is done, NOT_YET when the minutes were over before, that
     of a command that failed.
 
     minutes: 0 for as long as it takes. At least one command is run, or begun.
+    command: runs the words of one; in this process where it is None.
     """
     from experiments import cli
 
@@ -94,7 +97,7 @@ def run_steps(steps: Sequence[Step], minutes: float = 0.0) -> int:
             flush=True,
         )
         step.out.parent.mkdir(parents=True, exist_ok=True)
-        if code := cli.main(words):
+        if code := (command or cli.main)(words):
             return code
         # Looked at behind the first command, so that however little time there is, something is done.
         if not finished(step) or (minutes and time.monotonic() > deadline):

@@ -54,7 +54,6 @@ def collect(settings: Settings) -> None:
     keep_copies(settings)
 
 
-
 # ------------------------------------------------------------------------------------------- accuracy
 
 

@@ -1,0 +1,231 @@
+"""`a2mim reproduce imagenet`: the paper's main table and figures at real scale, as a plan with its costs, and run.
+
+Which recipes there are is read from experiments/imagenet.py, by their names: METHOD_NETWORK pre-trains, and its weights
+are tuned by finetune_METHOD_NETWORK or finetune_NETWORK, where one is for the same timm model; supervised_NETWORK is the
+baseline.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from experiments.reproduce.cifar10 import METHODS
+from experiments.steps import Step, duration, finished, run_steps, typed
+
+IMAGES = 1_281_167
+DATA_GB = 150
+PASSES_PER_IMAGE = 13 * 3000
+FIGURE_IMAGES = ("--images", "500", "--grid", "14")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Pre-train, fine-tune and measure the networks of the paper's main table on ImageNet-1k.
+
+    Without the images or without CUDA it prints the plan: every command, its GPU hours by arithmetic (operations of the
+    network × images × what the method repeats, at the given speed) and the disk that it needs. Where both are there, it
+    runs what is missing, and goes on when it is started again.
+
+    For example:
+        a2mim reproduce imagenet --networks vit_small resnet50
+        a2mim reproduce imagenet --data /data/imagenet --gpus 8 --networks resnet50 --methods a2mim simmim supervised
+    """
+
+    data: str = "imagenet"
+    """Folder with train/ and validation/ (or val/), a sub-folder for each class."""
+    out: Path = Path("runs/imagenet")
+    """Folder of all runs."""
+    networks: tuple[str, ...] = ()
+    """Of the recipes, such as vit_small, resnet50, convnext_base (empty: all)."""
+    methods: tuple[str, ...] = ()
+    """Such as a2mim, simmim, supervised, mae (empty: all)."""
+    gpus: int = 1
+    """GPUs of this machine, one process each."""
+    tflops: float = 100.0
+    """What one GPU sustains, in 10¹² operations a second, for the hours of the plan."""
+    budget: float = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Print the plan even where it could be run."""
+
+
+def run(settings: Settings) -> int:
+    """Print the plan, or run it."""
+    if settings.gpus < 1 or not settings.tflops > 0:
+        raise ValueError(f"--gpus {settings.gpus} --tflops {settings.tflops:g} do no work: give more than 0 of both")
+    made = list(steps(settings))
+    missing = lacking(settings)
+    if settings.plan or missing:
+        print(plan(made, settings))
+        if missing and not settings.plan:
+            print(f"not run here: {' and '.join(missing)}")
+        return 0
+    return run_steps(made, settings.budget, launcher(settings.gpus))
+
+
+def lacking(settings: Settings) -> list[str]:
+    """What is not there and has to be."""
+    import torch
+
+    found = [] if Path(settings.data).exists() else [f"there are no images at {settings.data} (--data)"]
+    gpus = torch.cuda.device_count()
+    return found + ([] if gpus >= settings.gpus else [f"there are {gpus} of {settings.gpus} CUDA devices"])
+
+
+def launcher(gpus: int) -> Callable[[list[str]], int] | None:
+    """Runs a command in as many processes as there are GPUs."""
+    head = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(gpus), "-m", "experiments.cli"]
+    return None if gpus == 1 else lambda words: subprocess.call([*head, *words])
+
+
+# ------------------------------------------------------------------------------------------- the commands
+
+
+def recipes() -> dict[str, FunctionType]:
+    """The public functions of experiments/imagenet.py."""
+    from experiments import imagenet
+
+    public = {name: each for name, each in vars(imagenet).items() if not name.startswith("_")}
+    return {name: each for name, each in public.items() if getattr(each, "__module__", "") == imagenet.__name__}
+
+
+def steps(settings: Settings) -> Iterator[Step]:
+    """Network by network: the baseline, then every method, and the measurements behind each.
+
+    Raises ValueError for a network or a method that has no recipe.
+    """
+    known, chosen = recipes(), []
+    for name in known:
+        method, _, network = name.partition("_")
+        if method in METHODS:
+            chosen.append((network, method))
+    for what, asked, there in (
+        ("network", settings.networks, {network for network, _ in chosen}),
+        ("method", settings.methods, {method for _, method in chosen}),
+    ):
+        if unknown := sorted(set(asked) - there):
+            raise ValueError(f"no recipe has the {what} {', '.join(unknown)}: choose of {', '.join(sorted(there))}")
+    chosen = [
+        (network, method)
+        for network, method in sorted(chosen, key=lambda pair: (pair[0], list(METHODS).index(pair[1])))
+        if network in (settings.networks or [network]) and method in (settings.methods or [method])
+    ]
+    profiles: dict[str, list[Path]] = {}
+    for network, method in chosen:
+        for each in row(settings, known, network, method):
+            yield each
+            if each.out.name == "profile":
+                profiles.setdefault(network, []).append(each.out)
+    for network, folders in profiles.items():
+        if len(folders) > 1:
+            figure = settings.out / f"{network}.png"
+            names = [folder.parent.name.removesuffix(f"_{network}") for folder in folders]
+            yield Step(("compare", *map(str, folders), "--names", *names, "--out", str(figure)), figure, 60)
+
+
+def row(settings: Settings, known: dict[str, FunctionType], network: str, method: str) -> Iterator[Step]:
+    """One row of the table: training, fine-tuning, and what is measured frozen and tuned."""
+    name = f"{method}_{network}"
+    recipe, data = known[name](), ("--data", settings.data)
+    before, after = settings.out / f"{name}-pretrain", settings.out / name
+    forward = operations(recipe) / 3
+    if method == "supervised":
+        yield step(settings, recipe, "finetune", name, data, after)
+    else:
+        yield step(settings, recipe, "pretrain", name, data, before, METHODS[method].cost)
+        backbone = ("auto", "--weights", str(before / "backbone.safetensors"), *data)
+        yield measure(settings, "spectrum", backbone, before / "spectrum", 5000 * forward, "--images", "5000")
+        passes = 500 * PASSES_PER_IMAGE * forward
+        cosine = (*FIGURE_IMAGES, "--value", "cosine")
+        yield measure(settings, "profile", backbone, before / "frozen", passes, *cosine)
+        if METHODS[method].recipes == "cifar10_baselines":
+            words = ("--weights", str(before), *data)
+            yield measure(settings, "linear", words, before / "linear.json", IMAGES * forward)
+        tune = tuning(known, name, network)
+        if tune is None:
+            return
+        yield step(settings, known[tune](), "finetune", tune, ("--weights", str(before), *data), after)
+    tuned = ("auto", "--weights", str(after / "backbone.safetensors"), *data)
+    yield measure(settings, "profile", tuned, after / "profile", 500 * PASSES_PER_IMAGE * forward, *FIGURE_IMAGES)
+    words = ("--grid", "14", "--images", "5000")
+    yield measure(settings, "occlusion", tuned, after / "occlusion", 5000 * 33 * forward, *words)
+
+
+def tuning(known: dict[str, FunctionType], name: str, network: str) -> str | None:
+    """The recipe that fine-tunes these weights; None where there is none for their model."""
+    model = known[name]().network.model
+    found = (tune for tune in (f"finetune_{name}", f"finetune_{network}") if tune in known)
+    return next((tune for tune in found if known[tune]().network.model == model), None)
+
+
+def measure(settings: Settings, verb: str, head: tuple[str, ...], out: Path, work: float, *words: str) -> Step:
+    """A measuring command of so many operations."""
+    return Step((verb, *head, *words, "--out", str(out)), out, seconds(work, settings))
+
+
+def step(
+    settings: Settings, recipe: Any, verb: str, name: str, words: tuple[str, ...], out: Path, cost: float = 1.0
+) -> Step:
+    """A training command, with the seconds that it takes on all GPUs."""
+    work = operations(recipe) * IMAGES * recipe.optim.epochs * cost
+    return Step((verb, "--recipe", f"imagenet:{name}", *words, "--out", str(out)), out, seconds(work, settings))
+
+
+# ------------------------------------------------------------------------------------------- the costs
+
+
+def seconds(work: float, settings: Settings) -> float:
+    """Of so many operations on all GPUs."""
+    return work / (settings.tflops * 1e12 * settings.gpus)
+
+
+def operations(recipe: Any) -> float:
+    """Of a forward and a backward pass of one image: three times those of the forward pass."""
+    return 3 * 2 * size_of(recipe.network.model, recipe.network.model_args, recipe.augment.image_size)[0]
+
+
+@cache
+def size_of(model: str, arguments: tuple[str, ...], image_size: int) -> tuple[float, float]:
+    """Multiply-adds of an image's forward pass and parameters, counted on shapes alone: nothing is computed."""
+    import timm
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from experiments.training import pairs
+
+    with torch.device("meta"):
+        network = timm.create_model(model, num_classes=1000, **pairs(arguments)).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, 3, image_size, image_size))
+    return counter.get_total_flops() / 2, sum(parameter.numel() for parameter in network.parameters())
+
+
+def plan(made: list[Step], settings: Settings) -> str:
+    """The commands with GPU hours, and the sums."""
+    known = recipes()
+    lines = ["GPU hours  command"]
+    for each in made:
+        hours = each.guess * settings.gpus / 3600
+        lines.append(f"{'done' if finished(each) else f'{hours:,.1f}':>9}  {typed(each)}")
+    left = [each for each in made if not finished(each)]
+    hours = sum(each.guess for each in left) * settings.gpus / 3600
+    disk = sum(
+        gigabytes(known[word.removeprefix("imagenet:")]()) for each in left for word in each.words if ":" in word
+    )
+    lines += [
+        f"{hours:,.0f} GPU hours are left at {settings.tflops:g} TFLOP/s sustained: "
+        f"{duration(hours * 3600 / settings.gpus)} on {settings.gpus}. This is arithmetic, not a measurement.",
+        f"Disk: {disk:,.0f} GB of checkpoints, and {DATA_GB} GB of images.",
+    ]
+    return "\n".join(lines)
+
+
+def gigabytes(recipe: Any) -> float:
+    """Saved states of one run: weights, gradient moments and a moving copy, as often as are kept, and the best."""
+    parameters = size_of(recipe.network.model, recipe.network.model_args, recipe.augment.image_size)[1]
+    return parameters * 4 * 4 * (recipe.loop.keep + 1) / 1e9
