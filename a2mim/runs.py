@@ -11,13 +11,15 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from a2mim.plain import differences, from_plain, to_plain
+
+NOTHING: Mapping[str, Any] = {}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,11 +54,15 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
-def open_run(folder: Path, command: str, settings: Any, free: Sequence[str] = ()) -> dict[str, Any]:
+def open_run(
+    folder: Path, command: str, settings: Any, free: Sequence[str] = (), about: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
     """Begin a run in `folder`, or go on with the one that is there.
 
     settings: a frozen dataclass, or plain data; `free` names those that may differ ('loop.minutes'). A setting that the
     run there does not know yet counts as the default of its dataclass.
+    about: what else to say of this start, such as the commit: of the first one in run.json itself, of each later one
+    in its list `resumed`.
 
     Raises ValueError where the folder holds another command's run or other settings (and says which), or files that
     are no run.
@@ -65,9 +71,9 @@ def open_run(folder: Path, command: str, settings: Any, free: Sequence[str] = ()
     if not (folder / "run.json").exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"{folder} holds files but no run: name another folder with --out")
-        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), "finished": False}
-        write_json(folder / "run.json", run)
-        return run
+        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), **about}
+        write_json(folder / "run.json", run | {"finished": False, "resumed": []})
+        return read_run(folder)
     for orphan in folder.rglob("*.tmp"):
         orphan.unlink()  # of a process that was killed while it wrote
     run = read_run(folder)
@@ -80,7 +86,9 @@ def open_run(folder: Path, command: str, settings: Any, free: Sequence[str] = ()
             f"{folder} holds a run with other settings ({'; '.join(changed)}): "
             "repeat its settings, or name another folder with --out"
         )
-    return run
+    if not run["finished"]:
+        update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
+    return read_run(folder)
 
 
 def update_run(folder: Path, **fields: Any) -> None:

@@ -24,6 +24,7 @@ from a2mim.runs import open_run, read_run, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from experiments.datasets import size_arguments
+from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, fitted
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
@@ -100,7 +101,7 @@ def begin(settings: Any, command: str, world: World, about: dict[str, Any]) -> C
 
     def open_and_tell() -> None:
         if world.main:
-            open_run(Path(settings.out), command, identity(settings), FREE)
+            open_run(Path(settings.out), command, identity(settings), FREE, {"commit": commit()})
             update_run(Path(settings.out), recipe=settings.recipe, **about)
             print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
         world.wait()

@@ -1,6 +1,6 @@
 """`a2mim bench estimators`: how many passes the estimators need for the accuracy of the published protocol."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +68,13 @@ def run(settings: Settings) -> None:
     """Measure what is missing, then summarise everything that was measured."""
     from dataclasses import replace
 
+    from experiments.machine import pick_device, provenance
+
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
+    about = provenance(settings, pick_device("auto"))
     measure(settings)
-    summarise(settings)
+    summarise(settings, about)
 
 
 def measure(settings: Settings) -> None:
@@ -196,7 +199,7 @@ def measure_design(
     }
 
 
-def summarise(settings: Settings) -> None:
+def summarise(settings: Settings, about: dict[str, Any]) -> None:
     """cells.csv, gains.csv and run.json from everything that was measured."""
     import json
 
@@ -224,7 +227,7 @@ def summarise(settings: Settings) -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     for name, frame in (("cells", table), ("gains", gains)):
         write_text(settings.out / f"{name}.csv", frame.to_csv(index=False, float_format="%.4g"))
-    write_json(settings.out / "run.json", summary | provenance(settings))
+    write_json(settings.out / "run.json", {**summary, **about})
     print(gains.to_string(index=False, float_format="%.2f"))
     print(json.dumps(summary, indent=1))
 
@@ -418,12 +421,3 @@ def ends_passes() -> int:
 
     grid = PatchGrid(14)
     return len(draw_exact(0, grid.neighbours(2), grid.n_players).coalitions_BN)
-
-
-def provenance(settings: Settings) -> dict[str, Any]:
-    """Settings, machine and versions."""
-    from experiments.machine import machine, pick_device
-
-    # Paths by their last part: results are for everybody, folders belong to one machine.
-    plain = {key: value.name if isinstance(value, Path) else value for key, value in asdict(settings).items()}
-    return {"settings": plain, **machine(pick_device("auto"))}

@@ -1,6 +1,6 @@
 """`a2mim bench game`: what the game costs on top of the model that it plays."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +57,14 @@ def run(settings: Settings) -> None:
     import pandas as pd
     import torch
 
-    from experiments.machine import machine, pick_device
+    from experiments.machine import pick_device, provenance
     from interactions.storage import write_csv, write_json
 
     check(settings)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
-    asked = {name: value for name, value in asdict(settings).items() if name != "out"}
-    record = {"settings": asked, "machine": machine(device)}
+    record = provenance(settings, device)
     times = {name: time_model(name, settings, device) for name in settings.models}
     table = pd.DataFrame([row(name, times[name]) for name in times])
     write_csv(settings.out / f"{device.type}.csv", table.round(4))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,15 +69,14 @@ def run(settings: Settings) -> None:
     import pandas as pd
     import torch
 
-    from experiments.machine import machine, pick_device
+    from experiments.machine import pick_device, provenance
     from interactions.storage import write_csv, write_json
 
     device = pick_device(settings.device)
     settings = completed(settings, device.type)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    asked = {name: value for name, value in asdict(settings).items() if name != "out"}
-    record = {"settings": asked, "machine": machine(device)}
+    record = provenance(settings, device)
     measured, skipped = measure(settings, device)
     table = pd.DataFrame([row(*key, found, measured[key[0], REFERENCE], settings) for key, found in measured.items()])
     print(table.to_string(index=False, float_format="{:.3f}".format))

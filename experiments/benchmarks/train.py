@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,15 +72,14 @@ def run(settings: Settings) -> None:
     import pandas as pd
     import torch
 
-    from experiments.machine import machine, pick_device
+    from experiments.machine import pick_device, provenance
     from interactions.storage import write_csv, write_json
 
     device = pick_device(settings.device)
     settings = completed(settings, device.type)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    asked = {name: value for name, value in asdict(settings).items() if name != "out"}
-    record = {"settings": asked, "machine": machine(device)}
+    record = provenance(settings, device)
     times = {name: time_recipe(name, settings, device) for name in settings.recipes}
     table = pd.DataFrame([row(name, times[name]) for name in times])
     print(table.to_string(index=False, float_format="{:.3f}".format))

@@ -77,16 +77,18 @@ def run(settings: Settings) -> None:
         play,
         read_photograph,
     )
-    from experiments.machine import pick_device
+    from experiments.machine import pick_device, provenance
     from experiments.models import create_model
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
     from interactions.grid import PatchGrid
-    from interactions.storage import write_csv
+    from interactions.storage import write_csv, write_json
 
     if settings.lines < 1:
         raise ValueError(f"--lines {settings.lines} draws nothing: give 1 or more")
     out, photograph = check_suffix(settings.out), read_photograph(settings.image)
+    device = pick_device(settings.device)
+    about = provenance(settings, device)
     grid = PatchGrid(settings.grid)
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
     model, config = create_model(
@@ -98,7 +100,7 @@ def run(settings: Settings) -> None:
         **size_arguments(settings.model, settings.image_size),
     )
     game = play(
-        model.to(pick_device(settings.device)),
+        model.to(device),
         evaluation_transform(config, settings.image_size)(photograph),
         config,
         None if settings.target == "predicted" else settings.target,
@@ -139,4 +141,6 @@ def run(settings: Settings) -> None:
     tables = out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")
     write_csv(tables[0], pairs)
     write_csv(tables[1], cells)
-    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}")
+    found = {"explained": explained(game), "order": order, "design": measured.design, "passes": game.passes}
+    write_json(out.with_suffix(".json"), {"command": "map", **about, **found})
+    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {out.with_suffix('.json')}")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import cli
+from experiments import cli, machine
 from experiments.benchmarks.game import bare_forward
 from experiments.benchmarks.timing import speed_ratio, time_in_turns
 from experiments.models import create_model
@@ -60,7 +60,8 @@ def test_the_bare_pass_does_the_games_own_work():
     torch.testing.assert_close(values_B, game(coalitions_BN), rtol=0, atol=1e-5)
 
 
-def test_writes_a_table_that_follows_from_the_recorded_seconds(tmp_path, capsys):
+def test_writes_a_table_that_follows_from_the_recorded_seconds(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     arguments = ["test_resnet", "--repeats", "3", "--batches", "2", "--batch-size", "2", "--device", "cpu"]
     assert cli.main(["bench", "game", *arguments, "--out", str(tmp_path)]) == 0
     (row,) = pd.read_csv(tmp_path / "cpu.csv").to_dict("records")
@@ -73,6 +74,7 @@ def test_writes_a_table_that_follows_from_the_recorded_seconds(tmp_path, capsys)
     assert row["game_per_second"] == pytest.approx(4 / np.median(seconds["second"]), rel=1e-4)
     assert record["machine"]["threads"] == torch.get_num_threads()
     assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["commit"] == "abc1234"
     assert "test_resnet" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from a2mim.methods import METHODS
-from experiments import cli
+from experiments import cli, machine
 from experiments.benchmarks import methods as bench
 
 CPU = torch.device("cpu")
@@ -49,7 +49,8 @@ def test_batches_have_the_views_that_a_method_wants(name):
     assert all(view.shape == (2, 3, 32, 32) for view in views) and batch["target"].shape == (2,)
 
 
-def test_the_table_follows_from_the_recorded_numbers(tmp_path, capsys):
+def test_the_table_follows_from_the_recorded_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     words = ["test_resnet", "--methods", "spark", "mae", "--image-size", "64", "--batch-size", "2", "--repeats", "2"]
     assert cli.main(["bench", "methods", *words, "--device", "cpu", "--out", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "cpu.csv")
@@ -59,6 +60,7 @@ def test_the_table_follows_from_the_recorded_numbers(tmp_path, capsys):
     assert "skipped mae on test_resnet: MAE shows the encoder a part of its tokens, and ResNet has no" in said
     assert list(record["skipped"]) == ["test_resnet mae"] and record["settings"]["seed"] == 0
     assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["commit"] == "abc1234"
     supervised = record["measured"]["test_resnet supervised"]
     for line in table.to_dict("records"):
         found = record["measured"][f"test_resnet {line['method']}"]

@@ -11,7 +11,7 @@ import torch
 
 from a2mim.methods import A2MIM
 from a2mim.settings import Augmentation, Loop, Network, Optim
-from experiments import cli
+from experiments import cli, machine
 from experiments.benchmarks import train as bench
 from experiments.commands.pretrain import Settings as Pretrain
 from tests.a2mim.tiny import write_images
@@ -45,7 +45,8 @@ def test_the_bare_step_does_to_the_weights_what_the_loop_does(monkeypatch):
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
 
 
-def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys):
+def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     assert cli.main(["bench", "train", *SMALL, "--out", str(tmp_path), "--seed", "3"]) == 0
     (row,) = pd.read_csv(tmp_path / "cpu.csv").to_dict("records")
     record = json.loads((tmp_path / "cpu.json").read_text())
@@ -57,6 +58,7 @@ def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys):
     assert (row["batch_size"], row["repeats"], record["settings"]["seed"]) == (2, 2, 3)
     assert np.isnan(row["files_per_second"]) and np.isnan(row["bottleneck"])
     assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["commit"] == "abc1234"
     assert "a2mim_cnn_cpu" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """`a2mim map`: its numbers against brute force, captum through the game, and what is written."""
 
+import json
 from itertools import combinations, permutations
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from experiments import cli
+from experiments import cli, machine
 from experiments.datasets import evaluation_transform
 from experiments.image_map import chosen_order, measure, pair_table, play, shapley_values
 from experiments.models import create_model
@@ -141,7 +142,8 @@ def picture(tmp_path):
 SMALL = ["test_resnet", "--weights", "random", "--grid", "3", "--radius", "1", "--permutations", "2", "--budget", "400"]
 
 
-def test_writes_the_figure_and_both_tables(picture, tmp_path, capsys):
+def test_writes_the_figure_both_tables_and_the_record(picture, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     out = tmp_path / "new" / "map.svg"
     assert cli.main(["map", *SMALL, "--image", str(picture), "--order", "2", "--target", "7", "--out", str(out)]) == 0
     pairs, cells = pd.read_csv(out.with_suffix(".csv")), pd.read_csv(out.with_name("map-cells.csv"))
@@ -151,8 +153,13 @@ def test_writes_the_figure_and_both_tables(picture, tmp_path, capsys):
     assert cells["cell"].tolist() == list(range(9)) and cells["shapley"].notna().all()
     drawn = out.read_text()
     assert "Order 2 of 7 on a 3×3 grid" in drawn and "log_odds of class 7 (" in drawn
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["command"] == "map" and record["commit"] == "abc1234" and record["order"] == 2
+    assert (record["settings"]["image"], record["settings"]["budget"]) == ("cat.png", 400)
+    assert record["passes"] >= 2 * 9 and record["explained"].startswith("log_odds of class 7")
     said = capsys.readouterr().out
-    assert all(str(path) in said for path in (out, out.with_suffix(".csv"), out.with_name("map-cells.csv")))
+    files = (out, out.with_suffix(".csv"), out.with_name("map-cells.csv"), out.with_suffix(".json"))
+    assert all(str(path) in said for path in files)
 
 
 def test_the_table_holds_what_the_estimator_gives(picture, tmp_path):

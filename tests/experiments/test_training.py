@@ -8,6 +8,7 @@ import timm
 
 from a2mim.plain import to_plain
 from a2mim.settings import Network
+from experiments import machine, training
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
 from experiments.training import find_recipe, make_network, pairs, resolved
@@ -70,7 +71,19 @@ def test_a_run_leaves_weights_log_and_figures(pretrained):
     timm.create_model("test_vit", checkpoint_path=str(pretrained / "backbone.safetensors"), **arguments)
 
 
-def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path, capsys):
+def test_every_commit_that_took_part_in_a_run_is_recorded(images, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "2", *SMALL]
+    for commit, minutes in (("aaaaaaa", "1e-9"), ("bbbbbbb+changes", "1e-9"), (None, "0"), ("ccccccc", "0")):
+        monkeypatch.setattr(training, "commit", lambda commit=commit: commit)
+        assert main([*words, "--out", str(run), "--minutes", minutes]) == 0
+    record = json.loads((run / "run.json").read_text())
+    assert record["finished"] and record["commit"] == "aaaaaaa"
+    assert [each["commit"] for each in record["resumed"]] == ["bbbbbbb+changes", None]  # the last found nothing to do
+
+
+def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "aaaaaaa")
     run = tmp_path / "ft"
     words = ["finetune", "--weights", pretrained, "--data", images, "--out", run, "--epochs", "2", *SMALL]
     assert main([str(word) for word in words]) == 0
@@ -86,6 +99,7 @@ def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path
         assert found["command"] == command and 0 <= found["top1"] <= 100
         assert (found["train_images"], found["test_images"]) == (24, 8)
         assert found["settings"]["network"]["weights"] == str(run) and "timm" in found["versions"]
+        assert found["commit"] == "aaaaaaa"
     assert "top-1" in capsys.readouterr().out
 
 
