@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.steps import Step, report_plan, run_steps
+from experiments.steps import NOT_YET, Step, report_plan, run_steps
 
 Family = Literal["vit", "cnn"]
 FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
@@ -147,6 +147,7 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Make what is missing, then everything that can be made of what is there."""
+    from experiments.reproduce.drawing import draw_cifar10
     from experiments.reproduce.results import collect, write_commands
 
     check(settings)
@@ -155,10 +156,11 @@ def run(settings: Settings) -> int:
         print(report_plan(made))
         return 0
     fetch(settings)
-    write_commands(settings, made)
+    write_commands(settings.kept, made)
     code = run_steps(made, settings.budget)
-    if code in (0, 3):
+    if code in (0, NOT_YET):
         collect(settings)
+        draw_cifar10(settings)
     return code
 
 

@@ -30,12 +30,12 @@ LABELS = {UNTRAINED: "untrained"} | {name: method.label for name, method in METH
 SETUPS = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
 
 
-def write_commands(settings: Settings, steps: Sequence[Step]) -> None:
-    """results/commands.sh."""
+def write_commands(kept: Path, steps: Sequence[Step]) -> None:
+    """commands.sh in the folder of results."""
     from a2mim.runs import write_text
 
     whole = f"# a2mim {shlex.join(sys.argv[1:])}"
-    write_text(settings.kept / "commands.sh", "\n".join([whole, *map(typed, steps)]) + "\n")
+    write_text(kept / "commands.sh", "\n".join([whole, *map(typed, steps)]) + "\n")
 
 
 def collect(settings: Settings) -> None:

@@ -1,0 +1,145 @@
+"""Every figure and the page of a study, drawn from what is finished by the very commands that a user types."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from experiments import cli
+from experiments.reproduce import cifar10, lite0
+from experiments.reproduce.cifar10 import FAMILIES, MASKED, UNTRAINED, backbone_of, folder_of
+from experiments.reproduce.results import LABELS, everyone
+from experiments.steps import is_complete
+from figures.report import Section, open_runs, sections_of, write_report
+
+HEADLINE = (UNTRAINED, "supervised", "simmim", "a2mim")
+FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}
+
+
+class Shown(NamedTuple):
+    """A folder of results, and what a figure calls it and its panel."""
+
+    folder: Path
+    name: str
+    panel: str
+
+
+def draw_cifar10(settings: cifar10.Settings) -> None:
+    """figures/ and report.html, of what is there."""
+    tuned = shown(settings, folder_of, "profile-8")
+    frozen = shown(settings, backbone_of, "frozen-8")
+    occluded = shown(settings, folder_of, "occlusion")
+    spectra = shown(settings, backbone_of, "spectrum")
+    headline = [LABELS[method] for method in HEADLINE]
+    fourier = shown(settings, backbone_of, "", FOURIER)
+    figures = {
+        "fig1": [*occluded, *tuned],
+        "fig4": fourier if len({each.name for each in fourier}) == len(FOURIER) else [],
+        "fig5": [each for each in tuned if each.name in headline],
+        "figA1": tuned,
+        "figA2": frozen,
+        "figA3": spectra,
+        "figA4": spectra,
+    }
+    for figure, runs in figures.items():
+        draw(figure, runs, settings.kept / "figures" / figure)
+    for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
+        if (settings.kept / table).is_file():
+            draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure)
+    runs = [*tuned, *occluded, *spectra]
+    opened = open_runs([each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]) if runs else []
+    summary = Section("What came out", answers(settings.kept))
+    study = open_runs([settings.kept], ["study"])
+    write_report(settings.kept / "report.html", [summary, *sections_of(study), *sections_of(opened)], "CIFAR-10")
+    print(f"\nwrote {settings.kept / 'report.html'}")
+
+
+def draw_lite0(settings: lite0.Settings) -> None:
+    """figures/ and report.html, of what is there."""
+    found: dict[str, list[Shown]] = {}
+    for name, label in lite0.NAMES.items():
+        for verb in ("profile", "occlusion", "spectrum"):
+            if is_complete(folder := settings.out / name / verb):
+                found.setdefault(verb, []).append(Shown(folder, label, "EfficientNet-Lite0"))
+    for figure, verbs in {
+        "fig1": ("occlusion", "profile"),
+        "fig5": ("profile",),
+        "figA3": ("spectrum",),
+        "figA4": ("spectrum",),
+    }.items():
+        draw(figure, [each for verb in verbs for each in found.get(verb, [])], settings.kept / "figures" / figure)
+    runs = [each for each in sum(found.values(), [])]
+    if runs:
+        names = [f"{each.name}, {each.folder.name}" for each in runs]
+        write_report(settings.kept / "report.html", sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
+
+
+def shown(
+    settings: cifar10.Settings,
+    of: Callable[[cifar10.Settings, str, str, int], Path],
+    name: str,
+    labels: dict[str, str] = LABELS,
+) -> list[Shown]:
+    """The finished folders of that name, of every network, method and seed."""
+    found = []
+    for family, method, seed in everyone(settings):
+        folder = of(settings, family, method, seed) / name
+        if method in labels and is_complete(folder):
+            found.append(Shown(folder, labels[method], FAMILIES[family]))
+    return found
+
+
+def draw(figure: str, runs: Iterable[Shown], out: Path) -> None:
+    """`a2mim figure`, where there is something to draw."""
+    runs = list(runs)
+    if not runs:
+        print(f"{figure}: nothing is finished that it could be drawn from")
+        return
+    words = ["figure", figure, *(str(each.folder) for each in runs)]
+    if any(each.name for each in runs):
+        words += ["--names", *(each.name for each in runs), "--panels", *(each.panel for each in runs)]
+    cli.main([*words, "--out", str(out)])
+
+
+# ------------------------------------------------------------------------------------------- the answer
+
+
+def answers(kept: Path) -> list[str]:
+    """The declared test in sentences: does masked-image training raise M, for each network, set-up and measure?"""
+    path = kept / "differences.csv"
+    if not path.is_file():
+        return ["No two networks have been measured alike yet, so that there is nothing to say."]
+    table = pd.read_csv(path)
+    said = []
+    for (network, setup), rows in table.groupby(["network", "setup"], sort=False):
+        against = rows[(rows["method_b"] == "supervised") & rows["method_a"].isin(MASKED)]
+        for method, three in against.groupby("method_a", sort=False):
+            said.append(answer(FAMILIES[str(network)], str(setup), LABELS[str(method)], three))
+    if not said:
+        return ["No masked-image method has been measured beside the supervised network yet."]
+    seeds = int(table["seeds"].min())
+    if seeds == 1:
+        said.append(
+            "One seed a method: the intervals are over images, and say nothing of how another training run would come "
+            "out. The question is not answered by them."
+        )
+    return [*said, "Images of 32×32 pixels and hours of training are not ImageNet."]
+
+
+def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
+    """One method against supervised training, in all measures."""
+    parts, verdicts = [], set()
+    for row in rows.itertuples():
+        parts.append(f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}] by {row.measure}")
+        verdicts.add("higher" if row.low > 0 else "lower" if row.high < 0 else "open")
+    words = {
+        frozenset({"higher"}): "raises the middle mass M by every measure",
+        frozenset({"lower"}): "lowers the middle mass M by every measure",
+        frozenset({"open"}): "leaves the middle mass M where it was, as far as the intervals tell",
+    }
+    verdict = words.get(frozenset(verdicts), "changes the middle mass M by some measures and not by others")
+    first = rows.iloc[0]
+    return (
+        f"{network}, {setup}: {method} {verdict}, against supervised: {'; '.join(parts)} (n = {first.images} images)."
+    )

