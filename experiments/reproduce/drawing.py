@@ -69,7 +69,7 @@ def draw_lite0(settings: lite0.Settings) -> None:
         "figA4": ("spectrum",),
     }.items():
         draw(figure, [each for verb in verbs for each in found.get(verb, [])], settings.kept / "figures" / figure)
-    runs = [each for each in sum(found.values(), [])]
+    runs = [each for some in found.values() for each in some]
     if runs:
         names = [f"{each.name}, {each.folder.name}" for each in runs]
         write_report(settings.kept / "report.html", sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
@@ -130,9 +130,10 @@ def answers(kept: Path) -> list[str]:
 def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
     """One method against supervised training, in all measures."""
     parts, verdicts = [], set()
-    for row in rows.itertuples():
-        parts.append(f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}] by {row.measure}")
-        verdicts.add("higher" if row.low > 0 else "lower" if row.high < 0 else "open")
+    for row in rows.to_dict("records"):
+        low, high = float(row["low"]), float(row["high"])
+        parts.append(f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] by {row['measure']}")
+        verdicts.add("higher" if low > 0 else "lower" if high < 0 else "open")
     words = {
         frozenset({"higher"}): "raises the middle mass M by every measure",
         frozenset({"lower"}): "lowers the middle mass M by every measure",

@@ -1,7 +1,7 @@
 """`a2mim reproduce imagenet`: the paper's main table and figures at real scale, as a plan with its costs, and run.
 
-Which recipes there are is read from experiments/imagenet.py by their names: METHOD_NETWORK pre-trains, and its weights
-are tuned by finetune_METHOD_NETWORK or finetune_NETWORK, where one is for the same timm model; supervised_NETWORK is the
+Which recipes there are is read from experiments/imagenet.py by their names: METHOD_NETWORK pre-trains; its weights are
+tuned by finetune_METHOD_NETWORK or finetune_NETWORK, if one is for the same timm model; supervised_NETWORK is the
 baseline.
 """
 

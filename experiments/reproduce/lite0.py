@@ -89,7 +89,7 @@ def steps(settings: Settings) -> list[Step]:
     """The trained network first; what random weights show is cheap and comes last."""
     size = ("--image-size", str(settings.image_size), "--data", settings.data, "--device", settings.device)
     grid = ("--grid", str(settings.grid))
-    measure = ("--images", str(settings.images), "--budget", str(settings.passes))
+    measure: tuple[str, ...] = ("--images", str(settings.images), "--budget", str(settings.passes))
     measure += ("--ratios", *(f"{ratio:g}" for ratio in settings.ratios))
     photographs = ("--images", str(settings.photographs))
     total = settings.images * settings.passes * len(settings.ratios)
