@@ -20,7 +20,7 @@ from figures.style import DOUBLE_COLUMN, house_style, page, wrap
 
 KINDS = ("original", "masked", "predicted")
 ENDS = (1, 99.9)  # percentiles that bound the colours of the spectra; beyond lie rounding noise and the mean colour
-BAR, LINE = 0.55, 0.13  # inches, for the scale of the spectra and for a line of words above a panel
+BAR, LINE = 0.55, 0.14  # inches, for the scale of the spectra and for a line of words above a panel
 SPECTRUM_WORDS = (
     "log|F|: natural logarithm of the magnitude of the Fourier transform, mean of the colours, frequency 0 in the "
     "centre; one scale for all."
@@ -131,11 +131,11 @@ def _draw_blocks(blocks: Mapping[str, Sequence[Column]], title: str, caption: st
     heads = {panel: [_heading(column, cell) for column in columns] for panel, columns in blocks.items()}
     pictures = {panel: len(columns[0].shown) for panel, columns in blocks.items()}
     height = sum(
-        max(map(len, heads[panel])) * LINE + pictures[panel] * cell * _aspect(blocks[panel]) for panel in blocks
+        max(map(len, heads[panel])) * LINE + 0.05 + pictures[panel] * cell * _aspect(blocks[panel]) for panel in blocks
     )
     figure = page(DOUBLE_COLUMN, height, title, "", caption, pad=0.02)
     grid = figure.add_gridspec(sum(pictures.values()), wide)
-    first = 0
+    first, scale = 0, None
     for panel, columns in blocks.items():
         for n, k in np.ndindex(pictures[panel], len(columns)):
             axes = figure.add_subplot(grid[first + n, k])
@@ -144,9 +144,9 @@ def _draw_blocks(blocks: Mapping[str, Sequence[Column]], title: str, caption: st
                 axes.set_title("\n".join(heads[panel][k]), loc="center", size=7, parse_math=False)
             if n == k == 0:
                 axes.set_ylabel(panel, parse_math=False)
+            if k == wide - 1 and not scale:
+                scale = figure.colorbar(axes.images[0], cax=axes.inset_axes((1.08, 0, 0.08, 1)), label="log|F|")
         first += pictures[panel]
-    # The last picture drawn is a spectrum; its panel may be narrower than others, so its scale stands beside it.
-    figure.colorbar(axes.images[0], cax=axes.inset_axes((1.08, 0, 0.08, 1)), label="log|F|")
     return figure
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
 from figures.seeds import legend_sample
@@ -14,7 +13,6 @@ from figures.style import DOUBLE_COLUMN, GREY, MARGIN, SINGLE_COLUMN, Look, page
 
 MOST = 4  # columns whose letters and numbers still have room
 LINE = 0.15  # inches, a line of the legend
-ROW = 2.1  # inches, a panel that shares its column with others
 
 
 def panel_page(
@@ -40,8 +38,8 @@ def panel_page(
     if len(titles) > MOST:
         raise ValueError(f"{len(titles)} panels are too many for one page: draw {MOST} at most, and the rest apart")
     width = SINGLE_COLUMN if len(titles) == 1 else DOUBLE_COLUMN
-    lines = _legend_lines(looks, width)
-    body = [*heights, lines * LINE + 0.05] if lines else list(heights)
+    below = legend_height(looks, width)
+    body = [*heights, below] if below else list(heights)
     figure = page(width, sum(body), title, note, caption)
     grid = figure.add_gridspec(len(body), len(titles), height_ratios=body)
     axes = np.empty((len(heights), len(titles)), dtype=object)
@@ -50,14 +48,18 @@ def panel_page(
         panel.tick_params(labelleft=column == 0)
     for k, words in enumerate(titles):
         axes[0, k].set_title(words, parse_math=False)
-    if lines:
-        draw_legend(figure, grid, looks, width)
+    if below:
+        draw_legend(figure.add_subplot(grid[-1, :]), looks, width)
     return figure, axes
 
 
-def draw_legend(figure: Figure, grid: GridSpec, looks: Mapping[str, Look], width: float) -> None:
-    """The legend in the last row of the grid."""
-    axes = figure.add_subplot(grid[-1, :])
+def legend_height(looks: Mapping[str, Look], width: float) -> float:
+    """Inches that the legend of a page of this width takes."""
+    return math.ceil(len(looks) / _entries_a_line(looks, width)) * LINE + 0.05 if looks else 0.0
+
+
+def draw_legend(axes: Axes, looks: Mapping[str, Look], width: float) -> None:
+    """The legend of a page of this width, in axes of its own."""
     axes.axis("off")
     handles = [legend_sample(look, name) for name, look in looks.items()]
     legend = axes.legend(handles=handles, loc="center", ncols=_entries_a_line(looks, width), borderpad=0)
@@ -70,10 +72,6 @@ def say_empty(axes: Axes, words: str) -> None:
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.text(0.5, 0.5, words, color=GREY, ha="center", va="center", transform=axes.transAxes)
-
-
-def _legend_lines(looks: Mapping[str, Look], width: float) -> int:
-    return math.ceil(len(looks) / _entries_a_line(looks, width)) if looks else 0
 
 
 def _entries_a_line(looks: Mapping[str, Look], width: float) -> int:
