@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from experiments import cli, demo_training
 from experiments.comparison import Comparison, compare_runs
+from experiments.machine import commit
 from experiments.models import create_model, efficientnet_lite0_file
 from interactions.baselines import Normalisation
 from interactions.profile import profile_model
@@ -77,6 +78,7 @@ def run(settings: Settings) -> Comparison:
             names=[f"{file} {box}" for file, box in settings.crops],
             model_name=f"{MODEL} ({name})",
             data_name="scikit-image",
+            about={"commit": commit()},
             ratios=settings.ratios,
             radius=settings.radius,
             budget=settings.budget,

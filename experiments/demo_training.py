@@ -21,6 +21,7 @@ from a2mim.settings import Augmentation, Data, Evaluation, Loop, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import pretrain
 from experiments.comparison import Comparison, compare_runs
+from experiments.machine import commit
 from experiments.training import make_network
 from interactions.profile import profile_model
 
@@ -63,6 +64,7 @@ def run(settings: Settings) -> Comparison:
             names=names,
             model_name=f"small ViT ({method})",
             data_name="digits",
+            about={"commit": commit()},
             value="cosine",
             ratios=settings.ratios,
             radius=1,

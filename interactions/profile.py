@@ -34,6 +34,7 @@ from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table,
 
 PILOT_IMAGES = 2
 TABLES = ("strength.csv", "middle_mass.csv")
+NOTHING: Mapping[str, Any] = {}
 
 
 def profile_model(
@@ -46,6 +47,7 @@ def profile_model(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
     **settings: Any,
 ) -> "Profile":
@@ -63,6 +65,7 @@ def profile_model(
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images, for messages and tables.
         model_name, data_name: for the record.
+        about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         progress: show bars.
         settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, …
 
@@ -77,7 +80,7 @@ def profile_model(
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
     with join() as ranks:
-        record = ranks.from_first(lambda: run.begin(named, progress))
+        record = ranks.from_first(lambda: run.begin(named, about, progress))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             ranks.wait()
@@ -171,7 +174,7 @@ class Run:
             )
         self.game: PatchGame | None = None
 
-    def begin(self, named: Mapping[str, str], progress: bool) -> dict[str, Any]:
+    def begin(self, named: Mapping[str, str], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """The record to go on with; a fresh run gets its images, pilot and plans here, and its run.json last of all.
 
         Raises:
@@ -184,7 +187,7 @@ class Run:
             asked,
             asdict(ProfileSettings()),
             lambda: self._prepare(progress),
-            place_of(self.model),
+            {**about, **place_of(self.model)},
             TABLES,
             "profile",
         )

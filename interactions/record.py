@@ -69,7 +69,8 @@ def begin_run(
 
     Args:
         usual: the default settings, which an older run's record may lack.
-        place: when, where and with which versions this process works (`place_of`).
+        place: when, where and with which versions this process works (`place_of`), and of which commit. That of a later
+            start goes into the record's list `resumed`.
         command: that writes such runs.
 
     Raises:

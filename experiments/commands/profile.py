@@ -73,12 +73,12 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     from experiments.datasets import evaluation_transform, open_images, size_arguments
-    from experiments.machine import pick_device
+    from experiments.machine import commit, pick_device
     from experiments.models import create_model, named
     from interactions.baselines import Normalisation
     from interactions.profile import profile_model
 
-    measure = asdict(settings.measure)
+    measure, about = asdict(settings.measure), {"commit": commit()}
     model, config = create_model(
         settings.model,
         settings.weights,
@@ -112,6 +112,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        about=about,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
     if first:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from experiments import cli
+from experiments import cli, machine
 from tests.interactions.tiny import CLASSES, SIZE, network
 
 MODEL = "tests.interactions.tiny:network"
@@ -51,7 +51,8 @@ def profile(photos, out, *options, model=MODEL, weights="random"):
     return cli.main(["profile", model, "--weights", weights, "--data", str(photos), "--out", str(out), *FEW, *options])
 
 
-def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys):
+def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     out = tmp_path / "run"
     assert profile(photos, out) == 0
     assert {path.name for path in out.iterdir()} == {
@@ -60,6 +61,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys):
     assert (out / "strength.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert list(pd.read_csv(out / "strength.csv")["order"]) == [0, 7, 14]
     record = json.loads((out / "run.json").read_text())
+    assert record["commit"] == "abc1234"
     assert record["status"] == "complete" and record["model"]["name"] == f"{MODEL} (random)"
     assert record["data"]["name"] == str(photos) and record["image_shape"] == [3, SIZE, SIZE]
     assert record["settings"]["normalisation"]["mean"] == [0.485, 0.456, 0.406]

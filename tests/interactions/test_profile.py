@@ -476,6 +476,14 @@ def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_pat
         profile(tmp_path / "run", images=2)
 
 
+def test_every_start_says_what_it_was_asked_to_say(tmp_path):
+    begun = profile(tmp_path / "run", images=2, about={"commit": "aaaaaaa"}).record
+    (tmp_path / "run" / "strength.csv").unlink()
+    again = profile(tmp_path / "run", images=2, about={"commit": "bbbbbbb"}).record
+    assert begun["commit"] == again["commit"] == "aaaaaaa" and begun["resumed"] == []
+    assert [start["commit"] for start in again["resumed"]] == ["bbbbbbb"]
+
+
 def test_an_image_that_changed_is_noticed(tmp_path):
     class Random(Photos):
         def __getitem__(self, index):
