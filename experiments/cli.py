@@ -43,11 +43,13 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     },
     "compare": "experiments.commands.compare",
     "convert": "experiments.commands.convert",
+    "figure": "experiments.commands.figure",
     "finetune": "experiments.commands.finetune",
     "inspect": "experiments.commands.inspect",
     "knn": "experiments.commands.knn",
     "linear": "experiments.commands.linear",
     "map": "experiments.commands.map",
+    "occlusion": "experiments.commands.occlusion",
     "pretrain": "experiments.commands.pretrain",
     "profile": "experiments.commands.profile",
     "reproduce": {

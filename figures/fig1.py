@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
 from figures.interactions import (
     FACETS,
@@ -15,6 +16,7 @@ from figures.interactions import (
     strength_words,
     strengths,
 )
+from figures.occlusion import KINDS
 from figures.panels import panel_page, say_empty
 from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, unlike
 from figures.seeds import draw_seeds, seed_words
@@ -23,7 +25,6 @@ from figures.tables import read_table
 
 OCCLUSION, STRENGTH = "occlusion.csv", "strength.csv"
 TABLES = {OCCLUSION: "a2mim occlusion", STRENGTH: "a2mim profile"}
-KINDS = {"random": "random", "salient": "the most salient", "non_salient": "the least salient"}
 OCCLUSION_FACETS = {
     "grid": FACETS["grid"],
     "baseline": lambda record: f"{record['settings']['baseline']} {record['settings']['masking']}".replace("_", " "),
@@ -104,15 +105,16 @@ def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]
         ValueError: seeds with other shares.
     """
     for k, (name, seeds) in enumerate(tables.items()):
-        shift = (k - (len(tables) - 1) / 2) * min(0.5, 3 / len(tables))
+        shift = (k - (len(tables) - 1) / 2) * min(0.005, 0.03 / len(tables))
         curves = [
-            pd.DataFrame({"x": 100 * rows["share"], "y": rows["top1"], "low": rows["low"], "high": rows["high"]})
+            pd.DataFrame({"x": rows["share"], "y": rows["top1"], "low": rows["low"], "high": rows["high"]})
             for rows in seeds
         ]
         draw_seeds(axes, curves, looks[name], shift, "top1", of=name)
-    axes.set_xlim(-3, 103)
+    axes.set_xlim(-0.03, 1.03)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("dropped patches (%)")
+    axes.set_xlabel("share of cells dropped")
 
 
 def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dropped: str) -> str:
@@ -123,7 +125,7 @@ def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dr
         OCCLUSION_FACETS if dropped != "random" else {k: of for k, of in OCCLUSION_FACETS.items() if k != "saliency"}
     )
     words = [
-        f"Above: {KINDS[dropped]} patches are dropped.",
+        f"Above: dropped are {KINDS[dropped]}.",
         f"Bars: 95 % bootstrap intervals over {some} images.",
         seed_words(seeds),
         alike(runs, facets),

@@ -73,4 +73,4 @@ def seed_words(seeds: Sequence[int]) -> str:
     if most == 1:
         return ""
     some = str(most) if min(seeds) == most else f"{min(seeds)} to {most}"
-    return f"Points: {some} seeds, each with its own interval; line: their mean."
+    return f"Points: {some} training seeds, each with its own interval; line: their mean."

@@ -1,0 +1,78 @@
+"""What figures A3 and A4 of the A²MIM paper (arXiv 2205.13943) share: tables of a network's blocks, drawn by depth.
+
+The quantities are those of Park & Kim 2022 (arXiv 2202.06709).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures.runs import Run, by_panel, label
+from figures.seeds import draw_seeds, seed_words
+from figures.style import SHADE, Look
+from figures.tables import read_table
+
+COMMAND = "a2mim spectrum"
+FACETS = {"data": lambda record: record["data"]["name"]}
+ATTENTION = "attention"
+
+
+def read_blocks(path: Path, value: str, run: Run, also: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a table with the columns block, name, kind, depth, `value`, low, high, images, and `also` (numbers).
+
+    Raises:
+        ValueError: a missing column.
+    """
+    columns = ["block", "depth", value, "low", "high", "images", *also]
+    rows = read_table(path, columns, ["name", "kind"], f"{path.name} of {label(run)}")
+    return rows.sort_values(["block", *also], ignore_index=True)
+
+
+def draw_by_depth(
+    axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]], looks: Mapping[str, Look], value: str
+) -> None:
+    """One value of each block against its depth, of several methods; attention blocks are shaded where all share them.
+
+    Args:
+        tables: by method: a table for each of its seeds, with a row for each block.
+
+    Raises:
+        ValueError: seeds with other blocks.
+    """
+    _shade_attention(axes, [rows for seeds in tables.values() for rows in seeds])
+    for k, (name, seeds) in enumerate(tables.items()):
+        shift = (k - (len(tables) - 1) / 2) * min(0.004, 0.03 / len(tables))
+        columns = {"x": "depth", "y": value, "low": "low", "high": "high"}
+        curves = [pd.DataFrame({new: rows[old] for new, old in columns.items()}) for rows in seeds]
+        draw_seeds(axes, curves, looks[name], shift, value, of=name)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("normalised depth")
+
+
+def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
+    """What bars, points and shade are, for a caption."""
+    images = sorted({int(count) for rows in tables.values() for count in rows["images"]})
+    some = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    seeds = [len(some_runs) for names in by_panel(runs).values() for some_runs in names.values()]
+    shaded = any((rows["kind"] == ATTENTION).any() for rows in tables.values())
+    words = [
+        f"Bars: 95 % bootstrap intervals over {some} images.",
+        seed_words(seeds),
+        "Shaded: attention blocks." if shaded else "",
+    ]
+    return " ".join(filter(None, words))
+
+
+def _shade_attention(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
+    """Half a block to each side of the depth of every attention block, where all networks have the same ones."""
+    first, *others = [list(rows[["depth", "kind"]].itertuples(index=False, name=None)) for rows in tables]
+    if any(other != first for other in others):
+        return
+    depths = np.array([depth for depth, _ in first])
+    edges = np.concatenate([depths[:1], (depths[1:] + depths[:-1]) / 2, depths[-1:]])
+    for k, (_, kind) in enumerate(first):
+        if kind == ATTENTION:
+            axes.axvspan(edges[k], edges[k + 1], color=SHADE, linewidth=0, zorder=0)
