@@ -251,7 +251,8 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
     untrained = method == UNTRAINED
     model = f"experiments.cifar10:{family}{size.suffix}"
     tuned = ("random" if untrained else str(folder / "backbone.safetensors"),)
-    frozen = ("random" if untrained else str(before / "backbone.safetensors"), "--num-classes", "0")
+    # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
+    frozen = (str(before / "backbone.safetensors"), "--num-classes", "0") if before != folder else tuned
     seeded = ("--model-seed", str(seed), "--image-size", "32", *data_words(settings, "test"))
     images = QUICK_IMAGES if settings.quick else size.images
 
