@@ -82,6 +82,10 @@ class Checkpoint:
     """What a safetensors file says about itself."""
     beside: tuple[str, ...] = ()
     """What else the file's top level holds (optimizer, epoch …)."""
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
+    """What a rule left out, under the file's own names (see `pretraining`, which reads decoders from it)."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the program that wrote the file, as far as it keeps them."""
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -127,6 +131,8 @@ def read(path: str | Path) -> Checkpoint:
         tuple(name for name in (source.model, *hints(content)) if name),
         metadata,
         tuple(str(key) for key in content if key != container) if container else (),
+        {key: tensors[key] for keys in dropped.values() for key in keys},
+        config or arguments(content),
     )
 
 
@@ -170,10 +176,15 @@ def choose_copy(tensors: Tensors, copy: str) -> tuple[Tensors, tuple[str, ...], 
     return plain, ("weights", "ema"), {OTHER_COPY.format("ema"): tuple(found)}
 
 
+def arguments(content: Any) -> Mapping[str, Any]:
+    """The command line that a training checkpoint keeps; empty without one."""
+    args = content.get("args") or content.get("hyper_parameters")
+    return vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+
+
 def hints(content: Any) -> list[str]:
     """Names of a model that a training checkpoint's settings give."""
-    args = content.get("args") or content.get("hyper_parameters")
-    settings = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+    settings = arguments(content)
     said = [content.get("arch"), *(settings.get(key) for key in ("model", "arch", "model_name"))]
     return [name for name in said if isinstance(name, str)]
 
@@ -282,6 +293,8 @@ def unwrap(content: Any, path: Path, copy: str = "") -> tuple[str, dict[str, Ten
     containers = tuple(key for key in CONTAINERS if isinstance(content.get(key), Mapping) and content[key])
     container = copy if copy in containers else next(iter(containers), "")
     tensors = content[container] if container else content
+    if isinstance(tensors.get("config"), Mapping):  # SparK's state dict carries its settings
+        tensors = {key: value for key, value in tensors.items() if key != "config"}
     foreign = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     where = f"under '{container}'" if container else "at its top level"
     if foreign:

@@ -60,7 +60,7 @@ class MAE(Method):
     """See the module. Raises ValueError where backbone and settings do not fit, naming what is missing."""
 
     Settings: ClassVar[type[Any]] = MAESettings
-    positions_LD: Tensor
+    positions_ND: Tensor  # of the decoder's tokens, class token and the like first
 
     def __init__(self, backbone: nn.Module, settings: MAESettings):
         super().__init__()
@@ -88,7 +88,8 @@ class MAE(Method):
         width = settings.decoder_width
         self.embed = nn.Linear(self.structure.features.channels, width)
         self.mask_token_C = nn.Parameter(torch.empty(width).normal_(std=0.02))
-        self.register_buffer("positions_LD", sincos_positions(grid, width), persistent=False)
+        prefix = torch.zeros(self.structure.features.prefix, width)
+        self.register_buffer("positions_ND", torch.cat([prefix, sincos_positions(grid, width)]), persistent=False)
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         block = partial(Block, width, settings.decoder_heads, qkv_bias=True, norm_layer=norm)
         self.decoder_blocks = nn.Sequential(*(block() for _ in range(settings.decoder_depth)))
@@ -134,8 +135,9 @@ class MAE(Method):
         x = self.embed(z_BNC)
         tokens = self.mask_token_C.to(x.dtype).expand(*mask_BL.shape, -1)
         index = _visible(mask_BL).to(x.device)[..., None].expand(-1, -1, x.shape[2])
-        patches = tokens.scatter(1, index, x[:, prefix:]) + self.positions_LD
-        x = self.decoder_norm(self.decoder_blocks(torch.cat([x[:, :prefix], patches], 1)))
+        patches = tokens.scatter(1, index, x[:, prefix:])
+        x = torch.cat([x[:, :prefix], patches], 1) + self.positions_ND
+        x = self.decoder_norm(self.decoder_blocks(x))
         return self.head(x[:, prefix:])
 
     def target(self, image: Tensor) -> Tensor:

@@ -71,7 +71,52 @@ def patches(x_BDHW):
     return x_BDHW.flatten(2).transpose(1, 2)
 
 
+def masked(x_BLD, mask_BL, token_D, gamma_D=None, replace=False):
+    """Tokens whose masked ones are replaced by the mask token, or get it added (and are scaled by gamma before)."""
+    m = mask_BL[..., None]
+    if replace:
+        return x_BLD * (1 - m) + token_D * m
+    if gamma_D is not None:
+        x_BLD = x_BLD * (1 - m) + x_BLD * gamma_D * m
+    return x_BLD + token_D * m
+
+
+def mean_filled(images, mask_BHW):
+    """Masked pixels in the mean colour of the whole image."""
+    m = mask_BHW[:, None]
+    return images * (1 - m) + images.mean((2, 3), keepdim=True) * m
+
+
+def at_pixels(mask_BLL, cell):
+    """Cells → pixels, or a finer grid: a square of `cell`² for each."""
+    return mask_BLL.repeat_interleave(cell, 1).repeat_interleave(cell, 2)
+
+
+def shuffled(convolution, x_BCHW, stride):
+    """1×1 convolution to stride²·3 channels, of which each pixel of a cell takes three."""
+    y = convolution(x_BCHW)
+    out = torch.zeros(len(y), 3, y.shape[2] * stride, y.shape[3] * stride, dtype=y.dtype)
+    for colour in range(3):
+        for row in range(stride):
+            for column in range(stride):
+                out[:, colour, row::stride, column::stride] = y[:, (colour * stride + row) * stride + column]
+    return out
+
+
+def tokens_to_map(x_BLD):
+    side = math.isqrt(x_BLD.shape[1])
+    return x_BLD.transpose(1, 2).unflatten(2, (side, side))
+
+
 # --- MAE, MoCo v3, DINO, iBOT, DeiT: timm's names as of 2021
+
+
+def run_blocks(blocks, x, heads):
+    for block in blocks:
+        q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
+        x = x + getattr(block, "gamma_1", 1.0) * block.attn.proj(attend(q, k, v, heads))
+        x = x + getattr(block, "gamma_2", 1.0) * run_mlp(block.mlp.fc1, block.mlp.fc2, block.norm2(x))
+    return x
 
 
 class ViT(nn.Module):
@@ -120,10 +165,7 @@ class ViT(nn.Module):
         first = [self.cls_token] + ([self.dist_token] if hasattr(self, "dist_token") else [])
         first = [token.expand(len(x), -1, -1) for token in first]
         x = torch.cat([*first, x + self.pos_embed], 1) if self.bare else torch.cat([*first, x], 1) + self.pos_embed
-        for block in self.blocks:
-            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
-            x = x + getattr(block, "gamma_1", 1.0) * block.attn.proj(attend(q, k, v, self.heads))
-            x = x + getattr(block, "gamma_2", 1.0) * run_mlp(block.mlp.fc1, block.mlp.fc2, block.norm2(x))
+        x = run_blocks(self.blocks, x, self.heads)
         return x if self.mean else self.norm(x)
 
     def features(self, images):
@@ -147,8 +189,24 @@ class MAE(ViT):
         self.mask_token = vector(1, 1, decoder)
         self.decoder_pos_embed = vector(1, 17, decoder)
         self.decoder_blocks = nn.ModuleList([self.block(decoder, 1e-6, False) for _ in range(2)])
-        self.decoder_norm = nn.LayerNorm(decoder)
+        self.decoder_norm = nn.LayerNorm(decoder, eps=1e-6)
         self.decoder_pred = nn.Linear(decoder, 8 * 8 * 3)
+
+    def reconstruct(self, images, mask_BL):
+        """The predicted patches (B, 16, 192) of images whose patches with 1 in the mask are left out."""
+        rows = []
+        for image, mask_L in zip(images, mask_BL, strict=True):
+            keep = [k for k in range(len(mask_L)) if not mask_L[k]]
+            x = patches(self.patch_embed.proj(image[None])) + self.pos_embed[:, 1:]
+            x = torch.cat([self.cls_token + self.pos_embed[:, :1], x[:, keep]], 1)
+            x = self.decoder_embed(self.norm(run_blocks(self.blocks, x, self.heads)))
+            full = [self.mask_token[0, 0]] * len(mask_L)
+            for place, k in enumerate(keep):
+                full[k] = x[0, 1 + place]
+            y = torch.stack([x[0, 0], *full])[None] + self.decoder_pos_embed
+            y = self.decoder_norm(run_blocks(self.decoder_blocks, y, y.shape[-1] // 32))
+            rows.append(self.decoder_pred(y)[0, 1:])
+        return torch.stack(rows)
 
 
 def moco_mlp(layers, wide, inside, out):
@@ -235,8 +293,9 @@ class Beit(nn.Module):
         if classes:
             self.head = nn.Linear(dim, classes)
 
-    def tokens(self, images):
+    def tokens(self, images, mask_BL=None):
         x = patches(self.patch_embed.proj(images))
+        x = x if mask_BL is None else masked(x, mask_BL, self.mask_token, replace=True)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + getattr(self, "pos_embed", 0.0)
         for block in self.blocks:
             a = block.attn
@@ -304,8 +363,9 @@ class Swin(nn.Module):
             block.register_buffer("attn_mask", torch.zeros(4, window**2, window**2))
         return block
 
-    def tokens(self, images):
+    def tokens(self, images, mask_BLL=None):
         x = self.patch_embed.norm(self.patch_embed.proj(images).permute(0, 2, 3, 1))
+        x = x if mask_BLL is None else masked(x, mask_BLL, self.mask_token, replace=True)
         for heads, layer in zip(self.heads, self.layers, strict=True):
             for shift, block in zip((0, self.window // 2), layer.blocks, strict=True):
                 shift = 0 if x.shape[1] <= self.window else shift
@@ -335,11 +395,17 @@ class Swin(nn.Module):
 class SimMIM(nn.Module):
     """models/simmim.py: an encoder with a mask token, and one convolution as decoder."""
 
-    def __init__(self, encoder, dim):
+    def __init__(self, encoder, dim, decoder=0):
         super().__init__()
         self.encoder = encoder
         self.encoder.mask_token = vector(1, 1, dim)
-        self.decoder = nn.Sequential(nn.Conv2d(dim, 8 * 8 * 3, 1), nn.PixelShuffle(8))
+        self.decoder = nn.Sequential(nn.Conv2d(decoder or dim, 8 * 8 * 3, 1), nn.PixelShuffle(8))
+
+    def reconstruct(self, images, mask_BLL):
+        """mask_BLL: of patch tokens."""
+        if isinstance(self.encoder, Swin):
+            return shuffled(self.decoder[0], self.encoder.tokens(images, mask_BLL).permute(0, 3, 1, 2), 8)
+        return shuffled(self.decoder[0], tokens_to_map(self.encoder.tokens(images, mask_BLL.flatten(1))[:, 1:]), 8)
 
 
 # --- ConvNeXt
@@ -379,12 +445,14 @@ class ConvNeXt(nn.Module):
         y = block.norm(block.dwconv(x).permute(0, 2, 3, 1))
         return x + (block.gamma * run_mlp(block.pwconv1, block.pwconv2, y)).permute(0, 3, 1, 2)
 
-    def feature_map(self, images):
+    def feature_map(self, images, before=lambda n, x: x, after=lambda n, x: x):
+        """before, after: what to do with the map in front of and behind the blocks of a stage."""
         x = images
         for n, (down, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = channels_first(down[1], down[0](x)) if n == 0 else down[1](channels_first(down[0], x))
+            x = before(n, x)
             for block in stage:
-                x = self.run_block(block, x)
+                x = after(n, self.run_block(block, x))
         return x
 
     def forward(self, images):
@@ -423,18 +491,75 @@ class MMConvNeXt(ConvNeXt):
 # --- SparK
 
 
-def spark(cnn):
-    """pretrain/spark.py: the sparse encoder, whose dense pass is the network's own, and what lies around it."""
-    net = Named(
-        sparse_encoder=Named(sp_cnn=cnn),
-        dense_decoder=Named(dec=nn.ModuleList([Named(up_sample=nn.ConvTranspose2d(8, 8, 4), conv=nn.Conv2d(8, 4, 3))])),
-        densify_norms=nn.ModuleList([nn.BatchNorm2d(8)]),
-        densify_projs=nn.ModuleList([nn.Conv2d(8, 8, 1)]),
-        mask_tokens=nn.ParameterList([vector(1, 8, 1, 1)]),
-    )
-    for name, shape in {"imn_m": (1, 3, 1, 1), "imn_s": (1, 3, 1, 1), "norm_black": (1, 3, 32, 32)}.items():
-        net.register_buffer(name, torch.zeros(shape))
-    return net
+class SparK(nn.Module):
+    """pretrain/spark.py, decoder.py: the sparse encoder, whose dense pass is the network's own; densifying layers, the
+    coarsest first; a UNet decoder from stride 32; buffers without a use."""
+
+    def __init__(self, cnn, widths, norm, decoder=32, size=64):
+        super().__init__()
+        self.sparse_encoder = Named(sp_cnn=cnn)
+        self.densify_norms = nn.ModuleList([norm(width) for width in widths])
+        self.densify_projs = nn.ModuleList([self.project(n, width, decoder >> n) for n, width in enumerate(widths)])
+        self.mask_tokens = nn.ParameterList([vector(1, width, 1, 1) for width in widths])
+        blocks = [self.block(decoder >> n, decoder >> (n + 1)) for n in range(5)]
+        self.dense_decoder = Named(dec=nn.ModuleList(blocks), proj=nn.Conv2d(decoder >> 5, 3, 1))
+        for name, shape in {"imn_m": (1, 3, 1, 1), "imn_s": (1, 3, 1, 1), "norm_black": (1, 3, size, size)}.items():
+            self.register_buffer(name, torch.zeros(shape))
+
+    def project(self, n, width, out):
+        return nn.Identity() if n == 0 and width == out else nn.Conv2d(width, out, 3 if n else 1, padding=min(n, 1))
+
+    def block(self, width, out):
+        convolutions = [nn.Conv2d(width, each, 3, padding=1, bias=False) for each in (width, out)]
+        norms = [nn.BatchNorm2d(each) for each in (width, out)]
+        conv = nn.Sequential(convolutions[0], norms[0], nn.ReLU6(), convolutions[1], norms[1])
+        return Named(up_sample=nn.ConvTranspose2d(width, width, 4, 2, 1), conv=conv)
+
+    def reconstruct(self, images, mask_BLL):
+        """The prediction (B, 3, H, W), each patch of 32 px in units of its own."""
+
+        def hide(x):
+            return x * (1 - at_pixels(mask_BLL, x.shape[2] // mask_BLL.shape[1]))[:, None]
+
+        cnn = self.sparse_encoder.sp_cnn
+        if isinstance(cnn, ConvNeXt):
+            maps = sparse_convnext(cnn, images, hide)
+        else:
+            maps = sparse_resnet(cnn, images, hide)
+        y = 0.0
+        for n, block in enumerate(self.dense_decoder.dec):
+            if n < len(maps):
+                x, norm = maps[-1 - n], self.densify_norms[n]
+                normed = channels_first(norm, x) if isinstance(norm, nn.LayerNorm) else norm(x)
+                visible = hide(torch.ones_like(x)) > 0
+                y = y + self.densify_projs[n](torch.where(visible, normed, self.mask_tokens[n]))
+            y = block.conv(block.up_sample(y))
+        return self.dense_decoder.proj(y)
+
+
+def sparse_convnext(net, images, hide):
+    """The four maps of a ConvNeXt, with zeros at masked positions in front of and behind every block."""
+    last = {}
+
+    def keep(stage, x):
+        last[stage] = hide(x)
+        return last[stage]
+
+    net.feature_map(hide(images), lambda _, x: hide(x), keep)
+    return list(last.values())
+
+
+def sparse_resnet(net, images, hide):
+    """The four maps of torchvision's bottleneck ResNet, with zeros at masked positions after every layer."""
+    x = hide(net.maxpool(hide(F.relu(net.bn1(net.conv1(hide(images)))))))
+    maps = []
+    for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+        for block in layer:
+            y = hide(F.relu(block.bn1(block.conv1(x))))
+            y = hide(block.bn3(block.conv3(hide(F.relu(block.bn2(block.conv2(y)))))))
+            x = F.relu(y + (x if block.downsample is None else hide(block.downsample(x))))
+        maps.append(x)
+    return maps
 
 
 # --- OpenMMLab
@@ -468,8 +593,10 @@ class MMViT(nn.Module):
             return layer.attn.gamma1.weight, layer.ffn.gamma2.weight
         return getattr(layer, "gamma_1", 1.0), getattr(layer, "gamma_2", 1.0)
 
-    def tokens(self, images):
+    def tokens(self, images, mask_BL=None, replace=False):
         x = patches(self.patch_embed.projection(images))
+        if mask_BL is not None:
+            x = masked(x, mask_BL, self.mask_token, getattr(self, "mask_gamma", None), replace)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
         for layer in self.layers:
             a, y = layer.attn, layer.ln1(x)
@@ -583,6 +710,46 @@ class HFViT(nn.Module):
             y = run_mlp(layer.intermediate.dense, layer.output.dense, layer.layernorm_after(x))
             x = x + getattr(layer, "lambda_2", 1.0) * y
         return x if self.mean else self.layernorm(x)
+
+
+class HFMAE(nn.Module):
+    """transformers' ViTMAEForPreTraining, its decoder with 4 heads."""
+
+    def __init__(self, dim=128, decoder=64):
+        super().__init__()
+        self.vit = HFViT(dim)
+        self.decoder = Named(
+            decoder_embed=nn.Linear(dim, decoder),
+            mask_token=vector(1, 1, decoder),
+            decoder_pos_embed=vector(1, 17, decoder),
+            decoder_layers=nn.ModuleList([self.vit.layer(decoder, 1e-12) for _ in range(2)]),
+            decoder_norm=nn.LayerNorm(decoder, eps=1e-12),
+            decoder_pred=nn.Linear(decoder, 8 * 8 * 3),
+        )
+
+    def reconstruct(self, images, mask_BL):
+        e, d, rows = self.vit.embeddings, self.decoder, []
+        for image, mask_L in zip(images, mask_BL, strict=True):
+            keep = [k for k in range(len(mask_L)) if not mask_L[k]]
+            x = patches(e.patch_embeddings.projection(image[None])) + e.position_embeddings[:, 1:]
+            x = torch.cat([e.cls_token + e.position_embeddings[:, :1], x[:, keep]], 1)
+            for layer in self.vit.encoder.layer:
+                x = hf_layer(layer, x, 2)
+            x = d.decoder_embed(self.vit.layernorm(x))
+            full = [d.mask_token[0, 0]] * len(mask_L)
+            for place, k in enumerate(keep):
+                full[k] = x[0, 1 + place]
+            y = torch.stack([x[0, 0], *full])[None] + d.decoder_pos_embed
+            for layer in d.decoder_layers:
+                y = hf_layer(layer, y, 4)
+            rows.append(d.decoder_pred(d.decoder_norm(y))[0, 1:])
+        return torch.stack(rows)
+
+
+def hf_layer(layer, x, heads):
+    a, y = layer.attention.attention, layer.layernorm_before(x)
+    x = x + layer.attention.output.dense(attend(a.query(y), a.key(y), a.value(y), heads))
+    return x + run_mlp(layer.intermediate.dense, layer.output.dense, layer.layernorm_after(x))
 
 
 class HFConvNeXt(nn.Module):

@@ -296,7 +296,7 @@ def test_simmim_swin(tmp_path):
 
 
 def test_spark_resnet(tmp_path):
-    net = randomise(layouts.spark(headless_resnet()))
+    net = randomise(layouts.SparK(headless_resnet(), (2048, 1024, 512, 256), nn.BatchNorm2d))
     content = {"args": "…", "input_size": 224, "arch": "resnet50", "epoch": 1, "module": net.state_dict()}
     torch.save({**content, "optimizer": {}, "is_pretrain": True}, tmp_path / "spark.pth")
     model, report, checkpoint = reread(tmp_path / "spark.pth")
@@ -306,7 +306,7 @@ def test_spark_resnet(tmp_path):
 
 
 def test_spark_convnext_has_no_last_norm(tmp_path):
-    net = randomise(layouts.spark(ConvNeXt(classes=0, last="")))
+    net = randomise(layouts.SparK(ConvNeXt(classes=0, last=""), (20, 16, 12, 8), nn.LayerNorm))
     torch.save({"module": net.state_dict(), "arch": "convnext_small"}, tmp_path / "spark.pth")
     checkpoint = read(tmp_path / "spark.pth")
     found = guess(checkpoint)
@@ -597,7 +597,7 @@ def mutated_files():
         "simmim": layouts.SimMIM(beit, 32),
         "beit": Beit(),
         "swin": Swin(),
-        "spark": layouts.spark(headless_resnet()),
+        "spark": layouts.SparK(headless_resnet(), (2048, 1024, 512, 256), nn.BatchNorm2d),
         "convnext": ConvNeXt(),
         "deit iii": ViT(gamma=True, bare=True, head=nn.Linear(128, 9)),
         "mm vit": Named(backbone=MMViT(beit=True, dim=32, heads=4, scale="openmixup"), head=Named(fc=nn.Linear(32, 9))),

@@ -1,0 +1,188 @@
+"""Whole masked-image networks: a checkpoint's decoder and mask tokens, under the names of this project's methods.
+
+Encoders are `read`'s business, which leaves the rest out by rule; here is what becomes of that rest where it is wanted
+(`a2mim.methods.restore` makes the method of it). A key that no rule here knows keeps its name, and so does not fit.
+
+- MAE: github.com/facebookresearch/mae (models_mae.py); the same in Hugging Face transformers (ViTMAEForPreTraining).
+- SimMIM: github.com/microsoft/SimMIM (models/simmim.py).
+- A²MIM and SimMIM of OpenMixup: github.com/Westlake-AI/openmixup (openmixup/models/necks/mim_neck.py, backbones/
+  mim_vit.py, mim_resnet.py, convnext.py, mim_swin.py, and configs/selfsup/_base_/models). Their ConvNeXts normalise the
+  last map before the decoder; their SimMIM adds the mask token to a ConvNeXt's features, and replaces others.
+- SparK: github.com/keyu-tian/SparK (pretrain/spark.py, decoder.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from a2mim.checkpoints.architecture import count, is_convnext
+from a2mim.checkpoints.convert import Tensors, substitute
+from a2mim.checkpoints.describe import method as method_name
+from a2mim.checkpoints.errors import CheckpointError
+from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.sources.common import DECODER, MASK_TOKEN, stack_qkv
+
+
+@dataclass(frozen=True)
+class PreTraining:
+    """A masked-image network in a file: the encoder, and the rest of the method that trained it."""
+
+    encoder: Checkpoint
+    method: str
+    """Name in a2mim.methods.METHODS."""
+    settings: dict[str, Any]
+    """Of the method: what the file tells, and what the source's code does where it is not this project's default."""
+    tensors: Tensors
+    """All but the encoder, under the method's own names."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of timm.create_model, beyond those that the encoder's tensors tell."""
+    image_size: int | None = None
+    """Side of the training images in pixels, where neither the encoder nor its model tells it."""
+    untold: tuple[str, ...] = ()
+    """Settings that decide what a prediction means and that the file does not tell."""
+
+
+def pretraining(checkpoint: Checkpoint) -> PreTraining:
+    """The masked-image network of a file that `read` has read.
+
+    Raises CheckpointError for a file without a decoder that predicts pixels: an encoder alone, another kind of method.
+    """
+    reasons = {key: why for why, keys in checkpoint.dropped.items() for key in keys}
+    parts = {key: x for key, x in checkpoint.left_out.items() if reasons[key].startswith((DECODER, MASK_TOKEN))}
+    for mark, describe in DECODERS.items():
+        if mark in parts:
+            dropped = {why: keys for why, keys in checkpoint.dropped.items() if not set(keys) & parts.keys()}
+            return describe(replace(checkpoint, dropped=dropped), parts)
+    raise CheckpointError(
+        f"checkpoint '{checkpoint.path}' holds no decoder that predicts pixels (method: {method_name(checkpoint)}): "
+        "give a file of MAE, SimMIM, A²MIM or SparK that has its decoder, or the folder of a pre-training run"
+    )
+
+
+# --- MAE
+
+MAE_NAMES = {
+    r"mask_token": "mask_token_C",
+    r"decoder_pos_embed": "positions_ND",
+    r"decoder_embed\.(.*)": r"embed.\1",
+    r"decoder_pred\.(.*)": r"head.\1",
+}
+
+
+def mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """The weights do not tell what was predicted, patches or normalised ones, nor the decoder's heads: the published
+    decoder is 512 wide with 16 of them, 32 channels each."""
+    tensors = squeezed(substitute(parts, MAE_NAMES), "mask_token_C", "positions_ND")
+    width, told = tensors["head.weight"].shape[-1], checkpoint.settings
+    settings: dict[str, Any] = {
+        "positions": "own",
+        "decoder_width": width,
+        "decoder_depth": count(tensors, r"decoder_blocks\.(\d+)\."),
+        "decoder_heads": told.get("decoder_num_attention_heads", max(1, width // 32)),
+    }
+    if isinstance(told.get("mask_ratio"), float):
+        settings["mask_ratio"] = told["mask_ratio"]
+    if not isinstance(told.get("norm_pix_loss"), bool):
+        return PreTraining(checkpoint, "mae", settings, tensors, untold=("normalised_target",))
+    return PreTraining(checkpoint, "mae", {**settings, "normalised_target": told["norm_pix_loss"]}, tensors)
+
+
+HF_LAYER = r"decoder\.decoder_layers\.(\d+)"
+HF_NAMES = {
+    r"decoder\.(mask_token|decoder_pos_embed|(?:decoder_embed|decoder_norm|decoder_pred)\..*)": r"\1",
+    rf"{HF_LAYER}\.layernorm_before\.(.*)": r"decoder_blocks.\1.norm1.\2",
+    rf"{HF_LAYER}\.layernorm_after\.(.*)": r"decoder_blocks.\1.norm2.\2",
+    rf"{HF_LAYER}\.attention\.attention\.(query|key|value)\.(.*)": r"decoder_blocks.\1.attn.\2.\3",
+    rf"{HF_LAYER}\.attention\.output\.dense\.(.*)": r"decoder_blocks.\1.attn.proj.\2",
+    rf"{HF_LAYER}\.intermediate\.dense\.(.*)": r"decoder_blocks.\1.mlp.fc1.\2",
+    rf"{HF_LAYER}\.output\.dense\.(.*)": r"decoder_blocks.\1.mlp.fc2.\2",
+}
+
+
+def hugging_face_mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """config.json beside the file tells what the weights do not."""
+    renamed = substitute(parts, HF_NAMES)
+    attentions = {key.removesuffix(".query.weight") for key in renamed if key.endswith(".query.weight")}
+    three = {
+        f"{attention}.qkv.{leaf}": tuple(f"{attention}.{part}.{leaf}" for part in ("query", "key", "value"))
+        for attention in attentions
+        for leaf in ("weight", "bias")
+    }
+    return mae(checkpoint, stack_qkv(renamed, three))  # type: ignore[arg-type]
+
+
+# --- SimMIM and A²MIM: a mask token, and a decoder of one convolution
+
+
+def simmim(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    names = {r"encoder\.mask_token": "mask_token.token_C"}
+    return PreTraining(checkpoint, "simmim", {}, squeezed(substitute(parts, names), "mask_token.token_C"))
+
+
+OPENMIXUP_NAMES = {
+    r"(?:backbone\.)?mask_token": "mask_token.token_C",
+    r"(?:backbone\.)?mask_gamma": "mask_token.gamma_C",
+    r"neck\.(?:decoder_pred|decoder)\.0\.(weight|bias)": r"decoder.0.\1",
+}
+
+
+def openmixup_a2mim(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    return openmixup(checkpoint, parts, "a2mim", {"fourier_weight": 0.0})
+
+
+def openmixup_simmim(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    if is_convnext(checkpoint.tensors):
+        return openmixup(checkpoint, parts, "a2mim", {"fourier_weight": 0.0, "fill": "none", "mask_at": 0})
+    return openmixup(checkpoint, parts, "simmim", {})
+
+
+def openmixup(checkpoint: Checkpoint, parts: Tensors, method: str, settings: dict[str, Any]) -> PreTraining:
+    tensors = squeezed(substitute(parts, OPENMIXUP_NAMES), "mask_token.token_C", "mask_token.gamma_C")
+    if "mask_token.gamma_C" in tensors:
+        settings = {**settings, "gamma_init": 1e-6}
+    if not is_convnext(checkpoint.tensors):
+        return PreTraining(checkpoint, method, settings, tensors)
+    normalising = substitute(checkpoint.tensors, {r"head\.norm\.(.*)": r"norm_pre.\1"})
+    encoder = replace(checkpoint, tensors=normalising)
+    return PreTraining(encoder, method, settings, tensors, {"head_norm_first": True})
+
+
+# --- SparK
+
+SPARK_NAMES = {
+    r"densify_norms\.(\d+)\.(.*)": r"densify.\1.norm.\2",
+    r"densify_projs\.(\d+)\.(.*)": r"densify.\1.project.\2",
+    r"mask_tokens\.(\d+)": r"densify.\1.mask_token_C",
+    r"dense_decoder\.dec\.(\d+)\.up_sample\.(.*)": r"decoder.\1.0.\2",
+    # The upsampling is the first of this project's Sequential, and the others follow it.
+    **{rf"dense_decoder\.dec\.(\d+)\.conv\.{n}\.(.*)": rf"decoder.\1.{n + 1}.\2" for n in (0, 1, 3, 4)},
+    r"dense_decoder\.proj\.(.*)": r"head.\1",
+}
+
+
+def spark(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """A buffer that its code has no use for any more tells the size of the images."""
+    renamed = substitute(parts, SPARK_NAMES)
+    tensors = squeezed(renamed, *(key for key in renamed if key.endswith("mask_token_C")))
+    first, black = tensors.get("decoder.0.0.weight"), checkpoint.left_out.get("norm_black")
+    settings = {} if first is None else {"decoder_width": first.shape[0]}
+    size = black.shape[-1] if black is not None and black.ndim == 4 else None
+    return PreTraining(checkpoint, "spark", settings, tensors, image_size=size)
+
+
+def squeezed(tensors: Mapping[str, Tensor], *names: str) -> Tensors:
+    """The tensors, those of the given names without their axes of length 1."""
+    return {key: x.squeeze() if key in names else x for key, x in tensors.items()}
+
+
+# A key that only the decoder of one layout has -> how to read it.
+DECODERS = {
+    "decoder_pred.weight": mae,
+    "decoder.decoder_pred.weight": hugging_face_mae,
+    "decoder.0.weight": simmim,
+    "neck.decoder_pred.0.weight": openmixup_a2mim,
+    "neck.decoder.0.weight": openmixup_simmim,
+    "dense_decoder.proj.weight": spark,
+}
