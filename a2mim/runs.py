@@ -142,12 +142,20 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
     Raises ValueError for a file that is not a saved state.
     """
     paths = _states(folder)
-    if not paths:
-        return None
+    return _read_state(paths[-1]) if paths else None
+
+
+def best_state(folder: Path) -> dict[str, Any] | None:
+    """The best of the saved states, as `newest_state` gives the latest."""
+    path = folder / "state" / "best.pt"
+    return _read_state(path) if path.exists() else None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(paths[-1], map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{paths[-1]} cannot be read: remove it to go on from an older state") from error
+        raise ValueError(f"{path} cannot be read: remove it to go on from an older state") from error
 
 
 def _states(folder: Path) -> list[Path]:
