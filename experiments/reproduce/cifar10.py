@@ -194,6 +194,8 @@ def fetch(settings: Settings) -> None:
 
 def steps(settings: Settings) -> list[Step]:
     """All commands in the order in which they are run: seed by seed, method by method, every network."""
+    from experiments import token_position
+
     found: list[Step] = []
     for seed in settings.all_seeds:
         for family in settings.families:
@@ -203,7 +205,7 @@ def steps(settings: Settings) -> list[Step]:
                 if method in settings.all_methods and family in about.families:
                     found += training(settings, family, method, seed)
                     found += measuring(settings, family, method, seed)
-    return found
+    return found + (token_position.steps(settings) if settings.sweep else [])
 
 
 def folder_of(settings: Settings, family: str, method: str, seed: int) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments import token_position
 from experiments.comparison import by_identity
 from experiments.reproduce.cifar10 import (
     CONTEXT_CHECK,
@@ -51,6 +52,7 @@ def collect(settings: Settings) -> None:
         if len(table):
             write_csv(kept / f"{name}.csv", table)
             print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    token_position.collect(settings)
     keep_copies(settings)
 
 
