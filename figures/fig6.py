@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
-from figures.panels import panel_page
+from figures.panels import FAMILIES, panel_page
 from figures.runs import Drawn, Run, holding
 from figures.style import BLUE, INK, house_style
 from figures.tables import read_table
@@ -43,7 +43,14 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     words = [caption, _seed_words(seeds), "Top-1 accuracy after fine-tuning."]
     if floor:
         words.append(f"The axis begins at {floor:g} %, not at 0.")
-    figure, axes = panel_page(networks, {}, (2.2,), title, "", " ".join(filter(None, words)))
+    figure, axes = panel_page(
+        [FAMILIES.get(str(network), str(network)) for network in networks],
+        {},
+        (2.2,),
+        title,
+        "",
+        " ".join(filter(None, words)),
+    )
     for each, network in zip(axes[0], networks, strict=True):
         _draw_bars(each, rows[rows["network"] == network], floor)
     axes[0, 0].set_ylabel("top-1 accuracy (%)")

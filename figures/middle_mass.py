@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.curves import MEASURES, MIDDLE, RELATIVE
-from figures.panels import panel_page
+from figures.panels import FAMILIES, panel_page
 from figures.runs import Drawn, Run, holding
 from figures.seeds import SMALL
 from figures.style import GREY, Look, house_style, look
@@ -45,7 +45,10 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
             "the middle masses hold {network}, {setup}, {method}, seed {seed} twice".format(**twice.iloc[0])
         )
     methods = list(rows["method"].unique())
-    panels = {f"{network}\n{setup}": some for (network, setup), some in rows.groupby(["network", "setup"], sort=False)}
+    panels = {
+        f"{FAMILIES.get(str(network), str(network))}\n{setup}": some
+        for (network, setup), some in rows.groupby(["network", "setup"], sort=False)
+    }
     measures = [measure for measure in RELATIVE if measure in set(rows["measure"])]
     looks = {MEASURES[measure].kind: Look(look(k).colour, look(k).marker, "none") for k, measure in enumerate(measures)}
     words = " ".join(filter(None, [caption, _words(rows)]))

@@ -15,6 +15,10 @@ MOST = 4  # columns whose letters and numbers still have room
 LINE = 0.15  # inches, a line of the legend
 
 
+FAMILIES = {"vit": "ViT", "cnn": "CNN"}
+"""What panels are called, by the names that the tables of a study use."""
+
+
 def panel_page(
     titles: Sequence[str],
     looks: Mapping[str, Look],

@@ -30,12 +30,12 @@ class Settings:
 
     Writes OUT.png, OUT.pdf, and OUT.json, which says from which runs, settings and commits it came. What is drawn:
 
-    fig1: accuracy with dropped patches (of `a2mim occlusion`), and below it interactions (of `a2mim profile`).
-    fig4: reconstructions and spectra, with and without the Fourier loss (of `a2mim pretrain` or `a2mim reconstruct`).
-    fig5, figA1, figA2: interactions by order (of `a2mim profile`).
-    fig6: accuracy by the place of the mask token (of `python -m experiments.token_position`).
-    figA3, figA4: Fourier log amplitude, and variance of features, by depth (of `a2mim spectrum`).
-    mass: middle mass of every method by three measures (of `a2mim reproduce`).
+        fig1                accuracy with dropped cells, interactions below it (a2mim occlusion, a2mim profile)
+        fig4                reconstructions with and without the Fourier loss (a2mim pretrain, a2mim reconstruct)
+        fig5, figA1, figA2  interactions by order (a2mim profile)
+        fig6                accuracy by the place of the mask token (python -m experiments.token_position)
+        figA3, figA4        Fourier log amplitude, variance of features, by depth (a2mim spectrum)
+        mass                middle mass of every method by three measures (a2mim reproduce)
 
     Runs of one name and panel are seeds: each is a point with its interval, and the line is their mean.
 

@@ -1,0 +1,214 @@
+"""Where the mask token goes: A²MIM with its token in every block of a small ViT and of a small CNN, on CIFAR-10.
+
+Reproduces, on images of 32×32 pixels, figure 6 of the A²MIM paper (arXiv 2205.13943): accuracy after fine-tuning
+against the stage or layer whose input the mask token joins, on ImageNet-100 there. Networks and recipes are those of
+experiments/cifar10.py, with fewer epochs; nothing but --mask-at differs between the runs of a network. For a ViT the
+input of its first block is left out: but for the position embedding, that is the patch embedding's output.
+
+Should reach. The paper finds middle layers best. Not answered here yet: it has not been run.
+
+Costs.
+
+            places: ViT, CNN   images  epochs: pre-training, fine-tuning  seeds  all epochs
+    gpu     6, 6               50,000  50, 30                             3      2 × 6 × 3 × 80 = 2,880
+    cpu     4, 4               10,000  3, 3                               1      2 × 4 × 6 = 48
+
+On one core of two an epoch of the CPU size takes 60 to 80 s for the ViT and 30 s for the CNN: 40 minutes in all.
+
+Commands. The same command again goes on, until all is finished (exit code 0; 3 before that). It writes
+token_position.csv and fig6 into --results, of what is there:
+
+    python -m experiments.token_position --train cifar10-train.tar --test cifar10-test.tar --budget 9
+    python -m experiments.token_position --size cpu --train cifar10-train.tar --test cifar10-test.tar
+    a2mim figure fig6 runs/token-position/results --out fig6
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from experiments.steps import NOT_YET, Step, is_complete, read_record, report_plan, run_steps
+
+Family = Literal["vit", "cnn"]
+TABLE = "token_position.csv"
+
+# Modules whose input the token joins (the output, of the first), in the order of the forward pass.
+PLACES = {
+    "vit": ("patch_embed", *(f"blocks.{k}" for k in range(1, 6))),
+    "vit_cpu": ("patch_embed", *(f"blocks.{k}" for k in range(1, 4))),
+    "cnn": ("stem", "stages.0.blocks.1", "stages.0.blocks.2", "stages.1", "stages.1.blocks.1", "stages.1.blocks.2"),
+    "cnn_cpu": ("stem", "stages.0.blocks.1", "stages.1", "stages.1.blocks.1"),
+}
+EPOCHS = {"gpu": (50, 30), "cpu": (3, 3)}
+EPOCH_SECONDS = {"gpu": {"vit": 5.0, "cnn": 5.0}, "cpu": {"vit": 75.0, "cnn": 35.0}}
+"""First guesses, until runs of the kind are done."""
+SEEDS = {"gpu": (0, 1, 2), "cpu": (0,)}
+QUICK = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
+"""What --quick changes: nothing is learned, everything is run."""
+
+
+class Study(Protocol):
+    """What a study says that this sweep is a part of."""
+
+    @property
+    def train(self) -> str: ...
+    @property
+    def test(self) -> str: ...
+    @property
+    def data_root(self) -> str: ...
+    @property
+    def out(self) -> Path: ...
+    @property
+    def kept(self) -> Path: ...
+    @property
+    def size(self) -> Literal["gpu", "cpu"]: ...
+    @property
+    def families(self) -> tuple[Family, ...]: ...
+    @property
+    def all_seeds(self) -> tuple[int, ...]: ...
+    @property
+    def quick(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Pre-train A²MIM with its mask token in every place of a small ViT and a small CNN, and fine-tune each.
+
+    Start it again to go on. Writes a folder for each run into --out, and token_position.csv and fig6 into --results.
+    """
+
+    train: str
+    """The training images: a .tar or a folder with ten classes, or timm's name (kept in --data-root)."""
+    test: str
+    """The test images."""
+    data_root: str = "data"
+    """Where a data set that is named lies."""
+    out: Path = Path("runs/token-position")
+    """Folder of all runs."""
+    results: Path | None = None
+    """Folder of table and figure; without it, `results` in --out."""
+    size: Literal["gpu", "cpu"] = "gpu"
+    """gpu: the comparison; cpu: the same path in under an hour on two cores, one seed."""
+    seeds: tuple[int, ...] = ()
+    """One run each; without them 0 1 2, and 0 alone for the CPU size."""
+    families: tuple[Family, ...] = ("vit", "cnn")
+    """Networks."""
+    budget: float = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Only print the commands, which of them are done, and the time that is left."""
+    quick: bool = False
+    """256 images, 2 epochs: does it run?"""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+
+    @property
+    def kept(self) -> Path:
+        return self.results or self.out / "results"
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or SEEDS[self.size]
+
+
+def steps(study: Study) -> list[Step]:
+    """All training runs, in the order in which they are made: seed by seed, then place by place."""
+    return [
+        step
+        for seed in study.all_seeds
+        for family in study.families
+        for place in places(study, family)
+        for step in training(study, family, place, seed)
+    ]
+
+
+def places(study: Study, family: str) -> tuple[str, ...]:
+    return PLACES[family + ("_cpu" if study.size == "cpu" else "")]
+
+
+def folder_of(study: Study, family: str, place: str, seed: int) -> Path:
+    """Of the fine-tuned network."""
+    return study.out / f"{family}-token-{place}-{seed}"
+
+
+def training(study: Study, family: str, place: str, seed: int) -> Iterator[Step]:
+    """The pre-training with the token at this place, and the fine-tuning."""
+    network = family + ("_cpu" if study.size == "cpu" else "")
+    after = folder_of(study, family, place, seed)
+    before = after.with_name(f"{after.name}-pretrain")
+    named = any(name.startswith("torch/") for name in (study.train, study.test))
+    data = ("--data", study.train, *(("--data-root", study.data_root) if named else ()))
+    common = (*data, "--seed", str(seed), "--device", study.device)
+    first, second = ((*common, *(QUICK if study.quick else ("--epochs", str(n)))) for n in EPOCHS[study.size])
+    guesses = [epochs * EPOCH_SECONDS[study.size][family] for epochs in EPOCHS[study.size]]
+    head = ("pretrain", "--recipe", f"cifar10:a2mim_{network}", "--mask-at", place)
+    yield Step((*head, *first, "--out", str(before)), before, guesses[0])
+    head = ("finetune", "--recipe", f"cifar10:finetune_{network}", "--val", study.test, "--weights", str(before))
+    yield Step((*head, *second, "--out", str(after)), after, guesses[1])
+
+
+def accuracies(study: Study) -> pd.DataFrame:
+    """One row for each finished run, places in the order of the forward pass: network, position, seed, top1 (per cent,
+    of the last epoch), images (validated), pretrain_epochs, epochs."""
+    rows: list[dict[str, Any]] = []
+    for family in study.families:
+        for place in places(study, family):
+            for seed in study.all_seeds:
+                folder = folder_of(study, family, place, seed)
+                if not is_complete(folder):
+                    continue
+                record, before = read_record(folder), read_record(folder.with_name(f"{folder.name}-pretrain"))
+                row = {"network": family, "position": place, "seed": seed, "top1": record["last"]["top1"]}
+                row |= {"images": int(record["last"]["val_images"])}
+                rows.append({**row, "pretrain_epochs": before.get("epochs"), "epochs": record["epochs"]})
+    columns = ["network", "position", "seed", "top1", "images", "pretrain_epochs", "epochs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def collect(study: Study) -> bool:
+    """Write token_position.csv of what is finished; whether anything is."""
+    from interactions.storage import write_csv
+
+    table = accuracies(study)
+    if len(table):
+        write_csv(study.kept / TABLE, table)
+    return len(table) > 0
+
+
+def run(sweep: Sweep) -> int:
+    """Make what is missing, then table and figure of what is there; the exit code: 0 when all is done, 3 when the time
+    was over before, that of a command that failed."""
+    from experiments import cli
+
+    made = steps(sweep)
+    if sweep.plan:
+        print(report_plan(made))
+        return 0
+    code = run_steps(made, sweep.budget)
+    if code in (0, NOT_YET) and collect(sweep):
+        cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")])
+    return code
+
+
+def main() -> int:
+    """The command line of the sweep."""
+    import tyro
+
+    from experiments.cli import sentence
+
+    sweep = tyro.cli(Sweep, prog="python -m experiments.token_position", description=Sweep.__doc__)
+    try:
+        return run(sweep)
+    except (ValueError, OSError) as error:
+        print(f"experiments.token_position: {sentence(error)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
