@@ -9,6 +9,7 @@ killed ends with the same bits as one that was not (same machine, same number of
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import time
@@ -273,8 +274,9 @@ def train(
     architecture: what timm.create_model needs for the backbone ({"architecture": name, **arguments}), kept with the
     exported weights.
 
-    Returns what run.json gains: finished, step, steps, epochs, seconds, learning_rate, the last epoch's means and
-    metrics, the best ones, and stopped_by: the signal's name, 'minutes', or ''.
+    Returns what run.json gains: finished, step, steps, epochs, seconds, cpu_seconds (of all processes, those that load
+    images among them), learning_rate, the last epoch's means and metrics, the best ones, and stopped_by: the signal's
+    name, 'minutes', or ''.
 
     Raises ValueError with one sentence for bad settings, for a loss that is not finite (the state before that step is
     saved), and for a data loader process that died (the same).
@@ -342,6 +344,7 @@ class _Run:
         self.world, self.loop = trainer.world, trainer.loop
         self.log = Log(folder, trainer.step) if self.world.main else None
         self.began = self.since = time.perf_counter()
+        self.cpu_before = cpu_seconds()
         self.since_step = trainer.step
         self.last: Metrics = {}
         self.bar = tqdm(
@@ -445,6 +448,7 @@ class _Run:
     def finish(self, architecture: Mapping[str, Any], stopped_by: str) -> dict[str, Any]:
         trainer = self.trainer
         finished = trainer.step == trainer.steps and trainer.closed_epochs == trainer.epoch
+        cpu = float(self.world.total(torch.tensor(cpu_seconds() - self.cpu_before, dtype=torch.float64)))
         result: dict[str, Any] = {
             "finished": finished,
             "stopped_by": stopped_by,
@@ -460,6 +464,9 @@ class _Run:
             self.log.close()
             before = read_run(self.folder)
             result["seconds"] = round(before.get("seconds", 0.0) + time.perf_counter() - self.began, 1)
+            # Not known of a run that began before they were counted.
+            earlier = before.get("cpu_seconds", None if "seconds" in before else 0.0)
+            result["cpu_seconds"] = None if earlier is None else round(earlier + cpu, 1)
             result["last"] = self.last or before.get("last", {})
             if finished:
                 self._export(architecture)
@@ -474,6 +481,12 @@ class _Run:
         if self.trainer.ema:
             raw = self.folder / "backbone_without_ema.safetensors"
             export_backbone(self.trainer.method.backbone, raw, architecture)
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended: on a shared machine the cost of a run."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

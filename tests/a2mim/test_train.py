@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -390,6 +391,49 @@ def test_a_dead_loader_process_is_one_sentence_and_loses_nothing(tmp_path):
         ValueError, match=r"a process that decodes images died.*(is saved in|no state had been saved).*--resume"
     ):
         tiny_run(tmp_path / "run", source=tiny_source(images, workers=1))
+
+
+# ------------------------------------------------------------------------------------------- what a run costs
+
+
+class Laborious(list):
+    """Images that take so much processor time each to read."""
+
+    def __getitem__(self, index):
+        until = time.process_time() + 0.02
+        while time.process_time() < until:
+            pass
+        return super().__getitem__(index)
+
+
+class Idle(Classify):
+    """Waits, which costs no processor time."""
+
+    def after_step(self, progress):
+        time.sleep(0.2)
+
+
+def test_processor_time_counts_image_processes_and_all_parts_of_a_run_but_no_waiting(tmp_path):
+    images = tiny_images()
+    source = tiny_source(with_(images, raw=Laborious(images.raw)), workers=1)
+    tiny_run(tmp_path, Idle, source, loop=with_(LOOP, minutes=1e-9))
+    first = read_run(tmp_path)
+    tiny_run(tmp_path, Idle, source)
+    both = read_run(tmp_path)
+    assert first["cpu_seconds"] > 8 * 0.02 and both["cpu_seconds"] > first["cpu_seconds"] + 88 * 0.02
+    tiny_run(tmp_path / "idle", Idle)
+    idle = read_run(tmp_path / "idle")
+    assert idle["seconds"] > 12 * 0.2 and idle["cpu_seconds"] < idle["seconds"] - 1
+
+
+def test_processor_time_is_not_known_of_a_run_that_began_before_it_was_counted(tmp_path):
+    tiny_run(tmp_path, loop=with_(LOOP, minutes=1e-9))
+    old = read_run(tmp_path)
+    del old["cpu_seconds"]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    for _ in range(2):
+        _, result = tiny_run(tmp_path)
+        assert result["cpu_seconds"] is None and result["seconds"] > old["seconds"]
 
 
 # ------------------------------------------------------------------------------------------- real methods
