@@ -175,11 +175,7 @@ def make_step(
     assert settings.batch_size is not None
     optimizer = make_optimizer(method, Optim(), settings.batch_size)
     batch = make_batch(method, settings, device)
-    bare = bare_step(method, optimizer, batch, settings.seed, settings.precision, device)
-
-    def step() -> None:
-        bare()
-        method.after_step(0.5)
+    step = bare_step(method, optimizer, batch, settings.seed, settings.precision, device)
 
     def held() -> list[torch.Tensor]:
         states = [value for state in optimizer.state.values() for value in state.values()]

@@ -1,4 +1,4 @@
-"""The training step that benchmarks time: forward, loss, backward and optimizer, and nothing of the loop."""
+"""The step that benchmarks time: forward, loss, backward, optimizer and momentum copy, and nothing of the loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,5 +27,6 @@ def bare_step(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        method.after_step(0.5)
 
     return step

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Settings:
     """Time a step of the training loop against a bare step, and the loading of images against both.
 
-    The bare step is forward, loss, backward and optimizer step on one ready batch. The loop does the same as `a2mim
-    pretrain` does it, images in memory: it also crops, flips and normalises them, seeds, schedules, looks for NaN, and
-    logs. Both take turns; the overhead is the loop's time over the bare step's: the median over the repeats, with the
-    95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both. Weights are random
+    The bare step is forward, loss, backward, optimizer step and momentum copy on one ready batch. The loop does the
+    same as `a2mim pretrain` does it, images in memory: it also crops, flips and normalises them, seeds, schedules,
+    looks for NaN, and logs. Both take turns; the overhead is the loop's time over the bare step's: the median over the
+    repeats, with the 95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both. Weights are random
     and the images noise; neither changes the time. With --data, reading, decoding and augmenting these images in
     --workers processes is timed alone: whichever is slower, that or the step, is the bottleneck. Writes cpu.csv and
     cpu.json, or those of the accelerator.
@@ -196,7 +196,8 @@ def running_loop(
     pixels = torch.randint(256, (1, 3, side, side), dtype=torch.uint8).expand(samples, -1, -1, -1)
     memory = MemoryImages(pixels, torch.zeros(1, dtype=torch.long).expand(samples)).to(device)
     images = Images(None, "noise", samples)
-    source = Source(images, (recipe.augment,), *normalisation(method.backbone), memory=memory)  # type: ignore[arg-type]
+    views, (mean, std) = method.views(recipe.augment), normalisation(method.backbone)
+    source = Source(images, views, mean, std, memory=memory)  # type: ignore[arg-type]
     plan = Plan(samples, recipe.loop.batch, recipe.loop.seed)
     with TemporaryDirectory() as folder:
         world = World(device=device)
@@ -211,7 +212,7 @@ def batches_of(source: "Source", plan: "Plan", recipe: "Pretrain", device: "torc
 
 
 def bare(recipe: "Pretrain", batch: dict[str, Any], device: "torch.device") -> Any:
-    """A function that does forward, loss, backward and optimizer step on `batch`."""
+    """A function that does forward, loss, backward, optimizer step and momentum update on `batch`."""
     import torch
 
     from a2mim.optim import make_optimizer

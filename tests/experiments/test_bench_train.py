@@ -45,6 +45,21 @@ def test_the_bare_step_does_to_the_weights_what_the_loop_does(monkeypatch):
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
 
 
+def test_methods_get_the_views_that_they_compare():
+    recipe = Pretrain(
+        method="dino",
+        set=("local_crops=2", "local_size=16", "prototypes=8", "hidden=8", "bottleneck=4"),
+        network=Network("test_vit", ("dynamic_img_size=True",)),
+        augment=Augmentation(image_size=32),
+        loop=Loop(batch=2),
+    )
+    with bench.running_loop(recipe, 2, CPU) as (loop, source, plan, _):
+        batch = next(bench.batches_of(source, plan, recipe, CPU))
+        assert [view.shape[-1] for view in batch["image"]] == [32, 32, 16, 16]
+        assert next(loop) == 1
+        bench.bare(recipe, batch, CPU)()
+
+
 def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     assert cli.main(["bench", "train", *SMALL, "--out", str(tmp_path), "--seed", "3"]) == 0
