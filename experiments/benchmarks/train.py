@@ -25,10 +25,10 @@ class Settings:
     The bare step is forward, loss, backward, optimizer step and momentum copy on one ready batch. The loop does the
     same as `a2mim pretrain` does it, images in memory: it also crops, flips and normalises them, seeds, schedules,
     looks for NaN, and logs. Both take turns; the overhead is the loop's time over the bare step's: the median over the
-    repeats, with the 95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both. Weights are random
-    and the images noise; neither changes the time. With --data, reading, decoding and augmenting these images in
-    --workers processes is timed alone: whichever is slower, that or the step, is the bottleneck. Writes cpu.csv and
-    cpu.json, or those of the accelerator.
+    repeats, with the 95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both.
+    Weights are random and the images noise; neither changes the time. With --data, reading, decoding and augmenting
+    these images in --workers processes is timed alone: whichever is slower, that or the step, is the bottleneck. Writes
+    cpu.csv and cpu.json, or those of the accelerator.
 
     For example:
         a2mim bench train
