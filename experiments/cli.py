@@ -52,6 +52,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "occlusion": "experiments.commands.occlusion",
     "pretrain": "experiments.commands.pretrain",
     "profile": "experiments.commands.profile",
+    "reconstruct": "experiments.commands.reconstruct",
     "reproduce": {
         "cifar10": "experiments.reproduce.cifar10",
         "imagenet": "experiments.reproduce.imagenet",

@@ -1,0 +1,145 @@
+"""`a2mim reconstruct`: what a masked-image network predicts of images that are partly hidden."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from experiments.reconstruction import Network
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Draw images, what a masked-image network sees of them and what it predicts, with their spectra.
+
+    A row for each image: original, masked, predicted, composite (predicted where masked), and the log magnitude of the
+    Fourier transform of each. Writes the figure, the pictures beside it (.npz) and where all of it came from (.json).
+
+    The checkpoint is the folder of a run of `a2mim pretrain` by a2mim, simmim, mae or spark, or a released file that
+    has its decoder: MAE (also of Hugging Face), SimMIM, OpenMixup's A2MIM and SimMIM, SparK.
+
+    For example:
+        a2mim reconstruct runs/a2mim-resnet50 --data imagenet/val --out reconstruction.png
+        a2mim reconstruct mae_visualize_vit_large.pth --data photos --no-norm-pix --out mae.pdf
+        a2mim reconstruct runs/simmim --data photos --mask-ratio 0.8 --seed 3 --count 4 --best --out simmim.png
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """The folder of a pre-training run, or a checkpoint file with a decoder."""
+    data: str
+    """A folder or a .tar of images, or timm's name of a data set, such as torch/cifar10."""
+    out: Path = Path("reconstruction.png")
+    """The figure: .png, .pdf or .svg."""
+    count: int = 8
+    """Images to draw, evenly spaced through the data set."""
+    mask_ratio: float | None = None
+    """Part of the image that is masked, instead of that of the training."""
+    mask_cell: int | None = None
+    """Side of a mask cell in pixels, instead of that of the training."""
+    strategy: Literal["random", "blockwise"] | None = None
+    """How cells are chosen, instead of how they were in training (a2mim and simmim)."""
+    seed: int = 0
+    """Which cells are masked."""
+    norm_pix: bool | None = None
+    """MAE: whether patches normalised by themselves are predicted. They are drawn with the mean and deviation of the
+    true patch, so the picture then knows those of hidden pixels. Runs, and files that keep their command line, tell it;
+    --no-norm-pix draws such a prediction as it is."""
+    set: tuple[str, ...] = ()
+    """Further settings of the method that a file does not tell, name=value, such as decoder_heads=8 mask_at=3."""
+    image_size: int | None = None
+    """Side of the images in pixels, instead of that of the training."""
+    best: bool = False
+    """Of a run the best saved state, instead of the latest."""
+    data_root: str | None = None
+    """Where a data set that timm names is kept."""
+    split: str = "validation"
+    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes the accelerator when there is one."""
+
+
+def run(settings: Settings) -> None:
+    """Load, mask, predict, draw, and write the figure, the pictures and the record."""
+    import numpy as np
+    import torch
+
+    from a2mim.runs import write_atomically, write_json
+    from experiments.datasets import evaluation_transform, open_images
+    from experiments.machine import pick_device, provenance
+    from experiments.reconstruction import chosen, described, open_network, reconstruct, settings_of
+    from figures.reconstruction import draw_reconstruction
+    from figures.style import check_suffix
+
+    out, device = check_suffix(settings.out), pick_device(settings.device)
+    network = open_network(settings.checkpoint, method_settings(settings), settings.image_size, settings.best)
+    data = open_images(
+        settings.data,
+        evaluation_transform(transform_of(network)),
+        root=settings.data_root,
+        split=settings.split,
+    )
+    indices = chosen(data, settings.count)
+    images = torch.stack([data[index][0] for index in indices])
+    network.method.to(device)
+    pictures = reconstruct(network, images.to(device), settings.seed)
+    caption, note = described(network, settings.seed)
+    draw_reconstruction(
+        **{name: x.transpose(0, 2, 3, 1) for name, x in pictures.items()},
+        path=out,
+        title=network.title,
+        caption=f"{caption} {len(indices)} of {len(data)} images of {Path(settings.data).name}.",
+        note=note,
+    )
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **pictures)  # type: ignore[arg-type]
+
+    write_atomically(out.with_suffix(".npz"), save)
+    mean, std = network.pixels
+    record = {
+        "command": "reconstruct",
+        **provenance(settings, device),
+        "network": {**network.about, **settings_of(network)},
+        "data": {
+            "name": Path(settings.data).name,
+            "images": [{"index": index, "name": data.names[index] if data.names else None} for index in indices],
+            "of": len(data),
+            "size": network.image_size,
+            "mean": mean,
+            "std": std,
+        },
+        "caption": caption,
+        "note": note,
+        "pictures": out.with_suffix(".npz").name,
+    }
+    write_json(out.with_suffix(".json"), record)
+    print(f"{network.title}\n{caption}" + (f"\nnote: {note}" if note else ""))
+    print(f"wrote {out}, {out.with_suffix('.npz')}, {out.with_suffix('.json')}")
+
+
+def method_settings(settings: Settings) -> dict[str, Any]:
+    """--set, and the flags that were given, under the names of the methods' settings."""
+    from experiments.training import pairs
+
+    flags = {
+        "mask_ratio": settings.mask_ratio,
+        "mask_cell": settings.mask_cell,
+        "mask_strategy": settings.strategy,
+        "normalised_target": settings.norm_pix,
+    }
+    return {**pairs(settings.set), **{name: value for name, value in flags.items() if value is not None}}
+
+
+def transform_of(network: "Network") -> dict[str, Any]:
+    """The data configuration that shows the network whole images: the shorter side resized, the centre taken."""
+    mean, std = network.pixels
+    return {
+        "input_size": (3, network.image_size, network.image_size),
+        "mean": mean,
+        "std": std,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+    }

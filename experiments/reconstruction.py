@@ -1,0 +1,245 @@
+"""What a masked-image network makes of images that are partly hidden: the network of a run or of a released checkpoint,
+and its pictures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a2mim.checkpoints import Checkpoint, CheckpointError, read
+from a2mim.checkpoints.load import set_epsilons, set_pixels
+from a2mim.data import normalisation
+from a2mim.methods import A2MIM, MAE, MaskFeat, Method, SparK
+from a2mim.methods.restore import BACKBONE, load_method, own_tensors, restore
+from a2mim.plain import from_plain, to_plain
+from a2mim.runs import best_state, newest_state, read_run
+from experiments.commands.pretrain import Settings as Pretrain
+from experiments.commands.pretrain import method_settings
+from experiments.datasets import ImageData, size_arguments
+from experiments.models import create_model
+from experiments.training import make_method
+
+METHODS = {"A2MIM": "A²MIM"}
+FILLS = {
+    "image_mean": "Masked pixels show the mean colour of the whole image, hidden pixels included.",
+    "visible_mean": "Masked pixels show the mean colour of the visible ones.",
+    "zero": "Masked pixels show the mean colour of the training images.",
+}
+LEAK = "Masked pixels leak: the encoder sees some of them in front of its mask token, so they are not all unseen."
+KNOWN = (
+    "Each predicted patch is drawn with the mean and contrast of the true one: those of hidden pixels are known here."
+)
+RAW = "The network predicts patches of a normalised contrast, and they are drawn as they are: their mean says nothing."
+
+
+@dataclass(frozen=True)
+class Network:
+    """A masked-image method with its weights, and where it came from."""
+
+    method: Any
+    image_size: int
+    title: str
+    about: dict[str, Any]
+    """Ready for JSON: kind, file or folder, step, weights, architecture, what was loaded and left out."""
+    normalises: bool
+    """Whether it was trained to predict patches of a normalised contrast."""
+
+    @property
+    def pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation that its images are normalised with."""
+        return normalisation(self.method.backbone)
+
+
+def open_network(path: Path, given: Mapping[str, Any], image_size: int | None = None, best: bool = False) -> Network:
+    """The network of a pre-training run's folder, or of a released checkpoint with its decoder.
+
+    Args:
+        path: the folder of a run of `a2mim pretrain`, or a file (`load_method` says of whom).
+        given: settings of the method that win over those it was trained with.
+        image_size: side in pixels, instead of that of the training images.
+        best: of a run the best saved state, instead of the latest.
+
+    Raises:
+        FileNotFoundError: no such file, no saved state.
+        ValueError: a method that predicts no picture; settings or weights that do not fit; `best` of a file.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*leak")  # the figure says it
+        if path.is_dir():
+            return of_run(path, given, image_size, best)
+        if best:
+            raise ValueError(f"'{path}' is a file and holds one state: --best needs the folder of a run")
+        return of_file(path, given, image_size)
+
+
+def of_file(path: Path, given: Mapping[str, Any], image_size: int | None) -> Network:
+    """See `open_network`."""
+    try:
+        method, report = load_method(path, image_size, **given)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        if "normalised_target" not in str(error):
+            raise
+        raise ValueError(
+            f"'{path}' does not tell whether its MAE predicts pixels (mae_visualize_*: --no-norm-pix) or patches "
+            "normalised by their own mean and deviation (mae_pretrain_*: --norm-pix): say which"
+        ) from error
+    check_pictures(method, str(path), given)
+    about = {"kind": "checkpoint", "file": path.name, **asdict(report)}
+    normalises = isinstance(method, SparK) or bool(getattr(method.settings, "normalised_target", False))
+    return Network(method, method.structure.image_size, f"{name_of(method)}, {path.name}", about, normalises)
+
+
+def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best: bool) -> Network:
+    """See `open_network`. The weights are the moving average where the run keeps one."""
+    run = read_run(folder)
+    if run.get("command") != "pretrain":
+        raise ValueError(
+            f"{folder} holds a run of `a2mim {run.get('command')}`, which predicts no picture: name one of "
+            "`a2mim pretrain`"
+        )
+    settings = from_plain(Pretrain, run["settings"])
+    trained_at = settings.augment.image_size
+    if not run.get("architecture"):
+        raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")
+    method = method_of(run, settings, {}, trained_at)
+    check_pictures(method, str(folder), given)
+    state = best_state(folder) if best else newest_state(folder)
+    if state is None:
+        which = "best state" if best else "saved state"
+        raise FileNotFoundError(f"{folder} holds no {which} (state/), and backbone.safetensors has no decoder")
+    which = "ema" if state["ema"] is not None else "method"
+    saved: dict[str, Tensor] = state[which]
+    # Fixed tables that no state keeps, in the size that the network was trained with.
+    tables = {name: x for name, x in own_tensors(method).items() if name not in method.state_dict()}
+    normalises = isinstance(method, SparK) or bool(getattr(method.settings, "normalised_target", False))
+    if given or (image_size or trained_at) != trained_at:
+        method = method_of(run, settings, given, image_size or trained_at)
+    encoder = Checkpoint(
+        {name.removeprefix(BACKBONE): x for name, x in saved.items() if name.startswith(BACKBONE)},
+        folder,
+        which,
+        "",
+        "a2mim",
+        positions="antialiased",
+    )
+    rest = {name: x for name, x in saved.items() if not name.startswith(BACKBONE)}
+    report = restore(method, encoder, tables | rest)
+    about = {
+        "kind": "run",
+        "run": folder.name,
+        "commit": run.get("commit"),
+        "versions": run.get("versions"),
+        "step": state["step"],
+        "steps": run.get("steps"),
+        "state": "best" if best else "latest",
+        "weights": "moving average" if which == "ema" else "as trained",
+        **asdict(report),
+        "path": folder.name,
+    }
+    title = f"{name_of(method)} on {run['architecture']['architecture']}, {folder.name}, step {state['step']:,}"
+    return Network(method.eval(), image_size or trained_at, title, about, normalises)
+
+
+def method_of(run: Mapping[str, Any], settings: Pretrain, given: Mapping[str, Any], image_size: int) -> Method:
+    """The method of a run, not trained yet, at an image size, with other settings where they are given."""
+    arguments = dict(run["architecture"])
+    name, classes = arguments.pop("architecture"), arguments.pop("num_classes", None)
+    if image_size != settings.augment.image_size:
+        arguments |= size_arguments(name, image_size)
+    backbone, _ = create_model(name, "random", classes, settings.loop.seed, **arguments)
+    begin_as(backbone, run.get("loaded") or {})
+    with torch.random.fork_rng(devices=[]):
+        wanted = {**method_settings(settings), **given}
+        return make_method(settings.method, backbone, wanted, image_size, settings.loop.seed)
+
+
+def begin_as(backbone: torch.nn.Module, loaded: Mapping[str, Any]) -> None:
+    """Where a run began with the weights of a file, give its backbone what these brought along and no state keeps:
+    epsilons of norms, and mean and deviation of the images.
+
+    Raises FileNotFoundError where the file is needed and gone.
+    """
+    if not any("epsilon" in note or "normalised" in note for note in loaded.get("adapted", ())):
+        return
+    try:
+        checkpoint = read(loaded["path"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the run began with the weights in '{loaded['path']}', which says how its images were normalised and is "
+            "not there any more: put it back"
+        ) from error
+    set_epsilons(backbone, checkpoint.norm_eps)
+    set_pixels(backbone, checkpoint.pixels)
+
+
+def check_pictures(method: Any, where: str, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for a method that predicts no picture, and for settings that would change what it predicts."""
+    if isinstance(method, MaskFeat) or getattr(method.settings, "target", "") == "hog":
+        raise ValueError(f"{where} predicts histograms of oriented gradients ({name_of(method)}), which are no picture")
+    if type(method).pictures is Method.pictures:
+        raise ValueError(
+            f"{where} was trained by {name_of(method)}, which predicts no pixels: there is nothing to draw"
+        )
+    if method.structure.channels != 3:
+        raise ValueError(f"{where} sees images of {method.structure.channels} channels, and pictures have three")
+    if isinstance(method, SparK) and given.get("mask_cell", method.cell) != method.cell:
+        raise ValueError(
+            f"{where} predicts patches of {method.cell} px in units of their own, and SparK masks whole ones: leave out "
+            "--mask-cell"
+        )
+
+
+def reconstruct(network: Network, images_BCHW: Tensor, seed: int) -> dict[str, np.ndarray]:
+    """original, masked, predicted and composite of normalised images: float32 (B, 3, H, W) in [0, 1], cut off there.
+
+    The cells that are masked depend on the seed and the number of images alone.
+    """
+    pictures = network.method.pictures({"image": images_BCHW}, torch.Generator().manual_seed(seed))
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in network.pixels)
+    return {name: (x.cpu().float() * std + mean).clamp(0, 1).numpy() for name, x in pictures.items()}
+
+
+def chosen(data: ImageData, count: int) -> list[int]:
+    """Numbers of `count` images, evenly spaced through the data set; of a stream the first ones."""
+    if count < 1:
+        raise ValueError(f"--count {count} draws nothing: give 1 or more")
+    count = min(count, len(data))
+    return list(range(count)) if data.streamed else [int(n) for n in np.linspace(0, len(data) - 1, count)]
+
+
+def described(network: Network, seed: int) -> tuple[str, str]:
+    """Two texts for the figure: how the images were masked, and what the pictures must not be taken for."""
+    method, settings = network.method, network.method.settings
+    cell = getattr(method, "cell", None) or settings.mask_cell
+    strategy = getattr(settings, "mask_strategy", "random")
+    side = network.image_size
+    masking = (
+        f"Images of {side}×{side} px, {settings.mask_ratio:.0%} masked in cells of {cell} px ({strategy}, seed {seed})."
+    )
+    shown = FILLS["zero"] if isinstance(method, MAE | SparK) else FILLS.get(settings.fill, FILLS["zero"])
+    notes = [LEAK] if isinstance(method, A2MIM) and method.leaks else []
+    if network.normalises:
+        drawn_raw = isinstance(method, MAE) and not settings.normalised_target
+        notes.append(RAW if drawn_raw else KNOWN)
+    untrained = "The loss is on masked pixels: predictions of visible ones were never trained."
+    return f"{masking} {shown} {untrained}", " ".join(notes)
+
+
+def settings_of(network: Network) -> dict[str, Any]:
+    """The method and its settings, as plain data."""
+    return {"method": name_of(network.method), **to_plain(network.method.settings)}
+
+
+def name_of(method: Method) -> str:
+    """A method's name for people."""
+    name = type(method).__name__
+    return METHODS.get(name, name)
