@@ -53,10 +53,12 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "pretrain": "experiments.commands.pretrain",
     "profile": "experiments.commands.profile",
     "reconstruct": "experiments.commands.reconstruct",
+    "report": "experiments.commands.report",
     "reproduce": {
         "cifar10": "experiments.reproduce.cifar10",
         "imagenet": "experiments.reproduce.imagenet",
     },
+    "spectrum": "experiments.commands.spectrum",
     "version": "experiments.commands.version",
 }
 

@@ -1,0 +1,94 @@
+"""`a2mim report`: one self-contained page of what runs measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from figures.runs import Run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Put the results of runs on one page that needs no network: curves, tables, pictures, and where they come from.
+
+    A run is a folder that a measuring or training command wrote, or one with the tables and figures of a study. The
+    page shows what it holds: interaction strength by order with the middle mass M and its paired differences,
+    occlusion, spectra, accuracy, losses, reconstructions, pair maps, and a card with the provenance of each run.
+
+    For example:
+        a2mim report runs/resnet50 runs/vit --out report.html
+        a2mim report runs/* --names ResNet-50 ViT-S --title "Two families" --lead "What we asked." --out report.html
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of finished runs."""
+    out: Path = Path("report.html")
+    """The page."""
+    names: tuple[str, ...] = ()
+    """Names of the runs, one each; without them, those of the folders."""
+    title: str = "Report"
+    """Title of the page."""
+    lead: str = ""
+    """Words under the title."""
+    maps: int = 4
+    """Draw at most so many pair maps from the pairs that profiles kept."""
+
+
+def run(settings: Settings) -> None:
+    """Read the runs, write the page, and say how large it is."""
+    from figures.report import check_suffix, open_runs, sections_of, write_report
+
+    out = check_suffix(settings.out)
+    if settings.maps < 0:
+        raise ValueError(f"--maps {settings.maps} is not a number of maps: give 0 or more")
+    runs = open_runs(settings.runs, settings.names or distinct_names(settings.runs))
+    sections = sections_of(runs, differences_between(runs), settings.maps)
+    write_report(out, sections, settings.title, settings.lead)
+    shown = ", ".join(section.title for section in sections)
+    print(f"{len(runs)} runs: {shown}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, with as many of the folders above as tell all of them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
+    """Paired differences of M between every two profiles that measured alike and share images."""
+    import pandas as pd
+
+    from experiments.comparison import paired_differences
+    from figures.report import profile_groups
+    from interactions.profile import load_profile
+
+    tables = []
+    for group in profile_groups(runs):
+        # A copy of a run's tables alone has no images to pair, and a run without middle orders no M.
+        profiles = {
+            run.name: load_profile(run.folder)
+            for run in group
+            if any((run.folder / "images").glob("unit-*.parquet")) and has_mass(run)
+        }
+        tables.append(paired_differences(profiles))
+    columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
+
+
+def has_mass(run: "Run") -> bool:
+    """Whether the profile measured middle orders."""
+    import pandas as pd
+
+    path = run.folder / "middle_mass.csv"
+    return path.is_file() and len(pd.read_csv(path)) > 0
