@@ -171,6 +171,9 @@ class Loop:
     """Channels-last memory format: faster convolutions on a GPU."""
     compile: bool = False
     """torch.compile the method."""
+    grad_checkpointing: bool = False
+    """Keep no activations inside of the backbone's blocks and compute them again in the backward pass: less memory for
+    about a third more time. (Batch normalisation then counts each batch twice in its running statistics.)"""
     sync_bn: bool = False
     """Batch statistics over all processes (CUDA)."""
     ema: float = 0.0

@@ -124,6 +124,8 @@ class Trainer:
             if self.device.type != "cuda":
                 raise ValueError("synchronised batch statistics need CUDA: drop --sync-bn")
             method = convert_sync_batchnorm(method)
+        if self.loop.grad_checkpointing:
+            recompute(method)
         form = torch.channels_last if self.loop.channels_last else torch.preserve_format
         return method.to(self.device, memory_format=form).train()  # type: ignore[call-overload]
 
@@ -501,6 +503,20 @@ def check(optim: Optim, loop: Loop) -> None:
     for name, value, low in counts:
         if not value >= low:
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
+
+
+def recompute(method: Method) -> None:
+    """Have the backbone compute its blocks again in the backward pass. Raises ValueError where that cannot be."""
+    name = type(method.backbone).__name__
+    if not method.recomputable:
+        raise ValueError(
+            f"{type(method).__name__} acts inside of {name}, whose blocks would be computed again without it: "
+            "drop --grad-checkpointing"
+        )
+    try:
+        method.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(f"{name} cannot compute its blocks again: drop --grad-checkpointing") from error
 
 
 def configure(device: torch.device, loop: Loop) -> None:

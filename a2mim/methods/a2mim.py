@@ -117,6 +117,8 @@ class A2MIM(Method):
         for name in self.structure.unused:
             backbone.get_parameter(name).requires_grad_(False)
         place = find_place(backbone, self.structure, settings.mask_at)
+        # Behind the patch embedding or stem no block is entered yet, whatever timm takes for one.
+        self.recomputable = place == self.structure.places[0] and place.side == "output"
         self.mask_token = MaskToken(backbone, place, settings.mask_token, settings.gamma_init)
         self.decoder = PixelShuffleDecoder(self.structure.features.channels, per_position, channels)
         self.leaks = settings.fill == "none" and self._masked_pixels_pass_the_token()

@@ -22,6 +22,9 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[Any]]
     backbone: nn.Module
+    recomputable: bool = True
+    """Whether blocks of the backbone compute the same again in the backward pass, when `forward` is over: not where it
+    acts inside of them."""
 
     def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of one batch: {"loss": scalar, and detached scalars to log}.

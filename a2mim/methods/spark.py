@@ -57,6 +57,7 @@ class SparK(Method):
     """See the module. Raises ValueError where backbone and settings do not fit, naming what is missing."""
 
     Settings: ClassVar[type[Any]] = SparKSettings
+    recomputable = False
 
     def __init__(self, backbone: nn.Module, settings: SparKSettings):
         super().__init__()
