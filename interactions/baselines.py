@@ -61,10 +61,22 @@ def noise(images_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
     return noise_CHW.to(images_BCHW).expand_as(images_BCHW)
 
 
+def uniform_noise(images_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
+    """Pixels drawn uniformly from 0 to 1 before normalisation, the same for every image and every run (seed 0).
+
+    Raises:
+        ValueError: images of other channels than the normalisation has.
+    """
+    dark_BCHW = black(images_BCHW, normalisation)
+    pixels_CHW = torch.rand(images_BCHW.shape[1:], generator=torch.Generator().manual_seed(0))
+    return dark_BCHW + pixels_CHW.to(images_BCHW) / images_BCHW.new_tensor(normalisation.std)[:, None, None]
+
+
 BASELINES: dict[str, Baseline] = {
     "mean": mean,
     "image_mean": image_mean,
     "black": black,
     "blur": blur,
     "noise": noise,
+    "uniform_noise": uniform_noise,
 }

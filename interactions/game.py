@@ -182,13 +182,15 @@ class PatchGame:
             padding = self.batch_size - rows  # type: ignore[operator]
             coalitions_BN = torch.cat([coalitions_BN, coalitions_BN[:1].expand(padding, -1)])
             image_B = torch.cat([image_B, image_B[:1].expand(padding)])
+        outputs_BK = self._outputs(self.network, self._pictures(coalitions_BN, image_B))
+        return VALUES[self.value](outputs_BK, self.reference_I[image_B])[:rows]
+
+    def _pictures(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
+        """What the network is shown, B×C×H×W."""
         shown_B1HW = self.grid.pixels(coalitions_BN, *self.images_ICHW.shape[-2:])
         if self.n_images == 1:
-            x_BCHW = torch.where(shown_B1HW, self.images_ICHW, self.absent_ICHW)
-        else:
-            x_BCHW = torch.where(shown_B1HW, self.images_ICHW[image_B], self.absent_ICHW[image_B])
-        outputs_BK = self._outputs(self.network, x_BCHW)
-        return VALUES[self.value](outputs_BK, self.reference_I[image_B])[:rows]
+            return torch.where(shown_B1HW, self.images_ICHW, self.absent_ICHW)
+        return torch.where(shown_B1HW, self.images_ICHW[image_B], self.absent_ICHW[image_B])
 
     @torch.inference_mode()
     def _outputs(self, network: nn.Module, x_BCHW: Tensor) -> Tensor:

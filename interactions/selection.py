@@ -176,7 +176,9 @@ def _take(
 
 def _check_class(number: int | None, classes: int | None, name: str) -> None:
     if number is None:
-        raise ValueError(f"{name} has no label: explain the target predicted or a class by its number instead")
+        raise ValueError(
+            f"{name} has no label: give labelled images, or explain the target predicted or a class by its number"
+        )
     if classes is not None and not 0 <= number < classes:
         raise ValueError(
             f"class {number} of {name} is outside the model's {classes} classes, 0 to {classes - 1}: "

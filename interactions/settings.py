@@ -1,11 +1,15 @@
-"""What a profile measures and how, as plain data. Imports nothing heavy: `--help` reads this file."""
+"""What a run measures and how, as plain data. Imports nothing heavy: `--help` reads this file."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 Target = Literal["label", "predicted"] | int
+
+Kind = Literal["random", "salient", "non_salient"]
+Masking = Literal["after_normalisation", "before_normalisation"]
+TENTHS = tuple(k / 10 for k in range(11))
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class ProfileSettings:
     radius: int = 2
     """Pairs of cells at most so many rows and columns apart."""
     value: str = "log_odds"
-    """What v is: log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
+    """What v is: log_odds, log_prob, logit, probability, correct (0 or 1), or cosine, which needs no classifier."""
     baseline: str = "mean"
     """What an absent cell shows: mean, image_mean, black, blur or noise."""
     target: Target = "label"
@@ -64,3 +68,62 @@ class ProfileSettings:
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
         if self.target not in ("label", "predicted") and not isinstance(self.target, int):
             raise ValueError(f"unknown target {self.target!r}: choose label, predicted, or the number of a class")
+
+
+@dataclass(frozen=True)
+class OcclusionSettings:
+    """Everything that decides the result of an occlusion run, besides the model and the images."""
+
+    grid: int = 14
+    """Cells along one side of the image."""
+    shares: tuple[float, ...] = TENTHS
+    """Shares of the cells that are dropped; each becomes the nearest whole number of cells."""
+    kinds: tuple[Kind, ...] = ("random", "salient", "non_salient")
+    """Which cells are dropped first: random ones, the most salient, or the least salient."""
+    baseline: str = "zero"
+    """What a dropped cell shows: zero, whose colour --masking decides, or mean, image_mean, black, blur or noise."""
+    masking: Masking = "after_normalisation"
+    """Where cells are dropped: zero is the data set's mean colour after normalisation, and black before it; noise is
+    normal after it, and uniform over the pixel values before it. Other baselines are the same either way."""
+    saliency: str = "gradient"
+    """Of the model itself: gradient or integrated_gradients (captum), class_attention or mean_attention (its last
+    layer); or the folder of another occlusion run: what was salient there is dropped here too."""
+    shuffle_grids: tuple[int, ...] | None = None
+    """Cells a side into which images are cut for patch shuffling; None: those of 1, 2, 4, 8, 14 and 16 that divide the
+    image. Give none to leave it out."""
+    images: int | None = 500
+    """At most so many images; all where it is None."""
+    shuffle: bool = True
+    """Take images in a random order that the seed decides, not in the data set's own."""
+    seeds: int = 3
+    """Draws of the random cells and of the shuffled patches for each image."""
+    seed: int = 0
+    """Of the images drawn, and the first one of the draws."""
+    batch_size: int | None = None
+    """Pictures in one forward pass; found by itself where it is None."""
+    amp: str | None = None
+    """bfloat16 or float16; float32 without TF32 where it is None."""
+    channels_last: bool = False
+    """Memory layout of model and images."""
+    compile: bool = False
+    """Run the model through torch.compile."""
+    unit_images: int = 16
+    """Images measured and written together; what an interruption loses at most."""
+
+    def check(self) -> None:
+        """Raises ValueError for what can be told to be impossible without model and images."""
+        for name in ("images", "seeds", "batch_size", "unit_images"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name} is {number}: give 1 or more")
+        if self.seed < 0:
+            raise ValueError(f"the seed is {self.seed}: give 0 or more")
+        if not self.shares or not all(0 <= share <= 1 for share in self.shares):
+            raise ValueError(f"shares of dropped cells must lie between 0 and 1, got {list(self.shares)}")
+        for chosen, known, what in (
+            (self.kinds, get_args(Kind), "kind of cells"),
+            ((self.masking,), get_args(Masking), "masking point"),
+        ):
+            if unknown := [name for name in chosen if name not in known]:
+                raise ValueError(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
+        if not self.kinds:
+            raise ValueError("there is no kind of cells to drop: give random, salient or non_salient")

@@ -77,7 +77,7 @@ def strength_table(
     """
     moments = _moments(images)
     orders = moments["mean_abs"].columns
-    low, high = _interval(
+    low, high = bootstrap_interval(
         lambda index: _measures(moments, index), len(moments["mean_abs"]), resamples, seed, confidence
     )
     estimate = _measures(moments, np.arange(len(moments["mean_abs"]))[None])[:, 0]
@@ -109,7 +109,7 @@ def middle_mass(
     """
     moments = _moments(images)
     count, middle_M = len(moments["mean_abs"]), _middle(images)
-    low, high = _interval(lambda index: _masses(moments, middle_M, index), count, resamples, seed, confidence)
+    low, high = bootstrap_interval(lambda index: _masses(moments, middle_M, index), count, resamples, seed, confidence)
     estimate = _masses(moments, middle_M, np.arange(count)[None])[:, 0]
     return pd.DataFrame({"measure": MASS_MEASURES, "M": estimate, "M_low": low, "M_high": high, "images": count})
 
@@ -157,7 +157,7 @@ def _paired_rows(
     def difference(index_RI: np.ndarray) -> np.ndarray:
         return _masses(moments_a, middle_a, index_RI) - _masses(moments_b, middle_b, index_RI)
 
-    low, high = _interval(difference, len(shared), resamples, seed, confidence)
+    low, high = bootstrap_interval(difference, len(shared), resamples, seed, confidence)
     estimate = difference(np.arange(len(shared))[None])[:, 0]
     return [(a, b, name, estimate[k], low[k], high[k], len(shared)) for k, name in enumerate(MASS_MEASURES)]
 
@@ -207,7 +207,7 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
         return np.where(present, values, 0).sum(axis) / present.sum(axis)
 
 
-def _interval(
+def bootstrap_interval(
     statistic: Callable[[np.ndarray], np.ndarray], count: int, resamples: int, seed: int, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap over `count` images of a statistic of image numbers R×count; NaN for a single image."""

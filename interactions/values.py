@@ -40,13 +40,18 @@ def cosine(features_BK: Tensor, whole_BK: Tensor) -> Tensor:
     return torch.cosine_similarity(features_BK, whole_BK, dim=1)
 
 
+def correct(logits_BK: Tensor, target_B: Tensor) -> Tensor:
+    """1 where the target is the top class, else 0; NaN where a logit is NaN or infinite. Its mean is the accuracy."""
+    return (logits_BK.argmax(1) == target_B) + 0 * logits_BK.sum(1)
+
+
 CLASS_VALUES: dict[str, Value] = {
     "log_odds": log_odds,
     "log_prob": log_prob,
     "logit": logit,
     "probability": probability,
 }
-VALUES: dict[str, Value] = {**CLASS_VALUES, "cosine": cosine}
+VALUES: dict[str, Value] = {**CLASS_VALUES, "cosine": cosine, "correct": correct}
 
 
 class Features(nn.Module):

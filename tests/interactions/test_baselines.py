@@ -82,3 +82,15 @@ def test_noise_is_standard_normal():
     noise_CHW = BASELINES["noise"](torch.zeros(1, 3, 100, 100), STANDARD)[0]
     assert abs(float(noise_CHW.mean())) < 4 / np.sqrt(30_000)
     assert abs(float(noise_CHW.var()) - 1) < 4 * np.sqrt(2 / 30_000)
+
+
+def test_uniform_noise_is_drawn_among_the_pixel_values():
+    images_BCHW = torch.zeros(2, 3, 100, 100)
+    absent = BASELINES["uniform_noise"](images_BCHW, STANDARD)
+    pixels = absent.numpy() * np.reshape(STANDARD.std, (3, 1, 1)) + np.reshape(STANDARD.mean, (3, 1, 1))
+    np.testing.assert_allclose(
+        pixels[0], torch.rand(3, 100, 100, generator=torch.Generator().manual_seed(0)), atol=1e-6
+    )
+    assert torch.equal(absent[0], absent[1])
+    with pytest.raises(ValueError, match="3 channels and a normalisation of 1"):
+        BASELINES["uniform_noise"](images_BCHW, Normalisation((0.5,), (0.5,)))

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from interactions.values import CLASS_VALUES, VALUES, Features, cosine, log_odds
+from interactions.values import CLASS_VALUES, VALUES, Features, correct, cosine, log_odds
 
 LOGITS_BK = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 TARGET_B = torch.tensor([0, 4, 2, 2, 1, 3])
@@ -68,3 +68,13 @@ def test_features_of_a_timm_model_are_those_of_the_same_model_without_classifier
 def test_features_of_any_other_module_are_its_flat_output():
     images_BCHW = torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
     assert torch.equal(Features(nn.Identity())(images_BCHW), images_BCHW.view(2, 48))
+
+
+def test_correct_is_whether_the_target_is_on_top_and_keeps_what_is_not_finite():
+    expected = LOGITS_BK.numpy().argmax(1) == TARGET_B.numpy()
+    assert 0 < expected.sum() < len(expected)
+    np.testing.assert_array_equal(correct(LOGITS_BK, TARGET_B), expected.astype(float))
+    for broken in (torch.nan, torch.inf, -torch.inf):
+        logits_BK = LOGITS_BK.clone()
+        logits_BK[2, 1] = broken
+        assert correct(logits_BK, TARGET_B).isfinite().tolist() == [True, True, False, True, True, True]

@@ -1,0 +1,149 @@
+"""`a2mim occlusion`: accuracy against the share of dropped patches, and under shuffled ones, of one model."""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from interactions.settings import OcclusionSettings
+
+if TYPE_CHECKING:
+    from interactions.occlusion import Occlusion
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure how accurate a model stays when patches of the images are dropped, or shuffled.
+
+    Writes occlusion.csv (one row per kind of patches and share dropped: top-1 with its interval), shuffling.csv (one
+    row per cut), occlusion.png, run.json, and as Parquet whether the model was right on every picture. Random patches
+    depend on the seed and the image alone, so all models lose the same ones; --saliency RUN drops the patches that were
+    salient in another run. The same command again goes on with an interrupted run; torchrun shares the images.
+
+    For example:
+        a2mim occlusion resnet50 --data imagenet/val --out runs/resnet50-occlusion
+        a2mim occlusion vit_small_patch16_224 --data val.tar --saliency class_attention --out runs/vit-occlusion
+        a2mim occlusion resnet50 --data val.tar --saliency runs/vit-occlusion --out runs/resnet50-same-patches
+        a2mim occlusion resnet50 --data val.tar --masking before_normalisation --kinds random --out runs/black
+    """
+
+    model: tyro.conf.Positional[str]
+    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
+    data: str
+    """A folder or a .tar of images, labelled by their folders; or timm's name of a data set, such as torch/cifar10 or
+    hfds/uoft-cs/cifar10."""
+    out: Path
+    """Folder of the run."""
+    weights: str = "pretrained"
+    """pretrained, random, or a checkpoint file (`a2mim inspect FILE` says what it is); `FILE#student` takes that one
+    of its copies of the network."""
+    num_classes: int | None = None
+    """Classes of the model, where they are not its usual ones."""
+    partial: bool = False
+    """Load what fits of a checkpoint that does not fit whole."""
+    model_seed: int = 0
+    """Of random weights."""
+    data_root: str | None = None
+    """Where a data set that timm names is kept."""
+    split: str = "validation"
+    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    class_map: str | None = None
+    """Text file of class names, one a line, whose line numbers are the labels."""
+    image_size: int | None = None
+    """Side of the model's input in pixels; without it, what the model asks for."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes the accelerator when there is one."""
+    measure: Annotated[OcclusionSettings, tyro.conf.arg(name="")] = field(default_factory=OcclusionSettings)
+
+
+def run(settings: Settings) -> None:
+    """Measure, draw, and say what was written."""
+    from experiments.commands.profile import own_device
+    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.machine import pick_device
+    from experiments.models import create_model, named
+    from interactions.baselines import Normalisation
+    from interactions.occlusion import measure_occlusion
+
+    measure = asdict(settings.measure)
+    model, config = create_model(
+        settings.model,
+        settings.weights,
+        settings.num_classes,
+        settings.model_seed,
+        settings.partial,
+        **size_arguments(named(settings.model, settings.weights), settings.image_size),
+    )
+    if getattr(model, "num_classes", None) == 0:
+        raise ValueError(f"'{settings.weights}' has no classifier, so it has no accuracy: fine-tune it first")
+    data = open_images(
+        settings.data,
+        evaluation_transform(config, settings.image_size),
+        root=settings.data_root,
+        split=settings.split,
+        class_map=settings.class_map,
+        classes=getattr(model, "num_classes", None),
+        channels=config["input_size"][0],
+    )
+    if not data.labelled:
+        raise ValueError(
+            f"the images in '{settings.data}' have no labels, which accuracy needs: "
+            "put those of each class into a folder of its own"
+        )
+    measured = measure_occlusion(
+        model.to(pick_device(own_device(settings.device))),
+        data,
+        out=settings.out,
+        normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
+        names=data.names,
+        model_name=f"{settings.model} ({settings.weights})",
+        data_name=settings.data,
+        **measure | {"shuffle": measure["shuffle"] and not data.streamed},
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        draw(measured)
+        report(measured)
+
+
+def draw(measured: "Occlusion") -> None:
+    """occlusion.png, from the tables that were written."""
+    from figures.occlusion import draw_occlusion
+
+    record, settings, name = measured.record, measured.settings, measured.record["model"]["name"]
+    height, width = record["image_shape"][1:]
+    caption = (
+        f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px, in {settings['grid']}×"
+        f"{settings['grid']} cells; dropped ones show {settings['baseline'].replace('_', ' ')} "
+        f"({settings['masking'].replace('_', ' ')}). "
+    )
+    if {"salient", "non_salient"} & set(settings["kinds"]):
+        source = record["saliency_from"] or settings["saliency"].replace("_", " ")
+        caption += f"Saliency: {source}."
+    draw_occlusion(
+        {name: measured.folder / "occlusion.csv"},
+        measured.folder / "occlusion.png",
+        {name: measured.folder / "shuffling.csv"} if record["shuffle_grids"] else None,
+        title=name,
+        caption=caption,
+    )
+
+
+def report(measured: "Occlusion") -> None:
+    """Accuracy by share and kind, and what was left out, for the terminal."""
+    import pandas as pd
+
+    record = measured.record
+    table = pd.read_csv(measured.folder / "occlusion.csv")
+    wide = table.pivot(index=["dropped", "share"], columns="kind", values="top1")[list(measured.settings["kinds"])]
+    print(wide.reset_index().to_string(index=False, float_format="{:.3g}".format))
+    cuts = pd.read_csv(measured.folder / "shuffling.csv")
+    if len(cuts):
+        print("shuffled: " + ", ".join(f"{one.grid}×{one.grid} {one.top1:.3g}" for one in cuts.itertuples()))
+    for one in record["skipped"]:
+        print(f"skipped {one['name']}: {one['reason']}")
+    print(
+        f"top-1 in %, {len(record['images'])} images, {record['seconds']:.0f} s; "
+        f"wrote occlusion.png, occlusion.csv, shuffling.csv, run.json into {measured.folder}"
+    )

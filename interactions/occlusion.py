@@ -1,0 +1,473 @@
+"""Occlusion robustness: accuracy against the share of image cells that are dropped, and under shuffled cells.
+
+    run = measure_occlusion(model, dataset, out="runs/resnet50-occlusion", grid=14, images=500)
+    run.occlusion()          # one row per kind and share: top1 with its interval
+    run.shuffling()          # one row per k×k cut
+
+PatchDrop of Naseer et al. 2021 (arXiv 2105.10497): of the n cells of a g×g grid, some are replaced by a baseline; they
+are random ones, the most salient or the least salient. Whatever is dropped at a share is dropped at every larger one.
+Which random cells are dropped, and how patches are shuffled, depends on the seed and the image's name alone: all models
+see the same pictures. Salient cells are the model's own, or those of another run (`saliency=FOLDER`), again the same.
+
+The masking point says where "zero", the usual baseline, is set. Let x be pixels in 0 to 1 and z = (x − mean) / std the
+model's input:
+
+    after_normalisation    z = 0 in a dropped cell: the data set's mean colour (as in the published interaction code)
+    before_normalisation   x = 0 in a dropped cell: black, z = −mean / std (as PatchDrop's code does)
+
+The two coincide where mean = 0, and for every baseline that is a given colour or a weighted mean of the image's pixels
+(mean, image_mean, black, blur): normalisation commutes with those. They differ for zero, and for noise, which is
+standard normal in z after normalisation and uniform in x before it. Cells that stay are the same to the bit either way.
+
+Images are measured in units of a few; an interrupted run goes on where it was and ends with the same numbers.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from interactions import storage
+from interactions.baselines import BASELINES, Normalisation
+from interactions.fingerprint import tensor_bytes
+from interactions.game import PatchGame, check_names
+from interactions.grid import PatchGrid
+from interactions.ranks import Ranks, join
+from interactions.record import begin_run, describe, measure_units, place_of
+from interactions.saliency import SALIENCIES, cell_saliency
+from interactions.selection import Chosen, Images, read_again, select
+from interactions.settings import OcclusionSettings, ProfileSettings
+from interactions.strength import bootstrap_interval
+
+SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
+TABLES = ("occlusion.csv", "shuffling.csv")
+
+# What a baseline is called among BASELINES where its meaning depends on the masking point.
+AT_POINT = {
+    ("zero", "after_normalisation"): "mean",
+    ("zero", "before_normalisation"): "black",
+    ("noise", "before_normalisation"): "uniform_noise",
+}
+
+
+def measure_occlusion(
+    model: nn.Module,
+    dataset: Images,
+    *,
+    out: str | Path,
+    normalisation: Normalisation | None = None,
+    names: Sequence[str] | None = None,
+    model_name: str = "",
+    data_name: str = "",
+    progress: bool = True,
+    **settings: Any,
+) -> "Occlusion":
+    """Measure a model's accuracy on occluded and on shuffled images; go on if `out` holds the run unfinished.
+
+    Started by torchrun, every process calls this with the same arguments, and each measures its share of the images.
+
+    Args:
+        model: from normalised images B×C×H×W to logits B×K, on the device where it is to run.
+        dataset: image number -> (normalised image C×H×W, label); see `profile_model`. Without a label an image cannot
+            be measured.
+        out: folder of the run: run.json, images/, saliency/, shuffling/, occlusion.csv, shuffling.csv.
+        normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
+        names: of the images. Random cells go by them; without names, by the image's number.
+        model_name, data_name: for the record.
+        settings: the fields of `OcclusionSettings`.
+
+    Raises:
+        ValueError: impossible settings; images without labels; no usable image; a folder that holds another run; a run
+            to take saliency from that lacks it; a model without the attention that was asked for.
+        FileNotFoundError: no run to take saliency from.
+        NonFiniteValueError: the model returned NaN or infinity; names the image.
+        OSError: a folder that cannot be written to, a full disk.
+    """
+    run = Run(model, dataset, Path(out), OcclusionSettings(**settings), normalisation or Normalisation(), names)
+    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    with join() as ranks:
+        record = ranks.from_first(lambda: run.begin(named, progress))
+        if record["status"] != "complete":
+            run.measure_units(record, ranks, progress and ranks.rank == 0)
+            ranks.wait()
+            ranks.from_first(lambda: run.finish(record))
+    return load_occlusion(out)
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What a run measured so far. `record` is its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.record["settings"]
+
+    def images(self) -> pd.DataFrame:
+        """One row per (image, kind, seed, number of dropped cells): image, kind, seed, dropped, correct."""
+        return storage.read_part(self.folder, "images")
+
+    def shuffled_images(self) -> pd.DataFrame:
+        """One row per (image, grid, seed): image, grid, seed, correct."""
+        return storage.read_part(self.folder, "shuffling")
+
+    def saliency(self) -> pd.DataFrame:
+        """One row per (image, cell): image, name, cell, saliency; none where no salient cells were dropped."""
+        return storage.read_part(self.folder, "saliency")
+
+    def occlusion(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """One row per kind and share: kind, share (dropped / n), dropped, top1, low, high, images, seeds."""
+        table, n = self.images(), self.settings["grid"] ** 2
+        parts = []
+        for kind in self.settings["kinds"]:
+            part = accuracy_table(table[table.kind == kind], "dropped", resamples=resamples, seed=seed)
+            part.insert(0, "share", part.dropped / n)
+            part.insert(0, "kind", kind)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def shuffling(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """One row per cut: grid (cells a side), top1, low, high, images, seeds."""
+        table = self.shuffled_images()
+        if len(table) == 0:
+            return pd.DataFrame(columns=["grid", "top1", "low", "high", "images", "seeds"])
+        return accuracy_table(table, "grid", resamples=resamples, seed=seed)
+
+
+def load_occlusion(folder: str | Path) -> Occlusion:
+    """The occlusion run in a folder, finished or not.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a run.json that is not an occlusion run's.
+    """
+    record = storage.read_run(Path(folder), "occlusion")
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no occlusion run: there is no run.json")
+    return Occlusion(Path(folder), record)
+
+
+def accuracy_table(table: pd.DataFrame, by: str, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Accuracy in per cent, with a 95 % interval from a hierarchical bootstrap: images are resampled, and within each
+    the seeds. (That counts the variance between seeds once more, so with few seeds it errs on the wide side.)
+
+    Args:
+        table: columns image, seed, correct, and `by`, whose values become the rows; the same images and seeds in each.
+
+    Returns:
+        Columns `by`, top1, low, high, images, seeds. A single image has no interval.
+    """
+    wide = table.pivot(index=[by, "image"], columns="seed", values="correct").sort_index()
+    rows = wide.index.get_level_values(by).unique()
+    correct_RIS = wide.to_numpy(dtype=bool).reshape(len(rows), -1, wide.shape[1])
+    n_images, n_seeds = correct_RIS.shape[1:]
+    generator = np.random.default_rng(seed)
+
+    def accuracy(image_BI: np.ndarray) -> np.ndarray:
+        seed_BIS = generator.integers(n_seeds, size=(*image_BI.shape, n_seeds))
+        return 100 * np.stack([correct_IS[image_BI[..., None], seed_BIS].mean((1, 2)) for correct_IS in correct_RIS])
+
+    low, high = bootstrap_interval(accuracy, n_images, resamples, seed, 0.95)
+    top1 = 100 * correct_RIS.mean((1, 2))
+    return pd.DataFrame({by: rows, "top1": top1, "low": low, "high": high, "images": n_images, "seeds": n_seeds})
+
+
+class Run:
+    """One model, one data set and one folder. State: the two games, which keep their network from unit to unit."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Images,
+        folder: Path,
+        settings: OcclusionSettings,
+        normalisation: Normalisation,
+        names: Sequence[str] | None,
+    ) -> None:
+        settings.check()
+        self.model, self.dataset, self.folder, self.names = model.eval(), dataset, folder, names
+        self.settings, self.normalisation = settings, normalisation
+        if names is not None and len(names) != len(dataset):
+            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
+        self.grid = PatchGrid(settings.grid)
+        self.baseline = AT_POINT.get((settings.baseline, settings.masking), settings.baseline)
+        if self.baseline not in BASELINES:
+            raise ValueError(f"unknown baseline {settings.baseline!r}: choose one of zero, {', '.join(BASELINES)}")
+        check_names("correct", self.baseline, settings.amp)
+        self.dropped_D = dropped_cells(settings.shares, self.grid.n_players)
+        self.ranked = [kind for kind in settings.kinds if kind != "random"]
+        self.given = None
+        if self.ranked and settings.saliency not in SALIENCIES:
+            self.given = saliency_of(settings.saliency, self.grid)
+        self.games: dict[str, PatchGame] = {}
+
+    def begin(self, named: Mapping[str, str], progress: bool) -> dict[str, Any]:
+        """The record to go on with; a fresh run chooses its images and its batch size here."""
+        # By its contents, a table of saliency is the same wherever it lies.
+        by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
+        settings = asdict(self.settings) | by_contents | {"normalisation": asdict(self.normalisation)}
+        return begin_run(
+            self.folder,
+            describe(self.model, self.dataset, self.names, named, settings),
+            asdict(OcclusionSettings()),
+            lambda: self._prepare(progress),
+            place_of(self.model),
+            TABLES,
+            "occlusion",
+        )
+
+    def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
+        """Measure and write this rank's share of the units that are not there yet."""
+
+        def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[Any, Any]:
+            games = [self._play(kind, chosen, record["batch_size"], on_batch) for kind in (PatchGame, ShuffledGame)]
+            parts = self._occlude(games[0], chosen)
+            if record["shuffle_grids"]:
+                parts["shuffling"] = self._shuffle(games[1], chosen, record["shuffle_grids"])
+            return parts, {"batch_size": min(game.batch_size for game in games)}  # type: ignore[type-var]
+
+        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress)
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the tables, then the record that calls the run complete."""
+        run = Occlusion(self.folder, record)
+        for name, table in zip(TABLES, (run.occlusion(), run.shuffling()), strict=True):
+            storage.write_csv(self.folder / name, table)
+        sizes = [about["batch_size"] for about in storage.read_about(self.folder)]
+        record["backed_off"] = any(size < record["batch_size"] for size in sizes)
+        record["status"] = "complete"
+        storage.write_json(self.folder / "run.json", record)
+
+    def _prepare(self, progress: bool) -> dict[str, Any]:
+        """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""
+        wanted = ProfileSettings(images=self.settings.images, shuffle=self.settings.shuffle, seed=self.settings.seed)
+        selection = select(self.model, self.dataset, self.names, wanted, progress)
+        assert selection.shape is not None
+        size = selection.shape[1:]
+        self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid
+        grids = shuffle_grids(self.settings.shuffle_grids, size)
+        game = self._play(PatchGame, selection.chosen[:2], None)
+        if self.ranked:
+            self._saliency(game, selection.chosen if self.given is not None else selection.chosen[:2])
+        inner = sum(0 < dropped < self.grid.n_players for dropped in self.dropped_D)
+        draws = sum(self.settings.seeds if kind == "random" else 1 for kind in self.settings.kinds)
+        cuts = sum(1 if side == 1 else self.settings.seeds for side in grids)
+        return {
+            "players": self.grid.n_players,
+            "classes": selection.classes,
+            "image_shape": selection.shape,
+            "dropped": self.dropped_D,
+            "shuffle_grids": grids,
+            "saliency_from": self.settings.saliency if self.given is not None else None,
+            "batch_size": self.settings.batch_size or game.tune(),
+            "backed_off": False,
+            "passes_per_image": inner * draws + len(self.dropped_D) - inner + cuts,
+            "skipped": selection.skipped,
+            "images": [asdict(one) for one in selection.chosen],
+        }
+
+    def _play(
+        self,
+        kind: type[PatchGame],
+        chosen: Sequence[Chosen],
+        batch_size: int | None,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> PatchGame:
+        """A game on these images, with the network of the games before."""
+        images_ICHW, targets_I = read_again(self.dataset, chosen), torch.tensor([one.label for one in chosen])
+        names, settings = [one.name for one in chosen], self.settings
+        before = self.games.get(kind.__name__)
+        if before is None:
+            game = kind(
+                self.model,
+                images_ICHW,
+                targets_I,
+                self.grid,
+                "correct",
+                self.baseline,
+                normalisation=self.normalisation,
+                batch_size=batch_size,
+                amp=settings.amp,
+                channels_last=settings.channels_last,
+                compile=settings.compile,
+                names=names,
+            )
+        else:
+            game = before.holding(images_ICHW, targets_I, names)
+        game.batch_size, game.on_batch = game.batch_size or batch_size, on_batch
+        self.games[kind.__name__] = game
+        return game
+
+    def _saliency(self, game: PatchGame, chosen: Sequence[Chosen]) -> Tensor:
+        """Saliency of the cells of each image, I×n: of the model, or of the run that was given."""
+        if self.given is None:
+            name = self.settings.saliency
+            return cell_saliency(name, game.eager, game.images_ICHW, game.reference_I, game.absent_ICHW, self.grid)
+        missing = [one.name for one in chosen if one.name not in self.given]
+        if missing:
+            raise ValueError(
+                f"{self.settings.saliency} holds no saliency of {missing[0]} ({len(missing)} of {len(chosen)} images): "
+                "measure the images that it measured, with the same seed"
+            )
+        return torch.stack([self.given[one.name] for one in chosen])
+
+    def _occlude(self, game: PatchGame, chosen: Sequence[Chosen]) -> dict[str, pd.DataFrame]:
+        """Whether the model is right on each image of the unit under every occlusion, and what was salient."""
+        parts, place_of_cell, n = {}, {}, self.grid.n_players
+        if "random" in self.settings.kinds:
+            place_of_cell["random"] = self._draw(chosen, "cells", n).argsort(-1)
+        if self.ranked:
+            saliency_IN = self._saliency(game, chosen)
+            salient_IN = saliency_IN.argsort(dim=1, descending=True, stable=True)  # of equals the first cell
+            place_of_cell["salient"] = salient_IN.argsort(1)[:, None]
+            place_of_cell["non_salient"] = n - 1 - place_of_cell["salient"]
+            parts["saliency"] = saliency_table(chosen, saliency_IN)
+        dropped_D = torch.tensor(self.dropped_D)
+        shown = {kind: place_of_cell[kind][:, :, None, :] >= dropped_D[:, None] for kind in self.settings.kinds}
+        image_B = torch.cat([row_images(shown_ISDN) for shown_ISDN in shown.values()])
+        right_B = evaluate(game, torch.cat([shown_ISDN.flatten(0, 2) for shown_ISDN in shown.values()]), image_B)
+        right = right_B.split([shown_ISDN[..., 0].numel() for shown_ISDN in shown.values()])
+        tables = []
+        for (kind, shown_ISDN), right_b in zip(shown.items(), right, strict=True):
+            right_ISD = right_b.view(shown_ISDN.shape[:3])
+            tables.append(self._rows(chosen, right_ISD, "dropped", self.dropped_D, {"kind": kind}))
+        parts["images"] = pd.concat(tables, ignore_index=True)
+        return parts
+
+    def _shuffle(self, game: PatchGame, chosen: Sequence[Chosen], grids: Sequence[int]) -> pd.DataFrame:
+        """Whether the model is right on each image of the unit with its k×k cells in random order, for every k."""
+        right = []
+        for side in grids:
+            order_ISN = self._draw(chosen, f"shuffle {side}", side**2)
+            right_B = evaluate(game, order_ISN.flatten(0, 1), row_images(order_ISN))
+            right.append(right_B.view(order_ISN.shape[:2]))
+        return self._rows(chosen, torch.stack(right, 2), "grid", grids, {})
+
+    def _draw(self, chosen: Sequence[Chosen], purpose: str, n: int) -> Tensor:
+        """A random order of n things for every image and seed, I×S×n."""
+        seeds = range(self.settings.seed, self.settings.seed + self.settings.seeds)
+        return torch.stack(
+            [torch.stack([random_order(n, purpose, seed, one.name) for seed in seeds]) for one in chosen]
+        )
+
+    def _rows(
+        self, chosen: Sequence[Chosen], right_ISK: Tensor, by: str, values: Sequence[int], more: Mapping[str, str]
+    ) -> pd.DataFrame:
+        images, seeds, count = right_ISK.shape
+        columns = {
+            "image": np.repeat(np.array([one.image for one in chosen], np.int32), seeds * count),
+            "seed": np.tile(np.repeat(np.arange(seeds, dtype=np.int32) + self.settings.seed, count), images),
+            by: np.tile(np.array(values, np.int32), images * seeds),
+            "correct": right_ISK.flatten().numpy(),
+        }
+        return pd.DataFrame({**columns, **more})
+
+
+class ShuffledGame(PatchGame):
+    """The game whose rows are not coalitions, but orders B×k² of the cells of a k×k cut."""
+
+    def _pictures(self, order_BN: Tensor, image_B: Tensor) -> Tensor:
+        return shuffle_cells(self.images_ICHW[image_B], order_BN)
+
+
+def shuffle_cells(images_BCHW: Tensor, order_BN: Tensor) -> Tensor:
+    """Images cut into k×k = N equal cells, numbered row by row, of which place p then shows cell order[p]."""
+    batch, channels, height, width = images_BCHW.shape
+    side = math.isqrt(order_BN.shape[1])
+    cut = (batch, channels, side, height // side, side, width // side)
+    cells_BNChw = images_BCHW.reshape(cut).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    moved_BNChw = cells_BNChw[torch.arange(batch, device=order_BN.device)[:, None], order_BN]
+    rows_Bkk = moved_BNChw.unflatten(1, (side, side))
+    return rows_Bkk.permute(0, 3, 1, 4, 2, 5).reshape(images_BCHW.shape)
+
+
+def evaluate(game: PatchGame, rows_BN: Tensor, image_B: Tensor) -> Tensor:
+    """Whether the model is right on each row, bool B on the CPU; rows that show the same picture are evaluated once."""
+    keyed = torch.cat([image_B[:, None], rows_BN.long()], 1)
+    unique_U, which_B = keyed.unique(dim=0, return_inverse=True)
+    right_U = game(unique_U[:, 1:].to(rows_BN.dtype), unique_U[:, 0])
+    return right_U.cpu()[which_B] > 0.5
+
+
+def row_images(rows_IxN: Tensor) -> Tensor:
+    """To which image each row belongs when all dimensions but the last are flattened."""
+    return torch.arange(len(rows_IxN)).repeat_interleave(math.prod(rows_IxN.shape[1:-1]))
+
+
+def random_order(n: int, purpose: str, seed: int, name: str) -> Tensor:
+    """A permutation of 0 … n − 1 that depends on nothing but the arguments."""
+    digest = hashlib.sha256(f"{purpose}/{seed}/{name}".encode(errors="surrogateescape")).digest()
+    return torch.randperm(n, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7])))
+
+
+def dropped_cells(shares: Sequence[float], n: int) -> list[int]:
+    """The whole numbers of cells nearest to the shares, ascending, without repetition."""
+    return sorted({math.floor(share * n + 0.5 + 1e-9) for share in shares})
+
+
+def shuffle_grids(wanted: Sequence[int] | None, size: Sequence[int]) -> list[int]:
+    """The cuts for patch shuffling, ascending: those wanted, or of the usual ones those that divide the image.
+
+    Raises:
+        ValueError: a cut that does not divide the image: its cells could not change places.
+    """
+    height, width = size
+    sides = SHUFFLE_GRIDS if wanted is None else wanted
+    fits = sorted({side for side in sides if side >= 1 and height % side == width % side == 0})
+    if wanted is not None and (unfit := [side for side in wanted if side not in fits]):
+        raise ValueError(
+            f"{unfit[0]}×{unfit[0]} cells do not divide an image of {height}×{width} pixels evenly, so they cannot be "
+            "shuffled: give shuffle grids that do"
+        )
+    return fits
+
+
+def saliency_table(chosen: Sequence[Chosen], saliency_IN: Tensor) -> pd.DataFrame:
+    """One row per (image, cell): image, name, cell, saliency."""
+    images, n = saliency_IN.shape
+    return pd.DataFrame(
+        {
+            "image": np.repeat(np.array([one.image for one in chosen], np.int32), n),
+            "name": np.repeat(np.array([one.name for one in chosen], object), n),
+            "cell": np.tile(np.arange(n, dtype=np.int32), images),
+            "saliency": saliency_IN.flatten().numpy().astype(np.float32),
+        }
+    )
+
+
+def saliency_of(folder: str, grid: PatchGrid) -> dict[str, Tensor]:
+    """The saliency of the cells, float32 n, of every image that an occlusion run measured, by the image's name.
+
+    Raises:
+        ValueError: neither a way to find saliency nor a folder; a run on another grid, or one without saliency.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"unknown saliency {folder!r}: choose one of {', '.join(SALIENCIES)}, or the folder of an occlusion run"
+        )
+    run = load_occlusion(folder)
+    if run.settings["grid"] != grid.side:
+        there = run.settings["grid"]
+        raise ValueError(f"{folder} has the saliency of a {there}×{there} grid: measure with --grid {there}, too")
+    table = run.saliency()
+    if len(table) == 0:
+        raise ValueError(f"{folder} holds no saliency: it dropped random cells only")
+    cells = table.sort_values(["name", "cell"]).groupby("name").saliency
+    return {str(name): torch.tensor(values.to_numpy()) for name, values in cells}
+
+
+def digest_of(table: Mapping[str, Tensor]) -> str:
+    """Of a table of saliency, whatever the order of its images."""
+    digest = hashlib.sha256()
+    for name in sorted(table):
+        digest.update(name.encode(errors="surrogateescape") + tensor_bytes(table[name]))
+    return digest.hexdigest()[:16]
