@@ -347,6 +347,7 @@ class _Run:
         self.log = Log(folder, trainer.step) if self.world.main else None
         self.began = self.since = time.perf_counter()
         self.cpu_before = cpu_seconds()
+        self.earlier = read_run(folder) if self.world.main else {}
         self.since_step = trainer.step
         self.last: Metrics = {}
         self.bar = tqdm(
@@ -406,8 +407,21 @@ class _Run:
         state = self.trainer.state()
         if not self.trainer.finite():
             raise NonFiniteLoss(f"the weights became NaN or infinite before step {self.trainer.step}")
+        spent = self.spent()
         if self.world.main:
             save_state(self.folder, state, self.loop.keep, best)
+            update_run(self.folder, **spent)  # so that a run that is killed counts what led to its last state
+
+    def spent(self) -> dict[str, float | None]:
+        """Seconds and processor seconds of all processes and all starts. Every process must call it."""
+        cpu = float(self.world.total(torch.tensor(cpu_seconds() - self.cpu_before, dtype=torch.float64)))
+        before = self.earlier
+        # Not known of a run that began before they were counted.
+        cpu_before = before.get("cpu_seconds", None if "seconds" in before else 0.0)
+        return {
+            "seconds": round(before.get("seconds", 0.0) + time.perf_counter() - self.began, 1),
+            "cpu_seconds": None if cpu_before is None else round(cpu_before + cpu, 1),
+        }
 
     def draw(self) -> None:
         """pictures/step-N.npz: the same few images, with the same masks, as the weights now see them."""
@@ -450,7 +464,7 @@ class _Run:
     def finish(self, architecture: Mapping[str, Any], stopped_by: str) -> dict[str, Any]:
         trainer = self.trainer
         finished = trainer.step == trainer.steps and trainer.closed_epochs == trainer.epoch
-        cpu = float(self.world.total(torch.tensor(cpu_seconds() - self.cpu_before, dtype=torch.float64)))
+        spent = self.spent()
         result: dict[str, Any] = {
             "finished": finished,
             "stopped_by": stopped_by,
@@ -464,12 +478,8 @@ class _Run:
         }
         if self.log:
             self.log.close()
-            before = read_run(self.folder)
-            result["seconds"] = round(before.get("seconds", 0.0) + time.perf_counter() - self.began, 1)
-            # Not known of a run that began before they were counted.
-            earlier = before.get("cpu_seconds", None if "seconds" in before else 0.0)
-            result["cpu_seconds"] = None if earlier is None else round(earlier + cpu, 1)
-            result["last"] = self.last or before.get("last", {})
+            result |= spent
+            result["last"] = self.last or self.earlier.get("last", {})
             if finished:
                 self._export(architecture)
             update_run(self.folder, **result)

@@ -426,6 +426,24 @@ def test_processor_time_counts_image_processes_and_all_parts_of_a_run_but_no_wai
     assert idle["seconds"] > 12 * 0.2 and idle["cpu_seconds"] < idle["seconds"] - 1
 
 
+class Killed(Idle):
+    """Dies without a word in the middle of the run."""
+
+    def after_step(self, progress):
+        super().after_step(progress)
+        if progress > 0.7:
+            raise MemoryError
+
+
+def test_a_run_that_was_killed_counts_the_time_up_to_its_last_state(tmp_path):
+    with pytest.raises(MemoryError):
+        tiny_run(tmp_path, Killed, loop=with_(LOOP, save_every=2))
+    killed = read_run(tmp_path)
+    assert not killed["finished"] and killed["seconds"] > 6 * 0.2
+    tiny_run(tmp_path, Idle, loop=with_(LOOP, save_every=2))
+    assert read_run(tmp_path)["seconds"] > 12 * 0.2
+
+
 def test_processor_time_is_not_known_of_a_run_that_began_before_it_was_counted(tmp_path):
     tiny_run(tmp_path, loop=with_(LOOP, minutes=1e-9))
     old = read_run(tmp_path)
