@@ -1,18 +1,23 @@
 """The training commands end to end: a folder of images goes in, runs, figures, results and sentences come out."""
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 import timm
 
+from a2mim.methods import A2MIM
 from a2mim.plain import to_plain
+from a2mim.runs import newest_state
 from a2mim.settings import Network
 from experiments import machine, training
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
 from experiments.training import find_recipe, make_network, pairs, resolved
-from tests.a2mim.tiny import log_of, write_images
+from tests.a2mim.tiny import log_of, same, write_images
 
 SMALL = [
     "--image-size",
@@ -189,6 +194,34 @@ def test_a_loss_that_becomes_nan_names_the_step_and_leaves_a_state_to_go_on_from
     assert "became NaN or infinite at step 1 (epoch 0); the state before it (step 1) is saved in" in told
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000001.pt"]
     assert not (tmp_path / "run" / "backbone.safetensors").exists()
+
+
+def test_a_killed_image_process_is_one_sentence_and_the_run_ends_with_the_same_bits(
+    images, tmp_path, capsys, monkeypatch
+):
+    words = ["pretrain", "--model", "test_vit", "--data", images, "--mask-cell", 16, *SMALL, "--epochs", 4]
+    words += ["--workers", 1, "--out"]
+    assert main([str(word) for word in (*words, tmp_path / "whole")]) == 0
+    steps = []
+
+    def kill(self, progress):
+        steps.append(progress)
+        if len(steps) == 4:
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(A2MIM, "after_step", kill)
+        told = sentence(capsys, *words, tmp_path / "run")
+    step = len(steps)
+    assert 4 <= step < 12 and f"a process that decodes images died at step {step} (" in told
+    assert f"the state before it (step {step}) is saved in {tmp_path / 'run'}; go on with --resume" in told
+    assert newest_state(tmp_path / "run")["step"] == step
+    assert not (tmp_path / "run" / "backbone.safetensors").exists()
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    whole, resumed = newest_state(tmp_path / "whole"), newest_state(tmp_path / "run")
+    assert whole["step"] == resumed["step"] == 12 and same(whole["method"], resumed["method"])
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "run")
 
 
 def test_labels_are_needed_where_classes_are_learnt(images, tmp_path, capsys):
