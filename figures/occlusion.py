@@ -1,5 +1,6 @@
 """Accuracy against the share of dropped cells, and under shuffled patches, of one model or several side by side."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ KINDS = {
     "salient": "the most salient cells first",
     "non_salient": "the least salient cells first",
 }
+LEGEND_COLUMNS, LEGEND_LINE = 3, 0.17  # inches
 INTERVAL = ["top1", "low", "high", "images", "seeds"]
 
 
@@ -49,8 +51,11 @@ def draw_occlusion(
     panels = len(kinds) + bool(cuts)
     words = [caption, _bars([*runs.values(), *cuts.values()])]
     width = SINGLE_COLUMN if panels == 1 else DOUBLE_COLUMN
-    figure = page(width, 2.3 + 0.16 * (len(runs) > 1), title, note, " ".join(filter(None, words)))
-    all_axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    lines = math.ceil(len(runs) / LEGEND_COLUMNS) if len(runs) > 1 else 0
+    figure = page(width, 2.3 + LEGEND_LINE * lines, title, note, " ".join(filter(None, words)))
+    grid = figure.add_gridspec(2, panels, height_ratios=(2.3, LEGEND_LINE * lines + 1e-3))
+    first = figure.add_subplot(grid[0, 0])
+    all_axes = [first, *(figure.add_subplot(grid[0, k], sharey=first) for k in range(1, panels))]
     looks = {name: look(k) for k, name in enumerate(runs)}
     for axes, kind in zip(all_axes, kinds, strict=False):
         for k, (name, rows) in enumerate(runs.items()):
@@ -62,11 +67,16 @@ def draw_occlusion(
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     if cuts:
         _draw_cuts(all_axes[-1], cuts, looks)
-    all_axes[0].set_ylim(bottom=0)
-    all_axes[0].set_ylabel("top-1 accuracy (%)")
-    if len(runs) > 1:
-        handles, names = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(runs), 4), borderpad=0)
+    first.set_ylim(bottom=0)
+    first.set_ylabel("top-1 accuracy (%)")
+    for axes in all_axes[1:]:
+        axes.tick_params(labelleft=False)
+    if lines:
+        legend = figure.add_subplot(grid[1, :])
+        legend.axis("off")
+        legend.legend(
+            *first.get_legend_handles_labels(), loc="center", ncols=min(len(runs), LEGEND_COLUMNS), borderpad=0
+        )
     save(figure, path)
     return figure
 
@@ -100,7 +110,7 @@ def _draw_cuts(axes: Axes, cuts: Mapping[str, pd.DataFrame], looks: Mapping[str,
         place = part["grid"].map({side: place for place, side in enumerate(grids)})
         _draw_curve(axes, place + _shift(k, len(cuts), 0.06), part, looks[name], name)
     axes.set_title("patches shuffled")
-    axes.set_xlabel("patches of the image")
+    axes.set_xlabel("number of patches")
     axes.set_xticks(range(len(grids)), [f"{side}×{side}" if len(grids) < 5 else f"{side}²" for side in grids])
     axes.set_xlim(-0.4, len(grids) - 0.6)
 

@@ -43,8 +43,9 @@ def test_each_kind_has_a_panel_with_every_run_and_its_intervals(tmp_path: Path):
     figure = draw_occlusion(tables, tmp_path / "o.png", caption="Made up.")
     titles = {"random cells": "random", "the most salient cells first": "salient"}
     titles["the least salient cells first"] = "non_salient"
-    assert [axes.get_title("left") for axes in figure.axes] == list(titles)
-    for axes in figure.axes:
+    assert [axes.get_title("left") for axes in figure.axes] == [*titles, ""]  # the last one holds the legend
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == list(tables)
+    for axes in figure.axes[:3]:
         kind = titles[axes.get_title("left")]
         for k, table in enumerate(tables.values()):
             rows = table[table.kind == kind]
@@ -60,7 +61,7 @@ def test_each_kind_has_a_panel_with_every_run_and_its_intervals(tmp_path: Path):
 def test_shuffled_patches_have_a_panel_where_they_were_measured(tmp_path: Path):
     tables = {"one": occlusion_table(kinds=("random",)), "other": occlusion_table(1, kinds=("random",))}
     figure = draw_occlusion(tables, tmp_path / "o.pdf", {"other": shuffling_table()})
-    random, shuffled = figure.axes
+    random, shuffled, _ = figure.axes
     assert shuffled.get_title("left") == "patches shuffled" and set(curves(random)) == {look(0).colour, look(1).colour}
     assert list(curves(shuffled)) == [look(1).colour]
     np.testing.assert_array_equal(curves(shuffled)[look(1).colour], shuffling_table().top1)
@@ -75,10 +76,20 @@ def test_a_table_in_a_file_is_the_same_figure(tmp_path: Path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
+def test_the_legend_stands_above_the_words(tmp_path: Path):
+    tables = {f"a model with a longer name, {k}": occlusion_table(k) for k in range(7)}
+    figure = draw_occlusion(tables, tmp_path / "o.png", caption="Made up.", note="They differ.")
+    figure.draw_without_rendering()
+    legend = figure.axes[-1].get_legend().get_window_extent()
+    assert all(text.get_window_extent().y1 < legend.y0 for text in figure.texts if text.get_text())
+    assert all(axes.get_tightbbox().y0 > legend.y1 for axes in figure.axes[:3])
+    assert legend.x0 > 0 and legend.x1 < figure.bbox.x1
+
+
 def test_a_run_without_a_kind_is_absent_from_its_panel(tmp_path: Path):
     tables = {"all": occlusion_table(), "random only": occlusion_table(1, kinds=("random",))}
     figure = draw_occlusion(tables, tmp_path / "o.png")
-    assert [len(axes.lines[1].get_ydata()) for axes in figure.axes] == [11, 0, 0]
+    assert [len(axes.lines[1].get_ydata()) for axes in figure.axes[:3]] == [11, 0, 0]
 
 
 def test_a_single_panel_without_intervals_is_drawn(tmp_path: Path):
