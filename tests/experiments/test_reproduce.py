@@ -1,0 +1,140 @@
+"""`a2mim reproduce cifar10`: every command of its plan can be typed, and fits the one before."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tyro
+
+from experiments import cli
+from experiments.reproduce import cifar10, imagenet, results
+from experiments.reproduce.cifar10 import FAMILIES, METHODS, UNTRAINED, Settings, steps
+from experiments.steps import NOT_YET
+from experiments.token_position import PLACES
+from experiments.training import resolved
+from tests.a2mim.tiny import write_images
+
+
+@pytest.mark.parametrize("size", ["gpu", "cpu"])
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_command_is_one_that_can_be_typed(size, quick):
+    made, folders = steps(Settings("train.tar", "test.tar", size=size, quick=quick)), set()
+    for step in made:
+        module = importlib.import_module(cli.COMMANDS[step.words[0]])
+        settings = tyro.cli(module.Settings, args=step.words[1:], config=(tyro.conf.OmitSubcommandPrefixes,))
+        assert Path(settings.out) == step.out
+        trains = step.words[0] in ("pretrain", "finetune")
+        network = resolved(settings, step.words[0]).network if trains else getattr(settings, "network", settings)
+        weights = Path(network.weights)
+        assert str(weights) == "random" or weights in folders or weights.parent in folders, step.words
+        folders.add(step.out)
+    assert len(folders) == len(made)
+    seeds = 1 if size == "cpu" else 3
+    networks = sum(len(method.families) for method in METHODS.values() if method.tuned)
+    swept = sum("--mask-at" in step.words for step in made)
+    assert swept == sum(len(PLACES[family + ("_cpu" if size == "cpu" else "")]) for family in FAMILIES) * seeds
+    assert sum(step.words[0] == "finetune" for step in made) == networks * seeds + swept
+    assert sum(step.words[0] == "spectrum" for step in made) == (networks + 2) * seeds
+
+
+def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
+    made, folders = list(imagenet.steps(imagenet.Settings(networks=("resnet50", "vit_small")))), set()
+    for step in made:
+        module = importlib.import_module(cli.COMMANDS[step.words[0]])
+        settings = tyro.cli(module.Settings, args=step.words[1:], config=(tyro.conf.OmitSubcommandPrefixes,))
+        assert Path(settings.out) == step.out
+        if step.words[0] in ("pretrain", "finetune"):
+            weights = Path(resolved(settings, step.words[0]).network.weights)
+            assert str(weights) == "random" or weights in folders
+        folders.add(step.out)
+    assert len(folders) == len(made)
+    tuned = {step.out.name for step in made if step.words[0] == "finetune"}
+    assert {"a2mim_resnet50", "supervised_vit_small", "byol_resnet50"} <= tuned
+    assert "mocov3_vit_small" not in tuned  # its network is another than that of finetune_vit_small
+    assert [step.out.name for step in made if step.words[0] == "compare"] == ["resnet50.png", "vit_small.png"]
+
+
+def test_gpu_hours_are_those_of_the_arithmetic(tmp_path, capsys):
+    words = ["--networks", "resnet50", "--methods", "a2mim", "--out", str(tmp_path / "runs"), "--data", "nowhere"]
+    assert cli.main(["reproduce", "imagenet", *words]) == 0
+    told = capsys.readouterr().out
+    # 4.1 GMACs × 6 × 1,281,167 images × 300 epochs at 100 TFLOP/s
+    hours = 4.09e9 * 6 * 1281167 * 300 / 1e14 / 3600
+    line = next(line for line in told.splitlines() if "a2mim pretrain" in line)
+    assert float(line.split()[0]) == pytest.approx(hours, rel=0.01)
+    assert "no images at nowhere" in told and not (tmp_path / "runs").exists()
+    assert cli.main(["reproduce", "imagenet", "--networks", "resnet5"]) == 2
+    assert "no recipe has the network resnet5" in capsys.readouterr().err
+
+
+def test_finetuning_is_the_same_whatever_it_starts_from():
+    plain = set()
+    for step in steps(Settings("train.tar", "test.tar", seeds=(1,), families=("cnn",), sweep=False)):
+        if step.words[0] == "finetune":
+            own = ("--weights", str(step.out), f"{step.out}-pretrain")
+            plain.add(tuple(word for word in step.words if word not in own))
+    assert len(plain) == 1
+
+
+def test_chosen_methods_seeds_and_networks_only():
+    made = steps(Settings("a.tar", "b.tar", seeds=(4,), families=("vit",), methods=("mae",), sweep=False))
+    assert {step.out.parts[2].split("-")[1] for step in made} == {"mae", UNTRAINED}
+    assert all(step.out.parts[2].startswith("vit-") and "-4" in step.out.parts[2] for step in made)
+
+
+def test_bad_input_is_said_before_anything_is_written(tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert cli.main(["reproduce", "cifar10", "--methods", "mea", "--out", str(out)]) == 2
+    assert "no method 'mea'" in capsys.readouterr().err
+    assert cli.main(["reproduce", "cifar10", "--train", "nowhere.tar", "--test", "no.tar", "--out", str(out)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_plan_is_printed_and_nothing_written(tmp_path, capsys):
+    words = ["--train", "a.tar", "--test", "b.tar", "--size", "cpu", "--plan", "--out", str(tmp_path / "runs")]
+    assert cli.main(["reproduce", "cifar10", *words]) == 0
+    told = capsys.readouterr().out
+    assert "a2mim pretrain --recipe cifar10:a2mim_vit_cpu" in told and "commands are left, about" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tables_of_a_study_without_any_run_are_empty(tmp_path):
+    settings = Settings("a.tar", "b.tar", out=tmp_path)
+    for table in (results.accuracies, results.masses, results.differences, results.published):
+        assert isinstance(table(settings), pd.DataFrame) and len(table(settings)) == 0
+
+
+@pytest.mark.slow
+def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, capsys):
+    for part, images in (("train", 6), ("test", 2)):
+        write_images(tmp_path / part, per_class=images, classes=10, size=32)
+    monkeypatch.setattr(cifar10, "QUICK_TRAINING", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
+    monkeypatch.setattr(cifar10, "CORE", ())
+    monkeypatch.setattr(cifar10, "CONTEXT_CHECK", ())
+    monkeypatch.setattr(results, "CONTEXT_CHECK", ("supervised", "a2mim"))
+    study = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs", "size": "cpu"}
+    study |= {"families": ("cnn",), "methods": ("supervised", "a2mim"), "quick": True, "device": "cpu", "sweep": False}
+    assert cifar10.run(Settings(**study, budget=1e-9)) == NOT_YET  # a step or two are always taken
+    assert "left" in capsys.readouterr().out
+    assert cifar10.run(Settings(**study)) == 0
+    kept = tmp_path / "runs" / "results"
+    accuracy = pd.read_csv(kept / "accuracy.csv").set_index("method")
+    assert list(accuracy.index) == [UNTRAINED, "supervised", "a2mim"]
+    told = json.loads((tmp_path / "runs" / "cnn-a2mim-0" / "run.json").read_text())
+    assert accuracy["top1"]["a2mim"] == told["last"]["top1"] and told["loaded"]["missing"] == []
+    assert accuracy["knn"].notna().all() and pd.isna(accuracy["top1"][UNTRAINED])
+    masses = pd.read_csv(kept / "masses.csv")
+    assert masses.groupby(["setup", "method"]).size().tolist() == [3] * 6  # J, J_corrected and J_rms of each
+    differences = pd.read_csv(kept / "differences.csv")
+    m = masses.set_index(["setup", "measure", "method"])["M"]
+    for row in differences.itertuples():
+        expected = m[row.setup, row.measure, row.method_a] - m[row.setup, row.measure, row.method_b]
+        assert row.difference == pytest.approx(expected)
+    found = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
+    assert {f"figures/{name}.png" for name in ("fig1", "fig5", "figA1", "figA2", "figA3", "figA4", "mass")} <= found
+    assert {"loss/cnn-a2mim-0-pretrain.png", "pictures/cnn-a2mim-0-pretrain.png", "report.html"} <= found
+    assert "A²MIM" in (kept / "report.html").read_text() and "One seed a method" in (kept / "report.html").read_text()
+    monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)
+    assert cifar10.run(Settings(**study)) == 0
