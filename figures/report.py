@@ -9,25 +9,27 @@ the network for nothing, and is read with pointer, finger, keyboard or screen re
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from figures.curves import MEASURES, MIDDLE, hollow_words, interval_words, left_out, read_strength
+from figures.depth import FACETS as DEPTH_FACETS
+from figures.fig1 import OCCLUSION_FACETS
 from figures.page.blocks import Block, Card, Chart, Charts, Curve, Fold, Gallery, Picture, Rows, Section
 from figures.page.document import check_suffix, write_page
-from figures.pair_map import draw_pair_map
-from figures.runs import Run, alike, open_runs, unlike
+from figures.run_pictures import holds_pictures, picture_section, study_figures
+from figures.runs import Run, alike, label, open_runs, unlike
 from figures.tables import read_table
 from figures.training import read_log
 
 __all__ = [
     "Block", "Card", "Chart", "Charts", "Curve", "Fold", "Gallery", "Picture", "Rows", "Section",
-    "check_suffix", "open_runs", "profile_groups", "sections_of", "write_report",
+    "check_suffix", "open_runs", "profile_groups", "sections_of", "told_apart",
+    "write_report",
 ]  # fmt: skip
 
 RELATIVE = ("J_corrected", "J", "J_rms")
@@ -46,9 +48,13 @@ STUDY: dict[str, tuple[str, str, float | None]] = {
     "accuracy.csv": ("Accuracy, per cent", "", None),
     "masses.csv": ("Middle mass M of every model and seed", "M", 1.0),
     "differences.csv": ("Differences of M between methods", "difference", 0.0),
+    "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
+    "token_position.csv": ("Where the mask token goes", "", None),
 }
 TABLES = ("strength.csv", "occlusion.csv", "shuffling.csv", "spectrum.csv", "variance.csv", "log.jsonl", *STUDY)
 CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
+
+NUMBER = " · "  # parts the name that several runs share from the number of each
 
 MOST_POINTS = 40  # of a loss curve
 MOST_BLOCKS, MOST_FREQUENCIES = 8, 17  # of one model's spectra
@@ -76,19 +82,16 @@ def sections_of(runs: Sequence[Run], differences: pd.DataFrame | None = None, ma
     (NAME-cells.csv beside their figure), or the tables and pictures of a study.
 
     Args:
-        runs: from `open_runs`; no two of one name.
+        runs: from `open_runs`; those of one name that hold the same table are seeds, and look alike.
         differences: of M between profiles: run_a, run_b, measure, difference, low, high, images.
         maps: the largest number of pair maps to draw from the pairs that profiles kept.
 
     Raises:
-        ValueError: two runs of one name; a run that holds nothing to show; a table that cannot be read or lacks a
+        ValueError: a run that holds nothing to show; a table that cannot be read or lacks a
             column.
     """
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"several runs are called {', '.join(twice)}: give each a name of its own")
-    empty = [str(run.folder) for run in runs if not any(map(run.holds, TABLES)) and not _files(run)]
+    runs = told_apart(runs)
+    empty = [str(run.folder) for run in runs if not any(map(run.holds, TABLES)) and not holds_pictures(run)]
     if empty:
         raise ValueError(f"{', '.join(empty)} holds nothing to report: give folders that `a2mim` commands wrote")
     sections = [
@@ -104,18 +107,31 @@ def sections_of(runs: Sequence[Run], differences: pd.DataFrame | None = None, ma
     return [section for section in sections if section.blocks]
 
 
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs with a number in the name where several of one name hold the same table, as seeds of one model do."""
+    held = [tuple(map(run.holds, TABLES)) for run in runs]
+    whole = [(label(run), tables) for run, tables in zip(runs, held, strict=True)]
+    names = [
+        f"{name}{NUMBER}{whole[: k + 1].count((name, tables))}" if whole.count((name, tables)) > 1 else name
+        for k, (name, tables) in enumerate(whole)
+    ]
+    return [replace(run, name=name, panel="") for run, name in zip(runs, names, strict=True)]
+
+
 def study_section(runs: Sequence[Run]) -> Section:
-    """The tables of results folders, and their figures."""
+    """The figures and tables of results folders."""
     blocks: list[Block] = []
     for run in runs:
-        for name, (caption, plot, reference) in STUDY.items():
-            if not run.holds(name):
-                continue
-            rows = _rows(read_table(run.folder / name, [], [], f"{name} of {run.name}"), caption, plot, reference)
-            blocks += [rows, CHANCE] if name == "differences.csv" else [rows]
         if run.record.get("command") is None:
-            maps = _pair_maps(run)
-            blocks += [_figure(path) for path in sorted(run.folder.glob("*.png")) if path not in maps]
+            blocks += [_figure(path) for path in study_figures(run)]
+        for name, (caption, plot, reference) in STUDY.items():
+            if not _has_rows(run.folder / name):
+                continue
+            blocks.append(
+                _rows(read_table(run.folder / name, [], [], f"{name} of {run.name}"), caption, plot, reference)
+            )
+            if name == "differences.csv":
+                blocks.append(CHANCE)
     return Section("Results of the study", blocks)
 
 
@@ -176,8 +192,8 @@ def occlusion_section(runs: Sequence[Run]) -> Section:
             for name, rows in dropped.items()
             if len(chosen := rows[rows["kind"] == kind].sort_values("share"))
         ]
-        words = f"Top-1 accuracy (%), {str(kind).replace('_', '-')} cells dropped"
-        charts.append(Chart(words, "share of cells dropped", curves, "share", "top-1", from_zero=True))
+        title = f"Top-1 accuracy (%), {str(kind).replace('_', '-')} cells dropped"
+        charts.append(Chart(title, "share of cells dropped", curves, "share", "top-1", from_zero=True))
     if shuffled:
         curves = [
             _curve(name, rows.sort_values("grid"), "grid", "top1", _counts(rows.sort_values("grid")))
@@ -186,7 +202,11 @@ def occlusion_section(runs: Sequence[Run]) -> Section:
         charts.append(
             Chart("Top-1 accuracy (%), cells shuffled", "cells along a side", curves, "grid", "top-1", from_zero=True)
         )
-    caption = "Bars: 95 % bootstrap intervals over images and seeds."
+    words = [
+        "Bars: 95 % bootstrap intervals over images and seeds.",
+        _differences(runs, "occlusion.csv", OCCLUSION_FACETS),
+    ]
+    caption = " ".join(filter(None, words))
     return Section("Occlusion and shuffling", [Charts(charts, caption)] if charts else [])
 
 
@@ -202,8 +222,8 @@ def spectrum_section(runs: Sequence[Run]) -> Section:
             highest = rows[rows["frequency"] == rows["frequency"].max()].sort_values("depth")
             curves.append(_curve(name, highest, "depth", "log_amplitude", _block_words(highest)))
             folds.append(Fold(f"Spectra of {name} by block", [_spectra_of(name, rows)]))
-        words = "Log amplitude of the highest frequency, relative to frequency 0"
-        charts.append(Chart(words, "normalised depth", curves, "depth", "log amplitude"))
+        title = "Log amplitude of the highest frequency, relative to frequency 0"
+        charts.append(Chart(title, "normalised depth", curves, "depth", "log amplitude"))
     if variances:
         curves = [
             _curve(name, ordered, "depth", "variance", _block_words(ordered))
@@ -211,24 +231,9 @@ def spectrum_section(runs: Sequence[Run]) -> Section:
             if len(ordered := rows.sort_values("depth"))
         ]
         charts.append(Chart("Variance of the features", "normalised depth", curves, "depth", "variance", None, True))
-    caption = "Bars: 95 % bootstrap intervals over images."
+    words = ["Bars: 95 % bootstrap intervals over images.", _differences(runs, "spectrum.csv", DEPTH_FACETS)]
+    caption = " ".join(filter(None, words))
     return Section("Spectrum by depth", [Charts(charts, caption), *folds] if charts else [])
-
-
-def picture_section(runs: Sequence[Run], maps: int = 4) -> Section:
-    """The newest reconstructions of every run, the pair maps that lie there, and maps of the pairs that were kept."""
-    blocks: list[Block] = []
-    for run in runs:
-        blocks += _reconstructions(run)
-        for path in _pair_maps(run):
-            words = f"{run.name}: which pairs of cells interact in one image ({path.stem})"
-            blocks.append(Picture(path, words, words))
-    kept = [run for run in runs if run.holds("strength.csv") and (run.folder / "pairs").is_dir()]
-    for run in kept[:maps]:
-        blocks += _map_of_kept_pairs(run)
-    if len(kept) > maps:
-        blocks.append(f"Kept pairs are drawn for {maps} of {len(kept)} profiles.")
-    return Section("Pictures and pair maps", blocks)
 
 
 def loss_section(runs: Sequence[Run]) -> Section:
@@ -248,7 +253,17 @@ def loss_section(runs: Sequence[Run]) -> Section:
 
 def card_section(runs: Sequence[Run]) -> Section:
     """Where every number comes from: a card for each run that has a run.json."""
-    return Section("Models and runs", [Card(run.name, _facts(run), run.record) for run in runs if run.record])
+    names = [run.name for run in runs]
+    cards = [
+        Card(
+            run.name if names.count(run.name) == 1 else f"{run.name}: {run.record.get('command', '')}",
+            _facts(run),
+            run.record,
+        )
+        for run in runs
+        if run.record
+    ]
+    return Section("Models and runs", cards)
 
 
 def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: str) -> list[Block]:
@@ -308,12 +323,10 @@ def _images_words(group: list[Run]) -> str:
 
 
 def _masses(group: list[Run]) -> pd.DataFrame:
-    tables = []
-    for run in group:
-        path = run.folder / "middle_mass.csv"
-        # A profile without middle orders writes a table without rows.
-        if path.is_file() and len(rows := pd.read_csv(path)):
-            tables.append(read_table(rows.assign(run=run.name), ["M", "M_low", "M_high"], ["measure"], str(path)))
+    tables = [
+        rows.assign(run=name)
+        for name, rows in _read(group, "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"]).items()
+    ]
     if not tables:
         return pd.DataFrame()
     return pd.concat(tables, ignore_index=True)[["run", "measure", "M", "M_low", "M_high", "images"]]
@@ -336,7 +349,7 @@ def _curve(
     hollow: Sequence[bool] = (),
 ) -> Curve:
     xs, ys, lows, highs = (rows[column].astype(float).tolist() for column in (x, y, low, high))
-    return Curve(name, xs, ys, lows, highs, notes, hollow)
+    return Curve(name, xs, ys, lows, highs, notes, hollow, name.split(NUMBER)[0])
 
 
 def _counts(rows: pd.DataFrame) -> list[str]:
@@ -345,6 +358,11 @@ def _counts(rows: pd.DataFrame) -> list[str]:
 
 def _block_words(rows: pd.DataFrame) -> list[str]:
     return [f"block {row.block} {row.name} ({row.kind}), {row.images} images" for row in rows.itertuples(index=False)]
+
+
+def _differences(runs: Sequence[Run], table: str, facets: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> str:
+    """A sentence on what the runs with this table did not measure alike."""
+    return unlike([run for run in runs if run.holds(table)], facets)
 
 
 def _spectra_of(name: str, rows: pd.DataFrame) -> Charts:
@@ -375,7 +393,8 @@ def _loss_curve(name: str, log: pd.DataFrame) -> Curve:
     parts = [log.iloc[rows] for rows in np.array_split(np.arange(len(log)), min(len(log), MOST_POINTS))]
     notes = [f"learning rate {part['lr'].iloc[-1]:.3g}" for part in parts]
     steps = [float(part["step"].iloc[-1]) for part in parts]
-    return Curve(name, steps, [float(part["loss"].mean()) for part in parts], notes=notes)
+    losses = [float(part["loss"].mean()) for part in parts]
+    return Curve(name, steps, losses, notes=notes, legend=name.split(NUMBER)[0])
 
 
 def _read(runs: Iterable[Run], table: str, numbers: list[str], texts: list[str]) -> dict[str, pd.DataFrame]:
@@ -383,8 +402,13 @@ def _read(runs: Iterable[Run], table: str, numbers: list[str], texts: list[str])
     return {
         run.name: read_table(run.folder / table, numbers, texts, f"{table} of {run.name}")
         for run in runs
-        if run.holds(table)
+        if _has_rows(run.folder / table)
     }
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether the table is there and has more than its header: what was not measured is a table without rows."""
+    return path.is_file() and path.read_bytes().strip().count(b"\n") > 0
 
 
 def _rows(table: pd.DataFrame, caption: str, plot: str = "", reference: float | None = None) -> Rows:
@@ -392,10 +416,6 @@ def _rows(table: pd.DataFrame, caption: str, plot: str = "", reference: float | 
     ends = ({f"{plot}_low", f"{plot}_high"}, {"low", "high"})
     drawn = plot in table.columns and any(pair <= set(table.columns) for pair in ends)
     return Rows(caption, table, plot if drawn else "", reference if drawn else None)
-
-
-def _files(run: Run) -> list[Path]:
-    return [*run.folder.glob("*.png"), *_archives(run)]
 
 
 def _figure(path: Path) -> Picture:
@@ -406,57 +426,6 @@ def _figure(path: Path) -> Picture:
     runs = ", ".join(dict.fromkeys(str(run.get("name")) for run in about.get("runs", [])))
     caption = [f"{words}.", f"Runs: {runs}." if runs else "", about.get("note", "")]
     return Picture(path, f"Figure {words}", " ".join(filter(None, caption)))
-
-
-def _archives(run: Run) -> list[Path]:
-    return sorted([*run.folder.glob("*.npz"), *run.folder.glob("pictures/*.npz")])
-
-
-def _reconstructions(run: Run) -> list[Block]:
-    """A training run leaves several; the newest shows what its weights can do now."""
-    archives = _archives(run)
-    if not archives:
-        return []
-    path, names = archives[-1], ("original", "masked", "predicted", "composite")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not set(names) <= set(archive.files):
-                return []
-            pictures = {name: archive[name].clip(0, 1).transpose(0, 2, 3, 1) for name in names}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as reconstructions: {error}") from error
-    return [Gallery(pictures, f"{run.name}: what it saw, what it predicts, and both together ({path.stem}).")]
-
-
-def _pair_maps(run: Run) -> list[Path]:
-    """The figures of `a2mim map`, known by the table of cells that it writes beside them."""
-    stems = [path.name.removesuffix("-cells.csv") for path in sorted(run.folder.glob("*-cells.csv"))]
-    return [path for stem in stems for suffix in (".png", ".svg") if (path := run.folder / f"{stem}{suffix}").is_file()]
-
-
-def _map_of_kept_pairs(run: Run) -> list[Block]:
-    """The pairs of the run's first image at the order next to the middle. A run keeps no pixels, so the cells are
-    blank."""
-    units, images = sorted((run.folder / "pairs").glob("unit-*.parquet")), run.record.get("images") or []
-    orders = run.record.get("orders") or []
-    if not units or not images or not orders:
-        return []
-    middle = min(orders, key=lambda one: abs(one["ratio"] - 0.5))
-    pairs = pd.read_parquet(units[0])
-    pairs = pairs[(pairs["image"] == images[0]["image"]) & (pairs["order"] == middle["order"])]
-    if pairs.empty:
-        return []
-    side, value = run.record["settings"]["grid"], run.record["settings"]["value"].replace("_", "-")
-    words = (
-        f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g}). "
-        "The run keeps no pixels, so the cells are blank."
-    )
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "map.png"
-        blank = np.ones((2 * side, 2 * side, 3))
-        cells, strength = pairs[["i", "j"]].to_numpy(), pairs["mean"].to_numpy()
-        draw_pair_map(blank, side, cells, strength, path, standard_errors=pairs["standard_error"], unit=value)
-        return [Picture(path.read_bytes(), words, words)]
 
 
 def _facts(run: Run) -> dict[str, str]:

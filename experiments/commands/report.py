@@ -31,7 +31,7 @@ class Settings:
     out: Path = Path("report.html")
     """The page."""
     names: tuple[str, ...] = ()
-    """Names of the runs, one each; without them, those of the folders."""
+    """Names of the runs, one each; without them, those of the folders. Runs of one name and kind are seeds."""
     title: str = "Report"
     """Title of the page."""
     lead: str = ""
@@ -42,12 +42,12 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Read the runs, write the page, and say how large it is."""
-    from figures.report import check_suffix, open_runs, sections_of, write_report
+    from figures.report import check_suffix, open_runs, sections_of, told_apart, write_report
 
     out = check_suffix(settings.out)
     if settings.maps < 0:
         raise ValueError(f"--maps {settings.maps} is not a number of maps: give 0 or more")
-    runs = open_runs(settings.runs, settings.names or distinct_names(settings.runs))
+    runs = told_apart(open_runs(settings.runs, settings.names or distinct_names(settings.runs)))
     sections = sections_of(runs, differences_between(runs), settings.maps)
     write_report(out, sections, settings.title, settings.lead)
     shown = ", ".join(section.title for section in sections)

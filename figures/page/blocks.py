@@ -11,8 +11,12 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one curve. NaN in y leaves a point out and breaks the line. `notes` say what else is known of each
-    point; hollow points are drawn so."""
+    """Points of one curve. NaN in y leaves a point out and breaks the line.
+
+    notes: what else is known of each point.
+    hollow: points to draw so.
+    legend: what the legend calls the curve, its name if empty; curves of one such name, seeds of one model, look alike.
+    """
 
     name: str
     x: Sequence[float]
@@ -21,6 +25,7 @@ class Curve:
     high: Sequence[float] = ()
     notes: Sequence[str] = ()
     hollow: Sequence[bool] = ()
+    legend: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side under one legend: curves of the same name look the same in all of them."""
+    """Charts side by side under one legend: curves that it calls the same look the same in all of them."""
 
     charts: Sequence[Chart]
     caption: str = ""

@@ -53,7 +53,7 @@ def colour_rules(dark: Sequence[str]) -> str:
 
 def draw_charts(block: Charts) -> Html:
     """All charts of the block, above them their one legend."""
-    names = list(dict.fromkeys(curve.name for chart in block.charts for curve in chart.curves))
+    names = list(dict.fromkeys(curve.legend or curve.name for chart in block.charts for curve in chart.curves))
     drawn = [_draw_chart(chart, names) for chart in block.charts]
     caption = tag("p", block.caption, class_="caption") if block.caption else Html()
     legend = _legend(names) if len(names) > 1 else Html()
@@ -152,7 +152,7 @@ def _draw_axes(chart: Chart, x: Axis, y: Axis) -> Html:
 
 
 def _draw_curve(chart: Chart, curve: Curve, names: Sequence[str], x: Axis, y: Axis) -> Html:
-    k = names.index(curve.name)
+    k = names.index(curve.legend or curve.name)
     drawn = [math.isfinite(value) and (value > 0 or not y.logarithmic) for value in curve.y]
     # Moved aside by a pixel or two, so that every interval is seen.
     aside = (k - (len(names) - 1) / 2) * min(1.5, 8 / len(names)) if curve.low else 0.0

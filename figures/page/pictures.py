@@ -12,7 +12,7 @@ from figures.page.markup import Html, tag, void
 from figures.pictures import as_pixels
 
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
-LARGEST_FILE = 400_000  # bytes; a larger file is written again, with fewer pixels
+LARGEST_FILE = 250_000  # bytes; a larger file is written again, with fewer pixels
 LARGEST_SIDE = 1400
 LARGEST_LOSSLESS = 64  # pixels a side; JPEG would blur the cells of small pictures
 SCALE = 0.7  # of a pixel on the page: the figures have 200 dpi, so that screens of any density draw them sharp
@@ -76,15 +76,19 @@ def _checked(content: bytes, kind: str, picture: Picture) -> tuple[bytes, str, i
     """The file as it is where it is small, else its picture with fewer pixels; and the width on the page."""
     try:
         with Image.open(BytesIO(content)) as opened:
-            opened.load()
+            width = round(opened.width * SCALE)
             if len(content) <= LARGEST_FILE:
-                return content, kind, round(opened.width * SCALE)
+                opened.load()
+                return content, kind, width
             smaller = opened.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         what = picture.source if isinstance(picture.source, Path) else f"'{picture.alt}'"
         raise ValueError(f"{what} cannot be read as a picture: {error}") from error
     smaller.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    return _written(smaller, "JPEG"), "image/jpeg", round(smaller.width * SCALE)
+    # A photograph is smaller as JPEG, lines and letters as PNG of few colours.
+    kinds = {"image/jpeg": _written(smaller, "JPEG"), "image/png": _written(smaller.quantize(), "PNG")}
+    kind = min(kinds, key=lambda kind: len(kinds[kind]))
+    return kinds[kind], kind, min(width, smaller.width)
 
 
 def _written(picture: Image.Image, format: str) -> bytes:

@@ -59,9 +59,10 @@ def kept_pairs(folder: Path) -> Path:
     return folder
 
 
-def occlusion(folder: Path, seed: int = 0) -> Path:
+def occlusion(folder: Path, seed: int = 0, **settings: Any) -> Path:
     """occlusion.csv and shuffling.csv."""
-    write_run(folder, "occlusion", model={"name": f"net {seed}"}, data={"name": "photos"}, settings={"grid": 14})
+    plan = {"grid": 14, "baseline": "mean", "masking": "after_normalisation", "saliency": "attributions"} | settings
+    write_run(folder, "occlusion", model={"name": f"net {seed}"}, data={"name": "photos"}, settings=plan)
     shares = np.linspace(0, 1, 6)
     rows = []
     for power, kind in enumerate(("random", "salient", "non_salient"), 1):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from figures.page import pictures
 from figures.page.blocks import Card, Chart, Charts, Curve, Fold, Gallery, Picture, Rows, Section
 from figures.page.charts import colour_rules
 from figures.page.document import draw_block, draw_page, write_page
@@ -140,6 +141,14 @@ def test_curves_of_one_name_look_the_same_in_every_chart_and_share_a_legend():
     assert [button.get("data-k") for button in legend.iter("button")] == ["0", "1", "2"]
 
 
+def test_seeds_of_one_model_look_alike_and_share_one_entry_of_the_legend():
+    tree = chart(Curve("a · 1", X, Y, legend="a"), Curve("a · 2", X, Y, legend="a"), Curve("b", X, Y))
+    assert [each.get("data-k") for each in by_class(tree, "curve")] == ["0", "0", "1"]
+    (legend,) = by_class(tree, "legend")
+    assert [words(entry) for entry in legend] == ["a", "b"]
+    assert words(by_class(by_class(tree, "chart")[0], "point")[4]).startswith("a · 2: ratio 0,")
+
+
 def test_the_first_seventy_curves_all_look_different():
     tree = chart(*(Curve(str(k), X, Y) for k in range(70)))
     lines = zip(by_class(tree, "curve"), by_class(by_class(tree, "chart")[0], "line"), strict=True)
@@ -156,7 +165,7 @@ def test_colours_are_those_of_the_figures():
 
 def test_intervals_become_one_column_with_their_value():
     names = ["run", "M", "M_low", "M_high", "top1", "low", "high", "slow_low"]
-    shown = [tuple(column) for column in shown_columns(pd.DataFrame(columns=names))]
+    shown = [column[:3] for column in shown_columns(pd.DataFrame(columns=names))]
     assert shown == [("run", "", ""), ("M", "M_low", "M_high"), ("top1", "low", "high"), ("slow_low", "", "")]
 
 
@@ -211,12 +220,18 @@ def test_pictures_are_inside_the_page(tmp_path: Path):
     assert 'src="data:image/svg+xml;base64,' in draw_block(Picture(tmp_path / "a.svg", "svg"))
 
 
-def test_a_large_picture_loses_pixels(tmp_path: Path):
-    noise = np.random.default_rng(0).integers(0, 256, (1600, 2000, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((2000, 1600)).save(tmp_path / "a.png")
-    drawn = draw_block(Picture(tmp_path / "a.png", "noise"))
-    (picture,) = embedded(drawn)
-    assert picture.size == (1400, 1120) and len(drawn) < 2_500_000 < (tmp_path / "a.png").stat().st_size
+def test_a_large_picture_loses_pixels_and_is_written_in_the_smaller_way(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(pictures, "LARGEST_SIDE", 140)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8))
+    lines = Image.new("RGB", (200, 160), "white")
+    for k in range(0, 200, 4):
+        lines.putpixel((k, (k * k) % 160), (0, 0, 0))
+    for picture, format in ((noise, "JPEG"), (lines, "PNG")):
+        picture.save(tmp_path / "a.png", compress_level=0)
+        drawn = draw_block(Picture(tmp_path / "a.png", "a"))
+        (shown,) = embedded(drawn)
+        assert (shown.format, shown.size) == (format, (140, 112)) and parsed(drawn)[0].get("width") == "140"
 
 
 @pytest.mark.parametrize(
@@ -238,9 +253,9 @@ def test_a_gallery_has_a_row_for_each_picture_and_small_ones_keep_every_pixel():
     g = np.random.default_rng(0)
     originals, masked = (g.integers(0, 256, (9, 8, 8, 3), dtype=np.uint8) for _ in range(2))
     drawn = draw_block(Gallery({"original": originals, "masked": masked}, "Seen."))
-    pictures = embedded(drawn)
-    assert len(pictures) == 12 and "Seen. The first 6 of 9." in drawn
-    for k, picture in enumerate(pictures):
+    found = embedded(drawn)
+    assert len(found) == 12 and "Seen. The first 6 of 9." in drawn
+    for k, picture in enumerate(found):
         np.testing.assert_array_equal(np.asarray(picture), (originals, masked)[k % 2][k // 2])
     assert parsed(drawn).findall(".//img")[3].get("alt") == "masked, picture 2"
     with pytest.raises(ValueError, match="differ in shape"):

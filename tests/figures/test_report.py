@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from figures.page.blocks import Card, Charts, Fold, Gallery, Picture, Rows, Section
-from figures.report import open_runs, profile_groups, sections_of, write_report
+from figures.report import open_runs, profile_groups, sections_of, told_apart, write_report
 from tests.figures import made_up_runs as made_up
 
 
@@ -224,10 +224,57 @@ def test_a_spoilt_run_is_one_sentence(tmp_path: Path, spoil, said):
         sections_of(opened(folder))
 
 
-def test_two_runs_of_one_name_are_refused(tmp_path: Path):
-    folders = made_up.profile(tmp_path / "a"), made_up.profile(tmp_path / "b")
-    with pytest.raises(ValueError, match="several runs are called x: give each a name of its own"):
-        sections_of(opened(*folders, names=("x", "x")))
+def test_runs_of_one_name_are_seeds_that_look_alike_and_are_told_apart(tmp_path: Path):
+    folders = [made_up.profile(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    runs = opened(*folders, made_up.occlusion(tmp_path / "o"), names=("ViT", "ViT", "ViT"))
+    assert [run.name for run in told_apart(runs)] == ["ViT · 1", "ViT · 2", "ViT"]
+    assert told_apart(told_apart(runs)) == told_apart(runs)
+    sections = sections_of(runs)
+    (charts,) = blocks(section(sections, "Interaction strength by order"), Charts)
+    assert [(curve.name, curve.legend) for curve in charts.charts[0].curves] == [("ViT · 1", "ViT"), ("ViT · 2", "ViT")]
+    (masses,) = blocks(section(sections, "Interaction strength by order"), Rows)
+    assert list(masses.table["run"]) == ["ViT · 1"] * 3 + ["ViT · 2"] * 3
+    cards = [card.name for card in blocks(section(sections, "Models and runs"), Card)]
+    assert cards == ["ViT · 1", "ViT · 2", "ViT"]
+
+
+def test_cards_of_one_model_say_which_command_they_are_of(tmp_path: Path):
+    runs = opened(made_up.spectrum(tmp_path / "s"), made_up.occlusion(tmp_path / "o"), names=("ViT", "ViT"))
+    cards = [card.name for card in blocks(section(sections_of(runs), "Models and runs"), Card)]
+    assert cards == ["ViT: spectrum", "ViT: occlusion"]
+
+
+def test_a_panel_is_a_part_of_the_name(tmp_path: Path):
+    folders = [made_up.profile(tmp_path / name) for name in "ab"]
+    assert [run.name for run in told_apart(open_runs(folders, ["x", "x"], ["ViT", "CNN"]))] == ["x (ViT)", "x (CNN)"]
+
+
+def test_a_table_without_rows_is_what_was_not_measured(tmp_path: Path):
+    folder, study = made_up.occlusion(tmp_path / "a"), made_up.study(tmp_path / "study")
+    for path in (folder / "shuffling.csv", study / "differences.csv"):
+        path.write_text(path.read_text().split("\n")[0] + "\n")
+    sections = sections_of(opened(folder, study))
+    (charts,) = blocks(section(sections, "Occlusion and shuffling"), Charts)
+    assert len(charts.charts) == 3
+    assert [rows.plot for rows in blocks(section(sections, "Results of the study"), Rows)] == ["", "M"]
+
+
+def test_runs_that_occluded_otherwise_are_named(tmp_path: Path):
+    runs = opened(made_up.occlusion(tmp_path / "a"), made_up.occlusion(tmp_path / "b", grid=7))
+    (charts,) = blocks(section(sections_of(runs), "Occlusion and shuffling"), Charts)
+    assert "These runs differ in grid (14×14: a; 7×7: b)." in charts.caption
+
+
+def test_figures_and_sheets_that_a_study_keeps_are_shown(tmp_path: Path):
+    folder = made_up.study(tmp_path / "study")
+    for place in ("figures", "pictures"):
+        (folder / place).mkdir()
+        shutil.copy(folder / "fig5.png", folder / place / "more.png")
+    sections = sections_of(opened(folder))
+    figures = blocks(section(sections, "Results of the study"), Picture)
+    assert [figure.source.parent.name for figure in figures] == ["study", "figures"]
+    (fold,) = blocks(section(sections, "Pictures and pair maps"), Fold)
+    assert fold.summary == "Reconstructions of study: 1 of 1 runs"
 
 
 def test_a_spoilt_archive_is_one_sentence(tmp_path: Path):
