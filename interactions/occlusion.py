@@ -47,6 +47,7 @@ from interactions.settings import OcclusionSettings, ProfileSettings
 from interactions.strength import bootstrap_interval
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
+PILOT_IMAGES = 2
 TABLES = ("occlusion.csv", "shuffling.csv")
 
 # What a baseline is called among BASELINES where its meaning depends on the masking point.
@@ -229,11 +230,14 @@ class Run:
         """Measure and write this rank's share of the units that are not there yet."""
 
         def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[Any, Any]:
-            games = [self._play(kind, chosen, record["batch_size"], on_batch) for kind in (PatchGame, ShuffledGame)]
-            parts = self._occlude(games[0], chosen)
+            images_ICHW = read_again(self.dataset, chosen)
+            game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], on_batch)
+            parts, sizes = self._occlude(game, chosen), [game.batch_size]
             if record["shuffle_grids"]:
-                parts["shuffling"] = self._shuffle(games[1], chosen, record["shuffle_grids"])
-            return parts, {"batch_size": min(game.batch_size for game in games)}  # type: ignore[type-var]
+                game = self._play(ShuffledGame, chosen, images_ICHW, record["batch_size"], on_batch)
+                parts["shuffling"] = self._shuffle(game, chosen, record["shuffle_grids"])
+                sizes.append(game.batch_size)
+            return parts, {"batch_size": min(sizes)}  # type: ignore[type-var]
 
         measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress)
 
@@ -255,9 +259,10 @@ class Run:
         size = selection.shape[1:]
         self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid
         grids = shuffle_grids(self.settings.shuffle_grids, size)
-        game = self._play(PatchGame, selection.chosen[:2], None)
+        pilot = selection.chosen[:PILOT_IMAGES]
+        game = self._play(PatchGame, pilot, read_again(self.dataset, pilot), None)
         if self.ranked:
-            self._saliency(game, selection.chosen if self.given is not None else selection.chosen[:2])
+            self._saliency(game, pilot if self.given is None else selection.chosen)
         inner = sum(0 < dropped < self.grid.n_players for dropped in self.dropped_D)
         draws = sum(self.settings.seeds if kind == "random" else 1 for kind in self.settings.kinds)
         cuts = sum(1 if side == 1 else self.settings.seeds for side in grids)
@@ -279,12 +284,13 @@ class Run:
         self,
         kind: type[PatchGame],
         chosen: Sequence[Chosen],
+        images_ICHW: Tensor,
         batch_size: int | None,
         on_batch: Callable[[int], object] | None = None,
     ) -> PatchGame:
         """A game on these images, with the network of the games before."""
-        images_ICHW, targets_I = read_again(self.dataset, chosen), torch.tensor([one.label for one in chosen])
-        names, settings = [one.name for one in chosen], self.settings
+        targets_I, names = torch.tensor([one.label for one in chosen]), [one.name for one in chosen]
+        settings = self.settings
         before = self.games.get(kind.__name__)
         if before is None:
             game = kind(
