@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2mim.checkpoints import Checkpoint, CheckpointError, read
-from a2mim.checkpoints.load import set_epsilons, set_pixels
+from a2mim.checkpoints import Checkpoint, read
+from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
+from a2mim.checkpoints.pretraining import pretraining
 from a2mim.data import normalisation
-from a2mim.methods import A2MIM, MAE, MaskFeat, Method, SparK
+from a2mim.methods import A2MIM, MAE, METHODS, MaskFeat, Method, SparK
 from a2mim.methods.restore import BACKBONE, load_method, own_tensors, restore
 from a2mim.plain import from_plain, to_plain
 from a2mim.runs import best_state, newest_state, read_run
@@ -26,11 +27,12 @@ from experiments.datasets import ImageData, size_arguments
 from experiments.models import create_model
 from experiments.training import make_method
 
-METHODS = {"A2MIM": "A²MIM"}
+ZERO = "Masked pixels show the colour that is normalised to 0."
 FILLS = {
     "image_mean": "Masked pixels show the mean colour of the whole image, hidden pixels included.",
     "visible_mean": "Masked pixels show the mean colour of the visible ones.",
-    "zero": "Masked pixels show the mean colour of the training images.",
+    "zero": ZERO,
+    "none": "Masked pixels are drawn in the colour that is normalised to 0; the network hides their features instead.",
 }
 LEAK = "Masked pixels leak: the encoder sees some of them in front of its mask token, so they are not all unseen."
 KNOWN = (
@@ -81,21 +83,20 @@ def open_network(path: Path, given: Mapping[str, Any], image_size: int | None = 
 
 def of_file(path: Path, given: Mapping[str, Any], image_size: int | None) -> Network:
     """See `open_network`."""
-    try:
-        method, report = load_method(path, image_size, **given)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        if "normalised_target" not in str(error):
-            raise
+    found = pretraining(read(path))
+    check_flags(found.method, METHODS[found.method].Settings, given)
+    if "normalised_target" in found.untold and "normalised_target" not in given:
         raise ValueError(
-            f"'{path}' does not tell whether its MAE predicts pixels (mae_visualize_*: --no-norm-pix) or patches "
-            "normalised by their own mean and deviation (mae_pretrain_*: --norm-pix): say which"
-        ) from error
+            f"'{path}' does not tell whether its MAE predicts pixels (as mae_visualize_*: --norm-pix no) or patches "
+            "normalised by their own mean and deviation (as mae_pretrain_*: --norm-pix yes): say which"
+        )
+    method, report = load_method(found, image_size, **given)
     check_pictures(method, str(path), given)
-    about = {"kind": "checkpoint", "file": path.name, **asdict(report)}
-    normalises = isinstance(method, SparK) or bool(getattr(method.settings, "normalised_target", False))
-    return Network(method, method.structure.image_size, f"{name_of(method)}, {path.name}", about, normalises)
+    architecture = model_name(method.backbone)
+    about = {"kind": "checkpoint", "architecture": architecture, **asdict(report), "path": path.name}
+    normalises = isinstance(method, SparK) or found.settings.get("normalised_target", given.get("normalised_target"))
+    title = f"{name_of(method)} on {architecture}, {path.name}"
+    return Network(method, method.structure.image_size, title, about, bool(normalises))
 
 
 def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best: bool) -> Network:
@@ -111,6 +112,7 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     if not run.get("architecture"):
         raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")
     method = method_of(run, settings, {}, trained_at)
+    check_flags(settings.method, METHODS[settings.method].Settings, given)
     check_pictures(method, str(folder), given)
     state = best_state(folder) if best else newest_state(folder)
     if state is None:
@@ -136,6 +138,7 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     about = {
         "kind": "run",
         "run": folder.name,
+        "architecture": run["architecture"],
         "commit": run.get("commit"),
         "versions": run.get("versions"),
         "step": state["step"],
@@ -181,6 +184,13 @@ def begin_as(backbone: torch.nn.Module, loaded: Mapping[str, Any]) -> None:
     set_pixels(backbone, checkpoint.pixels)
 
 
+def check_flags(method: str, kind: type, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for a flag that means a setting which the method does not have."""
+    for name, flag in {"normalised_target": "--norm-pix", "mask_strategy": "--strategy"}.items():
+        if name in given and name not in {each.name for each in fields(kind)}:
+            raise ValueError(f"{flag} is no setting of {method}: leave it out")
+
+
 def check_pictures(method: Any, where: str, given: Mapping[str, Any]) -> None:
     """Raise ValueError for a method that predicts no picture, and for settings that would change what it predicts."""
     if isinstance(method, MaskFeat) or getattr(method.settings, "target", "") == "hog":
@@ -193,8 +203,8 @@ def check_pictures(method: Any, where: str, given: Mapping[str, Any]) -> None:
         raise ValueError(f"{where} sees images of {method.structure.channels} channels, and pictures have three")
     if isinstance(method, SparK) and given.get("mask_cell", method.cell) != method.cell:
         raise ValueError(
-            f"{where} predicts patches of {method.cell} px in units of their own, and SparK masks whole ones: leave out "
-            "--mask-cell"
+            f"{where} predicts patches of {method.cell} px in units of their own, and SparK masks whole ones: "
+            "leave out --mask-cell"
         )
 
 
@@ -225,21 +235,21 @@ def described(network: Network, seed: int) -> tuple[str, str]:
     masking = (
         f"Images of {side}×{side} px, {settings.mask_ratio:.0%} masked in cells of {cell} px ({strategy}, seed {seed})."
     )
-    shown = FILLS["zero"] if isinstance(method, MAE | SparK) else FILLS.get(settings.fill, FILLS["zero"])
+    shown = FILLS[settings.fill] if isinstance(method, A2MIM) else ZERO
     notes = [LEAK] if isinstance(method, A2MIM) and method.leaks else []
     if network.normalises:
         drawn_raw = isinstance(method, MAE) and not settings.normalised_target
         notes.append(RAW if drawn_raw else KNOWN)
-    untrained = "The loss is on masked pixels: predictions of visible ones were never trained."
+    untrained = "The loss is on masked pixels, so predictions of visible ones mean little."
     return f"{masking} {shown} {untrained}", " ".join(notes)
 
 
 def settings_of(network: Network) -> dict[str, Any]:
     """The method and its settings, as plain data."""
-    return {"method": name_of(network.method), **to_plain(network.method.settings)}
+    return {"method": name_of(network.method), "method_settings": to_plain(network.method.settings)}
 
 
 def name_of(method: Method) -> str:
     """A method's name for people."""
     name = type(method).__name__
-    return METHODS.get(name, name)
+    return {"A2MIM": "A²MIM"}.get(name, name)

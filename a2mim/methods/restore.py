@@ -25,13 +25,15 @@ __all__ = ["load_method", "own_tensors", "restore"]
 BACKBONE = "backbone."
 
 
-def load_method(path: str | Path, image_size: int | None = None, **given: Any) -> tuple[Method, LoadReport]:
+def load_method(
+    checkpoint: str | Path | PreTraining, image_size: int | None = None, **given: Any
+) -> tuple[Any, LoadReport]:
     """The masked-image method of a released checkpoint with its decoder, in evaluation mode.
 
     The backbone is the timm model that the file fits. Settings are those that the file tells, then the published ones.
 
     Args:
-        path: a file that `a2mim.checkpoints.read` knows, of MAE, SimMIM, A²MIM or SparK.
+        checkpoint: a file of MAE, SimMIM, A²MIM or SparK, or what `pretraining` found in it.
         image_size: side of the images in pixels; that of the training images if left out. Positions are resized.
         given: settings of the method, which win; what a file does not tell must be among them.
 
@@ -40,7 +42,8 @@ def load_method(path: str | Path, image_size: int | None = None, **given: Any) -
         CheckpointError: no checkpoint, or none with a decoder; a key of the file or of the method that finds no place.
         ValueError: settings that the method does not have, cannot have, or that the file leaves open.
     """
-    found = pretraining(read(path))
+    found = checkpoint if isinstance(checkpoint, PreTraining) else pretraining(read(checkpoint))
+    path = found.encoder.path
     kind: Any = METHODS[found.method].Settings
     known = [each.name for each in fields(kind) if each.name != "image_size"]
     if unknown := [name for name in given if name not in known]:

@@ -22,7 +22,7 @@ class Settings:
 
     For example:
         a2mim reconstruct runs/a2mim-resnet50 --data imagenet/val --out reconstruction.png
-        a2mim reconstruct mae_visualize_vit_large.pth --data photos --no-norm-pix --out mae.pdf
+        a2mim reconstruct mae_visualize_vit_large.pth --data photos --norm-pix no --out mae.pdf
         a2mim reconstruct runs/simmim --data photos --mask-ratio 0.8 --seed 3 --count 4 --best --out simmim.png
     """
 
@@ -42,10 +42,10 @@ class Settings:
     """How cells are chosen, instead of how they were in training (a2mim and simmim)."""
     seed: int = 0
     """Which cells are masked."""
-    norm_pix: bool | None = None
-    """MAE: whether patches normalised by themselves are predicted. They are drawn with the mean and deviation of the
-    true patch, so the picture then knows those of hidden pixels. Runs, and files that keep their command line, tell it;
-    --no-norm-pix draws such a prediction as it is."""
+    norm_pix: Literal["auto", "yes", "no"] = "auto"
+    """MAE: whether patches normalised by themselves are predicted, which auto reads off runs, and off files that keep
+    their command line. They are drawn with the mean and deviation of the true patch, so that the picture knows those
+    of hidden pixels; `no` draws them as they are."""
     set: tuple[str, ...] = ()
     """Further settings of the method that a file does not tell, name=value, such as decoder_heads=8 mask_at=3."""
     image_size: int | None = None
@@ -89,7 +89,7 @@ def run(settings: Settings) -> None:
         **{name: x.transpose(0, 2, 3, 1) for name, x in pictures.items()},
         path=out,
         title=network.title,
-        caption=f"{caption} {len(indices)} of {len(data)} images of {Path(settings.data).name}.",
+        caption=f"{caption} {len(indices)} of {len(data):,} images of {Path(settings.data).name}.",
         note=note,
     )
 
@@ -128,7 +128,7 @@ def method_settings(settings: Settings) -> dict[str, Any]:
         "mask_ratio": settings.mask_ratio,
         "mask_cell": settings.mask_cell,
         "mask_strategy": settings.strategy,
-        "normalised_target": settings.norm_pix,
+        "normalised_target": {"auto": None, "yes": True, "no": False}[settings.norm_pix],
     }
     return {**pairs(settings.set), **{name: value for name, value in flags.items() if value is not None}}
 
