@@ -147,10 +147,10 @@ def training(study: Study, family: str, place: str, seed: int) -> Iterator[Step]
     common = (*data, "--seed", str(seed), "--device", study.device)
     first, second = ((*common, *(QUICK if study.quick else ("--epochs", str(n)))) for n in EPOCHS[study.size])
     guesses = [epochs * EPOCH_SECONDS[study.size][family] for epochs in EPOCHS[study.size]]
-    head = ("pretrain", "--recipe", f"cifar10:a2mim_{network}", "--mask-at", place)
-    yield Step((*head, *first, "--out", str(before)), before, guesses[0])
-    head = ("finetune", "--recipe", f"cifar10:finetune_{network}", "--val", study.test, "--weights", str(before))
-    yield Step((*head, *second, "--out", str(after)), after, guesses[1])
+    start = ("pretrain", "--recipe", f"cifar10:a2mim_{network}", "--mask-at", place)
+    yield Step((*start, *first, "--out", str(before)), before, guesses[0])
+    tune = ("finetune", "--recipe", f"cifar10:finetune_{network}", "--val", study.test, "--weights", str(before))
+    yield Step((*tune, *second, "--out", str(after)), after, guesses[1])
 
 
 def accuracies(study: Study) -> pd.DataFrame:

@@ -85,12 +85,11 @@ def read_pictures(path: Path, most: int) -> Pictures:
     """
     try:
         with np.load(path) as file:
-            missing = [kind for kind in KINDS if kind not in file]
-            if missing:
-                raise ValueError(f"{path} lacks {', '.join(missing)}: is it a file of reconstructions?")
-            arrays = {kind: file[kind][:most] for kind in KINDS}
-    except (BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as .npz: {error}") from error
+            arrays = {kind: file[kind][:most] for kind in KINDS if kind in file}
+    except (BadZipFile, EOFError, ValueError) as error:  # ValueError: objects, which only pickle could read
+        raise ValueError(f"{path} cannot be read as .npz: is it a file of reconstructions?") from error
+    if missing := [kind for kind in KINDS if kind not in arrays]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: is it a file of reconstructions?")
     return {kind: as_pixels(np.moveaxis(x, 1, -1), 4, f"{kind} of {path}") for kind, x in arrays.items()}
 
 
@@ -101,13 +100,10 @@ def _one_each(names: Mapping[str, Sequence[Run]], shown: Mapping[Run, Pictures])
         raise ValueError(
             f"{', '.join(several)} is several runs in one panel: pictures have no mean, give one seed each"
         )
-    first, *others = [seeds[0] for seeds in names.values()]
-    for run in others:
-        if not np.array_equal(shown[run]["original"], shown[first]["original"]):
-            raise ValueError(
-                f"{label(run)} and {label(first)} show other pictures: reconstruct the same ones with both"
-            )
-    return [first, *others]
+    runs = [seeds[0] for seeds in names.values()]
+    if not _same(shown, runs, "original"):
+        raise ValueError(f"{', '.join(map(label, runs))} show other pictures: reconstruct the same ones with each")
+    return runs
 
 
 def _columns(runs: Sequence[Run], shown: Mapping[Run, Pictures], one_mask: bool) -> list[Column]:

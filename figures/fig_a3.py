@@ -1,8 +1,9 @@
 """Figure A3 of the A²MIM paper (arXiv 2205.13943): how much high frequency the feature maps hold.
 
 After Park & Kim 2022 (arXiv 2202.06709): Δ log amplitude is the natural logarithm of the amplitude of the Fourier-
-transformed maps along the diagonal, less that at frequency 0. Above, its last entry, frequency π, against the depth of
-the block; below, whole curves of every method, a colour for each depth.
+transformed maps along the diagonal, less that at frequency 0. Above, its last entry, of the highest frequency that a
+map has (π, or next to it: 6/7 π at 14×14), against the depth of the block; below, whole curves of every method, a colour
+for each depth.
 """
 
 import math
@@ -13,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpecBase
 
 from figures.depth import COMMAND, FACETS, depth_words, draw_by_depth, read_blocks
 from figures.interactions import IMAGES
@@ -24,7 +25,6 @@ from figures.style import DOUBLE_COLUMN, Look, house_style, page
 
 TABLE = "spectrum.csv"
 ABOVE, BELOW = 2.3, 1.5  # inches, rows of panels
-UNITS = 12  # columns of the grid, that 1 to 4 panels share evenly
 DEPTHS = colormaps["cividis"]  # read alike by the colour-blind
 
 Tables = Mapping[Run, pd.DataFrame]
@@ -33,7 +33,7 @@ Panels = Mapping[str, Mapping[str, Sequence[Run]]]
 
 @house_style()
 def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
-    """Draw the Δ log amplitude of every run: at frequency π by depth, and by frequency for each depth.
+    """Draw the Δ log amplitude of every run: at the highest frequency by depth, and by frequency.
 
     Args:
         runs: of `a2mim spectrum`.
@@ -50,7 +50,8 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     lasts = {run: last_entries(rows) for run, rows in tables.items()}
     words = [
         caption,
-        "Δ log amplitude: natural logarithm of the amplitude less that at frequency 0.",
+        "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "
+        "channels. Above: at the highest frequency that a map has on its diagonal, 6/7 π at 14×14.",
         depth_words(runs, lasts),
         "Below: bands are the intervals; of several seeds the mean is drawn.",
         alike(runs, FACETS),
@@ -89,32 +90,31 @@ def _page(
     panels: Panels, looks: Mapping[str, Look], tables: Tables, lasts: Tables, title: str, note: str, caption: str
 ) -> Figure:
     rows = sum(math.ceil(len(names) / MOST) for names in panels.values())
-    heights = [ABOVE, legend_height(looks, DOUBLE_COLUMN), *[BELOW] * rows]
+    heights = [ABOVE, legend_height(looks, DOUBLE_COLUMN), BELOW * rows]
     figure = page(DOUBLE_COLUMN, sum(heights), title, note, caption)
-    grid = figure.add_gridspec(len(heights), UNITS, height_ratios=heights)
-    span, first = UNITS // len(panels), None
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    above, first = grid[0].subgridspec(1, len(panels)), None
     for k, (panel, names) in enumerate(panels.items()):
-        axes = figure.add_subplot(grid[0, k * span : (k + 1) * span], sharey=first)
-        draw_by_depth(
-            axes, {name: [lasts[run] for run in seeds] for name, seeds in names.items()}, looks, "log_amplitude"
-        )
+        axes = figure.add_subplot(above[k], sharey=first)
+        shown = {name: [lasts[run] for run in seeds] for name, seeds in names.items()}
+        draw_by_depth(axes, shown, looks, "log_amplitude")
         axes.set_title(panel, parse_math=False)
         axes.tick_params(labelleft=first is None)
         first = first or axes
     if first is not None:
-        first.set_ylabel("Δ log amplitude at π")
-    draw_legend(figure.add_subplot(grid[1, :]), looks, DOUBLE_COLUMN)
-    _draw_curves(figure, grid, panels, tables)
+        first.set_ylabel("Δ log amplitude\nat the highest frequency")
+    draw_legend(figure.add_subplot(grid[1]), looks, DOUBLE_COLUMN)
+    _draw_curves(figure, grid[2].subgridspec(rows, MOST), panels, tables)
     return figure
 
 
-def _draw_curves(figure: Figure, grid: GridSpec, panels: Panels, tables: Tables) -> None:
-    """A small panel for each method, rows of 4 for each family, and the scale of depths beside the first row."""
-    first, row, wide = None, 2, UNITS // MOST
+def _draw_curves(figure: Figure, grid: GridSpecBase, panels: Panels, tables: Tables) -> None:
+    """A small panel for each method, rows of 4 for each family, and the scale of depths beside the first one."""
+    first, row = None, 0
     for panel, names in panels.items():
         for k, (name, seeds) in enumerate(names.items()):
             down, column = divmod(k, MOST)
-            axes = figure.add_subplot(grid[row + down, column * wide : (column + 1) * wide], sharey=first)
+            axes = figure.add_subplot(grid[row + down, column], sharey=first)
             draw_frequencies(axes, [tables[run] for run in seeds], name)
             axes.set_title(f"{panel}: {name}" if panel else name, size=7, parse_math=False)
             axes.tick_params(labelleft=column == 0)
@@ -122,7 +122,7 @@ def _draw_curves(figure: Figure, grid: GridSpec, panels: Panels, tables: Tables)
                 axes.set_ylabel("Δ log amplitude")
             if k + MOST >= len(names):
                 axes.set_xlabel("frequency")
-            if row == 2 and k == min(MOST, len(names)) - 1:
+            if row + down == 0 and k == min(MOST, len(names)) - 1:
                 bar = axes.inset_axes((1.06, 0, 0.06, 1))
                 figure.colorbar(ScalarMappable(cmap=DEPTHS), cax=bar, label="normalised depth")
             first = first or axes

@@ -1,5 +1,9 @@
 """Tables such as a measuring run writes, with made-up but plausible numbers."""
 
+import json
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -37,3 +41,93 @@ def strength_table(seed: int = 0, n: int = 196, floor: float = 1e-5, missing_rms
 def texts(figure: Figure) -> list[str]:
     """Every text that is seen in the figure."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]  # type: ignore[attr-defined]
+
+
+def occlusion_table(level: float = 80.0) -> pd.DataFrame:
+    """Accuracy that falls to chance, later for cells that matter less."""
+    rows = []
+    for kind, power in {"random": 2.0, "salient": 1.0, "non_salient": 4.0}.items():
+        for share in np.linspace(0, 1, 6):
+            top1 = 10 + (level - 10) * (1 - share**power)
+            rows.append((kind, share, round(64 * share), top1, top1 - 2, top1 + 1.5, 500, 3))
+    return pd.DataFrame(rows, columns=["kind", "share", "dropped", "top1", "low", "high", "images", "seeds"])
+
+
+def block_tables(level: float = 1.0, attention: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """spectrum.csv and variance.csv of a stem and six blocks."""
+    kinds = ["stem", *["attention" if attention else "conv", "mlp" if attention else "conv"] * 3]
+    spectrum, variance = [], []
+    for k, kind in enumerate(kinds):
+        block = (k, f"block {k}", kind, k / 6)
+        spread = level * (1 + k**2)
+        variance.append((*block, spread, 0.9 * spread, 1.2 * spread, 40))
+        for frequency in (0.0, 0.5, 1.0):
+            amplitude = -level * frequency * (5 - k / 2)
+            spectrum.append(
+                (*block, frequency, amplitude, amplitude - 0.2 * frequency, amplitude + 0.1 * frequency, 40)
+            )
+    block_columns = ["block", "name", "kind", "depth"]
+    return (
+        pd.DataFrame(spectrum, columns=[*block_columns, "frequency", "log_amplitude", "low", "high", "images"]),
+        pd.DataFrame(variance, columns=[*block_columns, "variance", "low", "high", "images"]),
+    )
+
+
+def masses_table(seeds: int = 3) -> pd.DataFrame:
+    """masses.csv of two networks, two set-ups and three methods."""
+    rows = []
+    for network, setup in product(("vit", "cnn"), ("fine-tuned log_odds", "frozen cosine")):
+        for k, (measure, method) in enumerate(
+            product(("J", "J_corrected", "J_rms"), ("untrained", "supervised", "a2mim"))
+        ):
+            for seed in range(seeds):
+                mass = 0.5 + k / 20 + seed / 100 + (network == "cnn") / 5 + (setup == "frozen cosine") / 10
+                rows.append((network, setup, measure, method, seed, mass, mass - 0.06, mass + 0.05, 100))
+    columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sweep_table(seeds: int = 3) -> pd.DataFrame:
+    """token_position.csv of two networks."""
+    places = {"vit": ["patch_embed", "blocks.1", "blocks.2"], "cnn": ["stem", "stages.1"]}
+    rows = [
+        (network, position, seed, 80 + 2 * k + seed * (1 + k) / 4)
+        for network, positions in places.items()
+        for k, position in enumerate(positions)
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows, columns=["network", "position", "seed", "top1"])
+
+
+def pictures(seed: int = 0, count: int = 3) -> dict[str, np.ndarray]:
+    """Reconstructions as training writes them: float32, N×3×H×W; the seed changes the prediction alone."""
+    original = np.random.default_rng(0).random((count, 3, 16, 24), dtype=np.float32)
+    predicted = np.random.default_rng(seed + 1).random((count, 3, 16, 24), dtype=np.float32)
+    masked = original.copy()
+    masked[:, :, :8, :8] = 0.5
+    return {"original": original, "masked": masked, "predicted": predicted, "composite": predicted}
+
+
+def record(command: str = "profile", **changes) -> dict:
+    """run.json of a measuring run."""
+    settings = {"grid": 8, "value": "log_odds", "baseline": "mean", "radius": 2, "masking": "after_normalisation"}
+    return {
+        "command": command,
+        "model": {"name": "a net (random)", "digest": "0123456789abcdef"},
+        "data": {"name": "photos.tar", "images": 1000, "digest": "fedcba9876543210"},
+        "settings": settings | {"saliency": "gradient"} | changes,
+        "images": [{"image": k, "name": f"{k}.png"} for k in range(50)],
+        "versions": {"a2mim": "0.1.0", "torch": "2.9"},
+        "commit": "89abcdef",
+        "status": "complete",
+    }
+
+
+def write_run(folder: Path, tables: dict[str, pd.DataFrame] | None = None, about: dict | None = None) -> Path:
+    """A run's folder with these tables and this run.json (none where it is None)."""
+    folder.mkdir(parents=True)
+    for name, table in (tables or {}).items():
+        table.to_csv(folder / name, index=False)
+    if about is not None:
+        (folder / "run.json").write_text(json.dumps(about))
+    return folder

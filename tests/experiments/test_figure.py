@@ -1,0 +1,94 @@
+"""`a2mim figure` end to end: folders of results go in; a figure, and where it came from, or one sentence comes out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import cli
+from experiments.commands.figure import FIGURES
+from tests.figures.made_up import (
+    block_tables,
+    masses_table,
+    occlusion_table,
+    pictures,
+    record,
+    strength_table,
+    sweep_table,
+    write_run,
+)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two runs for each figure."""
+    spectrum, variance = block_tables()
+    tables = {"strength.csv": strength_table(), "occlusion.csv": occlusion_table(), "spectrum.csv": spectrum}
+    study = {"masses.csv": masses_table(), "token_position.csv": sweep_table()}
+    write_run(tmp_path / "study", study, {"command": "reproduce cifar10"})
+    for name in ("one", "two"):
+        write_run(tmp_path / name, tables | {"variance.csv": variance}, record(name))
+        np.savez(tmp_path / name / "pictures.npz", **pictures())
+    return tmp_path
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_written_with_where_it_came_from(figure, results, capsys):
+    folders = [results / "study"] if figure in ("fig6", "mass") else [results / "one", results / "two"]
+    out = results / "drawn" / figure
+    assert cli.main(["figure", figure, *map(str, folders), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{out}.{suffix}" in told for suffix in ("png", "pdf", "json"))
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert about["figure"] == figure and [run["folder"] for run in about["runs"]] == list(map(str, folders))
+    assert all(run["files"] for run in about["runs"])
+    if figure not in ("fig6", "mass"):
+        assert [(run["name"], run["command"], run["commit"]) for run in about["runs"]] == [
+            ("one", "one", "89abcdef"),
+            ("two", "two", "89abcdef"),
+        ]
+
+
+def test_names_panels_and_options_reach_the_figure(results, capsys):
+    words = ["figure", "fig1", str(results / "one"), str(results / "two"), "--names", "A²MIM", "A²MIM"]
+    words += ["--panels", "ViT", "CNN", "--measure", "J_rms", "--dropped", "salient", "--title", "Made up"]
+    assert cli.main([*words, "--out", str(results / "f.pdf")]) == 0
+    about = json.loads((results / "f.json").read_text())
+    assert [(run["name"], run["panel"]) for run in about["runs"]] == [("A²MIM", "ViT"), ("A²MIM", "CNN")]
+    assert about["options"] == {"measure": "J_rms", "dropped": "salient", "title": "Made up"}
+
+
+def test_a_note_is_told(results, capsys):
+    (results / "two" / "occlusion.csv").unlink()
+    words = ["figure", "fig1", str(results / "one"), str(results / "two"), "--out", str(results / "f")]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "Not given, and so not drawn: occlusion of two." in told
+    assert json.loads((results / "f.json").read_text())["note"] in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("fig5 {0}/one {0}/nowhere", "nowhere is no folder of a run"),
+        ("fig5 {0}/one {0}/study", "study lacks strength.csv (of `a2mim profile`), from which the figure is drawn"),
+        ("fig1 {0}/study", "study lacks occlusion.csv (of `a2mim occlusion`) or strength.csv (of `a2mim profile`)"),
+        ("fig4 {0}/study", "study lacks pictures"),
+        ("fig6 {0}/one", "one lacks token_position.csv"),
+        ("figA3 {0}/one {0}/study", "study lacks spectrum.csv (of `a2mim spectrum`)"),
+        ("mass {0}/one", "one lacks masses.csv (of `a2mim reproduce`)"),
+        ("mass {0}/study --names x", "mass takes no --names and no --panels"),
+        ("fig4 {0}/one --measure J", "fig4 takes no --measure: leave it out"),
+        ("fig5 {0}/one --pictures 3", "fig5 takes no --pictures: leave it out"),
+        ("fig5 {0}/one --names a b", "2 names for 1 runs"),
+        ("fig5", "there is no run to draw: give at least one folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(words, told, results, capsys):
+    out = results / "new" / "figure"
+    assert cli.main(["figure", *words.format(results).split(), "--out", str(out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert told in error and error.startswith("a2mim figure: ") and "\n" not in error
+    assert not out.parent.exists()

@@ -1,0 +1,100 @@
+"""Figures A3 and A4."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from figures import fig_a3, fig_a4
+from figures.runs import open_runs
+from figures.style import SHADE, look
+from tests.figures.made_up import block_tables, record, write_run
+from tests.figures.test_curves import caption, seen
+from tests.figures.test_interactions import bars, curve
+
+
+def spectra(folder: Path, levels=(1.0, 2.0), attention=(True, False)) -> list[Path]:
+    found = []
+    for k, (level, kind) in enumerate(zip(levels, attention, strict=True)):
+        spectrum, variance = block_tables(level, kind)
+        tables = {"spectrum.csv": spectrum, "variance.csv": variance}
+        found.append(write_run(folder / f"run{k}", tables, record("spectrum")))
+    return found
+
+
+def shades(axes) -> list[tuple[float, float]]:
+    found = [patch for patch in axes.patches if patch.get_facecolor()[:3] == pytest.approx(to_rgb(SHADE), abs=0.01)]
+    return [tuple(patch.get_extents().transformed(axes.transData.inverted()).intervalx) for patch in found]
+
+
+def test_variance_by_depth_with_attention_shaded(tmp_path: Path):
+    drawn = fig_a4.draw(open_runs(spectra(tmp_path), ["a", "b"], ["ViT", "CNN"]))
+    for k, axes in enumerate(seen(drawn.figure)[:2]):
+        table = block_tables(k + 1.0)[1]
+        np.testing.assert_allclose(curve(axes, look(k).colour)[1], table["variance"])
+        np.testing.assert_allclose(curve(axes, look(k).colour)[0], table["depth"], atol=0.01)
+        np.testing.assert_allclose(bars(axes, look(k).colour), table[["low", "high"]])
+    drawn.figure.draw_without_rendering()
+    vit, cnn = seen(drawn.figure)[:2]
+    assert np.array(shades(vit)) == pytest.approx(np.array([(1, 3), (5, 7), (9, 11)]) / 12)
+    assert not shades(cnn) and vit.get_yscale() == "log"
+    assert "40 images" in caption(drawn.figure) and "Shaded: attention blocks." in caption(drawn.figure)
+
+
+def test_networks_with_other_blocks_have_no_shade_and_a_small_range_a_plain_axis(tmp_path: Path):
+    folders = spectra(tmp_path)
+    table = block_tables()[1].assign(variance=2.0, low=1.9, high=2.1)
+    for folder in folders:
+        table.assign(kind="attention" if folder == folders[0] else "conv").to_csv(folder / "variance.csv", index=False)
+    axes = seen(fig_a4.draw(open_runs(folders)).figure)[0]
+    assert not axes.patches and axes.get_yscale() == "linear" and axes.get_ylim()[0] == 0
+
+
+def test_amplitude_at_the_highest_frequency_by_depth_and_whole_curves_below(tmp_path: Path):
+    drawn = fig_a3.draw(open_runs(spectra(tmp_path), ["a", "b"], ["ViT", "CNN"]))
+    above, below = seen(drawn.figure)[:2], [axes for axes in seen(drawn.figure) if len(axes.lines) == 7]
+    for k in range(2):
+        table = block_tables(k + 1.0)[0]
+        last = table[table["frequency"] == 1]
+        np.testing.assert_allclose(curve(above[k], look(k).colour)[1], last["log_amplitude"])
+        np.testing.assert_allclose(bars(above[k], look(k).colour), last[["low", "high"]])
+        for block, line in enumerate(below[k].lines):
+            rows = table[table["block"] == block]
+            np.testing.assert_allclose(line.get_data(), rows[["frequency", "log_amplitude"]].T)
+            assert line.get_color() == fig_a3.DEPTHS(block / 6)
+        assert len(below[k].collections) == 7
+    assert [axes.get_title("left") for axes in below] == ["ViT: a", "CNN: b"]
+
+
+def test_seeds_are_points_and_their_mean_is_the_curve(tmp_path: Path):
+    folders = spectra(tmp_path, (1.0, 3.0), (True, True))
+    drawn = fig_a3.draw(open_runs(folders, ["a", "a"]))
+    above, below = seen(drawn.figure)[0], next(axes for axes in seen(drawn.figure) if len(axes.lines) == 7)
+    table = block_tables(2.0)[0]
+    last = table[table["frequency"] == 1]
+    np.testing.assert_allclose(curve(above, look(0).colour)[1], last["log_amplitude"])
+    np.testing.assert_allclose(below.lines[2].get_ydata(), table.loc[table["block"] == 2, "log_amplitude"])
+    assert not below.collections and "2 training seeds" in caption(drawn.figure)
+
+
+def test_a_block_of_one_position_has_no_high_frequency():
+    table = block_tables()[0]
+    single = table[(table["block"] != 3) | (table["frequency"] == 0)]
+    assert fig_a3.last_entries(single)["block"].tolist() == [0, 1, 2, 4, 5, 6]
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
+    folders = spectra(tmp_path)
+    (folders[1] / "variance.csv").unlink()
+    with pytest.raises(ValueError, match=r"run1 lacks variance.csv \(of `a2mim spectrum`\)"):
+        fig_a4.draw(open_runs(folders))
+    block_tables()[0].drop(columns="frequency").to_csv(folders[1] / "spectrum.csv", index=False)
+    with pytest.raises(ValueError, match=r"spectrum.csv of run1 .* lacks the column frequency"):
+        fig_a3.draw(open_runs(folders))
+    block_tables()[0].query("block < 6").to_csv(folders[1] / "spectrum.csv", index=False)
+    with pytest.raises(ValueError, match="the runs of a were not measured at the same points"):
+        fig_a3.draw(open_runs(folders, ["a", "a"]))
+    with pytest.raises(ValueError, match="5 panels are too many"):
+        many = spectra(tmp_path / "many", [1.0] * 5, [True] * 5)
+        fig_a3.draw(open_runs(many, panels=list("abcde")))

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from figures import fig1
+from figures.runs import open_runs
+from figures.style import look
+from tests.figures.made_up import occlusion_table, record, strength_table, texts, write_run
+from tests.figures.test_curves import caption, points, seen
+from tests.figures.test_interactions import bars, curve
+
+
+def occlusions(folder: Path, levels=(80.0, 60.0), **changes) -> list[Path]:
+    about = record("occlusion", **changes)
+    return [write_run(folder / f"occ{k}", {"occlusion.csv": occlusion_table(t)}, about) for k, t in enumerate(levels)]
+
+
+def profiles(folder: Path, count: int = 2) -> list[Path]:
+    return [write_run(folder / f"prof{k}", {"strength.csv": strength_table(k)}, record()) for k in range(count)]
+
+
+@pytest.mark.parametrize("dropped", ["random", "salient", "non_salient"])
+def test_accuracy_stands_above_the_interactions_of_the_same_methods(tmp_path: Path, dropped: str):
+    runs = open_runs([*occlusions(tmp_path), *profiles(tmp_path)], ["a", "b"] * 2, ["ViT", "CNN"] * 2)
+    drawn = fig1.draw(runs, measure="J", dropped=dropped)
+    above, below = seen(drawn.figure)[:2], seen(drawn.figure)[2:4]
+    for k, level in enumerate((80.0, 60.0)):
+        rows = occlusion_table(level)
+        rows = rows[rows["kind"] == dropped]
+        np.testing.assert_allclose(curve(above[k], look(k).colour)[1], rows["top1"])
+        np.testing.assert_allclose(curve(above[k], look(k).colour)[0], rows["share"], atol=0.01)
+        np.testing.assert_allclose(bars(above[k], look(k).colour), rows[["low", "high"]])
+        np.testing.assert_allclose(points(below[k], look(k).colour, hollow=False), strength_table(k)["J"])
+    assert drawn.note == "" and [run.name for run in drawn.files] == ["a", "b", "a", "b"]
+    assert [list(tables) for tables in drawn.files.values()] == [["occlusion.csv"]] * 2 + [["strength.csv"]] * 2
+    words = caption(drawn.figure)
+    assert "500 images" in words and "50 images" in words and "baseline mean after normalisation" in words
+    assert ("saliency gradient" in words) == (dropped != "random")
+    assert above[0].get_ylabel() == "top-1 accuracy (%)" and above[0].get_ylim()[0] == 0
+
+
+def test_what_is_missing_is_left_empty_and_said(tmp_path: Path):
+    folders = [*occlusions(tmp_path, (80.0,)), *profiles(tmp_path)]
+    drawn = fig1.draw(open_runs(folders, ["a", "a", "b"], ["ViT", "ViT", "CNN"]))
+    assert drawn.note == "Not given, and so not drawn: occlusion of b (CNN)."
+    assert "no occlusion run" in texts(drawn.figure) and not seen(drawn.figure)[1].lines
+    alone = fig1.draw(open_runs(folders[:1], ["a"]))
+    assert alone.note == "Not given, and so not drawn: interactions of a."
+    assert "no profile" in texts(alone.figure)
+
+
+def test_a_folder_may_hold_both_tables(tmp_path: Path):
+    both = write_run(
+        tmp_path / "both", {"occlusion.csv": occlusion_table(), "strength.csv": strength_table()}, record()
+    )
+    drawn = fig1.draw(open_runs([both]))
+    assert drawn.note == "" and [axes.has_data() for axes in seen(drawn.figure)[:2]] == [True, True]
+
+
+def test_other_settings_are_said(tmp_path: Path):
+    folders = [*occlusions(tmp_path), *occlusions(tmp_path / "other", (70.0,), grid=16, saliency="mean_attention")]
+    runs = open_runs(folders, ["a", "b", "c"])
+    assert "Above: these runs differ in grid (8×8: a, b; 16×16: c)." in fig1.draw(runs).note
+    assert "saliency (gradient: a, b; mean_attention: c)" in fig1.draw(runs, dropped="salient").note
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
+    runs = open_runs([*occlusions(tmp_path), write_run(tmp_path / "empty")])
+    with pytest.raises(ValueError, match=r"empty lacks occlusion.csv \(of `a2mim occlusion`\) or strength.csv"):
+        fig1.draw(runs)
+    with pytest.raises(ValueError, match="no 'middle' cells to drop: choose one of random, salient"):
+        fig1.draw(runs[:2], dropped="middle")
+    table = occlusion_table()
+    few = write_run(tmp_path / "few", {"occlusion.csv": table[table["kind"] == "random"]})
+    with pytest.raises(ValueError, match=r"occlusion table of few \(.*\) has no salient cells"):
+        fig1.draw(open_runs([few]), dropped="salient")
+    broken = write_run(tmp_path / "broken", {"occlusion.csv": table.drop(columns="low")})
+    with pytest.raises(ValueError, match="lacks the column low"):
+        fig1.draw(open_runs([broken]))

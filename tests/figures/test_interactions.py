@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from figures import fig5, fig_a1, fig_a2
+from figures.runs import open_runs
+from figures.style import look
+from tests.figures.made_up import NOTE, record, strength_table, texts, write_run
+from tests.figures.test_curves import caption, points, seen
+
+
+def curve(axes, colour: str, kind: str = "mean") -> np.ndarray:
+    """x and y of the line of one colour."""
+    (line,) = [each for each in axes.lines if (each.get_gid() or "").startswith(kind) and each.get_color() == colour]
+    return np.array(line.get_data())
+
+
+def bars(axes, colour: str) -> np.ndarray:
+    """Lower and upper ends of every bar of one colour, in the order drawn."""
+    found = [each for each in axes.collections if (each.get_gid() or "").startswith("interval")]
+    mine = [each for each in found if to_hex(each.get_color()[0]).upper() == colour.upper()]
+    return np.concatenate([np.array(each.get_segments())[:, :, 1] for each in mine])
+
+
+def profiles(folder: Path, names, panels=(), tables=None, abouts=None):
+    tables = tables or [strength_table(k) for k in range(len(names))]
+    abouts = abouts or [record()] * len(names)
+    folders = [
+        write_run(folder / f"{k}", {"strength.csv": table}, about)
+        for k, (table, about) in enumerate(zip(tables, abouts, strict=True))
+    ]
+    return open_runs(folders, names, panels)
+
+
+@pytest.mark.parametrize("measure", ["J", "J_corrected", "J_rms"])
+def test_every_panel_shows_its_runs_and_one_name_has_one_look(tmp_path: Path, measure: str):
+    runs = profiles(tmp_path, ["SimMIM", "A²MIM", "A²MIM"], ["ViT", "ViT", "CNN"])
+    drawn = fig5.draw(runs, measure=measure)
+    vit, cnn = seen(drawn.figure)[:2]
+    for axes, k, n in ((vit, 0, 0), (vit, 1, 1), (cnn, 1, 2)):
+        table = strength_table(n)
+        np.testing.assert_allclose(points(axes, look(k).colour, hollow=False), table[measure])
+        np.testing.assert_allclose(curve(axes, look(k).colour)[1], table[measure])
+        np.testing.assert_allclose(bars(axes, look(k).colour), table[[f"{measure}_low", f"{measure}_high"]])
+        np.testing.assert_allclose(curve(axes, look(k).colour)[0], table["ratio"], atol=0.02)
+    assert not points(cnn, look(0).colour, hollow=False).size
+    assert (vit.get_title("left"), cnn.get_title("left")) == ("ViT", "CNN")
+    assert vit.get_ylim() == cnn.get_ylim() and vit.get_ylim()[0] == 0
+    legend = texts(drawn.figure)
+    assert legend.count("SimMIM") == legend.count("A²MIM") == 1
+    assert drawn.files == {run: ["strength.csv"] for run in runs} and drawn.note == ""
+    words = caption(drawn.figure)
+    assert "95 % bootstrap intervals over 50 images" in words and "seeds" not in words
+    assert "Grid 8×8, value log_odds, baseline mean, pairs within radius 2, data photos.tar." in words
+
+
+def test_seeds_are_points_with_their_own_intervals_and_the_line_is_their_mean(tmp_path: Path):
+    tables = [strength_table(k) for k in range(3)]
+    tables[1]["J"] += 0.3
+    drawn = fig5.draw(profiles(tmp_path, ["A²MIM"] * 3, tables=tables), measure="J")
+    axes = seen(drawn.figure)[0]
+    stacked = np.concatenate([table["J"] for table in tables])
+    np.testing.assert_allclose(points(axes, look(0).colour, hollow=False), stacked)
+    np.testing.assert_allclose(bars(axes, look(0).colour), np.concatenate([t[["J_low", "J_high"]] for t in tables]))
+    np.testing.assert_allclose(curve(axes, look(0).colour)[1], np.mean([table["J"] for table in tables], axis=0))
+    assert "Points: 3 training seeds, each with its own interval; line: their mean." in caption(drawn.figure)
+
+
+def test_where_a_seed_misses_a_point_so_does_the_mean(tmp_path: Path):
+    tables = [strength_table(0), strength_table(1, missing_rms=(6,))]
+    drawn = fig5.draw(profiles(tmp_path, ["one", "one"], tables=tables), measure="J_rms")
+    axes = seen(drawn.figure)[0]
+    assert np.isnan(curve(axes, look(0).colour)[1]).tolist() == [k == 6 for k in range(13)]
+    assert len(points(axes, look(0).colour, hollow=False)) == 13 + 12
+    assert f"Left out: J_rms of one at order 97 ({NOTE})." in caption(drawn.figure)
+
+
+def test_points_near_the_floor_are_hollow(tmp_path: Path):
+    table = strength_table(floor=0.01)
+    drawn = fig5.draw(profiles(tmp_path, ["one"], tables=[table]))
+    hollow = points(seen(drawn.figure)[0], look(0).colour, hollow=True)
+    np.testing.assert_allclose(hollow, table.loc[table["near_floor"], "J_corrected"])
+    assert hollow.size and "Hollow" in caption(drawn.figure)
+
+
+def test_an_axis_reaches_down_to_what_is_negative(tmp_path: Path):
+    table = strength_table()
+    table.loc[5, ["J_corrected", "J_corrected_low"]] = -0.2, -0.4
+    low = seen(fig5.draw(profiles(tmp_path, ["one"], tables=[table])).figure)[0].get_ylim()[0]
+    assert low < -0.4
+
+
+def test_runs_that_measured_something_else_are_said_to(tmp_path: Path):
+    runs = profiles(tmp_path, ["a", "b"], abouts=[record(), record(baseline="blur")])
+    drawn = fig5.draw(runs)
+    assert drawn.note == "These runs differ in baseline (mean: a; blur: b)."
+    assert drawn.note in " ".join(" ".join(texts(drawn.figure)).split())
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
+    runs = profiles(tmp_path, ["a", "a"], tables=[strength_table(), strength_table().iloc[1:]])
+    with pytest.raises(ValueError, match="the runs of a were not measured at the same points"):
+        fig5.draw(runs)
+    with pytest.raises(ValueError, match="no relative strength 'A': choose one of J, J_corrected"):
+        fig5.draw(runs, measure="A")
+    broken = profiles(tmp_path / "broken", ["x"], tables=[strength_table().drop(columns="J_low")])
+    with pytest.raises(ValueError, match=r"strength table of x \(.*strength.csv\) lacks the column J_low"):
+        fig5.draw(broken, measure="J")
+    with pytest.raises(ValueError, match=r"empty lacks strength.csv \(of `a2mim profile`\)"):
+        fig5.draw(open_runs([write_run(tmp_path / "empty")]))
+    many = profiles(tmp_path / "many", [f"{k}" for k in range(5)], [f"{k}" for k in range(5)])
+    with pytest.raises(ValueError, match="5 panels are too many for one page"):
+        fig5.draw(many)
+
+
+def test_figures_a1_and_a2_are_drawn_alike():
+    assert fig_a1.draw is fig_a2.draw is fig5.draw
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_every_name_stays_on_the_page(tmp_path: Path, count: int):
+    names = [f"a method with a $long name_{k}" for k in range(count)]
+    figure = fig5.draw(profiles(tmp_path, names)).figure
+    figure.draw_without_rendering()
+    legend = seen(figure)[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == names
+    box, panel = legend.get_window_extent(), seen(figure)[0].get_tightbbox()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= panel.y0
+    assert box.y0 >= max(text.get_window_extent().y1 for text in figure.texts if text.get_text())
+
+
+def test_the_table_is_read_whatever_its_order(tmp_path: Path):
+    shuffled = strength_table().sample(frac=1, random_state=0)
+    drawn = fig5.draw(profiles(tmp_path, ["a"], tables=[pd.DataFrame(shuffled)]))
+    np.testing.assert_allclose(curve(seen(drawn.figure)[0], look(0).colour)[1], strength_table()["J_corrected"])

@@ -1,0 +1,104 @@
+"""Figure 6, and the middle masses of a study."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from figures import fig6, middle_mass
+from figures.runs import open_runs
+from figures.style import look
+from tests.figures.made_up import masses_table, sweep_table, write_run
+from tests.figures.test_curves import caption, seen
+
+
+def of(draw, folder: Path, name: str, table: pd.DataFrame, **options):
+    return draw(open_runs([write_run(folder / f"{len(list(folder.iterdir()))}", {name: table})]), **options)
+
+
+def test_bars_are_means_and_points_seeds_in_the_order_of_the_table(tmp_path: Path):
+    table = sweep_table()
+    drawn = of(fig6.draw, tmp_path, "token_position.csv", table)
+    assert [axes.get_title("left") for axes in seen(drawn.figure)[:2]] == ["ViT", "CNN"]
+    for axes, network in zip(seen(drawn.figure)[:2], ("vit", "cnn"), strict=True):
+        rows = table[table["network"] == network]
+        means = rows.groupby("position", sort=False)["top1"].mean()
+        assert [text.get_text() for text in axes.get_xticklabels()] == list(means.index)
+        np.testing.assert_allclose([bar.get_y() + bar.get_height() for bar in axes.patches], means)
+        np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in axes.lines]), rows["top1"])
+        ends = [bars_.get_segments()[0][:, 1] for bars_ in axes.collections]
+        for (_, some), end in zip(rows.groupby("position", sort=False)["top1"], ends, strict=True):
+            wanted = stats.t.interval(0.95, 2, some.mean(), some.std() / np.sqrt(3))
+            np.testing.assert_allclose(end, wanted)
+    words = caption(drawn.figure)
+    assert "points: 3 seeds" in words and "Student's 95 % interval" in words and "The axis begins at" in words
+
+
+def test_two_seeds_have_no_interval_and_points_far_apart_an_axis_from_zero(tmp_path: Path):
+    drawn = of(fig6.draw, tmp_path, "token_position.csv", sweep_table(2))
+    assert "No interval: that takes 3 seeds." in caption(drawn.figure)
+    assert not any(np.size(bar.get_segments()) for bar in seen(drawn.figure)[0].collections)
+    spread = sweep_table()
+    spread["top1"] = np.linspace(10, 90, len(spread))
+    wide = of(fig6.draw, tmp_path, "token_position.csv", spread)
+    assert seen(wide.figure)[0].get_ylim()[0] == 0 and "The axis begins" not in caption(wide.figure)
+
+
+def test_a_sweep_that_cannot_be_drawn_is_refused(tmp_path: Path):
+    table = sweep_table()
+    with pytest.raises(ValueError, match="holds vit, patch_embed, seed 0 twice"):
+        of(fig6.draw, tmp_path, "token_position.csv", pd.concat([table, table.iloc[:1]]))
+    with pytest.raises(ValueError, match="lacks the column top1"):
+        of(fig6.draw, tmp_path, "token_position.csv", table.drop(columns="top1"))
+    with pytest.raises(ValueError, match="has no accuracy yet"):
+        of(fig6.draw, tmp_path, "token_position.csv", table.assign(top1=np.nan))
+    with pytest.raises(ValueError, match=r"lacks token_position.csv \(of `python -m experiments.token_position`\)"):
+        of(fig6.draw, tmp_path, "other.csv", table)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_mass_is_drawn_with_its_interval_and_the_mean_of_the_seeds(tmp_path: Path, seeds: int):
+    table = masses_table(seeds)
+    drawn = of(middle_mass.draw, tmp_path, "masses.csv", table)
+    panels = seen(drawn.figure)[:4]
+    assert [axes.get_title("left") for axes in panels][:2] == ["ViT\nfine-tuned log_odds", "ViT\nfrozen cosine"]
+    methods = ["untrained", "supervised", "a2mim"]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == methods
+    groups = table.groupby(["network", "setup"], sort=False)
+    for axes, (_, rows) in zip(panels, groups, strict=True):
+        for k, measure in enumerate(("J", "J_corrected", "J_rms")):
+            some = rows[rows["measure"] == measure]
+            lines = [line for line in axes.lines if line.get_gid() == f"seeds of {measure}"]
+            assert {line.get_color() for line in lines} == {look(k).colour}
+            np.testing.assert_allclose(np.concatenate([line.get_xdata() for line in lines]), some["M"])
+            assert np.round(np.concatenate([line.get_ydata() for line in lines])).tolist() == sorted([0, 1, 2] * seeds)
+            found = [each for each in axes.collections if each.get_gid() == f"interval of {measure}"]
+            ends = np.concatenate([np.array(each.get_segments())[:, :, 0] for each in found])
+            np.testing.assert_allclose(ends, some[["M_low", "M_high"]])
+            means = [line.get_xdata()[0] for line in axes.lines if line.get_gid() == f"mean of {measure}"]
+            np.testing.assert_allclose(means, some.groupby("method", sort=False)["M"].mean() if seeds > 1 else [])
+    assert len({axes.get_xlim() for axes in panels}) == 1
+    words = caption(drawn.figure)
+    assert "100 images" in words and ("3 seeds" in words) == (seeds == 3) and ("One seed" in words) == (seeds == 1)
+
+
+def test_a_missing_mass_is_said_and_bad_tables_are_refused(tmp_path: Path):
+    table = masses_table(1)
+    gone = table.copy()
+    gone.loc[0, ["M", "M_low", "M_high"]] = np.nan
+    drawn = of(middle_mass.draw, tmp_path, "masses.csv", gone)
+    assert "Missing: vit, fine-tuned log_odds, untrained, J." in caption(drawn.figure)
+    with pytest.raises(ValueError, match="hold vit, fine-tuned log_odds, untrained, seed 0 twice"):
+        of(middle_mass.draw, tmp_path, "masses.csv", pd.concat([table, table.iloc[:1]]))
+    with pytest.raises(ValueError, match="lacks the columns M_low, setup"):
+        of(middle_mass.draw, tmp_path, "masses.csv", table.drop(columns=["setup", "M_low"]))
+
+
+def test_networks_with_fewer_methods_keep_the_rows(tmp_path: Path):
+    table = masses_table(1)
+    fewer = table[(table["network"] == "vit") | (table["method"] == "a2mim")]
+    axes = seen(of(middle_mass.draw, tmp_path, "masses.csv", fewer).figure)
+    cnn = [line for line in axes[2].lines if (line.get_gid() or "").startswith("seeds") and len(line.get_ydata())]
+    assert {round(float(line.get_ydata()[0])) for line in cnn} == {2}
