@@ -2,8 +2,8 @@
 
 After Park & Kim 2022 (arXiv 2202.06709): Δ log amplitude is the natural logarithm of the amplitude of the Fourier-
 transformed maps along the diagonal, less that at frequency 0. Above, its last entry, of the highest frequency that a
-map has (π, or next to it: 6/7 π at 14×14), against the depth of the block; below, whole curves of every method, a colour
-for each depth.
+map has (π, or next to it: 6/7 π at 14×14), against the depth of the block; below, whole curves of every method, each in
+the colour of its depth.
 """
 
 import math
