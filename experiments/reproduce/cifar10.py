@@ -5,7 +5,7 @@ says which; experiments/steps.py runs them, reproduce/results.py makes tables, f
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ class Method:
     """Fine-tuned and measured; else only pre-trained, for its reconstructions."""
 
 
-# In the order in which they are made: what the headline question needs comes first.
+# What the headline question needs comes first.
 METHODS = {
     "supervised": Method("supervised", pretrains=False),
     "a2mim": Method("A²MIM"),
@@ -44,6 +44,8 @@ METHODS = {
     "spatial": Method("A²MIM without Fourier loss", tuned=False),
 }
 UNTRAINED = "untrained"
+ORDER = ("supervised", UNTRAINED, *list(METHODS)[1:])
+"""In which they are made and measured: the others are occluded where the supervised network looks."""
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
 CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 """Also measured on cells of 2×2 pixels."""
@@ -54,35 +56,39 @@ FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
 
 @dataclass(frozen=True)
 class Size:
-    """What is spent on a network: images, contexts; and the seconds of one supervised epoch and of 1,000 passes, from
-    which the first guess of the time comes."""
+    """What is spent on a network. The seconds are first guesses, until commands of the kind are done."""
 
     suffix: str
+    """Of recipes and networks."""
     seeds: tuple[int, ...]
-    measure: tuple[str, ...]
-    images: int
-    shares: tuple[str, ...]
     epochs: tuple[int, int]
-    epoch_seconds: dict[str, float]
-    passes_seconds: dict[str, float]
-    orders: int
+    """Of pre-training and fine-tuning."""
+    images: int
+    """For the interactions."""
     budget: int
+    """Passes for each of these images and each order."""
+    ratios: tuple[str, ...]
+    """Orders, as shares of n − 2; empty for the paper's 13."""
+    pictures: int
+    """Images for occlusion and spectrum."""
+    epoch_seconds: dict[str, float]
+    pass_seconds: dict[str, float]
 
 
 SIZES = {
-    "gpu": Size(
-        "", (0, 1, 2), ("--images", "100", "--budget", "1000"), 1000, (), (200, 100), {"vit": 5, "cnn": 5},
-        {"vit": 0.1, "cnn": 0.1}, 13, 1000,
-    ),
+    "gpu": Size("", (0, 1, 2), (200, 100), 100, 1000, (), 1000, {"vit": 5, "cnn": 5}, {"vit": 1e-4, "cnn": 1e-4}),
     "cpu": Size(
-        "_cpu", (0,), ("--images", "16", "--budget", "400", "--ratios", "0.05", "0.3", "0.5", "0.7", "0.95"), 500,
-        ("--seeds", "3"), (5, 5), {"vit": 75, "cnn": 35}, {"vit": 2.5, "cnn": 1.5}, 5, 400,
+        "_cpu", (0,), (5, 5), 16, 400, ("0.05", "0.3", "0.5", "0.7", "0.95"), 200,
+        {"vit": 75, "cnn": 35}, {"vit": 2.5e-3, "cnn": 1.5e-3},
     ),
 }  # fmt: skip
 # What --quick changes: nothing is learned, everything is run.
 QUICK_TRAINING = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
-QUICK_MEASURE = ("--images", "2", "--budget", "300", "--ratios", "0.3", "0.5", "0.7")
-QUICK_IMAGES = 20
+
+
+def size_of(settings: "Settings") -> Size:
+    size = SIZES[settings.size]
+    return replace(size, images=2, budget=300, ratios=("0.3", "0.5", "0.7"), pictures=20) if settings.quick else size
 
 
 @dataclass(frozen=True)
@@ -198,12 +204,12 @@ def steps(settings: Settings) -> list[Step]:
 
     found: list[Step] = []
     for seed in settings.all_seeds:
-        for family in settings.families:
-            found += measuring(settings, family, UNTRAINED, seed)
-        for method, about in METHODS.items():
+        for method in ORDER:
+            about = METHODS.get(method)
             for family in settings.families:
-                if method in settings.all_methods and family in about.families:
+                if about and method in settings.all_methods and family in about.families:
                     found += training(settings, family, method, seed)
+                if about is None or (about.tuned and method in settings.all_methods and family in about.families):
                     found += measuring(settings, family, method, seed)
     return found + (token_position.steps(settings) if settings.sweep else [])
 
@@ -228,7 +234,7 @@ def data_words(settings: Settings, part: Literal["train", "test"]) -> tuple[str,
 
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """The pre-training, where the method has one, and the fine-tuning."""
-    size, about = SIZES[settings.size], METHODS[method]
+    size, about = size_of(settings), METHODS[method]
     before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
     common = (*data_words(settings, "train"), "--seed", str(seed), "--device", settings.device)
     common += QUICK_TRAINING if settings.quick else ()
@@ -246,46 +252,49 @@ def training(settings: Settings, family: str, method: str, seed: int) -> Iterato
 
 def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """Neighbours, interactions, occlusion and spectrum of one network."""
-    if method != UNTRAINED and not METHODS[method].tuned:
-        return
-    size = SIZES[settings.size]
+    size = size_of(settings)
     folder, before = folder_of(settings, family, method, seed), backbone_of(settings, family, method, seed)
-    untrained = method == UNTRAINED
     model = f"experiments.cifar10:{family}{size.suffix}"
-    tuned = ("random" if untrained else str(folder / "backbone.safetensors"),)
+    tuned = ("random" if method == UNTRAINED else str(folder / "backbone.safetensors"),)
     # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
     frozen = (str(before / "backbone.safetensors"), "--num-classes", "0") if before != folder else tuned
     seeded = ("--model-seed", str(seed), "--image-size", "32", *data_words(settings, "test"))
-    images = QUICK_IMAGES if settings.quick else size.images
 
     def command(verb: str, weights: tuple[str, ...], out: Path, guess: float, *words: str) -> Step:
         head = (verb, model, "--weights", *weights, *seeded, *words)
         return Step((*head, "--device", settings.device, "--out", str(out)), out, guess)
 
+    def profile(weights: tuple[str, ...], out: Path, *words: str, grid: int = 8, times: int = 1) -> Step:
+        budget, orders = times * size.budget, len(size.ratios) or 13
+        how = ("--grid", str(grid), "--images", str(size.images), "--budget", str(budget))
+        ratios = ("--ratios", *size.ratios) if size.ratios else ()
+        guess = size.images * budget * orders * size.pass_seconds[family]
+        return command("profile", weights, out, guess, *how, *ratios, *words)
+
     yield neighbours(settings, family, method, seed)
-    measure = QUICK_MEASURE if settings.quick else size.measure
-    guess = float(measure[1]) * size.budget * size.orders / 1000 * size.passes_seconds[family]
-    grids = ("8", "16") if method in CORE else ("8",)
-    for grid in grids:
-        yield command("profile", tuned, folder / f"profile-{grid}", guess, "--grid", grid, *measure)
-    yield command("profile", frozen, before / "frozen-8", guess, "--grid", "8", "--value", "cosine", *measure)
+    for grid in (8, 16) if method in CORE else (8,):
+        yield profile(tuned, folder / f"profile-{grid}", grid=grid)
+    yield profile(frozen, before / "frozen-8", "--value", "cosine")
     if method in CONTEXT_CHECK:
         for times in (1, 4):
-            words = ("--grid", "8", *measure, "--budget", str(times * int(measure[3])), "--design", "published")
-            few = ("--published-pairs", "10")
-            yield command("profile", tuned, folder / f"published-{times}", times * guess, *words, *few)
-    if not untrained:
-        yield command(
-            "occlusion", tuned, folder / "occlusion", 60, "--grid", "8", "--images", str(images), *size.shares
-        )
-    yield command("spectrum", frozen, before / "spectrum", 20, "--images", str(images))
+            design = ("--design", "published", "--published-pairs", "10")
+            yield profile(tuned, folder / f"published-{times}", *design, times=times)
+    pictures = ("--images", str(size.pictures))
+    # All networks lose the patches that are salient to the supervised one.
+    of_supervised = folder_of(settings, family, "supervised", seed) / "occlusion"
+    given = (
+        ("--saliency", str(of_supervised)) if "supervised" in settings.all_methods and method != "supervised" else ()
+    )
+    occluded = ("--grid", "8", *pictures, "--seeds", "3", *given)
+    yield command("occlusion", tuned, folder / "occlusion", 90 * size.pictures * size.pass_seconds[family], *occluded)
+    yield command("spectrum", frozen, before / "spectrum", 20, *pictures)
 
 
 def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:
     """k-NN accuracy of the frozen network."""
     from experiments import cifar10
 
-    size, out = SIZES[settings.size], backbone_of(settings, family, method, seed) / "knn.json"
+    size, out = size_of(settings), backbone_of(settings, family, method, seed) / "knn.json"
     network = cifar10.network(family + size.suffix)
     weights: tuple[str, ...] = ("--weights", str(out.parent))
     if method == UNTRAINED:

@@ -37,13 +37,14 @@ def draw_cifar10(settings: cifar10.Settings) -> None:
         "fig1": [*occluded, *tuned],
         "fig4": fourier if len({each.name for each in fourier}) == len(FOURIER) else [],
         "fig5": [each for each in tuned if each.name in headline],
+        "fig5-16": shown(settings, folder_of, "profile-16"),
         "figA1": tuned,
         "figA2": frozen,
         "figA3": spectra,
         "figA4": spectra,
     }
-    for figure, runs in figures.items():
-        draw(figure, runs, settings.kept / "figures" / figure)
+    for name, runs in figures.items():
+        draw(name.split("-")[0], runs, settings.kept / "figures" / name)
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
         if (settings.kept / table).is_file():
             draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure)
@@ -113,9 +114,10 @@ def answers(kept: Path) -> list[str]:
     table = pd.read_csv(path)
     said = []
     for (network, setup), rows in table.groupby(["network", "setup"], sort=False):
-        against = rows[(rows["method_b"] == "supervised") & rows["method_a"].isin(MASKED)]
+        masked = [LABELS[method] for method in MASKED]
+        against = rows[(rows["method_b"] == LABELS["supervised"]) & rows["method_a"].isin(masked)]
         for method, three in against.groupby("method_a", sort=False):
-            said.append(answer(FAMILIES[str(network)], str(setup), LABELS[str(method)], three))
+            said.append(answer(FAMILIES[str(network)], str(setup), str(method), three))
     if not said:
         return ["No masked-image method has been measured beside the supervised network yet."]
     seeds = int(table["seeds"].min())

@@ -27,7 +27,9 @@ from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
 from interactions.storage import write_csv
 
-LABELS = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items() if method.tuned}
+NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
+LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}
+"""Of the methods that are measured."""
 SETUPS = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
 
 
@@ -65,7 +67,7 @@ def accuracies(settings: Settings) -> pd.DataFrame:
     rows = []
     for family, method, seed in everyone(settings):
         before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
-        row: dict[str, Any] = {"network": family, "method": method, "seed": seed}
+        row: dict[str, Any] = {"network": family, "method": NAMES[method], "seed": seed}
         if is_complete(after):
             row |= fine_tuned(read_record(after))
         if before != after and is_complete(before):
@@ -125,7 +127,7 @@ def masses(settings: Settings) -> pd.DataFrame:
         for setup in SETUPS:
             for method in LABELS:
                 for seed, folder in profiles(settings, family, method, setup).items():
-                    who: dict[str, Any] = {"network": family, "setup": setup, "method": method, "seed": seed}
+                    who: dict[str, Any] = {"network": family, "setup": setup, "method": LABELS[method], "seed": seed}
                     parts.append(pd.read_csv(folder / "middle_mass.csv").assign(**who))
     columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -144,7 +146,8 @@ def differences(settings: Settings) -> pd.DataFrame:
     columns = ["network", "setup", "measure", "method_a", "method_b", "difference", "low", "high", "images", "seeds"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts).rename(columns={"run_a": "method_a", "run_b": "method_b"})[columns]
+    table = pd.concat(parts, ignore_index=True).rename(columns={"run_a": "method_a", "run_b": "method_b"})
+    return table.replace({"method_a": LABELS, "method_b": LABELS})[columns]
 
 
 def published(settings: Settings) -> pd.DataFrame:

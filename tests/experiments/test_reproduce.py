@@ -121,9 +121,9 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     assert cifar10.run(Settings(**study)) == 0
     kept = tmp_path / "runs" / "results"
     accuracy = pd.read_csv(kept / "accuracy.csv").set_index("method")
-    assert list(accuracy.index) == [UNTRAINED, "supervised", "a2mim"]
+    assert list(accuracy.index) == [UNTRAINED, "supervised", "A²MIM"]
     told = json.loads((tmp_path / "runs" / "cnn-a2mim-0" / "run.json").read_text())
-    assert accuracy["top1"]["a2mim"] == told["last"]["top1"] and told["loaded"]["missing"] == []
+    assert accuracy["top1"]["A²MIM"] == told["last"]["top1"] and told["loaded"]["missing"] == []
     assert accuracy["knn"].notna().all() and pd.isna(accuracy["top1"][UNTRAINED])
     masses = pd.read_csv(kept / "masses.csv")
     assert masses.groupby(["setup", "method"]).size().tolist() == [3] * 6  # J, J_corrected and J_rms of each
