@@ -46,6 +46,9 @@ CONTAINERS = (
 # What wrappers write in front of every key: DistributedDataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
 
+# Hugging Face's names of a network that is kept in several files, and of their index.
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.|\.index\.json$")
+
 TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
 # Buffers, which OpenMMLab's hook averages only when it is told to.
 NEVER_AVERAGED = r"(running_mean|running_var|num_batches_tracked|_index|attn_mask|data_preprocessor\.(mean|std))$"
@@ -230,6 +233,11 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     """Whatever the file holds (plain containers, numbers, strings and tensors), and the metadata of safetensors."""
     if path.is_dir():
         raise CheckpointError(f"checkpoint '{path}' is a folder: name the file in it")
+    if SHARD.search(path.name):
+        raise CheckpointError(
+            f"checkpoint '{path}' is a part of a network or the list of its parts: save the network in one file, with "
+            "transformers by save_pretrained(folder, max_shard_size='100GB')"
+        )
     if not path.exists():
         raise FileNotFoundError(f"checkpoint '{path}' does not exist")
     try:
