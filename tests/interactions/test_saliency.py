@@ -172,3 +172,25 @@ def test_a_network_without_attention_is_told_what_to_take(name):
 )
 def test_token_grid(patches, height, width, grid):
     assert token_grid(patches, height, width) == grid
+
+
+def test_attention_between_channels_is_none_over_patches():
+    class Channels(nn.Module):
+        """Cross-covariance attention, as in XCiT: the channels weigh each other."""
+
+        def __init__(self):
+            super().__init__()
+            self.attn_drop = nn.Dropout(0.1)
+
+        def forward(self, x_BNC):
+            weights_B1CC = self.attn_drop((x_BNC.mT @ x_BNC).softmax(-1)[:, None])
+            return x_BNC @ weights_B1CC[:, 0]
+
+    model = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), nn.Linear(9, 9), Transposed(), Channels()).eval()
+    with pytest.raises(ValueError, match="has no attention over the patches"):
+        last_attention(model, IMAGES)
+
+
+class Transposed(nn.Module):
+    def forward(self, x_BCN):
+        return x_BCN.mT
