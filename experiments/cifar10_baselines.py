@@ -50,7 +50,7 @@ _SCALES = {"simclr": (0.08, 1.0), "byol": (0.2, 1.0), "mocov3": (0.2, 1.0), "din
 # Milder for the few epochs of the CPU size, in which little is learned from a twelfth of 32×32 pixels.
 _CPU_SCALES = _SCALES | {"simclr": (0.2, 1.0)}
 # As many as 15 minutes of one core allow, for the ViT and for the CNN.
-_CPU_EPOCHS = {"simclr": (5, 10), "byol": (4, 7), "mocov3": (4, 7), "dino": (4, 6)}
+_CPU_EPOCHS = {"simclr": (5, 9), "byol": (4, 7), "mocov3": (4, 7), "dino": (4, 6)}
 
 
 def _recipe(method: str, network: str) -> Settings:
@@ -75,11 +75,16 @@ def _recipe(method: str, network: str) -> Settings:
     )
     if not cpu:
         return recipe
-    # Small batches, since what a short run lacks most is steps.
+    # Small batches and large steps, since what a short run lacks most is steps. (Nine epochs of SimCLR on the CNN: with
+    # temperature 0.5 and half the learning rate 7 points of k-NN accuracy above the untrained network, so 12.)
+    colder = tuple("temperature=0.2" if word.startswith("temperature=0.5") else word for word in recipe.set)
     return replace(
         recipe,
+        set=colder,
         augment=replace(recipe.augment, scale=_CPU_SCALES[method]),
-        optim=replace(recipe.optim, epochs=_CPU_EPOCHS[method][network == "cnn_cpu"], warmup_epochs=0.5, lr_batch=128),
+        optim=replace(
+            recipe.optim, epochs=_CPU_EPOCHS[method][network == "cnn_cpu"], warmup_epochs=0.5, lr=2e-3, lr_batch=128
+        ),
         loop=replace(recipe.loop, batch=128, precision="float32", save_every=50),
     )
 
