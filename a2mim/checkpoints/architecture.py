@@ -75,20 +75,17 @@ def build(architecture: Architecture) -> nn.Module:
 
 
 def describe_vit(tensors: Tensors, heads: int | None) -> Architecture:
-    width, channels, patch, depth, hidden = vit_sizes(tensors)
+    sizes = vit_sizes(tensors)
+    width, patch = sizes["embed_dim"], sizes["patch_size"]
     prefix = sum(key in tensors for key in ("cls_token", "dist_token"))
     length = tensors["pos_embed"].shape[1]
     # DeiT III gives the class token no position.
     bare = prefix == 1 and not square_side(length - prefix) and bool(square_side(length))
     side = square_side(length if bare else length - prefix)
     wanted = {
+        **sizes,
         "img_size": side * patch,
-        "patch_size": patch,
-        "in_chans": channels,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": heads or usual_heads(width, depth, hidden),
-        "mlp_ratio": hidden / width,
+        "num_heads": heads or usual_heads(width, sizes["depth"], sizes["mlp_ratio"]),
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
         "init_values": 1e-5 if "blocks.0.ls1.gamma" in tensors else None,
         "class_token": "cls_token" in tensors,
@@ -97,9 +94,8 @@ def describe_vit(tensors: Tensors, heads: int | None) -> Architecture:
         "fc_norm": False if "cls_token" not in tensors and "norm.weight" in tensors else None,
         "num_classes": class_count(tensors, "head.weight"),
     }
-    sizes = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
     distilled = "dist_token" in tensors
-    size = sizes.get(width, "base")
+    size = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}.get(width, "base")
     if distilled:
         name = next_known(f"deit_{size}_distilled_patch16_224", "deit_base_distilled_patch16_224")
         for key in ("class_token", "no_embed_class", "global_pool", "fc_norm"):
@@ -114,20 +110,17 @@ def describe_vit(tensors: Tensors, heads: int | None) -> Architecture:
 
 
 def describe_beit(tensors: Tensors, heads: int | None) -> Architecture:
-    width, channels, patch, depth, hidden = vit_sizes(tensors)
+    sizes = vit_sizes(tensors)
+    width, patch = sizes["embed_dim"], sizes["patch_size"]
     shared = tensors.get("rel_pos_bias.relative_position_bias_table")
     table = tensors.get("blocks.0.attn.relative_position_bias_table", shared)
     length = tensors["pos_embed"].shape[1] - 1 if table is None else 0
     side = square_side(length) if table is None else (square_side(table.shape[0] - 3) + 1) // 2
     pooled, head = "fc_norm.weight" in tensors, "head.weight" in tensors
     wanted = {
+        **sizes,
         "img_size": side * patch,
-        "patch_size": patch,
-        "in_chans": channels,
-        "embed_dim": width,
-        "depth": depth,
-        "num_heads": usual_heads(width, depth, hidden) if table is None else table.shape[1],
-        "mlp_ratio": hidden / width,
+        "num_heads": usual_heads(width, sizes["depth"], sizes["mlp_ratio"]) if table is None else table.shape[1],
         "qkv_bias": "blocks.0.attn.q_bias" in tensors,
         "init_values": 0.1 if "blocks.0.gamma_1" in tensors else None,
         "use_abs_pos_emb": "pos_embed" in tensors,
@@ -307,22 +300,28 @@ def name_sizes(name: str) -> dict[str, Any]:
     width, depth = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}[
         size
     ]
-    sizes = {"embed_dim": width, "depth": depth, "num_heads": usual_heads(width, depth, 4 * width)}
+    sizes = {"embed_dim": width, "depth": depth, "num_heads": usual_heads(width, depth, 4)}
     return sizes | {"patch_size": int(patch), "img_size": int(image)}
 
 
-def usual_heads(width: int, depth: int, hidden: int) -> int:
+def usual_heads(width: int, depth: int, mlp_ratio: float) -> int:
     """Attention heads of a ViT, which its shapes do not tell: 64 channels each, but for the largest ones and for the
     ViT-S of OpenMMLab and of A²MIM (768 wide, 8 deep, 8 heads)."""
-    if (width, depth, hidden) == (768, 8, 3 * 768):
+    if (width, depth, mlp_ratio) == (768, 8, 3):
         return 8
     return 16 if width in (1280, 1408, 1664) else max(1, width // 64)
 
 
-def vit_sizes(tensors: Tensors) -> tuple[int, int, int, int, int]:
-    """Width, channels of the image, patch size, depth, and hidden width of a transformer."""
+def vit_sizes(tensors: Tensors) -> dict[str, Any]:
+    """The arguments of a transformer that its shapes alone tell."""
     width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
-    return width, channels, patch, count(tensors, r"blocks\.(\d+)\."), tensors["blocks.0.mlp.fc1.weight"].shape[0]
+    return {
+        "patch_size": patch,
+        "in_chans": channels,
+        "embed_dim": width,
+        "depth": count(tensors, r"blocks\.(\d+)\."),
+        "mlp_ratio": tensors["blocks.0.mlp.fc1.weight"].shape[0] / width,
+    }
 
 
 def count(tensors: Tensors, pattern: str) -> int:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from a2mim.decoders import PixelShuffleDecoder
 from a2mim.losses import patch_loss
-from a2mim.masking import Fill, Strategy, pixel_mask
+from a2mim.masking import Strategy, pixel_mask
 from a2mim.methods.simmim import SimMIM, SimMIMSettings
 from a2mim.targets import hog
 
@@ -34,21 +34,15 @@ ORIENTATIONS = 9
 
 
 @dataclass(frozen=True)
-class MaskFeatSettings:
-    """Settings of MaskFeat, the paper's by default."""
+class MaskFeatSettings(SimMIMSettings):
+    """Settings of MaskFeat, the paper's by default: SimMIM's, and the size of a HOG cell."""
 
-    image_size: int | None = None
-    """Side of the training images in pixels; the backbone's own if left out."""
     mask_cell: int = 16
     """Side of a mask cell in pixels: the paper's patch."""
     mask_ratio: float = 0.4
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "blockwise"
     """random: single cells; blockwise: rectangles, as in BEiT."""
-    fill: Fill = "none"
-    """What masked pixels show; none, as published, leaks them through an overlapping stem."""
-    mask_at: int | str = 0
-    """Where the mask token replaces features: 0 is behind the patch embedding of a transformer or the stem of a CNN."""
     hog_cell: int = 8
     """Side of a HOG cell in pixels; it must divide the mask cell and the stride of the backbone."""
 
@@ -59,15 +53,7 @@ class MaskFeat(SimMIM):
     Settings: ClassVar[type[Any]] = MaskFeatSettings
 
     def __init__(self, backbone: nn.Module, settings: MaskFeatSettings):
-        encoder_side = SimMIMSettings(
-            image_size=settings.image_size,
-            mask_cell=settings.mask_cell,
-            mask_ratio=settings.mask_ratio,
-            mask_strategy=settings.mask_strategy,
-            fill=settings.fill,
-            mask_at=settings.mask_at,
-        )
-        super().__init__(backbone, encoder_side)
+        super().__init__(backbone, settings)
         self.hog_cell, stride = settings.hog_cell, self.structure.stride
         if self.hog_cell < 1 or stride % self.hog_cell or settings.mask_cell % self.hog_cell:
             raise ValueError(

@@ -12,7 +12,7 @@ fills no pixels, so an overlapping stem still sees masked pixels and the feature
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from torch import nn
@@ -47,17 +47,8 @@ class SimMIM(A2MIM):
     Settings: ClassVar[type[Any]] = SimMIMSettings
 
     def __init__(self, backbone: nn.Module, settings: SimMIMSettings):
-        special_case = A2MIMSettings(
-            image_size=settings.image_size,
-            mask_cell=settings.mask_cell,
-            mask_ratio=settings.mask_ratio,
-            mask_strategy=settings.mask_strategy,
-            fill=settings.fill,
-            mask_at=settings.mask_at,
-            mask_token="replace",
-            fourier_weight=0.0,
-        )
-        super().__init__(backbone, special_case)
+        shared = {field.name: getattr(settings, field.name) for field in fields(SimMIMSettings)}
+        super().__init__(backbone, A2MIMSettings(**shared, mask_token="replace", fourier_weight=0.0))
         if self.leaks:
             warnings.warn(
                 f"{type(self).__name__} on {type(backbone).__name__} fills no pixels before the "
