@@ -40,7 +40,7 @@ from interactions.fingerprint import tensor_bytes
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
 from interactions.ranks import Ranks, join
-from interactions.record import begin_run, describe, measure_units, place_of
+from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings
@@ -67,6 +67,7 @@ def measure_occlusion(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
     **settings: Any,
 ) -> "Occlusion":
@@ -82,6 +83,7 @@ def measure_occlusion(
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images. Random cells go by them; without names, by the image's number.
         model_name, data_name: for the record.
+        about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         settings: the fields of `OcclusionSettings`.
 
     Raises:
@@ -94,7 +96,7 @@ def measure_occlusion(
     run = Run(model, dataset, Path(out), OcclusionSettings(**settings), normalisation or Normalisation(), names)
     named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
     with join() as ranks:
-        record = ranks.from_first(lambda: run.begin(named, progress))
+        record = ranks.from_first(lambda: run.begin(named, about, progress))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             ranks.wait()
@@ -211,7 +213,7 @@ class Run:
             self.given = saliency_of(settings.saliency, self.grid)
         self.games: dict[str, PatchGame] = {}
 
-    def begin(self, named: Mapping[str, str], progress: bool) -> dict[str, Any]:
+    def begin(self, named: Mapping[str, str], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """The record to go on with; a fresh run chooses its images and its batch size here."""
         # By its contents, a table of saliency is the same wherever it lies.
         by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
@@ -221,7 +223,7 @@ class Run:
             describe(self.model, self.dataset, self.names, named, settings),
             asdict(OcclusionSettings()),
             lambda: self._prepare(progress),
-            place_of(self.model),
+            place_of(self.model, about),
             TABLES,
             "occlusion",
         )

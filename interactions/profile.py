@@ -26,7 +26,7 @@ from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
 from interactions.ranks import Ranks, join
-from interactions.record import begin_run, describe, measure_units, place_of
+from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings
 from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
@@ -34,7 +34,6 @@ from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table,
 
 PILOT_IMAGES = 2
 TABLES = ("strength.csv", "middle_mass.csv")
-NOTHING: Mapping[str, Any] = {}
 
 
 def profile_model(
@@ -187,7 +186,7 @@ class Run:
             asked,
             asdict(ProfileSettings()),
             lambda: self._prepare(progress),
-            {**about, **place_of(self.model)},
+            place_of(self.model, about),
             TABLES,
             "profile",
         )

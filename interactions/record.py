@@ -24,6 +24,8 @@ PACE = 0.5 if sys.stderr.isatty() else 10.0
 """Seconds between two updates of a progress bar; a log file need not have all of them."""
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
 
+NOTHING: Mapping[str, Any] = {}
+
 Parts = Mapping[storage.Part, Any]
 Measure = Callable[[Sequence[Chosen], Callable[[int], object]], tuple[Parts, Mapping[str, Any]]]
 """The images of a unit, and what to call with the number of passes made -> the unit's tables, and what to say about
@@ -69,8 +71,8 @@ def begin_run(
 
     Args:
         usual: the default settings, which an older run's record may lack.
-        place: when, where and with which versions this process works (`place_of`), and of which commit. That of a later
-            start goes into the record's list `resumed`.
+        place: when, where and with which versions this process works (`place_of`). That of a later start goes into
+            the record's list `resumed`.
         command: that writes such runs.
 
     Raises:
@@ -114,11 +116,12 @@ def measure_units(
         bar.total = bar.n  # how many passes an image takes was an estimate
 
 
-def place_of(model: nn.Module) -> dict[str, Any]:
-    """When, where and with which versions this process works."""
+def place_of(model: nn.Module, about: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
+    """When, where and with which versions this process works, and what else there is to say about that."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
+        **about,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device.type,
         "machine": {

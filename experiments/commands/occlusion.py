@@ -62,12 +62,12 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, open_images, size_arguments
-    from experiments.machine import pick_device
+    from experiments.machine import commit, pick_device
     from experiments.models import create_model, named
     from interactions.baselines import Normalisation
     from interactions.occlusion import measure_occlusion
 
-    measure = asdict(settings.measure)
+    measure, about = asdict(settings.measure), {"commit": commit()}
     model, config = create_model(
         settings.model,
         settings.weights,
@@ -100,6 +100,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        about=about,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
     if int(os.environ.get("RANK", 0)) == 0:

@@ -9,7 +9,7 @@ import timm
 import torch
 from PIL import Image
 
-from experiments import cli
+from experiments import cli, machine
 from tests.interactions.tiny import CLASSES, SIZE
 
 MODEL = "tests.interactions.tiny:network"
@@ -45,7 +45,8 @@ def occlusion(photos, out, *options, model=MODEL, weights="random"):
     return cli.main(command)
 
 
-def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys):
+def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     out = tmp_path / "run"
     assert occlusion(photos, out) == 0
     assert {path.name for path in out.iterdir()} == {
@@ -62,7 +63,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys):
     assert record["command"] == "occlusion" and record["status"] == "complete"
     assert record["model"]["name"] == f"{MODEL} (random)" and record["data"]["name"] == str(photos)
     assert record["settings"]["masking"] == "after_normalisation" and record["settings"]["baseline"] == "zero"
-    assert {"versions", "machine", "seconds"} <= record.keys()
+    assert {"versions", "machine", "seconds"} <= record.keys() and record["commit"] == "abc1234"
     judged = pd.concat([pd.read_parquet(path) for path in sorted((out / "images").iterdir())])
     assert set(judged.columns) == {"image", "kind", "seed", "dropped", "correct"} and len(judged) == 5 * (2 + 1 + 1) * 3
     said = capsys.readouterr().out
