@@ -57,6 +57,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "reproduce": {
         "cifar10": "experiments.reproduce.cifar10",
         "imagenet": "experiments.reproduce.imagenet",
+        "lite0": "experiments.reproduce.lite0",
     },
     "spectrum": "experiments.commands.spectrum",
     "version": "experiments.commands.version",
