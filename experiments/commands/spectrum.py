@@ -1,0 +1,135 @@
+"""`a2mim spectrum`: spatial frequencies and variance of a model's feature maps, block by block, over images."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    from interactions.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure the spatial frequencies and the variance of a model's feature maps, block by block.
+
+    Attention and MLP of a transformer count as blocks of their own, as do a CNN's residual blocks. Neither labels nor a
+    classifier are needed. Writes spectrum.csv (relative log-amplitude of each block and frequency), variance.csv, both
+    with intervals over images, their figures, run.json, and every image's numbers as Parquet, into one folder. The same
+    command again goes on with an interrupted run; torchrun shares the images between processes.
+
+    For example:
+        a2mim spectrum resnet50 --data imagenet/val --out runs/resnet50-spectrum
+        a2mim spectrum auto --weights mae.pth --data val.tar --images 200 --out runs/mae-spectrum
+        a2mim spectrum vit_tiny_patch16_224 --weights random --data photos --out runs/random-spectrum
+    """
+
+    model: tyro.conf.Positional[str]
+    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
+    data: str
+    """A folder or a .tar of images; or timm's name of a data set, such as torch/cifar10 or hfds/uoft-cs/cifar10."""
+    out: Path
+    """Folder of the run."""
+    weights: str = "pretrained"
+    """pretrained, random, or a checkpoint file (`a2mim inspect FILE` says what it is); `FILE#student` takes that one
+    of its copies of the network."""
+    num_classes: int | None = None
+    """Classes of the model, where a checkpoint has others than its usual ones."""
+    partial: bool = False
+    """Load what fits of a checkpoint that does not fit whole."""
+    model_seed: int = 0
+    """Of random weights."""
+    data_root: str | None = None
+    """Where a data set that timm names is kept."""
+    split: str = "validation"
+    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    image_size: int | None = None
+    """Side of the model's input in pixels; without it, what the model asks for."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes the accelerator when there is one."""
+    images: int | None = 1000
+    """At most so many images; all where it is None."""
+    shuffle: bool = True
+    """Take images in a random order that the seed decides, not in the data set's own."""
+    seed: int = 0
+    """Of the images drawn."""
+    unit_images: int = 32
+    """Images measured and written together; what an interruption loses at most."""
+
+
+def run(settings: Settings) -> None:
+    """Measure, draw, and say what was written."""
+    from experiments.commands.profile import own_device
+    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.machine import pick_device
+    from experiments.models import create_model, named
+    from interactions.spectrum import measure_spectrum
+
+    model, config = create_model(
+        settings.model,
+        settings.weights,
+        settings.num_classes,
+        settings.model_seed,
+        settings.partial,
+        **size_arguments(named(settings.model, settings.weights), settings.image_size),
+    )
+    device = pick_device(own_device(settings.device))
+    data = open_images(
+        settings.data,
+        evaluation_transform(config, settings.image_size),
+        root=settings.data_root,
+        split=settings.split,
+        channels=config["input_size"][0],
+    )
+    measured = measure_spectrum(
+        model.to(device),
+        data,
+        out=settings.out,
+        images=settings.images,
+        shuffle=settings.shuffle and not data.streamed,
+        seed=settings.seed,
+        unit_images=settings.unit_images,
+        names=data.names,
+        model_name=f"{settings.model} ({settings.weights})",
+        data_name=settings.data,
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        drawn = draw(measured)
+        report(measured, drawn)
+
+
+def draw(measured: "Spectrum") -> list[str]:
+    """spectrum.png and variance.png, from the tables that were written; the names of those with anything to show."""
+    import pandas as pd
+
+    from figures.spectrum import draw_spectrum, draw_variance
+
+    record = measured.record
+    height, width = record["image_shape"][1:]
+    caption = f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px."
+    drawn = []
+    for name, figure in (("spectrum", draw_spectrum), ("variance", draw_variance)):
+        table = pd.read_csv(measured.folder / f"{name}.csv")
+        if len(table):
+            figure({record["model"]["name"]: table}, measured.folder / f"{name}.png", caption=caption)
+            drawn.append(f"{name}.png")
+    return drawn
+
+
+def report(measured: "Spectrum", drawn: list[str]) -> None:
+    """Each block's numbers and what was left out, for the terminal."""
+    import pandas as pd
+
+    record = measured.record
+    spectrum, variance = (pd.read_csv(measured.folder / f"{name}.csv") for name in ("spectrum", "variance"))
+    highest = spectrum.groupby("block").tail(1).set_index("block")[["frequency", "log_amplitude"]]
+    table = variance.set_index("block")[["name", "kind", "depth", "variance"]].join(highest)
+    print(table.to_string(float_format="{:.3g}".format))
+    for one in record["left_out"]:
+        print(f"left out {one['name']}: {one['reason']}")
+    for one in record["skipped"]:
+        print(f"skipped {one['name']}: {one['reason']}")
+    files = ", ".join([*drawn, "spectrum.csv", "variance.csv", "run.json"])
+    print(f"{len(record['images'])} images, {record['seconds']:.0f} s; wrote {files} into {measured.folder}")
