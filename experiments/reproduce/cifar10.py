@@ -154,7 +154,7 @@ class Settings:
 def run(settings: Settings) -> int:
     """Make what is missing, then everything that can be made of what is there."""
     from experiments.reproduce.drawing import draw_cifar10
-    from experiments.reproduce.results import collect, write_commands
+    from experiments.reproduce.results import collect, write_commands, write_study
 
     check(settings)
     made = steps(settings)
@@ -165,6 +165,7 @@ def run(settings: Settings) -> int:
     write_commands(settings.kept, made)
     code = run_steps(made, settings.budget)
     if code in (0, NOT_YET):
+        write_study(settings.kept, settings, made)
         collect(settings)
         draw_cifar10(settings)
     return code

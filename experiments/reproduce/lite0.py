@@ -70,7 +70,7 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Make what is missing, then tables, figures and the page."""
-    from experiments.reproduce.results import write_commands
+    from experiments.reproduce.results import write_commands, write_study
 
     made = steps(settings)
     if settings.plan:
@@ -79,6 +79,7 @@ def run(settings: Settings) -> int:
     write_commands(settings.kept, made)
     code = run_steps(made, settings.budget)
     if code in (0, NOT_YET):
+        write_study(settings.kept, settings, made)
         from experiments.reproduce.drawing import draw_lite0
 
         draw_lite0(settings)

@@ -22,7 +22,7 @@ from experiments.reproduce.cifar10 import (
     backbone_of,
     folder_of,
 )
-from experiments.steps import Step, is_complete, read_record, typed
+from experiments.steps import Step, finished, is_complete, read_record, typed
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
 from interactions.storage import write_csv
@@ -41,8 +41,20 @@ def write_commands(kept: Path, steps: Sequence[Step]) -> None:
     write_text(kept / "commands.sh", "\n".join([whole, *map(typed, steps)]) + "\n")
 
 
+def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
+    """study.json: settings, machine, versions, commit, and how far the study is."""
+    from a2mim.plain import to_plain
+    from a2mim.runs import write_json
+    from experiments.machine import commit, machine, pick_device
+
+    asked = {name: value for name, value in to_plain(settings).items() if name not in ("budget", "plan")}
+    left = [typed(step) for step in steps if not finished(step)]
+    about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "settings": asked}
+    write_json(kept / "study.json", {**about, "commands": len(steps), "left": left})
+
+
 def collect(settings: Settings) -> None:
-    """Everything that can be made of what is finished."""
+    """Every table that can be made of what is finished."""
     kept = settings.kept
     tables = {
         "accuracy": accuracies(settings),

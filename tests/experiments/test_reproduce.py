@@ -120,6 +120,7 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     assert "left" in capsys.readouterr().out
     assert cifar10.run(Settings(**study)) == 0
     kept = tmp_path / "runs" / "results"
+    assert json.loads((kept / "study.json").read_text())["left"] == []
     accuracy = pd.read_csv(kept / "accuracy.csv").set_index("method")
     assert list(accuracy.index) == [UNTRAINED, "supervised", "A²MIM"]
     told = json.loads((tmp_path / "runs" / "cnn-a2mim-0" / "run.json").read_text())
