@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.runs import Run, by_panel, label
+from figures.runs import Run, by_panel, data_name, label
 from figures.seeds import draw_seeds, seed_words
 from figures.style import SHADE, Look
 from figures.tables import read_table
 
 COMMAND = "a2mim spectrum"
-FACETS = {"data": lambda record: record["data"]["name"]}
+FACETS = {"data": data_name}
 ATTENTION = "attention"
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -21,11 +20,11 @@ from figures.interactions import IMAGES
 from figures.panels import MOST, draw_legend, legend_height
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
 from figures.seeds import mean_of
+from figures.spectrum import DEPTHS
 from figures.style import DOUBLE_COLUMN, Look, house_style, page
 
 TABLE = "spectrum.csv"
 ABOVE, BELOW = 2.3, 1.5  # inches, rows of panels
-DEPTHS = colormaps["cividis"]  # read alike by the colour-blind
 
 Tables = Mapping[Run, pd.DataFrame]
 Panels = Mapping[str, Mapping[str, Sequence[Run]]]
@@ -51,7 +50,8 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     words = [
         caption,
         "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "
-        "channels. Above: at the highest frequency that a map has on its diagonal, 6/7 π at 14×14.",
+        "channels. Above: at the highest frequency that a map has on its diagonal, 6/7 π at 14×14, lower for smaller "
+        "maps.",
         depth_words(runs, lasts),
         "Below: bands are the intervals; of several seeds the mean is drawn.",
         alike(runs, FACETS),

@@ -22,7 +22,7 @@ from figures.curves import (
     shift_of,
 )
 from figures.panels import panel_page
-from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, unlike
+from figures.runs import Drawn, Run, alike, by_panel, data_name, holding, label, looks_of, unlike
 from figures.seeds import draw_seeds, seed_words
 from figures.style import SHADE, Look, house_style
 
@@ -33,7 +33,7 @@ FACETS = {
     "value": lambda record: record["settings"]["value"],
     "baseline": lambda record: record["settings"]["baseline"],
     "pairs": lambda record: f"within radius {record['settings']['radius']}",
-    "data": lambda record: record["data"]["name"],
+    "data": data_name,
 }
 IMAGES = {"number of images": lambda record: len(record["images"])}
 

@@ -125,6 +125,11 @@ def alike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) ->
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
+def data_name(record: Record) -> str:
+    """What the images are called, without the folders that lead to them."""
+    return record["data"]["name"].rstrip("/").rsplit("/")[-1]
+
+
 def label(run: Run) -> str:
     """The run's name, and its panel where that has a title."""
     return f"{run.name} ({run.panel})" if run.panel else run.name

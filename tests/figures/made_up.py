@@ -114,7 +114,7 @@ def record(command: str = "profile", **changes) -> dict:
     return {
         "command": command,
         "model": {"name": "a net (random)", "digest": "0123456789abcdef"},
-        "data": {"name": "photos.tar", "images": 1000, "digest": "fedcba9876543210"},
+        "data": {"name": "some/where/photos.tar", "images": 1000, "digest": "fedcba9876543210"},
         "settings": settings | {"saliency": "gradient"} | changes,
         "images": [{"image": k, "name": f"{k}.png"} for k in range(50)],
         "versions": {"a2mim": "0.1.0", "torch": "2.9"},

@@ -24,7 +24,7 @@ def test_runs_of_one_name_and_panel_are_seeds_and_a_name_has_one_look(tmp_path: 
     panels = by_panel(runs)
     assert [list(names) for names in panels.values()] == [["b", "a"], ["b", "a"]] and list(panels) == ["ViT", "CNN"]
     assert [run.folder.name for run in panels["ViT"]["b"]] == ["run0", "run4"]
-    assert looks_of(runs) == {"b": look(0), "a": look(1)}
+    assert looks_of(runs) == {"b": look(0), "a": look(1)} and looks_of(runs[1:]) == {"a": look(0), "b": look(1)}
 
 
 def test_without_names_the_folders_have_their_own(tmp_path: Path):
