@@ -52,7 +52,7 @@ class Settings:
     """Photographs for the interactions."""
     photographs: int = 100
     """Photographs for occlusion and spectrum."""
-    passes: int = 600
+    passes: int = 300
     """Passes for each photograph and order."""
     ratios: tuple[float, ...] = (0.05, 0.3, 0.5, 0.7, 0.95)
     """Orders, as shares of n − 2."""
