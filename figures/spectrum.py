@@ -64,7 +64,11 @@ def draw_spectrum(
     for axes in above:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "π/2", "π"])
-    figure.colorbar(ScalarMappable(Normalize(0, 1), DEPTHS), ax=above, label="normalised depth", aspect=30, pad=0.01)
+    shrink = 1 if len(models) <= ACROSS else 0.35  # beside the first of several rows
+    scale = ScalarMappable(Normalize(0, 1), DEPTHS)
+    figure.colorbar(
+        scale, ax=above, label="normalised depth", aspect=30 * shrink, pad=0.01, shrink=shrink, anchor=(0, 1)
+    )
     _name_kinds(legend, models.values())
     save(figure, path)
     return figure
