@@ -1,0 +1,139 @@
+"""Every recipe of a GPU's size: what it names is there, and its network, method and schedule take a step together."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from a2mim.data import Images, Source, normalisation
+from a2mim.dist import World
+from a2mim.memory import MemoryImages
+from a2mim.methods import Supervised, SupervisedSettings
+from a2mim.settings import Network
+from a2mim.train import Trainer
+from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
+from experiments.commands.finetune import Settings as Finetune
+from experiments.commands.pretrain import Settings as Pretrain
+from experiments.commands.pretrain import method_settings
+from experiments.training import find_recipe, make_method, make_network
+
+
+def recipes(module: ModuleType) -> list[str]:
+    """All functions of the module that return settings, but those for two cores."""
+    made = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
+    returned = {name: getattr(vars(module)[name], "__annotations__", {}).get("return") for name in made}
+    known = [name for name in made if returned[name] in ("Settings", "Pretrain", "Finetune") and name[0] != "_"]
+    return [f"{module.__name__.split('.')[1]}:{name}" for name in known if not name.endswith("_cpu")]
+
+
+CIFAR = [name for module in (cifar10, cifar10_baselines, cifar10_masked) for name in recipes(module)]
+IMAGENET = recipes(imagenet)
+# The smallest of a family with one block a stage: a ViT-L or a ResNet-200 at 224 px is more than a test may take.
+SHALLOW = {
+    "resnet": ("resnet50", "layers=(1, 1, 1, 1)"),
+    "convnext": ("convnext_small", "depths=(1, 1, 1, 1)"),
+    "beit": ("beit_base_patch16_224", "depth=1"),
+    "deit": ("deit_small_patch16_224", "depth=1"),
+    "vit": ("vit_small_patch16_224", "depth=1"),
+}
+# Of what a method adds to the network, what takes longest.
+SMALLER = {"dino": ("prototypes=256",), "mae": ("decoder_depth=1",)}
+
+
+def shallow(name: str) -> Any:
+    """The recipe on a network of one block, or of one a stage, and images of 64 px."""
+    recipe = find_recipe(name)()
+    network, depth = SHALLOW[re.match("[a-z]+", recipe.network.model)[0]]
+    args = (*recipe.network.model_args, depth)
+    if isinstance(recipe, Pretrain):
+        recipe = replace(recipe, set=(*recipe.set, *SMALLER.get(recipe.method, ())))
+    return replace(
+        recipe,
+        network=replace(recipe.network, model=network, model_args=args),
+        augment=replace(recipe.augment, image_size=64),
+    )
+
+
+def full(name: str) -> tuple[Network, int, int]:
+    """The recipe's network, its classes and the side of its images."""
+    recipe = find_recipe(name)()
+    return recipe.network, 1000 if isinstance(recipe, Finetune) else 0, recipe.augment.image_size
+
+
+def distinct(names: list[str], part: Callable[[str], Any]) -> list[str]:
+    """The first of those that are alike in `part`."""
+    return list({repr(part(name)): name for name in reversed(names)}.values())[::-1]
+
+
+# Millions of parameters: A²MIM's own table, DeiT's for its ViTs, timm's results for the plain ViT-L.
+SIZES = {
+    "finetune_vit_small": 48.8,
+    "finetune_vit_base": 86.7,
+    "finetune_vit_large": 304.6,
+    "finetune_mae_vit_base": 86.6,
+    "finetune_mae_vit_large": 304.3,
+    "finetune_resnet50": 25.6,
+    "finetune_resnet50_a3": 25.6,
+    "finetune_resnet101": 44.5,
+    "finetune_resnet152": 60.2,
+    "finetune_resnet200": 64.7,
+    "finetune_convnext_small": 50.2,
+    "finetune_convnext_base": 88.6,
+    "supervised_vit_small": 22.1,
+    "supervised_vit_base": 86.6,
+    "supervised_vit_large": 304.3,
+}
+
+
+def take_a_step(recipe):
+    """One step of the training loop on two images of noise; the trainer."""
+    size, seed = recipe.augment.image_size, recipe.loop.seed
+    classes = 10 if isinstance(recipe, Finetune) else 0
+    backbone, _, _ = make_network(recipe.network, classes, size, seed)
+    if isinstance(recipe, Finetune):
+        method = Supervised(backbone, SupervisedSettings(recipe.loss, 0.0, recipe.bce_threshold))
+    else:
+        method = make_method(recipe.method, backbone, method_settings(recipe), size, seed)
+    pixels = torch.randint(256, (2, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    source = Source(
+        Images(None, "noise", 2),
+        method.views(recipe.augment),
+        *normalisation(backbone),
+        mixing=recipe.mixing,
+        classes=classes,
+        memory=MemoryImages(pixels, torch.tensor([0, 1])),
+    )
+    loop = replace(recipe.loop, batch=2, sync_bn=False)  # which needs CUDA
+    trainer = Trainer(method, source, recipe.optim, loop, World())
+    trainer.advance(source.batches(trainer.plan, range(1), trainer.slots, trainer.device, loop.channels_last))
+    return trainer
+
+
+@pytest.mark.parametrize("name", CIFAR)
+@pytest.mark.filterwarnings("ignore:SimMIM on")  # leaks on a CNN, as published
+def test_a_recipe_for_cifar10_takes_a_step(name):
+    trainer = take_a_step(find_recipe(name)())
+    assert trainer.step == 1 and trainer.losses.isfinite().all() and trainer.finite()
+
+
+@pytest.mark.parametrize("name", distinct(IMAGENET, shallow))
+@pytest.mark.filterwarnings("ignore:SimMIM on")
+def test_a_recipe_for_imagenet_takes_a_step_on_a_shallow_network(name):
+    trainer = take_a_step(shallow(name))
+    assert trainer.step == 1 and trainer.losses.isfinite().all() and trainer.finite()
+
+
+@pytest.mark.parametrize("name", distinct(IMAGENET, full))
+def test_the_network_of_a_recipe_for_imagenet_is_the_papers(name):
+    described, classes, size = full(name)
+    with torch.device("meta"):  # shapes without memory
+        network, _, _ = make_network(described, classes, size, 0)
+        features = network.eval()(torch.empty(2, 3, size, size))
+    assert features.shape == (2, classes or network.num_features)
+    million = sum(p.numel() for p in network.parameters()) / 1e6
+    known = SIZES.get(name.removeprefix("imagenet:"))
+    assert (known is None) == (classes == 0) and (known is None or million == pytest.approx(known, abs=0.06))
