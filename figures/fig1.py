@@ -12,7 +12,7 @@ from figures.interactions import (
     FACETS,
     IMAGES,
     draw_strength_panel,
-    label_strength,
+    finish_strength,
     strength_words,
     strengths,
 )
@@ -75,8 +75,9 @@ def draw(
             say_empty(axes[1, k], "no profile")
     if accuracies:
         axes[0, 0].set_ylabel("top-1 accuracy (%)")
+        axes[0, 0].set_ylim(bottom=0)
     if tables:
-        label_strength(axes[1, 0], measure)
+        finish_strength(axes[1, 0], tables.values(), measure)
     return Drawn(figure, {run: [table for table in TABLES if run.holds(table)] for run in runs}, note)
 
 
@@ -113,7 +114,6 @@ def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]
         draw_seeds(axes, curves, looks[name], shift, "top1", of=name)
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("share of cells dropped")
 
 

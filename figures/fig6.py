@@ -54,6 +54,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     for each, network in zip(axes[0], networks, strict=True):
         _draw_bars(each, rows[rows["network"] == network], floor)
     axes[0, 0].set_ylabel("top-1 accuracy (%)")
+    axes[0, 0].set_ylim(bottom=floor)
     figure.align_xlabels(list(axes[0]))
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
 
@@ -80,7 +81,6 @@ def _draw_bars(axes: Axes, rows: pd.DataFrame, floor: float) -> None:
         text.set_parse_math(False)
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("where the mask token goes")
-    axes.set_ylim(bottom=floor)
 
 
 def _floor(top1: pd.Series) -> float:

@@ -3,9 +3,8 @@
 The paper (arXiv 2205.13943) draws J^(m) against m/n for SimMIM, A²MIM and other methods, transformers and CNNs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -20,6 +19,7 @@ from figures.curves import (
     left_out,
     read_strength,
     shift_of,
+    start_at_zero,
 )
 from figures.panels import panel_page
 from figures.runs import Drawn, Run, alike, by_panel, data_name, holding, label, looks_of, unlike
@@ -61,7 +61,7 @@ def draw_interactions(runs: Sequence[Run], measure: str = "J_corrected", title: 
     for each, names in zip(axes[0], panels.values(), strict=True):
         shown = {name: [tables[run] for run in seeds] for name, seeds in names.items()}
         draw_strength_panel(each, shown, looks, measure)
-    label_strength(axes[0, 0], measure)
+    finish_strength(axes[0, 0], [tables[run] for run in runs], measure)
     return Drawn(figure, {run: [TABLE] for run in runs}, note)
 
 
@@ -88,12 +88,11 @@ def draw_strength_panel(
         curves = [curve_of(rows, measure) for rows in seeds]
         draw_seeds(axes, curves, looks[name], shift_of(k, len(tables)), measure, of=name)
     label_orders(axes, None)
-    low = [rows[[measure, f"{measure}_low"]].to_numpy() for seeds in tables.values() for rows in seeds]
-    axes.set_ylim(bottom=min(axes.get_ylim()[0], 0) if min(np.nanmin(each, initial=0) for each in low) < 0 else 0)
 
 
-def label_strength(axes: Axes, measure: str) -> None:
-    """The words beside the y axis."""
+def finish_strength(axes: Axes, tables: Collection[pd.DataFrame], measure: str) -> None:
+    """The y axis that all panels of a row share, when all of them are drawn: a limit ends its growing with the data."""
+    start_at_zero(axes, tables, (measure,))
     kind, quantity, unit = MEASURES[measure]
     axes.set_ylabel(f"{quantity}\n{kind}\n({unit})")
 

@@ -40,6 +40,12 @@ def test_accuracy_stands_above_the_interactions_of_the_same_methods(tmp_path: Pa
     assert above[0].get_ylabel() == "top-1 accuracy (%)" and above[0].get_ylim()[0] == 0
 
 
+def test_the_shared_axis_holds_the_most_accurate_run_of_any_panel(tmp_path: Path):
+    drawn = fig1.draw(open_runs(occlusions(tmp_path, (20.0, 80.0)), ["a", "b"], ["weak", "strong"]))
+    for axes in seen(drawn.figure)[:2]:
+        assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > occlusion_table(80.0)["high"].max()
+
+
 def test_what_is_missing_is_left_empty_and_said(tmp_path: Path):
     folders = [*occlusions(tmp_path, (80.0,)), *profiles(tmp_path)]
     drawn = fig1.draw(open_runs(folders, ["a", "a", "b"], ["ViT", "ViT", "CNN"]))

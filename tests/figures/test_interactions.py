@@ -57,6 +57,16 @@ def test_every_panel_shows_its_runs_and_one_name_has_one_look(tmp_path: Path, me
     assert "Grid 8×8, value log_odds, baseline mean, pairs within radius 2, data photos.tar." in words
 
 
+def test_the_shared_axis_holds_the_strongest_run_of_any_panel(tmp_path: Path):
+    weak, strong = strength_table(0), strength_table(1)
+    columns = [column for column in strong if column.startswith("J")]
+    strong[columns] = 5 * strong[columns].select_dtypes("number")
+    drawn = fig5.draw(profiles(tmp_path, ["a", "b"], ["weak", "strong"], tables=[weak, strong]))
+    for axes in seen(drawn.figure)[:2]:
+        bottom, top = axes.get_ylim()
+        assert bottom == 0 and top > strong["J_corrected_high"].max()
+
+
 def test_seeds_are_points_with_their_own_intervals_and_the_line_is_their_mean(tmp_path: Path):
     tables = [strength_table(k) for k in range(3)]
     tables[1]["J"] += 0.3
