@@ -158,7 +158,7 @@ class MaskToken(nn.Module):
         self.token_C = nn.Parameter(nn.init.trunc_normal_(torch.empty(place.layout.channels), std=0.02))
         self.gamma_C: nn.Parameter | None = None
         if gamma_init is not None:
-            self.gamma_C = nn.Parameter(torch.full((place.layout.channels,), gamma_init))
+            self.gamma_C = nn.Parameter(torch.full((place.layout.channels,), float(gamma_init)))
         self.mask: Tensor | None = None  # (B, rows, columns) of mask cells, 1 = masked
         module = backbone.get_submodule(place.module)
         if place.side == "input":

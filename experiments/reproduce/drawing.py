@@ -49,10 +49,10 @@ def draw_cifar10(settings: cifar10.Settings) -> None:
         if (settings.kept / table).is_file():
             draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure)
     runs = [*tuned, *occluded, *spectra]
-    opened = open_runs([each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]) if runs else []
-    summary = Section("What came out", answers(settings.kept))
-    study = open_runs([settings.kept], ["study"])
-    write_report(settings.kept / "report.html", [summary, *sections_of(study), *sections_of(opened)], "CIFAR-10")
+    folders, names = [each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]
+    opened = open_runs([settings.kept, *folders], ["study", *names])
+    summary = Section("What came out", [*answers(settings.kept), *noise(settings.kept)])
+    write_report(settings.kept / "report.html", [summary, *sections_of(opened)], "CIFAR-10")
     print(f"\nwrote {settings.kept / 'report.html'}")
 
 
@@ -146,3 +146,23 @@ def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
     return (
         f"{network}, {setup}: {method} {verdict}, against supervised: {'; '.join(parts)} (n = {first.images} images)."
     )
+
+
+def noise(kept: Path) -> list[str]:
+    """What four times the contexts do to the published measure, for each network."""
+    path = kept / "published.csv"
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path)
+    said = []
+    for (network, of), rows in table[table["measure"] == "J"].groupby(["network", "of"], sort=False):
+        values = {
+            str(row["contexts"]): f"{row['M']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            for row in rows.to_dict("records")
+        }
+        if len(values) > 1:
+            many, few = values["×4"], values["×1"]
+            said.append(
+                f"{FAMILIES[str(network)]}, published protocol, M of {of}: {few}; with four times the contexts {many}."
+            )
+    return said

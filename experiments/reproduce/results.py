@@ -182,11 +182,13 @@ def published(settings: Settings) -> pd.DataFrame:
                 continue
             who: dict[str, Any] = {"network": family, "contexts": f"×{times}"}
             parts.append(
-                seeded_masses(runs).rename(columns={"run": "of", "M_low": "low", "M_high": "high"}).assign(**who)
+                seeded_masses({LABELS[method]: seeds for method, seeds in runs.items()})
+                .rename(columns={"run": "of", "M_low": "low", "M_high": "high"})
+                .assign(**who)
             )
             a, b = reversed(CONTEXT_CHECK)
             change = seeded_differences(runs, [(a, b)]).rename(columns={"difference": "M"})
-            parts.append(change.assign(of=f"{a} − {b}", **who).drop(columns=["run_a", "run_b"]))
+            parts.append(change.assign(of=f"{LABELS[a]} − {LABELS[b]}", **who).drop(columns=["run_a", "run_b"]))
     columns = ["network", "contexts", "of", "measure", "M", "low", "high", "images", "seeds"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 

@@ -315,3 +315,7 @@ def test_methods_keep_the_contract(name):
     assert method.no_weight_decay() <= set(names) and set(method.lr_scales()) <= set(names)
     method.after_step(0.5)
     assert (method.pictures(batch, seeded()) is None) == (name in ("supervised", "maskfeat") or len(views) > 1)
+
+
+def test_a_whole_number_is_a_gamma_too():
+    assert a2mim("resnet18", gamma_init=1).mask_token.gamma_C.is_floating_point()

@@ -17,7 +17,8 @@ from interactions.values import VALUES
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 READING = (ROOT / "docs" / "reading-curves.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", README, re.MULTILINE)
+JOINED = re.sub(r"\\\n\s+", "", README)  # a command may go on in the next line
+COMMANDS = re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", JOINED, re.MULTILINE)
 
 
 def photograph(path, seed):
