@@ -26,7 +26,7 @@ from interactions import storage
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
 from interactions.game import NonFiniteValueError, full_precision, is_out_of_memory
 from interactions.ranks import join
-from interactions.record import begin_run, describe, measure_units, place_of
+from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings
 
@@ -112,6 +112,7 @@ def measure_spectrum(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
 ) -> "Spectrum":
     """Measure a model over the images of a data set; go on with the measurement if `out` holds it unfinished.
@@ -129,6 +130,7 @@ def measure_spectrum(
         unit_images: images measured and written together, in one batch where memory allows; what an interruption loses.
         names: of the images, for messages.
         model_name, data_name: for the record.
+        about: what else to record of this start, ready for JSON, such as the commit of the source tree.
 
     Raises:
         ValueError: a model whose blocks cannot be found; no usable image; a folder that holds a run with others.
@@ -152,7 +154,7 @@ def measure_spectrum(
             found = select(model, dataset, names, chosen, progress)
             return prepared(model, found.shape or (), found.chosen, found.skipped)
 
-        return begin_run(folder, asked, {}, prepare, place_of(model), TABLES, "spectrum")
+        return begin_run(folder, asked, {}, prepare, place_of(model, about), TABLES, "spectrum")
 
     with join() as ranks:
         record = ranks.from_first(begin)

@@ -63,10 +63,11 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, open_images, size_arguments
-    from experiments.machine import pick_device
+    from experiments.machine import commit, pick_device
     from experiments.models import create_model, named
     from interactions.spectrum import measure_spectrum
 
+    about = {"commit": commit()}
     model, config = create_model(
         settings.model,
         settings.weights,
@@ -94,6 +95,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        about=about,
     )
     if int(os.environ.get("RANK", 0)) == 0:
         drawn = draw(measured)

@@ -99,5 +99,5 @@ def test_the_bias_of_values_that_are_off_is_found_and_noise_is_none():
 
 def test_too_little_measured_is_said(tmp_path):
     with pytest.raises(ValueError, match="too little was measured"):
-        bench.summarise(replace(SETTINGS, work=tmp_path, out=tmp_path / "results"))
+        bench.summarise(replace(SETTINGS, work=tmp_path, out=tmp_path / "results"), {})
     assert not (tmp_path / "results").exists()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from experiments import cli
+from experiments import cli, machine
 from experiments.models import efficientnet_lite0_file
 
 IMAGENET = Path(__file__).resolve().parents[2] / ".." / "shared/data/imagenet-1-per-class.tar"
@@ -49,7 +49,10 @@ def spectrum(data, out, *options, model=VIT, weights="random", size=SIZE):
     return cli.main([*words, *(["--image-size", str(size)] if size else []), *options])
 
 
-def test_writes_tables_figures_and_record_for_unlabelled_images_and_no_classifier(photos, tmp_path, capsys):
+def test_writes_tables_figures_and_record_for_unlabelled_images_and_no_classifier(
+    photos, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     (photos / "broken.png").write_bytes(b"no image")
     out = tmp_path / "run"
     assert spectrum(photos, out, "--unit-images", "2") == 0
@@ -62,6 +65,7 @@ def test_writes_tables_figures_and_record_for_unlabelled_images_and_no_classifie
     frequencies = pd.read_csv(out / "spectrum.csv").groupby("block").frequency.apply(list)
     assert all(one == pytest.approx([0, 1 / 3, 2 / 3]) for one in frequencies)
     record = json.loads((out / "run.json").read_text())
+    assert record["commit"] == "abc1234"
     assert record["command"] == "spectrum" and record["status"] == "complete"
     assert record["model"]["name"] == f"{VIT} (random)" and record["data"]["name"] == str(photos)
     said = capsys.readouterr().out
