@@ -46,8 +46,8 @@ class Settings:
     """Folder of tables, figures and page; without it, `results` in --out."""
     image_size: int = 112
     """Side of the network's input in pixels (its own is 224, at a quarter of the pace)."""
-    grid: int = 14
-    """Cells along one side."""
+    grid: int = 7
+    """Cells along one side: of 16 pixels at 112, as 14 are at 224. (300 passes are too few for 14×14.)"""
     images: int = 8
     """Photographs for the interactions."""
     photographs: int = 100
