@@ -1,7 +1,7 @@
 """`a2mim reproduce cifar10`: every method on a small ViT and a small CNN, trained, measured, drawn, and on one page.
 
 The study is nothing but `a2mim` commands; results/commands.sh lists them, so that any part can be run alone. This file
-says which; experiments/steps.py runs them, reproduce/results.py makes tables, figures and the page of what is there.
+says which; experiments/steps.py runs them; results.py makes the tables of what is there, drawing.py figures and page.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ METHODS = {
     "a2mim": Method("A²MIM"),
     "simmim": Method("SimMIM"),
     "mae": Method("MAE", "cifar10_masked", ("vit",), 0.6),
-    "spark": Method("SparK", "cifar10_masked", ("cnn",), 1.6),
+    "spark": Method("SparK", "cifar10_masked", ("cnn",), 4.0),
     "maskfeat": Method("MaskFeat", "cifar10_masked", ("vit",)),
     "simclr": Method("SimCLR", "cifar10_baselines", cost=2.2),
     "mocov3": Method("MoCo v3", "cifar10_baselines", cost=2.8),
