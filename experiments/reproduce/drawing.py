@@ -12,6 +12,7 @@ from experiments.reproduce.cifar10 import FAMILIES, MASKED, UNTRAINED, backbone_
 from experiments.reproduce.results import LABELS, everyone
 from experiments.steps import is_complete
 from figures.report import Section, open_runs, sections_of, write_report
+from interactions.storage import write_csv
 
 HEADLINE = (UNTRAINED, "supervised", "simmim", "a2mim")
 FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}
@@ -63,6 +64,8 @@ def draw_lite0(settings: lite0.Settings) -> None:
         for verb in ("profile", "occlusion", "spectrum"):
             if is_complete(folder := settings.out / name / verb):
                 found.setdefault(verb, []).append(Shown(folder, label, "EfficientNet-Lite0"))
+                for table in folder.glob("*.csv"):
+                    write_csv(settings.kept / "tables" / f"{name}-{table.name}", pd.read_csv(table))
     for figure, verbs in {
         "fig1": ("occlusion", "profile"),
         "fig5": ("profile",),
