@@ -168,13 +168,15 @@ def _states(folder: Path) -> list[Path]:
 class Log:
     """log.jsonl, one flat JSON object a line, and TensorBoard's files where it is installed.
 
-    Opened at `step`: lines after it belong to work that was lost, and are dropped.
+    Opened at `step`: lines after it belong to work that was lost, and are dropped; so is that of an epoch which ends
+    there and is not `closed` yet: it was written, and then the process was killed before it could be saved.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, closed: bool = True) -> None:
         self.path = folder / "log.jsonl"
         if self.path.exists():
             kept = [line for line in read_log(folder) if line["step"] <= step]
+            kept = [line for line in kept if closed or line["step"] < step or line["kind"] != "epoch"]
             text = "".join(json.dumps(line) + "\n" for line in kept)
             write_text(self.path, text)
         self.file = self.path.open("a")

@@ -344,7 +344,8 @@ class _Run:
     def __init__(self, trainer: Trainer, source: Source, folder: Path, hooks: Hooks) -> None:
         self.trainer, self.source, self.folder, self.hooks = trainer, source, folder, hooks
         self.world, self.loop = trainer.world, trainer.loop
-        self.log = Log(folder, trainer.step) if self.world.main else None
+        closed = trainer.closed_epochs == trainer.epoch
+        self.log = Log(folder, trainer.step, closed) if self.world.main else None
         self.began = self.since = time.perf_counter()
         self.cpu_before = cpu_seconds()
         self.earlier = read_run(folder) if self.world.main else {}

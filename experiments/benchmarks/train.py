@@ -187,6 +187,7 @@ def running_loop(
     from a2mim.dist import World
     from a2mim.memory import MemoryImages
     from a2mim.plan import Plan
+    from a2mim.runs import open_run
     from a2mim.train import training
 
     method, architecture = new_method(recipe)
@@ -201,6 +202,7 @@ def running_loop(
     plan = Plan(samples, recipe.loop.batch, recipe.loop.seed)
     with TemporaryDirectory() as folder:
         world = World(device=device)
+        open_run(Path(folder), "bench train", recipe)
         loop = training(method, source, Path(folder), recipe.optim, recipe.loop, world, architecture)
         with closing(loop):
             yield loop, source, plan, architecture

@@ -51,9 +51,11 @@ def draw_cifar10(settings: cifar10.Settings) -> None:
             draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure)
     runs = [*tuned, *occluded, *spectra]
     folders, names = [each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]
-    opened = open_runs([settings.kept, *folders], ["study", *names])
+    if (settings.kept / "accuracy.csv").is_file():
+        folders, names = [settings.kept, *folders], ["study", *names]
     summary = Section("What came out", [*answers(settings.kept), *noise(settings.kept)])
-    write_report(settings.kept / "report.html", [summary, *sections_of(opened)], "CIFAR-10")
+    sections = sections_of(open_runs(folders, names)) if folders else []
+    write_report(settings.kept / "report.html", [summary, *sections], "CIFAR-10")
     print(f"\nwrote {settings.kept / 'report.html'}")
 
 

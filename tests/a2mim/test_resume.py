@@ -43,6 +43,21 @@ def test_bits_after_kill_9(tmp_path):
     assert log_of(killed) == log_of(tmp_path / "whole")
 
 
+def test_an_epoch_that_was_logged_and_not_saved_is_logged_once(tmp_path, monkeypatch):
+    def dies_at_the_end_of_an_epoch(folder, state, keep, best=False):
+        if state["closed_epochs"]:
+            raise MemoryError
+        return save_state(folder, state, keep, best)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr("a2mim.train.save_state", dies_at_the_end_of_an_epoch)
+        tiny_run(tmp_path / "killed", loop=KILLED)
+    assert log_of(tmp_path / "killed")[-1]["kind"] == "epoch"
+    tiny_run(tmp_path / "killed", loop=KILLED)
+    tiny_run(tmp_path / "whole", loop=KILLED)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
 def test_every_step_is_a_place_to_go_on_from(tmp_path):
     """From each of a run's states, also those within an epoch, the same end is reached."""
     whole, _ = tiny_run(tmp_path / "whole", loop=Loop(batch=8, save_every=1, keep=100, accumulate=2))

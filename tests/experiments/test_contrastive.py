@@ -35,7 +35,8 @@ def test_dino_by_the_command_with_crops_of_two_sizes(tmp_path, capsys):
 @pytest.mark.parametrize("name", CIFAR)
 def test_recipes_for_cifar10_take_a_step(name):
     if not name.endswith("_cpu"):
-        assert find_recipe(name)().set == find_recipe(f"{name}_cpu")().set
+        colder = {"temperature=0.5", "temperature=0.2"}  # SimCLR's, for a short run
+        assert set(find_recipe(name)().set) ^ set(find_recipe(f"{name}_cpu")().set) <= colder
         return
     recipe = find_recipe(name)()
     network, _, _ = make_network(recipe.network, 0, 32, 0)
