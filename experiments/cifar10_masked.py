@@ -53,7 +53,10 @@ def maskfeat_vit() -> Settings:
 
 
 def maskfeat_vit_cpu() -> Settings:
-    return _recipe("maskfeat", "vit_cpu", 4, "hog_cell=4")
+    # Twice the epochs and twice the step size of the others: histograms of 4×4 pixels say little, and little
+    # more than their mean was learned otherwise (35.4 % after fine-tuning; from scratch 33.7 %).
+    recipe = _recipe("maskfeat", "vit_cpu", 4, "hog_cell=4")
+    return replace(recipe, optim=replace(recipe.optim, epochs=10, lr_batch=128))
 
 
 def spark_cnn() -> Settings:

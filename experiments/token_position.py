@@ -27,13 +27,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import pandas as pd
 
 from experiments.steps import NOT_YET, Step, is_complete, read_record, report_plan, run_steps
+from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
 
-Family = Literal["vit", "cnn"]
 TABLE = "token_position.csv"
 
 # Modules whose input the token joins (the output, of the first), in the order of the forward pass.
@@ -44,36 +44,6 @@ PLACES = {
     "cnn_cpu": ("stem", "stages.0.blocks.1", "stages.1", "stages.1.blocks.1"),
 }
 EPOCHS = {"gpu": (50, 30), "cpu": (3, 3)}
-EPOCH_SECONDS = {"gpu": {"vit": 5.0, "cnn": 5.0}, "cpu": {"vit": 75.0, "cnn": 35.0}}
-"""First guesses, until runs of the kind are done."""
-SEEDS = {"gpu": (0, 1, 2), "cpu": (0,)}
-QUICK = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
-"""What --quick changes: nothing is learned, everything is run."""
-
-
-class Study(Protocol):
-    """What a study says that this sweep is a part of."""
-
-    @property
-    def train(self) -> str: ...
-    @property
-    def test(self) -> str: ...
-    @property
-    def data_root(self) -> str: ...
-    @property
-    def out(self) -> Path: ...
-    @property
-    def kept(self) -> Path: ...
-    @property
-    def size(self) -> Literal["gpu", "cpu"]: ...
-    @property
-    def families(self) -> tuple[Family, ...]: ...
-    @property
-    def all_seeds(self) -> tuple[int, ...]: ...
-    @property
-    def quick(self) -> bool: ...
-    @property
-    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +63,7 @@ class Sweep:
     """Folder of all runs."""
     results: Path | None = None
     """Folder of table and figure; without it, `results` in --out."""
-    size: Literal["gpu", "cpu"] = "gpu"
+    size: Extent = "gpu"
     """gpu: the comparison; cpu: the same path in under an hour on two cores, one seed."""
     seeds: tuple[int, ...] = ()
     """One run each; without them 0 1 2, and 0 alone for the CPU size."""
@@ -129,7 +99,7 @@ def steps(study: Study) -> list[Step]:
 
 
 def places(study: Study, family: str) -> tuple[str, ...]:
-    return PLACES[family + ("_cpu" if study.size == "cpu" else "")]
+    return PLACES[family + suffix(study)]
 
 
 def folder_of(study: Study, family: str, place: str, seed: int) -> Path:
@@ -139,13 +109,11 @@ def folder_of(study: Study, family: str, place: str, seed: int) -> Path:
 
 def training(study: Study, family: str, place: str, seed: int) -> Iterator[Step]:
     """The pre-training with the token at this place, and the fine-tuning."""
-    network = family + ("_cpu" if study.size == "cpu" else "")
+    network = family + suffix(study)
     after = folder_of(study, family, place, seed)
     before = after.with_name(f"{after.name}-pretrain")
-    named = any(name.startswith("torch/") for name in (study.train, study.test))
-    data = ("--data", study.train, *(("--data-root", study.data_root) if named else ()))
-    common = (*data, "--seed", str(seed), "--device", study.device)
-    first, second = ((*common, *(QUICK if study.quick else ("--epochs", str(n)))) for n in EPOCHS[study.size])
+    common = training_words(study, seed)
+    first, second = ((*common, *(() if study.quick else ("--epochs", str(n)))) for n in EPOCHS[study.size])
     guesses = [epochs * EPOCH_SECONDS[study.size][family] for epochs in EPOCHS[study.size]]
     start = ("pretrain", "--recipe", f"cifar10:a2mim_{network}", "--mask-at", place)
     yield Step((*start, *first, "--out", str(before)), before, guesses[0])

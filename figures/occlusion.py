@@ -57,7 +57,7 @@ def draw_occlusion(
     first = figure.add_subplot(grid[0, 0])
     all_axes = [first, *(figure.add_subplot(grid[0, k], sharey=first) for k in range(1, panels))]
     looks = {name: look(k) for k, name in enumerate(runs)}
-    for axes, kind in zip(all_axes, kinds, strict=False):
+    for axes, kind in zip(all_axes[: len(kinds)], kinds, strict=True):
         for k, (name, rows) in enumerate(runs.items()):
             part = rows[rows["kind"] == kind].sort_values("share")
             _draw_curve(axes, part["share"] + _shift(k, len(runs), 0.01), part, looks[name], name)

@@ -268,14 +268,15 @@ def _split(call: _Call, output: Layout) -> list[_Point]:
         and any(event.what in _WORK for event in call.between(s.time, following.time))
     ]
     ends = [time for time, *_ in inner] + [call.end]
-    windows = [call.between(start, end) for start, end in zip([call.start, *ends], ends, strict=False)]
+    spans = list(pairwise([call.start, *ends]))
+    windows = [call.between(start, end) for start, end in spans]
     kinds = _kinds(windows, output)
     if len(windows) == 1:
         return [_unit(call, output, kinds[0], residual=True)]
-    names = [_worker(call, start, end) for start, end in zip([call.start, *ends], ends, strict=False)]
+    names = [_worker(call, start, end) for start, end in spans]
     points = [
         _Point(name, kind, module, "input", number, layout, residual=True)
-        for name, kind, (_, module, number, layout) in zip(names, kinds, inner, strict=False)
+        for name, kind, (_, module, number, layout) in zip(names[:-1], kinds[:-1], inner, strict=True)
         if layout is not None
     ]
     return [*points, _Point(names[-1], kinds[-1], call.name, "output", call.number, output, residual=True)]

@@ -7,11 +7,10 @@ says which; experiments/steps.py runs them; results.py makes the tables of what 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from experiments.steps import NOT_YET, Step, report_plan, run_steps
+from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
 
-Family = Literal["vit", "cnn"]
 FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
 
 
@@ -56,11 +55,8 @@ FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
 
 @dataclass(frozen=True)
 class Size:
-    """What is spent on a network. The seconds are first guesses, until commands of the kind are done."""
+    """What is spent on a network."""
 
-    suffix: str
-    """Of recipes and networks."""
-    seeds: tuple[int, ...]
     epochs: tuple[int, int]
     """Of pre-training and fine-tuning."""
     images: int
@@ -71,19 +67,14 @@ class Size:
     """Orders, as shares of n − 2; empty for the paper's 13."""
     pictures: int
     """Images for occlusion and spectrum."""
-    epoch_seconds: dict[str, float]
     pass_seconds: dict[str, float]
+    """First guesses, until commands of the kind are done."""
 
 
 SIZES = {
-    "gpu": Size("", (0, 1, 2), (200, 100), 100, 1000, (), 1000, {"vit": 5, "cnn": 5}, {"vit": 1e-4, "cnn": 1e-4}),
-    "cpu": Size(
-        "_cpu", (0,), (5, 5), 16, 400, ("0.05", "0.3", "0.5", "0.7", "0.95"), 200,
-        {"vit": 75, "cnn": 35}, {"vit": 2.5e-3, "cnn": 1.5e-3},
-    ),
-}  # fmt: skip
-# What --quick changes: nothing is learned, everything is run.
-QUICK_TRAINING = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
+    "gpu": Size((200, 100), 100, 1000, (), 1000, {"vit": 1e-4, "cnn": 1e-4}),
+    "cpu": Size((5, 5), 16, 400, ("0.05", "0.3", "0.5", "0.7", "0.95"), 200, {"vit": 2.5e-3, "cnn": 1.5e-3}),
+}
 
 
 def size_of(settings: "Settings") -> Size:
@@ -119,7 +110,7 @@ class Settings:
     """Folder of all runs."""
     results: Path | None = None
     """Folder of tables, figures and page; without it, `results` in --out."""
-    size: Literal["gpu", "cpu"] = "gpu"
+    size: Extent = "gpu"
     """gpu: the comparison; cpu: the same path in hours on two cores, one seed."""
     seeds: tuple[int, ...] = ()
     """One run each; without them 0 1 2, and 0 alone for the CPU size."""
@@ -144,7 +135,7 @@ class Settings:
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        return self.seeds or SIZES[self.size].seeds
+        return self.seeds or SEEDS[self.size]
 
     @property
     def all_methods(self) -> tuple[str, ...]:
@@ -227,26 +218,19 @@ def backbone_of(settings: Settings, family: str, method: str, seed: int) -> Path
     return folder.with_name(f"{folder.name}-pretrain") if trained else folder
 
 
-def data_words(settings: Settings, part: Literal["train", "test"]) -> tuple[str, ...]:
-    """--data of the training or the test images."""
-    named = "torch/cifar10" in (settings.train, settings.test)
-    return "--data", getattr(settings, part), *(("--data-root", settings.data_root) if named else ())
-
-
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """The pre-training, where the method has one, and the fine-tuning."""
     size, about = size_of(settings), METHODS[method]
     before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
-    common = (*data_words(settings, "train"), "--seed", str(seed), "--device", settings.device)
-    common += QUICK_TRAINING if settings.quick else ()
-    guesses = [epochs * size.epoch_seconds[family] for epochs in size.epochs]
+    common = training_words(settings, seed)
+    guesses = [epochs * EPOCH_SECONDS[settings.size][family] for epochs in size.epochs]
     weights: tuple[str, ...] = ()
     if about.pretrains:
-        recipe = f"{about.recipes}:{method}_{family}{size.suffix}"
+        recipe = f"{about.recipes}:{method}_{family}{suffix(settings)}"
         yield Step(("pretrain", "--recipe", recipe, *common, "--out", str(before)), before, about.cost * guesses[0])
         weights = ("--weights", str(before))
     if about.tuned:
-        recipe = f"cifar10:finetune_{family}{size.suffix}"
+        recipe = f"cifar10:finetune_{family}{suffix(settings)}"
         words = ("finetune", "--recipe", recipe, "--val", settings.test, *weights, *common, "--out", str(after))
         yield Step(words, after, guesses[1])
 
@@ -255,7 +239,7 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
     """Neighbours, interactions, occlusion and spectrum of one network."""
     size = size_of(settings)
     folder, before = folder_of(settings, family, method, seed), backbone_of(settings, family, method, seed)
-    model = f"experiments.cifar10:{family}{size.suffix}"
+    model = f"experiments.cifar10:{family}{suffix(settings)}"
     tuned = ("random" if method == UNTRAINED else str(folder / "backbone.safetensors"),)
     # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
     frozen = (str(before / "backbone.safetensors"), "--num-classes", "0") if before != folder else tuned
@@ -295,8 +279,8 @@ def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:
     """k-NN accuracy of the frozen network."""
     from experiments import cifar10
 
-    size, out = size_of(settings), backbone_of(settings, family, method, seed) / "knn.json"
-    network = cifar10.network(family + size.suffix)
+    out = backbone_of(settings, family, method, seed) / "knn.json"
+    network = cifar10.network(family + suffix(settings))
     weights: tuple[str, ...] = ("--weights", str(out.parent))
     if method == UNTRAINED:
         weights = ("--weights", "random", "--model", network.model, "--model-args", *network.model_args)

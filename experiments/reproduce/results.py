@@ -1,10 +1,10 @@
-"""Tables, figures and the page of a CIFAR-10 study, made of whatever is finished, each time anew."""
+"""Tables of a CIFAR-10 study, and copies of what is worth keeping, made of whatever is finished, each time anew."""
 
 import json
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from interactions.storage import write_csv
 NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
 LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}
 """Of the methods that are measured."""
-SETUPS = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
+Place = Callable[[Settings, str, str, int], Path]
+SETUPS: dict[str, tuple[Place, str]] = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
 
 
 def write_commands(kept: Path, steps: Sequence[Step]) -> None:
@@ -97,8 +98,7 @@ def fine_tuned(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def spent(record: dict[str, Any]) -> dict[str, Any]:
-    keys = {"epochs": "epochs", "images": "images", "seconds": "seconds", "cpu_seconds": "cpu_seconds"}
-    return {new: record.get(old) for old, new in keys.items()}
+    return {key: record.get(key) for key in ("epochs", "images", "seconds", "cpu_seconds")}
 
 
 def everyone(settings: Settings) -> list[tuple[str, str, int]]:
@@ -115,16 +115,17 @@ def everyone(settings: Settings) -> list[tuple[str, str, int]]:
 # ------------------------------------------------------------------------------------------- middle mass
 
 
-def profiles(settings: Settings, family: str, method: str, setup: str) -> dict[int, Path]:
-    """The finished profiles of a method in a set-up, by seed."""
-    of, name = SETUPS[setup]
+def profiles(settings: Settings, family: str, method: str, of: Place, name: str) -> dict[int, Path]:
+    """The finished profiles of that name of a method, by seed."""
     folders = {seed: of(settings, family, method, seed) / name for seed in settings.all_seeds}
     return {seed: folder for seed, folder in folders.items() if is_complete(folder)}
 
 
-def measured(settings: Settings, family: str, setup: str) -> dict[str, list[pd.DataFrame]]:
-    """The images' strengths of every method that has a profile, a table for each seed."""
-    found = {method: profiles(settings, family, method, setup) for method in LABELS}
+def measured(
+    settings: Settings, family: str, methods: Iterable[str], of: Place, name: str
+) -> dict[str, list[pd.DataFrame]]:
+    """The images' strengths of every one of the methods that has such a profile, a table for each seed."""
+    found = {method: profiles(settings, family, method, of, name) for method in methods}
     return {
         method: [by_identity(load_profile(folder)) for folder in seeds.values()]
         for method, seeds in found.items()
@@ -138,7 +139,7 @@ def masses(settings: Settings) -> pd.DataFrame:
     for family in settings.families:
         for setup in SETUPS:
             for method in LABELS:
-                for seed, folder in profiles(settings, family, method, setup).items():
+                for seed, folder in profiles(settings, family, method, *SETUPS[setup]).items():
                     who: dict[str, Any] = {"network": family, "setup": setup, "method": LABELS[method], "seed": seed}
                     parts.append(pd.read_csv(folder / "middle_mass.csv").assign(**who))
     columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
@@ -151,7 +152,7 @@ def differences(settings: Settings) -> pd.DataFrame:
     parts = []
     for family in settings.families:
         for setup in SETUPS:
-            runs = measured(settings, family, setup)
+            runs = measured(settings, family, LABELS, *SETUPS[setup])
             pairs = [(a, b) for b in ("supervised", UNTRAINED) for a in runs if b in runs and a not in (b, UNTRAINED)]
             if pairs:
                 parts.append(seeded_differences(runs, pairs).assign(network=family, setup=setup))
@@ -168,17 +169,8 @@ def published(settings: Settings) -> pd.DataFrame:
     parts = []
     for family in settings.families:
         for times in (1, 4):
-            folders = {
-                method: [
-                    folder_of(settings, family, method, seed) / f"published-{times}" for seed in settings.all_seeds
-                ]
-                for method in CONTEXT_CHECK
-            }
-            runs = {
-                method: [by_identity(load_profile(folder)) for folder in found if is_complete(folder)]
-                for method, found in folders.items()
-            }
-            if not all(runs.values()):
+            runs = measured(settings, family, CONTEXT_CHECK, folder_of, f"published-{times}")
+            if len(runs) < len(CONTEXT_CHECK):
                 continue
             who: dict[str, Any] = {"network": family, "contexts": f"×{times}"}
             parts.append(

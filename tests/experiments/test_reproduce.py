@@ -110,7 +110,7 @@ def test_tables_of_a_study_without_any_run_are_empty(tmp_path):
 def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, capsys):
     for part, images in (("train", 6), ("test", 2)):
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
-    monkeypatch.setattr(cifar10, "QUICK_TRAINING", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
+    monkeypatch.setattr("experiments.study.QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
     monkeypatch.setattr(cifar10, "CORE", ())
     monkeypatch.setattr(cifar10, "CONTEXT_CHECK", ())
     monkeypatch.setattr(results, "CONTEXT_CHECK", ("supervised", "a2mim"))
