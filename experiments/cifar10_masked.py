@@ -7,7 +7,8 @@ histogram a patch, since fewer than 4×4 pixels make none, and masks 40 % in blo
 8×8 pixels, the stride of its CNN.
 
 Should reach. After fine-tuning at least 2 points above training from scratch with the same budget, or 3 points of k-NN
-accuracy above the untrained network. Not run yet.
+accuracy above the untrained network. By fine-tuning, at the CPU size: MAE 8.9 points, MaskFeat 3.6, SparK 5.2
+(experiments/results/cifar10). The GPU size has not been run.
 
 Costs. MAE's encoder sees a quarter of the tokens, so that its step is cheaper than a supervised one; MaskFeat's costs
 what SimMIM's does; SparK adds a decoder and the hiding of masked positions to the dense CNN. `a2mim bench methods`
