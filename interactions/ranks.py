@@ -63,7 +63,14 @@ def gloo_group() -> Any:
     Never twice: under a launcher's store a second group can find the addresses of the first, and waits for ever.
     """
     if dist.is_initialized():
+        atexit.register(gloo_group.cache_clear)
         return dist.new_group(backend="gloo", timeout=PATIENCE)
     dist.init_process_group("gloo", timeout=PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
     return dist.group.WORLD
+
+
+def _leave() -> None:
+    """Destroy the group and its threads; one that this module still held would abort a program that is ending."""
+    gloo_group.cache_clear()
+    dist.destroy_process_group()
