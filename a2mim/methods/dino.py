@@ -5,7 +5,7 @@
     c ← 0.9·c + 0.1·mean of g_t over both global crops of the global batch, for the next step      (equation 4)
     teacher ← λ·teacher + (1 − λ)·student after every step, λ from 0.996 to 1 along a cosine
 
-Head: linear layers of 2048, 2048 and 256 with GELU between them and no batch norm, L2 normalisation, then the
+Head: linear layers of 2048, 2048 and 256 with GELU between them and no batch norm (an option), L2 normalisation, then the
 prototypes, 65,536 weight-normalised directions of length 1. Multi-crop: 2 global crops, which alone the teacher sees,
 and 8 local ones of 96 px (of 224). The teacher is what is exported: `backbone` is the teacher's.
 
@@ -70,6 +70,8 @@ class DINOSettings:
     """Width of the head's hidden layers."""
     bottleneck: int = 256
     """Width in front of the prototypes."""
+    batch_norm: bool = False
+    """Batch norm after the head's hidden layers (the official code's use_bn_in_head)."""
     norm_last_layer: bool = True
     """Keep the prototypes' length at 1; without it a ViT-S does better, and larger networks are less stable."""
     momentum: float = 0.996
@@ -97,14 +99,16 @@ class DINOHead(nn.Module):
 
     def __init__(self, inside: int, settings: DINOSettings):
         super().__init__()
-        hidden, bottleneck = settings.hidden, settings.bottleneck
-        layers: list[nn.Module] = [nn.Linear(inside, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
+        hidden = settings.hidden
+        layers: list[nn.Module] = []
+        for width in (inside, hidden):
+            layers += [nn.Linear(width, hidden), *([nn.BatchNorm1d(hidden)] if settings.batch_norm else []), nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, settings.bottleneck))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-        self.prototypes = nn.Linear(bottleneck, settings.prototypes, bias=False)
+        self.prototypes = nn.Linear(settings.bottleneck, settings.prototypes, bias=False)
         lengths = torch.ones(settings.prototypes, 1)
         self.lengths = None if settings.norm_last_layer else nn.Parameter(lengths)
         self.register_buffer("trainable", torch.tensor(1.0))
