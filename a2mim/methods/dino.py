@@ -5,9 +5,9 @@
     c ← 0.9·c + 0.1·mean of g_t over both global crops of the global batch, for the next step      (equation 4)
     teacher ← λ·teacher + (1 − λ)·student after every step, λ from 0.996 to 1 along a cosine
 
-Head: linear layers of 2048, 2048 and 256 with GELU between them and no batch norm (an option), L2 normalisation, then the
-prototypes, 65,536 weight-normalised directions of length 1. Multi-crop: 2 global crops, which alone the teacher sees,
-and 8 local ones of 96 px (of 224). The teacher is what is exported: `backbone` is the teacher's.
+Head: linear layers of 2048, 2048 and 256 with GELU between them and no batch norm (it can be had), L2 normalisation,
+then the prototypes, 65,536 weight-normalised directions of length 1. Multi-crop: 2 global crops, which alone the
+teacher sees, and 8 local ones of 96 px (of 224). The teacher is what is exported: `backbone` is the teacher's.
 
     ViT-S: AdamW, batch 1024, learning rate 5e-4·batch/256, 10 epochs of warm-up, cosine to 1e-6, weight decay from 0.04
         to 0.4, gradient clipped to 3, drop path 0.1 for the student; τ_s 0.1, τ_t from 0.04 to 0.07 in 30 epochs;
@@ -71,7 +71,8 @@ class DINOSettings:
     bottleneck: int = 256
     """Width in front of the prototypes."""
     batch_norm: bool = False
-    """Batch norm after the head's hidden layers (the official code's use_bn_in_head)."""
+    """Batch norm after the head's hidden layers (the official code's use_bn_in_head). It keeps a short training of a
+    CNN from collapsing, whose embeddings are too alike at first for targets that tell images apart."""
     norm_last_layer: bool = True
     """Keep the prototypes' length at 1; without it a ViT-S does better, and larger networks are less stable."""
     momentum: float = 0.996
@@ -188,9 +189,10 @@ class DINO(Method):
         self.teacher_sum += teacher_AK.sum(0)
         self.teacher_count += len(teacher_AK)
         p_AK = F.softmax((teacher_AK - self.centre) / self.teacher_temperature, dim=-1)
-        # log K where the teacher has collapsed to the uniform distribution, 0 where it has to one prototype for all
-        entropy = -torch.special.xlogy(p_AK.mean(0), p_AK.mean(0)).sum()
-        return {"loss": loss, "entropy": entropy}
+        # Of the mean target 0 where the teacher has collapsed to one prototype for all; of a single target log K where
+        # it has to the uniform distribution. The difference is what the targets say about the images.
+        entropy, target_entropy = _entropy(p_AK.mean(0)), _entropy(p_AK).mean()
+        return {"loss": loss, "entropy": entropy, "target_entropy": target_entropy}
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
@@ -216,6 +218,11 @@ class DINO(Method):
     def no_weight_decay(self) -> set[str]:
         """None besides vectors: the paper decays positions and class token."""
         return set()
+
+
+def _entropy(p_K: Tensor) -> Tensor:
+    """In nats, of distributions over the last dimension."""
+    return torch.special.entr(p_K).sum(-1)
 
 
 def _local_size(backbone: Any, image_size: int) -> int:

@@ -200,8 +200,11 @@ def test_loss_of_dino_with_its_centre_and_crops(architecture, normed):
     out = method(batch, GENERATOR)
     # the centre of before this batch, the temperature of the beginning
     assert out["loss"].item() == pytest.approx(numpy_dino(student, teacher, array(centre), 0.1, 0.04), rel=1e-5)
-    p = softmax((teacher - array(centre)) / 0.04).reshape(8, 10).mean(0)
+    targets = softmax((teacher - array(centre)) / 0.04).reshape(8, 10)
+    p = targets.mean(0)
     assert out["entropy"].item() == pytest.approx(-(p * np.log(p)).sum(), rel=1e-3, abs=1e-6)
+    single = -(targets * np.log(targets)).sum(1).mean()
+    assert out["target_entropy"].item() == pytest.approx(single, rel=1e-3, abs=1e-6)
     assert torch.equal(method.centre, centre)
     method.after_step(0.05)
     np.testing.assert_allclose(array(method.centre), 0.9 * array(centre) + 0.1 * teacher.mean((0, 1)), atol=1e-6)
@@ -300,6 +303,8 @@ def test_heads_are_those_of_the_papers():
     assert kinds(byol.projector) == kinds(byol.predictor) == [*hidden, "Linear"]
     assert kinds(made("simclr").projector) == hidden + end
     assert kinds(made("dino").student_head.mlp) == ["Linear", "GELU", "Linear", "GELU", "Linear"]
+    normed = ["Linear", "BatchNorm1d", "GELU"]
+    assert kinds(made("dino", batch_norm=True).student_head.mlp) == [*normed, *normed, "Linear"]
     head = mlp(5, 7, 3, layers=3)
     assert [tuple(layer.weight.shape) for layer in head if isinstance(layer, nn.Linear)] == [(7, 5), (7, 7), (3, 7)]
     assert all(layer.bias is None for layer in head if isinstance(layer, nn.Linear)) and head[-1].weight is None
