@@ -259,7 +259,7 @@ class Source:
         else:
             made = self._from_files(plan, steps, slots, device)
         places = ((step, slot) for step in steps for slot in slots)
-        for (step, slot), batch in zip(places, made, strict=False):
+        for (step, slot), batch in zip(places, made, strict=True):
             batch = on_device(batch, device, self.mean, self.std, channels_last)
             if mix:
                 with seeded(plan.seed, "mix", step, slot):

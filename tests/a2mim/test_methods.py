@@ -59,7 +59,7 @@ def test_one_step_of_every_family(name):
 )
 def test_the_token_goes_into_any_stage_or_block(name, places):
     variants: Any = cycle([{}, {"mask_token": "replace"}, {"gamma_init": 1e-6}])
-    for place, settings in zip(places, variants, strict=False):
+    for place, settings in zip(places, variants, strict=False):  # variants has no end
         method = a2mim(name, mask_at=place, **settings)
         method({"image": images(name)}, seeded())["loss"].backward()
         for parameter in method.mask_token.parameters():

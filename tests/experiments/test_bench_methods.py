@@ -35,7 +35,7 @@ def test_a_step_trains():
     step()
     after = held()
     assert len(after) > len(before)  # the optimizer's state
-    assert any(not torch.equal(one, two) for one, two in zip(before, after, strict=False))
+    assert any(not torch.equal(one, two) for one, two in zip(before, after[: len(before)], strict=True))
 
 
 @pytest.mark.parametrize("name", ["mae", "simclr"])

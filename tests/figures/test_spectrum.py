@@ -82,7 +82,7 @@ def test_models_side_by_side_share_their_axes_and_wrap(tmp_path: Path):
 def test_variance_is_the_table_on_a_shared_logarithmic_axis(tmp_path: Path):
     made = {f"model {k}": tables(seed=k)[1] for k in range(3)}
     figure = draw_variance(made, tmp_path / "v.svg")
-    for axes, (name, rows) in zip(figure.axes, made.items(), strict=False):
+    for axes, (name, rows) in zip(figure.axes[: len(made)], made.items(), strict=True):
         assert axes.get_yscale() == "log" and axes.get_title(loc="left") == name
         np.testing.assert_allclose(points(axes), rows[["depth", "variance"]])
         np.testing.assert_allclose(bars(axes), rows[["depth", "low", "high"]])
