@@ -21,7 +21,7 @@ from figures.panels import MOST, draw_legend, legend_height
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
 from figures.seeds import mean_of
 from figures.spectrum import DEPTHS
-from figures.style import DOUBLE_COLUMN, Look, house_style, page
+from figures.style import DOUBLE_COLUMN, Look, house_style, page, wrap
 
 TABLE = "spectrum.csv"
 ABOVE, BELOW = 2.3, 1.5  # inches, rows of panels
@@ -116,7 +116,8 @@ def _draw_curves(figure: Figure, grid: GridSpecBase, panels: Panels, tables: Tab
             down, column = divmod(k, MOST)
             axes = figure.add_subplot(grid[row + down, column], sharey=first)
             draw_frequencies(axes, [tables[run] for run in seeds], name)
-            axes.set_title(f"{panel}: {name}" if panel else name, size=7, parse_math=False)
+            lines = wrap(f"{panel}: {name}" if panel else name, DOUBLE_COLUMN / MOST - 0.3, 7)
+            axes.set_title("\n".join(lines), size=7, parse_math=False)
             axes.tick_params(labelleft=column == 0)
             if column == 0:
                 axes.set_ylabel("Δ log amplitude")
