@@ -72,7 +72,7 @@ _CPU_SETTINGS: dict[str, tuple[str, ...]] = {
 }
 _CPU_RATES = {"simclr": 2e-3, "byol": 1e-3, "mocov3": 2e-3, "dino": 1e-3}
 # As many as 15 minutes of one core allow, for the ViT and for the CNN.
-_CPU_EPOCHS = {"simclr": (5, 9), "byol": (4, 9), "mocov3": (4, 9), "dino": (4, 9)}
+_CPU_EPOCHS = {"simclr": (5, 9), "byol": (4, 8), "mocov3": (4, 8), "dino": (4, 8)}
 
 
 def _recipe(method: str, network: str) -> Settings:
