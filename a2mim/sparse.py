@@ -201,8 +201,9 @@ def _filling(
 
     Raises ValueError where masked positions of the features are filled by something that is no layer.
     """
-    mask = torch.zeros(2, *grid)
-    mask.flatten(1)[:, ::2] = 1
+    # A chequerboard and its mirror image: even of 2×2 cells, a masked one has visible ones on each of its sides.
+    board = (torch.arange(grid[0])[:, None] + torch.arange(grid[1]) + 1).remainder(2).float()
+    mask = torch.stack([board, board.flip(1)])
     image = _noise(backbone, size, channels)
     visible = Visible(mask, image.device)
     found: dict[str, str] = {}

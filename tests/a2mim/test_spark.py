@@ -34,11 +34,11 @@ def masked_positions(mask, x, nchw=True):
     return np.broadcast_to(shaped > 0, x.shape)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_masked_positions_are_zero_after_every_layer(name):
-    """Of every map that any module gives out, in training, with weights none of which is zero."""
-    method = spark(name).train()
-    image, mask = case(method)
+@pytest.mark.parametrize(("name", "size"), [*((name, SIZE) for name in NETS), ("test_resnet", 64)])
+def test_masked_positions_are_zero_after_every_layer(name, size):
+    """Of every map that any module gives out, in training, with weights none of which is zero; of 2×2 cells, too."""
+    method = spark(name, image_size=size).train()
+    image, mask = case(method, size=size)
     visible = Visible(mask, image.device)
     seen = set()
 

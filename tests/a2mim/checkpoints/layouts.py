@@ -550,13 +550,14 @@ def sparse_convnext(net, images, hide):
 
 
 def sparse_resnet(net, images, hide):
-    """The four maps of torchvision's bottleneck ResNet, with zeros at masked positions after every layer."""
+    """The four maps of torchvision's ResNet of either block, with zeros at masked positions after every layer."""
     x = hide(net.maxpool(hide(F.relu(net.bn1(net.conv1(hide(images)))))))
     maps = []
     for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
         for block in layer:
-            y = hide(F.relu(block.bn1(block.conv1(x))))
-            y = hide(block.bn3(block.conv3(hide(F.relu(block.bn2(block.conv2(y)))))))
+            y = hide(block.bn2(block.conv2(hide(F.relu(block.bn1(block.conv1(x)))))))
+            if hasattr(block, "conv3"):
+                y = hide(block.bn3(block.conv3(F.relu(y))))
             x = F.relu(y + (x if block.downsample is None else hide(block.downsample(x))))
         maps.append(x)
     return maps

@@ -271,9 +271,11 @@ def test_a_token_that_fits_no_place_is_refused(tmp_path):
 def spark_net(kind):
     if kind == "convnext":
         return layouts.SparK(ConvNeXt(classes=0, last=""), (20, 16, 12, 8), EPS6)
-    cnn = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 2, 1, 1])
+    block = torchvision.models.resnet.BasicBlock if kind == "as wide" else torchvision.models.resnet.Bottleneck
+    cnn = torchvision.models.ResNet(block, [1, 2, 1, 1])
     del cnn.fc
-    return layouts.SparK(cnn, (2048, 1024, 512, 256), nn.BatchNorm2d, decoder=2048 if kind == "as wide" else 32)
+    channels = tuple(block.expansion * width for width in (512, 256, 128, 64))
+    return layouts.SparK(cnn, channels, nn.BatchNorm2d, decoder=channels[0] if kind == "as wide" else 32)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "as wide", "convnext"])
