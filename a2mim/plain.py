@@ -58,12 +58,24 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
 
 
 def overlay(base: T, given: T, default: T) -> T:
-    """`base` with every setting of `given` that is not `default`'s: what was typed wins over a recipe."""
+    """`base` with every setting of `given` that is not `default`'s: what was typed wins over a recipe.
+
+    Of texts such as ("momentum=0.99", "hidden=512") those of the same name are replaced and the others stay.
+    """
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(base):  # type: ignore[arg-type]
         ours, theirs, usual = (getattr(each, field.name) for each in (base, given, default))
         if dataclasses.is_dataclass(theirs) and type(theirs) is type(ours) is type(usual):
             changes[field.name] = overlay(ours, theirs, usual)
         elif theirs != usual:
-            changes[field.name] = theirs
+            changes[field.name] = _by_name(ours, theirs) if _are_texts(ours) and _are_texts(theirs) else theirs
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+
+
+def _by_name(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+    """Both, of a name the last one, at the place of the first."""
+    return tuple({text.partition("=")[0].replace("-", "_"): text for text in (*ours, *theirs)}.values())

@@ -36,7 +36,7 @@ class Settings:
     method: str = "a2mim"
     """a2mim, simmim, mae, maskfeat, spark (masked images), simclr, byol, mocov3, dino (contrast) or supervised."""
     set: tuple[str, ...] = ()
-    """Further settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6."""
+    """Settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6; a recipe's others stay."""
     mask_at: str = ""
     """Where the mask token goes: a number (a bad one lists them), a module's name, or default."""
     mask_ratio: float | None = None

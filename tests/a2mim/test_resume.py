@@ -12,7 +12,7 @@ import torch
 
 from a2mim.plain import differences, from_plain, overlay, to_plain
 from a2mim.runs import Log, open_run, read_log, read_run, save_state, update_run, write_atomically
-from a2mim.settings import Data, Loop, Optim
+from a2mim.settings import Data, Loop, Network, Optim
 from tests.a2mim.child import KILLED
 from tests.a2mim.tiny import log_of, same, state_of, tiny_run
 
@@ -165,3 +165,12 @@ def test_differences_and_overlay():
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c was 2, is 3"]
     recipe, typed = Optim(lr=5e-3, epochs=300), Optim(epochs=10)
     assert overlay(recipe, typed, Optim()) == Optim(lr=5e-3, epochs=10)
+
+
+def test_what_is_typed_beside_a_recipe_replaces_what_has_its_name():
+    recipe = Network("vit", ("img_size=32", "no_embed_class=True", "depth=4"))
+    typed = Network(model_args=("depth=6", "no-embed-class=False", "num_heads=2"))
+    found = overlay(recipe, typed, Network())
+    assert found == Network("vit", ("img_size=32", "no-embed-class=False", "depth=6", "num_heads=2"))
+    assert overlay(found, typed, Network()) == found  # typed once more to go on, it is the same run
+    assert overlay(Optim(betas=(0.9, 0.95)), Optim(betas=(0.8, 0.9)), Optim()).betas == (0.8, 0.9)
