@@ -79,7 +79,7 @@ SIZES = {
 
 def size_of(settings: "Settings") -> Size:
     size = SIZES[settings.size]
-    return replace(size, images=2, budget=300, ratios=("0.3", "0.5", "0.7"), pictures=20) if settings.quick else size
+    return replace(size, images=2, budget=200, ratios=("0.3", "0.5", "0.7"), pictures=20) if settings.quick else size
 
 
 @dataclass(frozen=True)

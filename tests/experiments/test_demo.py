@@ -12,7 +12,7 @@ import torch
 from experiments import demo
 from experiments.models import create_model, efficientnet_lite0_file
 
-SMALL: dict[str, Any] = {"crops": demo.CROPS[1:3], "grid": 4, "ratios": (0.3, 0.5), "budget": 320, "training": False}
+SMALL: dict[str, Any] = {"crops": demo.CROPS[1:3], "grid": 4, "ratios": (0.3, 0.5), "budget": 200, "training": False}
 
 
 def installed():
