@@ -53,8 +53,8 @@ _SCALES = {"simclr": (0.08, 1.0), "byol": (0.2, 1.0), "mocov3": (0.2, 1.0), "din
 _CPU_SCALES = _SCALES | {"simclr": (0.2, 1.0), "dino": (0.2, 1.0)}
 # What the few hundred steps of the CPU size need in another way: momentum copies that keep up, colder softmaxes, for
 # BYOL the paper's wide heads, for DINO batch norm in the head. Points of k-NN accuracy above the untrained network:
-# SimCLR at 0.5 and half the rate 7, so 12; MoCo v3 at momentum 0.99 (7 epochs) 8.3, at 0.9 (9 epochs) 9.7, so 10.9; BYOL
-# at 0.99 with narrow heads (7 epochs) -3.3, so 1.2; DINO without batch norm 2.3, so 5.3.
+# SimCLR at 0.5 and half the rate 7, so 12; MoCo v3 at momentum 0.99 (7 epochs) 8.3, at 0.9 (9 epochs) 9.7, so 10.9;
+# BYOL at 0.99 with narrow heads (7 epochs) -3.3, so 1.2; DINO without batch norm 2.3, so 5.3.
 _CPU_SETTINGS: dict[str, tuple[str, ...]] = {
     "simclr": ("temperature=0.2", "strength=0.5", "blur=0", "hidden=512"),
     "byol": ("momentum=0.95", "blur=(0, 0)"),
