@@ -1,4 +1,7 @@
-"""Parameter groups, optimizer and schedule: timm's, with the learning rate scaled to the global batch."""
+"""Parameter groups and optimizer, timm's; and the learning rate: scaled to the global batch, along a schedule.
+
+Schedules are written out here since timm has no warm-up that rises to a moving rate, which OpenMixup's is.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from typing import Any
 import torch
 from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from a2mim.settings import Optim
@@ -71,27 +72,41 @@ def make_optimizer(method: nn.Module, optim: Optim, batch: int) -> torch.optim.O
     )
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, optim: Optim, steps_per_epoch: int) -> Scheduler:
-    """timm's schedule by optimizer step: call `step_update(step)` before each step; it keeps no state of its own.
-
-    Raises ValueError where the warm-up is longer than the training.
-    """
+def check_schedule(optim: Optim) -> None:
+    """Raise ValueError where the warm-up is longer than the training."""
     if optim.epochs < 1 or optim.warmup_epochs > optim.epochs:
         raise ValueError(f"{optim.warmup_epochs:g} epochs of warm-up do not fit into --epochs {optim.epochs}")
-    schedule, _ = create_scheduler_v2(
-        optimizer,
-        sched=optim.schedule,
-        num_epochs=optim.epochs,
-        warmup_epochs=optim.warmup_epochs,  # type: ignore[arg-type]
-        warmup_lr=optim.warmup_lr,
-        min_lr=optim.min_lr,
-        decay_milestones=list(optim.milestones),  # type: ignore[arg-type]
-        decay_rate=optim.decay_rate,
-        step_on_epochs=False,
-        updates_per_epoch=steps_per_epoch,
-    )
-    assert schedule is not None
-    return schedule
+
+
+def learning_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of an optimizer step (0 is the first), before layer-wise and per-parameter factors.
+
+    With peak p, floor m (min_lr), warm-up w and training T, all in steps, the schedule is one of
+        cosine      r(t) = m + (p − m)/2 · (1 + cos π(t − s)/(T − s)),  s = w, or 0 with cosine_from "start"
+        multistep   r(t) = p · decay_rate^(milestones that t has reached)
+        constant    r(t) = p
+    and for t < w, with p0 = warmup_lr, the rate is p0 + t/w·(p − p0), or (p0 + t/w·(p − p0))·r(t)/p with warmup_to
+    "schedule" (mmcv's rule; before w, a cosine that begins there has its mirror image). With "start" and "peak" it is
+    timm's CosineLRScheduler; with "warmup" and "peak" timm's with warmup_prefix and T − w as its length.
+    """
+    warmup, total = optim.warmup_epochs * steps_per_epoch, optim.epochs * steps_per_epoch
+    risen = optim.warmup_lr + step * ((peak - optim.warmup_lr) / warmup) if step < warmup else peak
+    if step < warmup and optim.warmup_to == "peak":
+        return risen
+    if optim.schedule == "cosine":
+        begin = warmup if optim.cosine_from == "warmup" else 0
+        progress = math.pi * (step - begin) / (total - begin) if total > begin else 0.0
+        rate = optim.min_lr + 0.5 * (peak - optim.min_lr) * (1 + math.cos(progress))
+    else:
+        reached = sum(step >= milestone * steps_per_epoch for milestone in optim.milestones)
+        rate = peak * optim.decay_rate**reached if optim.schedule == "multistep" else peak
+    return rate if step >= warmup else rate * risen / (peak or 1.0)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group its learning rate: `rate` times the group's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, optim: Optim, progress: float) -> None:

@@ -23,7 +23,8 @@ def to_plain(settings: Any) -> Any:
 
 
 def from_plain(kind: type[T], plain: Any) -> T:
-    """The inverse of `to_plain` for the dataclass `kind`; fields that `plain` lacks keep their defaults.
+    """The inverse of `to_plain` for the dataclass `kind`. Fields that `plain` lacks, since it was written before there
+    were such settings, get what was done then (`before` in the field's metadata), or their defaults.
 
     Raises ValueError for a field that `kind` does not have (settings of another version).
     """
@@ -33,11 +34,14 @@ def from_plain(kind: type[T], plain: Any) -> T:
 def _read(kind: Any, plain: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        unknown = sorted(set(plain) - {field.name for field in dataclasses.fields(kind)})
+        known = dataclasses.fields(kind)
+        unknown = sorted(set(plain) - {field.name for field in known})
         if unknown:
             name = getattr(kind, "__name__", "settings")
             raise ValueError(f"{name} has no setting called {', '.join(unknown)}: it was written by another version")
-        return kind(**{name: _read(hints[name], value) for name, value in plain.items()})  # type: ignore[operator]
+        before = {field.name: field.metadata["before"] for field in known if "before" in field.metadata}
+        given = {name: _read(hints[name], value) for name, value in plain.items()}
+        return kind(**{**before, **given})  # type: ignore[operator]
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in inner if choice is not type(None)]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Precision = Literal["float32", "bf16", "fp16"]
+
+
+def since(default: Any, before: Any) -> Any:
+    """A setting whose default is not what the program did before there was one: runs from then go on with `before`."""
+    return field(default=default, metadata={"before": before})
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,15 @@ class Optim:
     clip_grad: float = 0.0
     """Largest norm of the whole gradient (0: off)."""
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
-    """After the warm-up: a cosine to min_lr, decay_rate at each milestone, or constant."""
+    """A cosine to min_lr, decay_rate at each milestone, or constant; with a warm-up before it."""
+    cosine_from: Literal["warmup", "start"] = since("warmup", before="start")
+    """Where the cosine begins: at the end of the warm-up (MAE, MoCo v3, DINO and most others), or at the first step
+    (timm's rule, as in RSB and DeiT: the rate falls by a step when the warm-up ends)."""
     warmup_epochs: float = 10.0
     """Epochs of linear warm-up, counted within `epochs`."""
+    warmup_to: Literal["peak", "schedule"] = "peak"
+    """What the warm-up rises to: the peak learning rate, or what the schedule gives at that very step (OpenMixup), so
+    that it always meets the schedule."""
     warmup_lr: float = 0.0
     """Learning rate at the first step of the warm-up."""
     min_lr: float = 0.0

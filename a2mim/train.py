@@ -30,7 +30,14 @@ from tqdm import tqdm
 from a2mim.data import Batch, Source, WorkerDied, examples
 from a2mim.dist import World
 from a2mim.export import export_backbone
-from a2mim.optim import make_optimizer, make_schedule, scaled_lr, set_weight_decay
+from a2mim.optim import (
+    check_schedule,
+    learning_rate,
+    make_optimizer,
+    scaled_lr,
+    set_learning_rate,
+    set_weight_decay,
+)
 from a2mim.plan import Plan
 from a2mim.runs import Log, newest_state, read_run, save_state, update_run, write_atomically
 from a2mim.seeds import seed_everything, seed_of
@@ -86,7 +93,7 @@ class Average:
 class Trainer:
     """What a run consists of between two steps, and how it takes one.
 
-    Raises ValueError for settings that cannot be (see check, Plan, make_optimizer, make_schedule).
+    Raises ValueError for settings that cannot be (see check, Plan, make_optimizer).
     """
 
     def __init__(self, method: Method, source: Source, optim: Optim, loop: Loop, world: World) -> None:
@@ -99,7 +106,7 @@ class Trainer:
         self.steps = optim.epochs * self.plan.steps_per_epoch
         self.method = self._placed(method)
         self.optimizer = make_optimizer(self.method, optim, loop.batch)
-        self.schedule = make_schedule(self.optimizer, optim, self.plan.steps_per_epoch)
+        self.peak = scaled_lr(optim, loop.batch)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=loop.precision == "fp16")
         self.ema = ModelEmaV3(self.method, decay=loop.ema, use_warmup=loop.ema_warmup) if loop.ema else None
         if loop.compile:
@@ -150,7 +157,8 @@ class Trainer:
 
         Raises NonFiniteLoss on every process if the loss is not finite on one; the step is then undone.
         """
-        self.schedule.step_update(self.step)
+        rate = learning_rate(self.optim, self.peak, self.step, self.plan.steps_per_epoch)
+        set_learning_rate(self.optimizer, rate)
         set_weight_decay(self.optimizer, self.optim, self.step / self.steps)
         if self.buffers:
             torch._foreach_copy_(self.buffers_before, self.buffers)
@@ -508,12 +516,13 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def check(optim: Optim, loop: Loop) -> None:
-    """Raise ValueError for counts below their least."""
+    """Raise ValueError for counts below their least, and for a warm-up that does not fit into the training."""
     least = {"log_every": 1, "save_every": 0, "keep": 1, "evaluate_every": 1, "pictures_every": 0, "minutes": 0}
     counts = [("epochs", optim.epochs, 1), *((name, getattr(loop, name), low) for name, low in least.items())]
     for name, value, low in counts:
         if not value >= low:
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
+    check_schedule(optim)
 
 
 def recompute(method: Method) -> None:

@@ -111,6 +111,19 @@ def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_pat
         open_run(tmp_path, "pretrain", Loop(batch=64))
 
 
+def test_an_older_run_goes_on_with_what_was_done_before_there_was_a_choice(tmp_path):
+    """Its cosine began at the first step, where one that begins now has the warm-up before it."""
+    open_run(tmp_path, "pretrain", Optim(cosine_from="start"))
+    old = read_run(tmp_path)
+    del old["settings"]["cosine_from"], old["settings"]["warmup_to"]
+    update_run(tmp_path, **old)
+    assert Optim().cosine_from == "warmup"
+    assert from_plain(Optim, old["settings"]) == Optim(cosine_from="start", warmup_to="peak")
+    open_run(tmp_path, "pretrain", Optim(cosine_from="start"))
+    with pytest.raises(ValueError, match=r"other settings \(cosine_from was 'start', is 'warmup'\)"):
+        open_run(tmp_path, "pretrain", Optim())
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="holds files but no run"):

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,20 @@ import pytest
 import timm
 import torch
 from timm.optim import param_groups_layer_decay
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from a2mim.data import make_source
 from a2mim.methods import METHODS
-from a2mim.optim import layer_scales, make_optimizer, make_schedule, parameter_groups, scaled_lr, set_weight_decay
+from a2mim.optim import (
+    layer_scales,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+    scaled_lr,
+    set_learning_rate,
+    set_weight_decay,
+)
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Loop, Optim
 from a2mim.train import Hooks, Trainer, train, training
@@ -145,28 +155,68 @@ def test_learning_rate_follows_the_global_batch():
     assert scaled_lr(with_(optim, lr_scaling="none"), 512) == pytest.approx(4e-4)
 
 
-def test_warmup_and_cosine_by_hand(tmp_path):
-    optim = with_(OPTIM, lr=0.02, lr_batch=16, min_lr=0.001, warmup_lr=0.002)
+@pytest.mark.parametrize("begin", ["warmup", "start"])
+def test_warmup_and_cosine_by_hand(tmp_path, begin):
+    optim = with_(OPTIM, lr=0.02, lr_batch=16, min_lr=0.001, warmup_lr=0.002, cosine_from=begin)
     tiny_run(tmp_path / "run", optim=optim, loop=with_(LOOP, log_every=1))
     rates = [line["lr"] for line in log_of(tmp_path / "run") if line["kind"] == "train"]
     peak, total, warm = 0.01, 12, 4
     expected = [0.002 + step * (peak - 0.002) / warm for step in range(warm)]
-    expected += [0.001 + (peak - 0.001) * (1 + math.cos(math.pi * step / total)) / 2 for step in range(warm, total)]
+    first = warm if begin == "warmup" else 0
+    parts = [(step - first) / (total - first) for step in range(warm, total)]
+    expected += [0.001 + (peak - 0.001) * (1 + math.cos(math.pi * part)) / 2 for part in parts]
     assert rates == pytest.approx(expected)
 
 
-def test_multistep_by_hand():
-    # timm counts a milestone as reached one step early
-    optim = with_(OPTIM, epochs=10, schedule="multistep", milestones=(4, 8), warmup_epochs=0)
-    method = tiny_method(Classify)
-    optimizer = make_optimizer(method, optim, 8)
-    schedule = make_schedule(optimizer, optim, steps_per_epoch=100)
-    rates = {}
-    for step in (0, 398, 399, 798, 799, 999):
-        schedule.step_update(step)
-        rates[step] = optimizer.param_groups[0]["lr"]
-    expected = {0: 1e-2, 398: 1e-2, 399: 1e-3, 798: 1e-3, 799: 1e-4, 999: 1e-4}
+@pytest.mark.parametrize(("epochs", "warmup"), [(10, 2.0), (10, 0.5), (300, 5.0), (7, 0.0)])
+@pytest.mark.parametrize("begin", ["warmup", "start"])
+def test_cosines_are_timms(epochs, warmup, begin):
+    """To the bit for timm's own rule, by which runs from before the choice go on."""
+    optim = Optim(epochs=epochs, warmup_epochs=warmup, min_lr=1e-5, warmup_lr=1e-6, cosine_from=begin)
+    steps, peak = 13, 3e-3
+    parameter = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    prefix = begin == "warmup"
+    length = (epochs - warmup if prefix else epochs) * steps
+    theirs = CosineLRScheduler(
+        parameter, length, 1e-5, warmup_t=warmup * steps, warmup_lr_init=1e-6, warmup_prefix=prefix, t_in_epochs=False
+    )
+    for step in range(epochs * steps):
+        theirs.step_update(step)
+        ours, expected = learning_rate(optim, peak, step, steps), parameter.param_groups[0]["lr"]
+        assert ours == expected if begin == "start" else ours == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_warmup_to_the_schedule_meets_it_and_one_to_the_peak_may_not():
+    """mmcv's rule, the warm-up's share of what the schedule gives at the step; by hand at half of the warm-up."""
+    jump = {}
+    for begin in ("warmup", "start"):
+        for to in ("schedule", "peak"):
+            optim = Optim(epochs=100, warmup_epochs=20.0, cosine_from=begin, warmup_to=to)
+            rates = [learning_rate(optim, 1.0, step, 100) for step in range(100 * 100)]
+            jump[begin, to] = max(abs(after - before) for before, after in pairwise(rates))
+            if to == "schedule":
+                offset = -10 / 80 if begin == "warmup" else 10 / 100
+                assert rates[1000] == pytest.approx(0.5 * (1 + math.cos(math.pi * offset)) / 2)
+    assert jump["start", "peak"] == pytest.approx(1 - (1 + math.cos(0.2 * math.pi)) / 2, rel=0.02)
+    assert max(each for kind, each in jump.items() if kind != ("start", "peak")) < 1e-3
+    still = Optim(epochs=3, warmup_epochs=3.0, warmup_to="schedule")
+    assert learning_rate(still, 1.0, 15, 10) == 0.5  # nothing but warm-up
+
+
+@pytest.mark.parametrize("to", ["peak", "schedule"])
+def test_multistep_by_hand(to):
+    optim = with_(OPTIM, epochs=10, schedule="multistep", milestones=(4, 8), warmup_epochs=2, warmup_to=to)
+    rates = {step: learning_rate(optim, 1e-2, step, 100) for step in (0, 100, 200, 399, 400, 799, 800, 999)}
+    expected = {0: 0, 100: 5e-3, 200: 1e-2, 399: 1e-2, 400: 1e-3, 799: 1e-3, 800: 1e-4, 999: 1e-4}
     assert rates == pytest.approx(expected)
+
+
+def test_groups_get_their_factor_of_the_learning_rate():
+    model = timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=12, num_heads=1, img_size=32)
+    optimizer = make_optimizer(Classify(model), with_(OPTIM, layer_decay=0.5), 8)
+    set_learning_rate(optimizer, 0.25)
+    assert len({group["lr_scale"] for group in optimizer.param_groups}) > 2
+    assert all(group["lr"] == 0.25 * group["lr_scale"] for group in optimizer.param_groups)
 
 
 def test_weight_decay_along_a_cosine():
