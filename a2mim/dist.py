@@ -1,6 +1,6 @@
 """One process or many: what torchrun says about it, and the few things that the processes must agree on.
 
-    torchrun --nproc-per-node 8 -m experiments.cli pretrain ...
+    torchrun --nproc-per-node 8 --no-python a2mim pretrain ...
 
 NCCL between CUDA devices, gloo on the CPU. A second, always-gloo group carries control messages, so that agreeing on
 "stop now" never waits for a device.

@@ -29,6 +29,9 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -65,6 +68,9 @@ COMMANDS: dict[str, str | dict[str, str]] = {
 
 DESCRIPTION = "Measure how image patches interact in a vision model, train the models that are compared, and draw both."
 
+PACKAGES = ("a2mim", "experiments", "figures", "interactions")
+"""Of this project, which lie side by side."""
+
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -72,6 +78,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code: 0 (or what `run` returned), 2 for bad input, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    import_own_packages()
     command, arguments = split_command(argv, COMMANDS)
     prog = " ".join(["a2mim", *command])
     target = look_up(command, COMMANDS)
@@ -82,6 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(module, settings, prog)
 
 
+def import_own_packages() -> None:
+    """Import the project's packages from where this file lies, so that a figures.py or an a2mim.py in the user's folder
+    is never taken for one of them, wherever that folder stands on the import path."""
+    root = Path(__file__).resolve().parents[1]
+    for name in PACKAGES:
+        spec = PathFinder.find_spec(name, [str(root)])
+        if name not in sys.modules and spec is not None and spec.loader is not None:
+            sys.modules[name] = module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+
+
 def guarded(module: ModuleType, settings: Any, prog: str) -> int:
     """Call `module.run(settings)` and turn what the user can mend into one sentence on stderr and an exit code."""
     try:
@@ -89,11 +107,20 @@ def guarded(module: ModuleType, settings: Any, prog: str) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
             raise
+        close_bars()
         print(f"{prog}: {sentence(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
+        close_bars()
         print(f"{prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def close_bars() -> None:
+    """End the progress bars that an error left open, so that what is said next begins a line of its own."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
 
 
 def sentence(error: Exception) -> str:

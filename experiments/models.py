@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from a2mim.checkpoints.read import split_copy
 
 # The model that a checkpoint's own shapes and names say it is of.
 AUTO = "auto"
+
+# What a finished training run leaves of its network, in its folder.
+BACKBONE = "backbone.safetensors"
 
 # timm's names of the models that a family of checkpoints may be loaded into under another name than the guessed one.
 RELATED = {"vit": ("vit", "deit", "deit3"), "beit": ("beit", "beitv2")}
@@ -46,7 +50,8 @@ def create_model(
             or `auto`, the model that the weights' file is of. A timm model gets from the file what no name says: how
             it pools, its number of heads, its kind of biases (unless model_args say it).
         weights: `pretrained` (what timm or the factory publishes), `random` (as initialised after seeding; a factory's
-            model as it is returned), or a file for the strict reader in a2mim.checkpoints.
+            model as it is returned), a file for the strict reader in a2mim.checkpoints, or the folder of a finished
+            training run.
         num_classes: size of the classifier; None leaves it as the model has it. Another size than that of pretrained
             weights starts the classifier afresh.
         seed: of the initialisation, which also decides what a file loaded in part leaves untouched. The global random
@@ -60,13 +65,11 @@ def create_model(
 
     Raises:
         ValueError: unknown name, tag or argument; no pretrained weights; a checkpoint that does not fit.
-        FileNotFoundError: no such weights file.
+        FileNotFoundError: no such weights file, or a folder without the weights of a finished run.
         ConnectionError: the pretrained weights cannot be fetched.
     """
     pretrained = str(weights) == "pretrained"
-    file = None if str(weights) in ("pretrained", "random") else Path(weights)
-    if file is not None and not split_copy(file)[0].exists():
-        raise FileNotFoundError(f"weights '{file}' is no file: give 'pretrained', 'random' or the path of a checkpoint")
+    file = weights_file(weights)
     args = model_args if num_classes is None else {"num_classes": num_classes, **model_args}
     checkpoint = read(file) if file else None
     if checkpoint is not None:
@@ -91,6 +94,26 @@ def create_model(
     return model, config
 
 
+def weights_file(weights: str | Path) -> Path | None:
+    """The file that weights mean: None for random and pretrained, the exported backbone for the folder of a run.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without an exported backbone.
+    """
+    if str(weights) in ("pretrained", "random"):
+        return None
+    path = Path(weights)
+    if path.is_dir():
+        if not (path / BACKBONE).exists():
+            raise FileNotFoundError(f"{path} holds no {BACKBONE}: a training run writes it when it is finished")
+        return path / BACKBONE
+    if not split_copy(path)[0].exists():
+        raise FileNotFoundError(
+            f"weights '{path}' is no file: give 'pretrained', 'random', the path of a checkpoint or a run's folder"
+        )
+    return path
+
+
 def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     """The timm model for a checkpoint, and the arguments of timm.create_model that it needs.
 
@@ -112,8 +135,8 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
 
 def named(name: str, weights: str | Path) -> str:
     """The timm name that `auto` stands for with these weights; any other name as it is. Raises as `fitted` does."""
-    random = str(weights) in ("pretrained", "random")
-    return name if name != AUTO or random else fitted(AUTO, read(weights))[0]
+    file = weights_file(weights) if name == AUTO else None
+    return name if file is None else fitted(AUTO, read(file))[0]
 
 
 def is_factory(name: str) -> bool:
@@ -182,12 +205,14 @@ def from_factory(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module
 
 
 def find_factory(name: str) -> Callable[..., Any]:
-    """Import the function that `module:function` names, from the working directory too."""
+    """Import the function that `module:function` names, from the working directory too, which comes last on the import
+    path: what lies there takes no other module's place."""
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise ValueError(f"'{name}' is neither a timm model nor a factory: a factory is written module:function")
     if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
+    refuse_taken_name(name, module_name.partition(".")[0])
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -200,6 +225,17 @@ def find_factory(name: str) -> Callable[..., Any]:
         public = [attribute for attribute in dir(module) if callable(getattr(module, attribute))]
         raise ValueError(f"module '{module_name}' has no function '{function}'{did_you_mean(function, public)}")
     return factory
+
+
+def refuse_taken_name(factory: str, top: str) -> None:
+    """Raise ValueError where the working directory holds a module `top`, and an import of that name gives another."""
+    here = PathFinder.find_spec(top, [os.getcwd()])
+    if here is None or here.origin is None:
+        return
+    found = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
+    origin = found.origin if found is not None else None
+    if origin is None or not (os.path.exists(origin) and os.path.samefile(origin, here.origin)):
+        raise ValueError(f"'{factory}' cannot mean {here.origin}, since {origin or top} has that name: rename the file")
 
 
 def efficientnet_lite0_file() -> Path:

@@ -25,7 +25,7 @@ from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from experiments.datasets import size_arguments
 from experiments.machine import commit
-from experiments.models import create_model, did_you_mean, fitted
+from experiments.models import create_model, did_you_mean, fitted, weights_file
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 
@@ -151,16 +151,6 @@ def make_network(
             torch.manual_seed(seed)
             model.reset_classifier(classes)  # type: ignore[operator]
     return model, {"architecture": name, "num_classes": classes, **arguments}, report
-
-
-def weights_file(weights: str) -> Path | None:
-    """The file that --weights means: None for random and pretrained, the exported backbone for a run's folder."""
-    if weights in ("random", "pretrained"):
-        return None
-    path = Path(weights)
-    if path.is_dir() and not (path / "backbone.safetensors").exists():
-        raise FileNotFoundError(f"{path} holds no backbone.safetensors: a training run writes it when it is finished")
-    return path / "backbone.safetensors" if path.is_dir() else path
 
 
 def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:

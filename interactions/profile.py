@@ -223,7 +223,8 @@ class Run:
         pilot = selection.chosen[:PILOT_IMAGES]
         game = self._play(pilot, None)
         game.batch_size = self.settings.batch_size or game.tune()
-        plans = {order: self._plan(game, order) for order in tqdm(self.ratios, "pilot", disable=not progress)}
+        with tqdm(self.ratios, "pilot", disable=not progress) as bar:
+            plans = {order: self._plan(game, order) for order in bar}
         spent = {"selection": selection.passes, "pilot": game.passes}
         task = self._task(plans)
         passes = sum(len(draw_sample(task, order, pilot[0]).coalitions_BN) for order in plans)

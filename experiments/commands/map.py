@@ -27,7 +27,8 @@ class Settings:
     out: Path = Path("map.png")
     """The figure: .png, .pdf or .svg."""
     weights: str = "pretrained"
-    """pretrained, random, or a checkpoint file."""
+    """pretrained, random, the folder of a finished training run, or a checkpoint file (`FILE#student` takes that one of
+    its copies of the network)."""
     num_classes: int | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False

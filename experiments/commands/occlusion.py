@@ -37,8 +37,8 @@ class Settings:
     out: Path
     """Folder of the run."""
     weights: str = "pretrained"
-    """pretrained, random, or a checkpoint file (`a2mim inspect FILE` says what it is); `FILE#student` takes that one
-    of its copies of the network."""
+    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
+    it is; `FILE#student` takes that one of its copies of the network)."""
     num_classes: int | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
@@ -60,6 +60,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
+    import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, open_images, size_arguments
     from experiments.machine import commit, pick_device

@@ -20,7 +20,7 @@ class Settings:
     and every --weights read. Interrupt it at any time: the same command, or --resume with the folder alone, goes on.
     torchrun shares the batch between processes:
 
-        torchrun --nproc-per-node 8 -m experiments.cli pretrain ...
+        torchrun --nproc-per-node 8 --no-python a2mim pretrain ...
 
     For example:
         a2mim pretrain --model resnet50 --data imagenet/train --out runs/a2mim-resnet50

@@ -26,7 +26,7 @@ class Settings:
     (all settings, versions, images, passes, seconds), and every image and pair as Parquet, into one folder. The same
     command again goes on with an interrupted run; torchrun shares the images between processes:
 
-        torchrun --nproc-per-node 8 -m experiments.cli profile ...
+        torchrun --nproc-per-node 8 --no-python a2mim profile ...
 
     For example:
         a2mim profile resnet50 --data imagenet/val --out runs/resnet50
@@ -44,8 +44,8 @@ class Settings:
     out: Path
     """Folder of the run."""
     weights: str = "pretrained"
-    """pretrained, random, or a checkpoint file (`a2mim inspect FILE` says what it is); `FILE#student` takes that one
-    of its copies of the network."""
+    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
+    it is; `FILE#student` takes that one of its copies of the network)."""
     num_classes: int | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
@@ -72,6 +72,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
+    import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.datasets import evaluation_transform, open_images, size_arguments
     from experiments.machine import commit, pick_device
     from experiments.models import create_model, named

@@ -79,7 +79,9 @@ def lacking(settings: Settings) -> list[str]:
 
 def launcher(gpus: int) -> Callable[[list[str]], int] | None:
     """Runs a command in as many processes as there are GPUs."""
-    head = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(gpus), "-m", "experiments.cli"]
+    # -P keeps what lies in the working directory off the import path.
+    python = [sys.executable, "-P", "-m"]
+    head = [*python, "torch.distributed.run", "--nproc-per-node", str(gpus), "--no-python", *python, "experiments.cli"]
     return None if gpus == 1 else lambda words: subprocess.call([*head, *words])
 
 

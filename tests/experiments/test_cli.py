@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import pytest
 import tyro
+from tqdm import tqdm
 
 from experiments import cli
 
@@ -73,6 +74,18 @@ def test_runs_a_command_of_a_group(commands, capsys):
 def test_bad_input_is_one_sentence_and_exit_code_2(commands, capsys, how, said):
     assert cli.main(["fail", how]) == 2
     assert capsys.readouterr().err == said
+
+
+def test_a_bar_is_closed_before_an_error_is_told(commands, capsys, monkeypatch):
+    def run_with_bar(settings):
+        bars.append(tqdm(total=2, desc="half"))
+        bars[0].update()
+        raise ValueError("too few")
+
+    bars = []
+    monkeypatch.setattr(sys.modules["fail_command"], "run", run_with_bar)
+    assert cli.main(["fail", "value"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "a2mim fail: too few" and bars[0].disable
 
 
 def test_ctrl_c_is_exit_code_130(commands, capsys):

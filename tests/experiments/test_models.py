@@ -7,6 +7,7 @@ import sys
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from experiments.models import create_model, efficientnet_lite0_file
@@ -43,6 +44,12 @@ def test_a_file_goes_through_the_strict_reader(tmp_path):
     source = timm.create_model("test_resnet", num_classes=3)
     torch.save({"state_dict": source.state_dict()}, tmp_path / "net.pth")
     model, _ = create_model("test_resnet", tmp_path / "net.pth", num_classes=3)
+    assert torch.equal(weights_of(model), weights_of(source))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"run holds no backbone\.safetensors"):
+        create_model("test_resnet", tmp_path / "run", num_classes=3)
+    save_file(source.state_dict(), tmp_path / "run" / "backbone.safetensors")
+    model, _ = create_model("test_resnet", tmp_path / "run", num_classes=3)
     assert torch.equal(weights_of(model), weights_of(source))
     with pytest.raises(ValueError, match="has 3 classes, the model's 1000"):
         create_model("test_resnet", str(tmp_path / "net.pth"))
@@ -114,6 +121,16 @@ def test_a_factory_in_the_working_directory(factory):
     assert config["input_size"] == (3, 224, 224)
     again, _ = create_model(f"{factory}:net", "random", num_classes=6, seed=3)
     assert torch.equal(weights_of(model), weights_of(again))
+
+
+def test_the_working_directory_comes_last(factory, tmp_path):
+    (tmp_path / "statistics.py").write_text("raise RuntimeError('of the user')")
+    create_model(f"{factory}:net", "random")
+    assert sys.path[-1] == os.getcwd()
+    for name in ("statistics", "figures", "sys"):
+        (tmp_path / f"{name}.py").write_text(FACTORY)
+        with pytest.raises(ValueError, match=rf"'{name}:net' cannot mean .*{name}.py, since .* rename the file"):
+            create_model(f"{name}:net", "random")
 
 
 def test_a_factory_with_a_file(factory, tmp_path):
