@@ -110,9 +110,9 @@ def guarded(module: ModuleType, settings: Any, prog: str) -> int:
         close_bars()
         print(f"{prog}: {sentence(error)}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         close_bars()
-        print(f"{prog}: interrupted", file=sys.stderr)
+        print(f"{prog}: {interruption or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
 
 

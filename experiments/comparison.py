@@ -11,7 +11,7 @@ import pandas as pd
 from figures.curves import draw_comparison
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
-from interactions.storage import write_csv
+from interactions.runs.files import write_csv
 from interactions.strength import MASS_MEASURES, paired_mass
 from interactions.units import PUBLISHED
 

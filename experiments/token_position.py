@@ -141,7 +141,7 @@ def accuracies(study: Study) -> pd.DataFrame:
 
 def collect(study: Study) -> bool:
     """Write token_position.csv of what is finished; whether anything is."""
-    from interactions.storage import write_csv
+    from interactions.runs.files import write_csv
 
     table = accuracies(study)
     if len(table):

@@ -34,13 +34,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from interactions import storage
 from interactions.baselines import BASELINES, Normalisation
 from interactions.fingerprint import tensor_bytes
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
-from interactions.ranks import Ranks, join
-from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
+from interactions.runs import storage
+from interactions.runs.lock import held
+from interactions.runs.ranks import Ranks, join
+from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.units import backed_off, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings
@@ -95,11 +97,10 @@ def measure_occlusion(
     """
     run = Run(model, dataset, Path(out), OcclusionSettings(**settings), normalisation or Normalisation(), names)
     named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
-    with join() as ranks:
+    with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
-            ranks.wait()
             ranks.from_first(lambda: run.finish(record))
     return load_occlusion(out)
 
@@ -231,7 +232,7 @@ class Run:
     def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
 
-        def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[Any, Any]:
+        def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object], _: Any) -> tuple[Any, Any]:
             images_ICHW = read_again(self.dataset, chosen)
             game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], on_batch)
             parts, sizes = self._occlude(game, chosen), [game.batch_size]
@@ -246,12 +247,13 @@ class Run:
     def finish(self, record: dict[str, Any]) -> None:
         """Write the tables, then the record that calls the run complete."""
         run = Occlusion(self.folder, record)
-        for name, table in zip(TABLES, (run.occlusion(), run.shuffling()), strict=True):
-            storage.write_csv(self.folder / name, table)
-        sizes = [about["batch_size"] for about in storage.read_about(self.folder)]
-        record["backed_off"] = any(size < record["batch_size"] for size in sizes)
-        record["status"] = "complete"
-        storage.write_json(self.folder / "run.json", record)
+        finish(
+            self.folder,
+            record,
+            self.settings.unit_images,
+            dict(zip(TABLES, (run.occlusion, run.shuffling), strict=True)),
+            backed_off=lambda: backed_off(self.folder, record),
+        )
 
     def _prepare(self, progress: bool) -> dict[str, Any]:
         """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""

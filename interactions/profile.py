@@ -19,14 +19,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from interactions import storage
 from interactions.baselines import Normalisation
 from interactions.estimators import DESIGN_NAMES, Plan, choose
 from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
-from interactions.ranks import Ranks, join
-from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
+from interactions.runs import storage
+from interactions.runs.lock import held
+from interactions.runs.ranks import Ranks, join
+from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.unfinished import Unfinished
+from interactions.runs.units import backed_off, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings
 from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
@@ -47,6 +50,7 @@ def profile_model(
     model_name: str = "",
     data_name: str = "",
     about: Mapping[str, Any] = NOTHING,
+    accompany: Callable[[Path], object] | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> "Profile":
@@ -65,12 +69,14 @@ def profile_model(
         names: of the images, for messages and tables.
         model_name, data_name: for the record.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
+        accompany: writes into the folder what belongs to the run, such as a classifier; called when the run begins.
         progress: show bars.
         settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, …
 
     Raises:
-        ValueError: impossible settings; a folder that holds a run with others; no usable image; a label outside the
-            model's classes; reduced precision where its rounding error reaches the strength.
+        ValueError: impossible settings; a folder that holds a run with others, or at which another process is at work;
+            no usable image; a label outside the model's classes; reduced precision where its rounding error reaches
+            the strength.
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
@@ -78,11 +84,10 @@ def profile_model(
     wanted = ProfileSettings(grid=side, **settings)
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
-    with join() as ranks:
-        record = ranks.from_first(lambda: run.begin(named, about, progress))
+    with join() as ranks, held(run.folder, ranks):
+        record = ranks.from_first(lambda: run.begin(named, about, progress, accompany))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
-            ranks.wait()
             ranks.from_first(lambda: run.finish(record))
     return load_profile(out)
 
@@ -173,8 +178,14 @@ class Run:
             )
         self.game: PatchGame | None = None
 
-    def begin(self, named: Mapping[str, str], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
-        """The record to go on with; a fresh run gets its images, pilot and plans here, and its run.json last of all.
+    def begin(
+        self,
+        named: Mapping[str, str],
+        about: Mapping[str, Any],
+        progress: bool,
+        accompany: Callable[[Path], object] | None,
+    ) -> dict[str, Any]:
+        """The record to go on with; a fresh run gets its images and its batch size here, and then pilot and plans.
 
         Raises:
             ValueError: the folder holds a run with other settings.
@@ -185,20 +196,24 @@ class Run:
             self.folder,
             asked,
             asdict(ProfileSettings()),
-            lambda: self._prepare(progress),
+            lambda: self._settle(progress),
             place_of(self.model, about),
             TABLES,
             "profile",
+            lambda record: self._prepare(record, progress),
+            accompany,
         )
 
     def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
         task = self._task(plans_of(record))
 
-        def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[Any, Any]:
+        def measure_unit(
+            chosen: Sequence[Chosen], on_batch: Callable[[int], object], kept: Unfinished
+        ) -> tuple[Any, Any]:
             game = self._play(chosen, record["batch_size"])
             game.on_batch = on_batch
-            measured = measure(task, game, chosen)
+            measured = measure(task, game, chosen, kept)
             parts = {"images": image_table(task, chosen, measured)}
             if self.settings.keep == "pairs":
                 parts["pairs"] = pair_table(chosen, measured)
@@ -209,23 +224,39 @@ class Run:
     def finish(self, record: dict[str, Any]) -> None:
         """Write the tables, then the record that calls the run complete."""
         profile = Profile(self.folder, record)
-        for name, table in zip(TABLES, (profile.strength(), profile.middle_mass()), strict=True):
-            storage.write_csv(self.folder / name, table)
-        record["passes"] = sum(record["preparation_passes"].values()) + int(profile.images().passes.sum())
-        sizes = [about["batch_size"] for about in storage.read_about(self.folder)]
-        record["backed_off"] = any(size < record["batch_size"] for size in sizes)
-        record["status"] = "complete"
-        storage.write_json(self.folder / "run.json", record)
+        finish(
+            self.folder,
+            record,
+            self.settings.unit_images,
+            dict(zip(TABLES, (profile.strength, profile.middle_mass), strict=True)),
+            passes=lambda: sum(record["preparation_passes"].values()) + int(profile.images().passes.sum()),
+            backed_off=lambda: backed_off(self.folder, record),
+        )
 
-    def _prepare(self, progress: bool) -> dict[str, Any]:
-        """Choose the images, the batch size and the plan of each order, and measure the numerical floor."""
+    def _settle(self, progress: bool) -> dict[str, Any]:
+        """Choose the images, and the batch size: values depend on it in their last bits, and a stopwatch picks it."""
         selection = select(self.model, self.dataset, self.names, self.settings, progress)
-        pilot = selection.chosen[:PILOT_IMAGES]
-        game = self._play(pilot, None)
-        game.batch_size = self.settings.batch_size or game.tune()
+        game = self._play(selection.chosen[:PILOT_IMAGES], None)
+        return {
+            "players": self.grid.n_players,
+            "pairs": len(self.pairs_P2),
+            "classes": selection.classes,
+            "image_shape": selection.shape,
+            "batch_size": self.settings.batch_size or game.tune(),
+            "backed_off": False,
+            "preparation_passes": {"selection": selection.passes},
+            "skipped": selection.skipped,
+            "wrong": selection.wrong,
+            "images": [asdict(one) for one in selection.chosen],
+        }
+
+    def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+        """Choose the plan of each order, and measure the numerical floor."""
+        pilot = [Chosen(**one) for one in record["images"][:PILOT_IMAGES]]
+        game = self._play(pilot, record["batch_size"])
         with tqdm(self.ratios, "pilot", disable=not progress) as bar:
             plans = {order: self._plan(game, order) for order in bar}
-        spent = {"selection": selection.passes, "pilot": game.passes}
+        spent = {"selection": record["preparation_passes"]["selection"], "pilot": game.passes}
         task = self._task(plans)
         passes = sum(len(draw_sample(task, order, pilot[0]).coalitions_BN) for order in plans)
         floors, note = self._floors(game, progress)
@@ -237,19 +268,12 @@ class Run:
             for order, plan in plans.items()
         ]
         return {
-            "players": self.grid.n_players,
-            "pairs": len(self.pairs_P2),
-            "classes": selection.classes,
-            "image_shape": selection.shape,
             "batch_size": game.batch_size,
-            "backed_off": False,
+            "backed_off": game.backed_off,
             "passes_per_image": passes,
             "preparation_passes": spent,
             "floor_note": note,
             "orders": orders,
-            "skipped": selection.skipped,
-            "wrong": selection.wrong,
-            "images": [asdict(one) for one in selection.chosen],
         }
 
     def _task(self, plans: Mapping[int, Plan]) -> Task:
@@ -262,6 +286,7 @@ class Run:
         names, settings = [one.name for one in chosen], self.settings
         if self.game is not None:
             self.game = self.game.holding(images_ICHW, targets, names)
+            self.game.batch_size = self.game.batch_size or batch_size
             return self.game
         self.game = PatchGame(
             self.model,

@@ -22,11 +22,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from interactions import storage
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
 from interactions.game import NonFiniteValueError, full_precision, is_out_of_memory
-from interactions.ranks import join
-from interactions.record import NOTHING, begin_run, describe, measure_units, place_of
+from interactions.runs import storage
+from interactions.runs.lock import held
+from interactions.runs.ranks import join
+from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.units import Measure, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings
 
@@ -156,13 +158,14 @@ def measure_spectrum(
 
         return begin_run(folder, asked, {}, prepare, place_of(model, about), TABLES, "spectrum")
 
-    with join() as ranks:
+    with join() as ranks, held(folder, ranks):
         record = ranks.from_first(begin)
         if record["status"] != "complete":
             measure = unit_measure(model, dataset, blocks_of(record))
             measure_units(folder, record, unit_images, ranks, measure, progress and ranks.rank == 0)
-            ranks.wait()
-            ranks.from_first(lambda: finish(folder, record))
+            run = Spectrum(folder, record)
+            tables = dict(zip(TABLES, (run.spectrum, run.variance), strict=True))
+            ranks.from_first(lambda: finish(folder, record, unit_images, tables))
     return load_spectrum(folder)
 
 
@@ -255,15 +258,15 @@ def blocks_of(record: Mapping[str, Any]) -> list[Block]:
     return [Block(**{**place, "layout": Layout(**place["layout"])}) for place in record["places"]]
 
 
-def unit_measure(
-    model: nn.Module, dataset: Images, blocks: Sequence[Block]
-) -> Callable[[Sequence[Chosen], Callable[[int], object]], tuple[dict[str, pd.DataFrame], dict[str, Any]]]:
+def unit_measure(model: nn.Module, dataset: Images, blocks: Sequence[Block]) -> Measure:
     """What measures a unit of images: images (one row per image and block: variance), amplitudes (one row per image,
     block and step along the half diagonal). The batch is halved for good where memory does not suffice."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     batch: int | None = None
 
-    def measure(chosen: Sequence[Chosen], on_batch: Callable[[int], object]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def measure(
+        chosen: Sequence[Chosen], on_batch: Callable[[int], object], _: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         nonlocal batch
         x_BCHW = read_again(dataset, chosen)
         batch = batch or len(x_BCHW)
@@ -311,15 +314,6 @@ def refuse_non_finite(blocks: Sequence[Block], amplitudes: Sequence[np.ndarray],
         if wrong.any():
             name = chosen[int(wrong.argmax())].name
             raise NonFiniteValueError(f"the map of {block.name} holds NaN or infinity for {name}: check the weights")
-
-
-def finish(folder: Path, record: dict[str, Any]) -> None:
-    """Write the tables, then the record that calls the run complete."""
-    run = Spectrum(folder, record)
-    for name, table in zip(TABLES, (run.spectrum(), run.variance()), strict=True):
-        storage.write_csv(folder / name, table)
-    record["status"] = "complete"
-    storage.write_json(folder / "run.json", record)
 
 
 def with_intervals(

@@ -14,6 +14,7 @@ from interactions.estimators.pairwise import draw_released
 from interactions.estimators.pooled import PooledSample
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
+from interactions.runs.unfinished import Unfinished
 from interactions.selection import Chosen
 from interactions.settings import ProfileSettings
 from interactions.strength import image_row
@@ -36,12 +37,17 @@ class Task:
     settings: ProfileSettings
 
 
-def measure(task: Task, game: PatchGame, chosen: Sequence[Chosen]) -> dict[int, list[Interactions]]:
-    """The interactions of each of the game's images, by order, ascending."""
+def measure(
+    task: Task, game: PatchGame, chosen: Sequence[Chosen], kept: Unfinished | None = None
+) -> dict[int, list[Interactions]]:
+    """The interactions of each of the game's images, by order, ascending.
+
+    kept: keeps the values of the orders and images that are done, for whoever goes on where this one was interrupted.
+    """
     pool = ThreadPoolExecutor(1)  # coalitions of the next orders are drawn while the device is busy with this one's
     try:
         drawn = pool.map(lambda order: [draw_sample(task, order, one) for one in chosen], task.plans)
-        return {order: _evaluate(game, samples) for order, samples in zip(task.plans, drawn, strict=True)}
+        return {order: _evaluate(game, order, samples, kept) for order, samples in zip(task.plans, drawn, strict=True)}
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -96,10 +102,14 @@ def pair_table(chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interac
     return pd.concat(parts, ignore_index=True)
 
 
-def _evaluate(game: PatchGame, samples: Sequence[Sample]) -> list[Interactions]:
+def _evaluate(game: PatchGame, order: int, samples: Sequence[Sample], kept: Unfinished | None) -> list[Interactions]:
     counts = [len(sample.coalitions_BN) for sample in samples]
     image_B = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
-    values_B = game(torch.cat([sample.coalitions_BN for sample in samples]), image_B)
+    rows_BN = torch.cat([sample.coalitions_BN for sample in samples])
+    if kept is None or game.batch_size is None:
+        values_B = game(rows_BN, image_B)
+    else:
+        values_B = kept.evaluate(order, game, rows_BN, image_B, game.batch_size).to(game.device)
     # Sums over differences are scattered, which an accelerator does in a random order: the CPU repeats them to the bit.
     on_device = [isinstance(sample, PooledSample) for sample in samples]
     parts = [part_B if stay else part_B.cpu() for part_B, stay in zip(values_B.split(counts), on_device, strict=True)]

@@ -73,7 +73,7 @@ def run(settings: Settings) -> None:
     import torch
 
     from experiments.machine import pick_device, provenance
-    from interactions.storage import write_csv, write_json
+    from interactions.runs.files import write_csv, write_json
 
     device = pick_device(settings.device)
     settings = completed(settings, device.type)

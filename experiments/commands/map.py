@@ -83,7 +83,7 @@ def run(settings: Settings) -> None:
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
     from interactions.grid import PatchGrid
-    from interactions.storage import write_csv, write_json
+    from interactions.runs.files import write_csv, write_json
 
     if settings.lines < 1:
         raise ValueError(f"--lines {settings.lines} draws nothing: give 1 or more")

@@ -12,7 +12,7 @@ from experiments.reproduce.cifar10 import FAMILIES, MASKED, UNTRAINED, backbone_
 from experiments.reproduce.results import LABELS, everyone
 from experiments.steps import is_complete
 from figures.report import Section, open_runs, sections_of, write_report
-from interactions.storage import write_csv
+from interactions.runs.files import write_csv
 
 HEADLINE = (UNTRAINED, "supervised", "simmim", "a2mim")
 FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}

@@ -25,7 +25,7 @@ from experiments.reproduce.cifar10 import (
 from experiments.steps import Step, finished, is_complete, read_record, typed
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
-from interactions.storage import write_csv
+from interactions.runs.files import write_csv
 
 NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
 LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}

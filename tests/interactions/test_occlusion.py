@@ -15,7 +15,6 @@ import torch
 from scipy.ndimage import correlate1d
 from torch import nn
 
-from interactions import storage
 from interactions.baselines import Normalisation
 from interactions.game import NonFiniteValueError
 from interactions.occlusion import (
@@ -26,6 +25,7 @@ from interactions.occlusion import (
     shuffle_cells,
 )
 from interactions.profile import profile_model
+from interactions.runs import storage
 from tests.interactions.tiny import CLASSES, SIZE, Photos, Slow, network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -359,7 +359,7 @@ def test_interrupted_between_files_and_started_again_equals_an_uninterrupted_run
     write, written = storage.write_atomically, []
 
     def interrupted(path, how):
-        if len(written) == 6:  # run.json, the first unit, and a part of the second
+        if len(written) == 4:  # the three parts of the first unit, and one of the second
             raise KeyboardInterrupt
         written.append(path)
         write(path, how)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ import pytest
 import torch
 from torch import nn
 
-from interactions import storage
 from interactions.game import NonFiniteValueError
 from interactions.grid import PAPER_RATIOS
 from interactions.profile import load_profile, profile_model
+from interactions.runs import storage
 from tests.interactions import tiny
 from tests.interactions.tiny import ASKED, CLASSES, Photos, network
 
@@ -420,7 +421,7 @@ def test_lost_unit_is_measured_again_to_the_bit(tmp_path):
     profile(other)
     # As if the process had been killed between the two files of a unit, and before the tables.
     (other / "images" / "unit-00001.parquet").unlink()
-    (other / "images" / ".unit-00003.parquet.123.tmp").write_bytes(b"half")
+    (other / "images" / f".unit-00003.parquet.{2**22 + 1}@{platform.node()}.tmp").write_bytes(b"half")
     record = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps(record | {"status": "running"}))
     profile(other)

@@ -1,9 +1,8 @@
-"""What every measuring run has in common: its record in run.json, and the units of images that are left to measure."""
+"""What every measuring run has in common: run.json, its record, and when a folder's run may go on."""
 
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,23 +12,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from interactions import storage
 from interactions.fingerprint import model_digest, names_digest
-from interactions.ranks import Ranks
-from interactions.selection import Chosen, Images
+from interactions.runs import storage
+from interactions.runs.files import write_json
+from interactions.selection import Images
 
-PACE = 0.5 if sys.stderr.isatty() else 10.0
-"""Seconds between two updates of a progress bar; a log file need not have all of them."""
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
 
 NOTHING: Mapping[str, Any] = {}
-
-Parts = Mapping[storage.Part, Any]
-Measure = Callable[[Sequence[Chosen], Callable[[int], object]], tuple[Parts, Mapping[str, Any]]]
-"""The images of a unit, and what to call with the number of passes made -> the unit's tables, and what to say about
-them."""
+PREPARING = "preparing"
+"""The status of a run whose pilot is not done."""
+PARTS = {"spectrum": ("amplitudes", "images")}
+"""What made a unit count before there were marks, where it was more than its images."""
 
 
 def describe(
@@ -61,19 +56,24 @@ def begin_run(
     folder: Path,
     asked: Mapping[str, Any],
     usual: Mapping[str, Any],
-    prepare: Callable[[], Mapping[str, Any]],
+    settle: Callable[[], Mapping[str, Any]],
     place: Mapping[str, Any],
     tables: Sequence[str],
     command: str,
+    prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    accompany: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
-    """The record to go on with. A fresh run's is written here, last of all, with what `prepare` finds out; a finished
-    run that has its tables is left as it is.
+    """The record to go on with. A fresh run's is written in two steps: first what `settle` finds out, then what
+    `prepare` measures with that. A finished run that has its units and its tables is left as it is.
 
     Args:
         usual: the default settings, which an older run's record may lack.
+        settle: chooses what later numbers depend on and the clock or memory may decide, such as the batch size.
         place: when, where and with which versions this process works (`place_of`). That of a later start goes into
             the record's list `resumed`.
         command: that writes such runs.
+        prepare: from the record so far; what it refuses leaves nothing of the run.
+        accompany: writes into the folder what belongs to the run, before the record that begins to measure.
 
     Raises:
         ValueError: the folder holds a run with other settings, or of another command.
@@ -81,39 +81,42 @@ def begin_run(
     """
     start = time.perf_counter()
     record = storage.read_run(folder, command)
+    fresh = record is None
     if record is None:
         storage.refuse_unwritable(folder)
-        record = {"command": command, **asked, **prepare(), "status": "running", "resumed": [], **place}
+        record = {"command": command, **asked, **settle(), "status": PREPARING, "resumed": [], **place}
+        record["units"] = 0
         record["seconds"] = time.perf_counter() - start
     else:
         refuse_other_settings(record, asked, usual, folder)
-        if record["status"] == "complete" and all((folder / name).exists() for name in tables):
+        storage.remove_leftovers(folder)
+        if "units" not in record:
+            storage.mark_old_units(folder, PARTS.get(command, ("images",)))
+        if record["status"] == "complete" and is_whole(folder, record, tables):
             return record
-        storage.remove_orphans(folder)
-        record["status"] = "running"
+        record["status"] = PREPARING if record["status"] == PREPARING else "running"
         record["resumed"].append(place)
-    storage.write_json(folder / "run.json", record)
+    if record["status"] == PREPARING:
+        before = record["seconds"] if not fresh else 0.0
+        try:
+            if prepare:
+                write_json(folder / "run.json", record)
+                record |= prepare(record)
+            if accompany:
+                accompany(folder)
+        except Exception:
+            if fresh:
+                (folder / "run.json").unlink(missing_ok=True)
+            raise
+        record["status"], record["seconds"] = "running", before + time.perf_counter() - start
+    write_json(folder / "run.json", record)
     return record
 
 
-def measure_units(
-    folder: Path, record: dict[str, Any], unit_images: int, ranks: Ranks, measure: Measure, progress: bool
-) -> None:
-    """Measure and write this rank's share of the units that are not there yet."""
-    chosen = [Chosen(**one) for one in record["images"]]
-    units = [chosen[first : first + unit_images] for first in range(0, len(chosen), unit_images)]
-    finished = ranks.from_first(lambda: storage.finished_units(folder))
-    mine = [unit for unit in range(len(units)) if unit not in finished][ranks.rank :: ranks.size]
-    before, start = record["seconds"], time.perf_counter()
-    passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
-    with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
-        for unit in mine:
-            parts, about = measure(units[unit], bar.update)
-            storage.write_unit(folder, unit, parts, about)
-            if ranks.rank == 0:
-                record["seconds"] = before + time.perf_counter() - start
-                storage.write_json(folder / "run.json", record)
-        bar.total = bar.n  # how many passes an image takes was an estimate
+def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> bool:
+    """Whether a complete run has its tables and its units."""
+    units = set(range(record.get("units", 0)))
+    return all((folder / name).exists() for name in tables) and units <= storage.finished_units(folder)
 
 
 def place_of(model: nn.Module, about: Mapping[str, Any] = NOTHING) -> dict[str, Any]:

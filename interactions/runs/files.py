@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all, and what a process that was killed left beside them.
+
+While a file is written it is called .NAME.PID@HOST.tmp and lies beside its place. Of such files, those whose process
+is gone from this host are removed; others' files are never touched, whatever they are called.
+"""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]+)@(?P<host>.+)\.tmp", re.DOTALL)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a path beside `path`, flush that file to disk, and put it in its place.
+
+    Raises:
+        OSError: a folder that cannot be written to, a full disk; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_orphans(path.parent, path.name)
+    beside = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
+    try:
+        write(beside)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Strict JSON: no NaN."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """A summary table; floats with all their digits."""
+    write_atomically(path, lambda beside: table.to_csv(beside, index=False))
+
+
+def remove_orphans(folder: Path, name: str | None = None) -> None:
+    """Delete the unfinished files of processes that were killed: in a folder, those of one name or of any."""
+    for path in orphans(folder.iterdir() if folder.is_dir() else ()):
+        if name is None or TEMPORARY.fullmatch(path.name)["name"] == name:  # type: ignore[index]
+            path.unlink(missing_ok=True)
+
+
+def orphans(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that a process of this host began to write and that is gone."""
+    found = ((path, TEMPORARY.fullmatch(path.name)) for path in paths)
+    here = platform.node()
+    return [path for path, match in found if match and match["host"] == here and not is_alive(int(match["pid"]))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether another process of that number runs on this host. (A file of this one's is from one that had its number
+    before: in containers numbers come again.)"""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True  # nothing there asks without a signal; what is left over stays
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

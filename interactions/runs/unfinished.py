@@ -1,0 +1,93 @@
+"""What is known of a unit that is being measured, so that an interruption loses little of it.
+
+    unfinished/unit-00003-98.npz    the values of the first rows of one step of a unit (of a profile: of one order)
+
+The values of a step are evaluated batch by batch, and kept up to the end of a batch: whoever goes on makes the same
+batches, and so the same bits. They carry a digest of their rows; what does not fit is measured again.
+"""
+
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interactions.runs.files import write_atomically
+
+EVERY = 1.0
+"""Seconds between two writings, so that they cost nothing where an image takes none."""
+
+Play = Callable[[Tensor, Tensor], Tensor]
+"""Rows B×n and the image of each, I -> their values B."""
+
+
+class Unfinished:
+    """The kept values of one unit, by step."""
+
+    def __init__(self, folder: Path, unit: int) -> None:
+        self.folder, self.unit = folder / "unfinished", unit
+        self.known: dict[int, tuple[list[Tensor], np.ndarray]] = {}
+        self.written = time.monotonic()
+
+    def evaluate(self, step: int, play: Play, rows_BN: Tensor, image_B: Tensor, batch_size: int) -> Tensor:
+        """`play` of all rows, image after image; what is known from before is not played again.
+
+        Args:
+            image_B: ascending.
+            batch_size: in which `play` takes the rows.
+
+        Returns:
+            The values, float64 B, on the device of `play`, or on the CPU where all of them were known.
+        """
+        digest = np.array([zlib.crc32(rows_BN.numpy().tobytes()), len(rows_BN), batch_size])
+        parts = self._read(step, digest)
+        start = sum(map(len, parts))
+        for end in _ends(image_B, batch_size):
+            if end > start:
+                parts.append(play(rows_BN[start:end], image_B[start:end]))
+                start, self.known[step] = end, (parts, digest)
+                if time.monotonic() - self.written >= EVERY:
+                    self.keep()
+        return torch.cat([part_B.to(parts[-1].device) for part_B in parts])
+
+    def keep(self) -> None:
+        """Write what is known and was not written yet."""
+        for step, (parts, digest) in self.known.items():
+            self._write(step, torch.cat([part_B.cpu() for part_B in parts]), digest)
+        self.known, self.written = {}, time.monotonic()
+
+    def clear(self) -> None:
+        """Forget the unit, which is written now."""
+        self.known = {}
+        for path in self.folder.glob(f"unit-{self.unit:05d}-*.npz"):
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _read(self, step: int, digest: np.ndarray) -> list[Tensor]:
+        try:
+            with np.load(self._path(step)) as file:
+                values_B, of = file["values"], file["digest"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return []  # not there, or damaged: measured again
+        return [torch.from_numpy(values_B)] if np.array_equal(of, digest) and len(values_B) else []
+
+    def _write(self, step: int, values_B: Tensor, digest: np.ndarray) -> None:
+        def save(beside: Path) -> None:
+            with beside.open("wb") as file:
+                np.savez(file, values=values_B.numpy(), digest=digest)
+
+        write_atomically(self._path(step), save)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"unit-{self.unit:05d}-{step}.npz"
+
+
+def _ends(image_B: Tensor, batch_size: int) -> list[int]:
+    """Where the batch ends that holds the last row of each image."""
+    last = image_B.bincount().cumsum(0)
+    return [min(-(-end // batch_size) * batch_size, len(image_B)) for end in last.tolist()]

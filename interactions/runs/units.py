@@ -1,0 +1,101 @@
+"""The work units of a measuring run: who measures which, and the end, which comes when all of them are there."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from interactions.runs import storage
+from interactions.runs.files import write_csv, write_json
+from interactions.runs.ranks import Ranks
+from interactions.runs.unfinished import Unfinished
+from interactions.selection import Chosen
+
+PACE = 0.5 if sys.stderr.isatty() else 10.0
+"""Seconds between two updates of a progress bar; a log file need not have all of them."""
+
+Parts = Mapping[storage.Part, Any]
+Measure = Callable[[Sequence[Chosen], Callable[[int], object], Unfinished], tuple[Parts, Mapping[str, Any]]]
+"""The images of a unit, what to call with the number of passes made, and what keeps the values of a unit that is not
+done -> the unit's tables, and what to say about them."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a sentence on how far the run is and how it goes on."""
+
+
+def measure_units(
+    folder: Path, record: dict[str, Any], unit_images: int, ranks: Ranks, measure: Measure, progress: bool
+) -> None:
+    """Measure and write this rank's share of the units that are not there yet; return when all ranks have.
+
+    Raises:
+        Interrupted: Ctrl-C; what was measured is kept.
+    """
+    units = units_of(record, unit_images)
+    finished = ranks.from_first(lambda: storage.finished_units(folder))
+    mine = [unit for unit in range(len(units)) if unit not in finished][ranks.rank :: ranks.size]
+    before, start = record["seconds"], time.perf_counter()
+    passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
+    kept: Unfinished | None = None
+    with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
+        try:
+            for unit in mine:
+                kept = Unfinished(folder, unit)
+                parts, about = measure(units[unit], bar.update, kept)
+                storage.write_unit(folder, unit, parts, about)
+                kept.clear()
+                if ranks.rank == 0:
+                    record["seconds"] = before + time.perf_counter() - start
+                    write_json(folder / "run.json", record)
+        except KeyboardInterrupt:
+            if kept:
+                kept.keep()
+            done = sum(len(units[unit]) for unit in storage.finished_units(folder) if unit < len(units))
+            raise Interrupted(
+                f"stopped with {done} of {len(record['images'])} images measured, and what is known of the next ones "
+                f"kept in {folder}: the same command goes on"
+            ) from None
+        bar.total = bar.n  # how many passes an image takes was an estimate
+    ranks.wait()
+
+
+def finish(
+    folder: Path, record: dict[str, Any], unit_images: int, tables: Mapping[str, Callable[[], Any]], **about: Any
+) -> None:
+    """Write the tables, then the record that calls the run complete.
+
+    Args:
+        tables: what makes each, by the name of its file.
+        about: called once every unit is known to be there, for what else the record should say.
+
+    Raises:
+        FileNotFoundError: units, or the whole run, that were measured and are not there any more.
+    """
+    count = len(units_of(record, unit_images))
+    missing = sorted(set(range(count)) - storage.finished_units(folder))
+    if missing or not (folder / "run.json").exists():
+        what = f"{len(missing)} of {count} units ({', '.join(map(str, missing[:5]))} …)" if missing else "its run.json"
+        raise FileNotFoundError(
+            f"{folder} lacks {what}, which were there: were they removed, or changed? Start the command again, it "
+            "measures what is missing"
+        )
+    for name, table in tables.items():
+        write_csv(folder / name, table())
+    record.update({name: value() for name, value in about.items()}, units=count, status="complete")
+    write_json(folder / "run.json", record)
+
+
+def units_of(record: Mapping[str, Any], unit_images: int) -> list[list[Chosen]]:
+    """The images of each unit."""
+    chosen = [Chosen(**one) for one in record["images"]]
+    return [chosen[first : first + unit_images] for first in range(0, len(chosen), unit_images)]
+
+
+def backed_off(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether memory made any batch smaller than the record's, in the pilot or in a unit."""
+    sizes = [about["batch_size"] for about in storage.read_about(folder)]
+    return record["backed_off"] or any(size < record["batch_size"] for size in sizes)
