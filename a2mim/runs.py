@@ -25,7 +25,8 @@ NOTHING: Mapping[str, Any] = {}
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, then put that file in its place, on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # A name that says whose it is: what a killed process left is told from everything else (interactions.runs.files).
+    beside = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
     try:
         write(beside)
         with beside.open("rb") as file:
@@ -69,13 +70,11 @@ def open_run(
     """
     asked = to_plain(settings)
     if not (folder / "run.json").exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _begun(path) for path in folder.iterdir()):
             raise ValueError(f"{folder} holds files but no run: name another folder with --out")
         run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), **about}
         write_json(folder / "run.json", run | {"finished": False, "resumed": []})
         return read_run(folder)
-    for orphan in folder.rglob("*.tmp"):
-        orphan.unlink()  # of a process that was killed while it wrote
     run = read_run(folder)
     if run["command"] != command:
         raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
@@ -89,6 +88,11 @@ def open_run(
     if not run["finished"]:
         update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
     return read_run(folder)
+
+
+def _begun(path: Path) -> bool:
+    """Whether a file is all that a process left which was killed before its first run.json: its lock, and that file."""
+    return path.name.startswith((".lock", ".run.json."))
 
 
 def update_run(folder: Path, **fields: Any) -> None:
@@ -123,10 +127,27 @@ def save_state(folder: Path, state: dict[str, Any], keep: int, best: bool = Fals
     path = folder / "state" / f"step-{state['step']:08d}.pt"
     write_atomically(path, lambda beside: torch.save(state, beside))
     if best:
-        write_atomically(path.with_name("best.pt"), lambda beside: _link(path, beside))
+        make_best(path)
+    remove_old(folder, keep)
+    return path
+
+
+def settle_states(folder: Path, state: Mapping[str, Any], keep: int) -> None:
+    """What saving the newest `state` was to do after writing it, where the process was killed in between."""
+    if state["best"].get("step") == state["step"]:
+        make_best(_states(folder)[-1])
+    remove_old(folder, keep)
+
+
+def make_best(path: Path) -> None:
+    """Make a saved state state/best.pt as well."""
+    write_atomically(path.with_name("best.pt"), lambda beside: _link(path, beside))
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all saved states but the newest `keep`."""
     for old in _states(folder)[: -max(1, keep)]:
         old.unlink()
-    return path
 
 
 def _link(path: Path, other: Path) -> None:

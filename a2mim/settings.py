@@ -207,7 +207,17 @@ class Loop:
     """Epochs between reconstruction pictures (0: none)."""
     minutes: float = 0.0
     """Save and stop after this long (0: never); the same command goes on."""
+    anyway: bool = False
+    """Go on with another number of processes than saved the run; the result then differs in its last bits at least."""
 
 
 # What may differ when a run goes on: none of it changes a weight.
-FREE = ("data.workers", "loop.log_every", "loop.save_every", "loop.keep", "loop.pictures_every", "loop.minutes")
+FREE = (
+    "data.workers",
+    "loop.log_every",
+    "loop.save_every",
+    "loop.keep",
+    "loop.pictures_every",
+    "loop.minutes",
+    "loop.anyway",
+)

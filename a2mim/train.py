@@ -39,7 +39,7 @@ from a2mim.optim import (
     set_weight_decay,
 )
 from a2mim.plan import Plan
-from a2mim.runs import Log, newest_state, read_run, save_state, update_run, write_atomically
+from a2mim.runs import Log, newest_state, read_run, save_state, settle_states, update_run, write_atomically
 from a2mim.seeds import seed_everything, seed_of
 from a2mim.settings import Loop, Optim
 
@@ -125,6 +125,8 @@ class Trainer:
         self.step = 0
         self.closed_epochs = 0
         self.best: dict[str, Any] = {}
+        self.last: Metrics = {}
+        """Of the last epoch that was closed."""
 
     def _placed(self, method: Method) -> Method:
         if self.loop.sync_bn:
@@ -234,6 +236,7 @@ class Trainer:
             "epoch_average": self.epoch_average.state(self.world),
             "closed_epochs": self.closed_epochs,
             "best": self.best,
+            "last": self.last,
             "processes": self.world.size,
         }
 
@@ -246,6 +249,7 @@ class Trainer:
         self.recent.load(state["recent"], self.world)
         self.epoch_average.load(state["epoch_average"], self.world)
         self.step, self.closed_epochs, self.best = state["step"], state["closed_epochs"], dict(state["best"])
+        self.last = dict(state.get("last", {}))  # older states do not know it
 
 
 @dataclass(frozen=True)
@@ -317,6 +321,9 @@ def training(
         hooks.begin()
     state = newest_state(folder)
     if state is not None:
+        refuse_other_number(folder, state, world, loop)
+        if world.main:
+            settle_states(folder, state, loop.keep)
         trainer.load(state)
     run = _Run(trainer, source, folder, hooks)
     remaining = range(trainer.step, trainer.steps)
@@ -358,7 +365,6 @@ class _Run:
         self.cpu_before = cpu_seconds()
         self.earlier = read_run(folder) if self.world.main else {}
         self.since_step = trainer.step
-        self.last: Metrics = {}
         self.bar = tqdm(
             total=trainer.steps,
             initial=trainer.step,
@@ -398,7 +404,7 @@ class _Run:
             trainer.method.train()
         if self.loop.pictures_every and (done or epoch % self.loop.pictures_every == 0):
             self.draw()
-        self.last = metrics
+        trainer.last = metrics
         self.write("epoch", metrics)
         better = self.is_best(metrics)
         if better:
@@ -482,13 +488,13 @@ class _Run:
             "epochs": trainer.epoch,
             "processes": self.world.size,
             "learning_rate": scaled_lr(trainer.optim, self.loop.batch),
-            "last": self.last,
+            "last": trainer.last,
             "best": trainer.best,
         }
         if self.log:
             self.log.close()
             result |= spent
-            result["last"] = self.last or self.earlier.get("last", {})
+            result["last"] = trainer.last or self.earlier.get("last", {})
             if finished:
                 self._export(architecture)
             update_run(self.folder, **result)
@@ -523,6 +529,16 @@ def check(optim: Optim, loop: Loop) -> None:
         if not value >= low:
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
     check_schedule(optim)
+
+
+def refuse_other_number(folder: Path, state: Mapping[str, Any], world: World, loop: Loop) -> None:
+    """Raise ValueError where another number of processes goes on than saved the state, unless that is wanted."""
+    saved = state["processes"]
+    if saved != world.size and not loop.anyway:
+        raise ValueError(
+            f"{folder} was saved by {saved} processes and {world.size} would go on: they share the images in another "
+            f"way, so that the result differs in its last bits at least; start {saved}, or go on --anyway"
+        )
 
 
 def recompute(method: Method) -> None:

@@ -1,14 +1,17 @@
 """A linear classifier for a network that has none, kept beside the run that needed it.
 
 Where there is no run yet, the classifier is trained on frozen features (see a2mim.evaluate.linear) and written into the
-run's folder; an interrupted run that goes on, or another process of it, reads that file. Features are standardised for
-training, and the standardisation becomes a part of the classifier: W (x - mean) / deviation + b = W' x + b'.
+folder when the run begins; an interrupted run that goes on, or another process of it, reads that file. Features are
+standardised for training, and the standardisation becomes a part of the classifier:
+W (x - mean) / deviation + b = W' x + b'.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +27,78 @@ from a2mim.evaluate.linear import Probe, fit_best, score
 from a2mim.runs import write_atomically
 from a2mim.settings import Data
 from experiments.training import labelled
+from interactions.fingerprint import model_digest
 
 FILE = "probe.safetensors"
+Kept = tuple[dict[str, Any], dict[str, Tensor]]
 
 
-def add_probe(model: nn.Module, data: str, image_size: int, folder: Path, device: torch.device, probe: Probe) -> Any:
+def add_probe(
+    model: nn.Module, data: str, image_size: int, folder: Path, device: torch.device, probe: Probe
+) -> tuple[Any, Callable[[Path], None]]:
     """Give a timm model without a classifier one, fitted to labelled images, in place.
+
+    A classifier that is kept in the folder is taken if it was fitted to the same features in the same way; one of
+    something else counts for nothing where there is no run yet, since it is of a command that did not begin one.
 
     Args:
         data: labelled training images: a folder, a .tar, or timm's name of a data set.
         image_size: side of the images in pixels.
-        folder: of the run, where probe.safetensors is written, or read where it is there.
+        folder: of the run.
 
     Returns:
-        What is known of the classifier: data, classes, images, learning rate, held-out and training accuracy.
+        What is known of the classifier: data, classes, images, learning rate, held-out and training accuracy. And what
+        writes it into the run's folder, when the run begins.
 
     Raises:
-        ValueError: the model has a classifier, or cannot get one; too few images, or other data than the file's.
+        ValueError: the model has a classifier, or cannot get one; too few images, or the run there has another one.
     """
     if getattr(model, "num_classes", None) != 0 or not hasattr(model, "forward_head"):
         raise ValueError("--probe is for timm models without a classifier, this one has its own: leave it out")
-    file = folder / FILE
+    settings = {"weights": model_digest(model), "data": data, "image_size": image_size, **asdict(probe)}
+    settings = json.loads(json.dumps(settings))
+    kept = read_probe(folder / FILE)
+    if kept and settings_of(kept[0], settings) != settings:
+        if (folder / "run.json").exists():
+            raise ValueError(f"{folder / FILE} was fitted to {told(kept[0], settings)}: name another folder with --out")
+        kept = None
+    if kept is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(f"the probe is fitted by one process: start without torchrun until {folder / FILE} is there")
+    about, content = kept or fit_probe(model, data, image_size, device, probe)
+    about = {**about, "settings": settings}
+    attach(model, content["weight"], content["bias"])
+    metadata = {"probe": json.dumps(about)}
+
+    def write(to: Path) -> None:
+        if kept is None or to != folder:
+            write_atomically(to / FILE, lambda beside: save_file(content, beside, metadata=metadata))
+
+    return about, write
+
+
+def read_probe(file: Path) -> Kept | None:
+    """What a classifier was fitted to, and its weights; None where there is none."""
     if not file.exists():
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError(f"the probe is fitted by one process: start without torchrun until {file} is there")
-        write_probe(model, data, image_size, file, device, probe)
+        return None
     with safe_open(file, framework="pt") as content:
         about = json.loads(content.metadata()["probe"])
-        weight_KD, bias_K = content.get_tensor("weight"), content.get_tensor("bias")
-    if about["data"] != data:
-        raise ValueError(f"{file} was fitted to {about['data']}, not to {data}: name another folder with --out")
-    attach(model, weight_KD, bias_K)
-    return about
+        return about, {name: content.get_tensor(name) for name in ("weight", "bias")}
 
 
-def write_probe(model: Any, data: str, image_size: int, file: Path, device: torch.device, probe: Probe) -> None:
-    """Fit the classifier and write it, with what it was fitted to."""
+def settings_of(about: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """What a classifier was fitted with; one from before that was written down knows its data alone."""
+    return about.get("settings", {**settings, "data": about["data"]})
+
+
+def told(about: dict[str, Any], settings: dict[str, Any]) -> str:
+    """What differs between the settings of a classifier and others."""
+    there = settings_of(about, settings)
+    differ = [name for name in settings if there.get(name) != settings[name]]
+    return "; ".join(f"{name} {there.get(name, 'unknown')}, not {settings[name]}" for name in differ)
+
+
+def fit_probe(model: Any, data: str, image_size: int, device: torch.device, probe: Probe) -> Kept:
+    """The classifier, and what is known of it."""
     images = open_images(Data(data=data))
     classes = labelled(images)
     world = World(device=device)
@@ -80,8 +119,7 @@ def write_probe(model: Any, data: str, image_size: int, file: Path, device: torc
         "train_top1": score(head, x_ND, target_N)[0],
     }
     weight_KD = head.weight.detach().cpu() / deviation_D
-    content = {"weight": weight_KD, "bias": head.bias.detach().cpu() - weight_KD @ mean_D}
-    write_atomically(file, lambda beside: save_file(content, beside, metadata={"probe": json.dumps(about)}))
+    return about, {"weight": weight_KD, "bias": head.bias.detach().cpu() - weight_KD @ mean_D}
 
 
 def attach(model: Any, weight_KD: Tensor, bias_K: Tensor) -> None:

@@ -1,7 +1,8 @@
 """A study: `a2mim` commands that are run one after the other, skipped where they are done, and gone on with.
 
-Every command fills a folder (or writes a file) of its own and can be gone on with by itself, so that a study needs no
-memory: what is done is what lies on the disk.
+Every command fills a folder (or writes a file) of its own and can be gone on with by itself: what is done is what lies
+on the disk. All that a study remembers is which command made what (commands.json), so that the results of one are never
+taken for those of another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ NOT_YET = 3
 
 CAN_STOP = ("pretrain", "finetune")
 """Commands that take --minutes; the others are brought to their end."""
+COMMANDS = "commands.json"
+ELSEWHERE = ("--out", "--device", "--data-root", "--workers")
+"""Options that say where a command works, and not what it does."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,21 @@ def typed(step: Step) -> str:
     return f"a2mim {shlex.join(step.words)}"
 
 
-def run_steps(steps: Sequence[Step], minutes: float = 0.0, command: Callable[[list[str]], int] | None = None) -> int:
+def run_steps(
+    steps: Sequence[Step],
+    minutes: float = 0.0,
+    command: Callable[[list[str]], int] | None = None,
+    folder: Path | None = None,
+) -> int:
     """Run what is missing, in order; the exit code: 0 when all is done, NOT_YET when the minutes were over before, that
     of a command that failed.
 
     minutes: 0 for as long as it takes. At least one command is run, or begun.
     command: runs the words of one; in this process where it is None.
+    folder: of the study, where it remembers its commands.
     """
     from experiments import cli
+    from interactions.runs.files import write_json
 
     deadline = time.monotonic() + 60 * minutes
     for number, step in enumerate(steps, 1):
@@ -97,12 +109,54 @@ def run_steps(steps: Sequence[Step], minutes: float = 0.0, command: Callable[[li
             flush=True,
         )
         step.out.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            write_json(folder / COMMANDS, remembered(folder) | {place(step, folder): essence(step, folder)})
         if code := (command or cli.main)(words):
             return code
         # Looked at behind the first command, so that however little time there is, something is done.
         if not finished(step) or (minutes and time.monotonic() > deadline):
             break
     return 0 if all(map(finished, steps)) else NOT_YET
+
+
+def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
+    """Raise ValueError where what is done in a study's folder was made by other commands than these."""
+    known = remembered(folder)
+    for step in filter(finished, steps):
+        there, now = known.get(place(step, folder)), essence(step, folder)
+        if there is not None and there != now:
+            was = ", ".join(f"'{word}'" for word in there if word not in now) or "fewer words"
+            new = ", ".join(f"'{word}'" for word in now if word not in there) or "fewer words"
+            raise ValueError(
+                f"{step.out} was made by another command ({was} there, {new} now): give the study's own settings, or "
+                "another --out"
+            )
+
+
+def remembered(folder: Path) -> dict[str, list[str]]:
+    """The commands that made what lies in a study's folder; empty for one from before they were written down."""
+    path = folder / COMMANDS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def place(step: Step, folder: Path) -> str:
+    """Where in the study's folder a step writes."""
+    return str(step.out.relative_to(folder)) if step.out.is_relative_to(folder) else str(step.out)
+
+
+def essence(step: Step, folder: Path) -> list[str]:
+    """The words of a step without where it works; files by their names and sizes, wherever they lie."""
+    kept = [word for before, word in pairwise(("", *step.words)) if not {before, word} & set(ELSEWHERE)]
+    return [_portable(word, folder) for word in kept]
+
+
+def _portable(word: str, folder: Path) -> str:
+    path = Path(word)
+    if path.is_relative_to(folder):
+        return str(path.relative_to(folder))
+    if path.is_file():
+        return f"{path.name} ({path.stat().st_size} bytes)"
+    return path.name if path.is_dir() else word
 
 
 def report_plan(steps: Sequence[Step]) -> str:

@@ -31,7 +31,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.steps import NOT_YET, Step, is_complete, read_record, report_plan, run_steps
+from experiments.steps import NOT_YET, Step, is_complete, read_record, refuse_other_commands, report_plan, run_steps
 from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
 
 TABLE = "token_position.csv"
@@ -153,15 +153,18 @@ def run(sweep: Sweep) -> int:
     """Make what is missing, then table and figure of what is there; the exit code: 0 when all is done, 3 when the time
     was over before, that of a command that failed."""
     from experiments import cli
+    from interactions.runs.lock import held
 
     made = steps(sweep)
     if sweep.plan:
         print(report_plan(made))
         return 0
-    code = run_steps(made, sweep.budget)
-    if code in (0, NOT_YET) and collect(sweep):
-        cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")])
-    return code
+    with held(sweep.out):
+        refuse_other_commands(made, sweep.out)
+        code = run_steps(made, sweep.budget, folder=sweep.out)
+        if code in (0, NOT_YET) and collect(sweep):
+            cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")])
+        return code
 
 
 def main() -> int:

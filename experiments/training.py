@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, fitted, weights_file
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
+from interactions.runs.lock import held
+from interactions.runs.storage import remove_leftovers
 
 S = TypeVar("S")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -78,7 +81,7 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
 def identity(settings: S) -> S:
     """What makes a run the run it is: settings without where it lies and what it runs on."""
     given: Any = settings
-    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0), **ELSEWHERE)
+    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0, anyway=False), **ELSEWHERE)
 
 
 def find_recipe(name: str) -> Any:
@@ -96,12 +99,18 @@ def find_recipe(name: str) -> Any:
     return getattr(module, function)
 
 
+def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
+    """Hold the run's folder, for all processes of `world`. Raises ValueError where another process holds it."""
+    return held(Path(settings.out)) if world.main else nullcontext()
+
+
 def begin(settings: Any, command: str, world: World, about: dict[str, Any]) -> Callable[[], None]:
     """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins."""
 
     def open_and_tell() -> None:
         if world.main:
             open_run(Path(settings.out), command, identity(settings), FREE, {"commit": commit()})
+            remove_leftovers(Path(settings.out))
             update_run(Path(settings.out), recipe=settings.recipe, **about)
             print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
         world.wait()

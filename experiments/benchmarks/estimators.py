@@ -1,6 +1,7 @@
 """`a2mim bench estimators`: how many passes the estimators need for the accuracy of the published protocol."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ PUBLISHED_PAIRS, PUBLISHED_CONTEXTS = 50, 50
 PUBLISHED_PASSES = 4 * PUBLISHED_PAIRS * PUBLISHED_CONTEXTS
 FIXED = ("pairwise", "shared", "pooled")
 MEASURED = (*FIXED, "auto")
+IDENTITY = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,66 @@ def run(settings: Settings) -> None:
     from dataclasses import replace
 
     from experiments.machine import pick_device, provenance
+    from interactions.runs.lock import held
 
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
     about = provenance(settings, pick_device("auto"))
-    measure(settings)
-    summarise(settings, about)
+    with held(settings.work):
+        remember(settings)
+        measure(settings)
+        summarise(settings, about)
+
+
+def remember(settings: Settings) -> None:
+    """Write down what decides the measurements in the work folder, before the first of them.
+
+    More rounds, images and orders add to what is there.
+
+    Raises:
+        ValueError: the folder holds those of other settings, or of unknown ones; says which.
+    """
+    import json
+
+    from interactions.runs.files import write_json
+
+    path, now = settings.work / IDENTITY, json.loads(json.dumps(identity(settings)))
+    if not path.exists():
+        if any(settings.work.glob("image*.npz")):
+            raise ValueError(
+                f"nothing says of what settings the measurements in {settings.work} are: give another --work"
+            )
+        write_json(path, now)
+        return
+    there = json.loads(path.read_text())
+    changed = [
+        f"{name} {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{settings.work} holds measurements with other settings ({'; '.join(changed)}): repeat them, or give "
+            "another --work"
+        )
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What decides the contents of a file of measurements, besides its name."""
+    from interactions.fingerprint import names_digest
+
+    names = photographs(settings).filenames(absolute=False)
+    size = settings.data.stat().st_size if settings.data.is_file() else None
+    data = {"photographs": len(names), "names": names_digest(names), "bytes": size}
+    fixed = ("image_size", "replicates", "pairs", "budget", "seed", "compile")
+    return data | {name: getattr(settings, name) for name in fixed}
+
+
+def photographs(settings: Settings) -> Any:
+    """The data set. Raises ValueError where there is none."""
+    from timm.data import create_dataset
+
+    if not settings.data.exists():
+        raise FileNotFoundError(f"there are no photographs at {settings.data}: give a folder or a tar with --data")
+    return create_dataset("", root=str(settings.data))
 
 
 def measure(settings: Settings) -> None:
@@ -105,7 +161,7 @@ def measure(settings: Settings) -> None:
 def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
     """The game of the chosen photographs: the first, in a seeded order, that the model classifies rightly."""
     import torch
-    from timm.data import create_dataset, create_transform
+    from timm.data import create_transform
 
     from experiments.models import create_model, efficientnet_lite0_file
     from interactions.game import PatchGame
@@ -114,7 +170,7 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device)
     size = (3, settings.image_size, settings.image_size)
-    data = create_dataset("", root=str(settings.data))
+    data = photographs(settings)
     data.transform = create_transform(size, mean=config["mean"], std=config["std"], crop_pct=0.875)
     found: list[tuple[torch.Tensor, int]] = []
     for index in torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed)).tolist():
@@ -144,9 +200,9 @@ def read_file(path: Path) -> "dict[str, np.ndarray]":
 
 def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn: int, image: int, order: int) -> None:
     """One round: the published protocol on some pairs, and `replicates` runs of every design; what is there stays."""
-    import os
-
     import numpy as np
+
+    from interactions.runs.files import write_atomically
 
     path = cell_file(settings, turn, image, order)
     arrays: dict[str, Any] = read_file(path)
@@ -156,9 +212,14 @@ def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn:
         entropy = np.random.SeedSequence((settings.seed, turn, image, order, stream)).generate_state(1)
         measured = measure_published if name == "published" else measure_design
         arrays |= measured(settings, game, grid, image, order, name, int(entropy[0]))
-        temporary = path.with_suffix(".part.npz")
-        np.savez(temporary, **arrays)
-        os.replace(temporary, path)
+        write_atomically(path, partial(save_arrays, arrays))
+
+
+def save_arrays(arrays: "dict[str, np.ndarray]", path: Path) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:  # a name without .npz would get it
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def measure_published(

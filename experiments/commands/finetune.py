@@ -54,10 +54,10 @@ class Settings:
 def run(settings: Settings) -> None:
     """Fine-tune, and say what was reached."""
     from a2mim.dist import join
-    from experiments.training import conclude, resolved
+    from experiments.training import at_work, conclude, resolved
 
     settings = resolved(settings, "finetune")
-    with join(settings.device) as world:
+    with join(settings.device) as world, at_work(settings, world):
         folder, result = finetune(settings, world)
         conclude(folder, "finetune", result, world)
 

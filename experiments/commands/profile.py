@@ -89,8 +89,9 @@ def run(settings: Settings) -> None:
         **size_arguments(named(settings.model, settings.weights), settings.image_size),
     )
     device = pick_device(own_device(settings.device))
+    accompany = None
     if settings.probe:
-        probe(settings, model, config, device)
+        accompany = probe(settings, model, config, device)
     else:
         check_classifier(settings, model)
     data = open_images(
@@ -114,6 +115,7 @@ def run(settings: Settings) -> None:
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
         about=about,
+        accompany=accompany,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
     if first:
@@ -121,17 +123,18 @@ def run(settings: Settings) -> None:
         report(profile)
 
 
-def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device") -> None:
-    """Give the model its linear classifier, and say how good it is."""
+def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device") -> Any:
+    """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder."""
     from a2mim.evaluate.linear import Probe
     from experiments.probe import add_probe
 
     size = settings.image_size or config["input_size"][-1]
-    about = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
+    about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
     held_out = max(about["held_out_top1"].values())
     print(
         f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"
     )
+    return write
 
 
 def check_classifier(settings: Settings, model: "nn.Module") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.steps import NOT_YET, Step, report_plan, run_steps
+from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
 from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
 
 FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
@@ -146,20 +146,23 @@ def run(settings: Settings) -> int:
     """Make what is missing, then everything that can be made of what is there."""
     from experiments.reproduce.drawing import draw_cifar10
     from experiments.reproduce.results import collect, write_commands, write_study
+    from interactions.runs.lock import held
 
     check(settings)
     made = steps(settings)
     if settings.plan:
         print(report_plan(made))
         return 0
-    fetch(settings)
-    write_commands(settings.kept, made)
-    code = run_steps(made, settings.budget)
-    if code in (0, NOT_YET):
-        write_study(settings.kept, settings, made)
-        collect(settings)
-        draw_cifar10(settings)
-    return code
+    with held(settings.out):
+        refuse_other_commands(made, settings.out)
+        fetch(settings)
+        write_commands(settings.kept, made)
+        code = run_steps(made, settings.budget, folder=settings.out)
+        if code in (0, NOT_YET):
+            write_study(settings.kept, settings, made)
+            collect(settings)
+            draw_cifar10(settings)
+        return code
 
 
 def check(settings: Settings) -> None:

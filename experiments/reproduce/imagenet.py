@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from experiments.reproduce.cifar10 import METHODS
-from experiments.steps import Step, duration, finished, run_steps, typed
+from experiments.steps import Step, duration, finished, refuse_other_commands, run_steps, typed
 
 IMAGES = 1_281_167
 DATA_GB = 150
@@ -56,6 +56,8 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Print the plan, or run it."""
+    from interactions.runs.lock import held
+
     if settings.gpus < 1 or not settings.tflops > 0:
         raise ValueError(f"--gpus {settings.gpus} --tflops {settings.tflops:g} do no work: give more than 0 of both")
     made = list(steps(settings))
@@ -65,7 +67,9 @@ def run(settings: Settings) -> int:
         if missing and not settings.plan:
             print(f"not run here: {' and '.join(missing)}")
         return 0
-    return run_steps(made, settings.budget, launcher(settings.gpus))
+    with held(settings.out):
+        refuse_other_commands(made, settings.out)
+        return run_steps(made, settings.budget, launcher(settings.gpus), settings.out)
 
 
 def lacking(settings: Settings) -> list[str]:

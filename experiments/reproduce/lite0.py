@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.steps import NOT_YET, Step, report_plan, run_steps
+from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,20 +70,22 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Make what is missing, then tables, figures and the page."""
+    from experiments.reproduce.drawing import draw_lite0
     from experiments.reproduce.results import write_commands, write_study
+    from interactions.runs.lock import held
 
     made = steps(settings)
     if settings.plan:
         print(report_plan(made))
         return 0
-    write_commands(settings.kept, made)
-    code = run_steps(made, settings.budget)
-    if code in (0, NOT_YET):
-        write_study(settings.kept, settings, made)
-        from experiments.reproduce.drawing import draw_lite0
-
-        draw_lite0(settings)
-    return code
+    with held(settings.out):
+        refuse_other_commands(made, settings.out)
+        write_commands(settings.kept, made)
+        code = run_steps(made, settings.budget, folder=settings.out)
+        if code in (0, NOT_YET):
+            write_study(settings.kept, settings, made)
+            draw_lite0(settings)
+        return code
 
 
 def steps(settings: Settings) -> list[Step]:

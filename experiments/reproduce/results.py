@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from experiments.reproduce.cifar10 import (
 from experiments.steps import Step, finished, is_complete, read_record, typed
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
-from interactions.runs.files import write_csv
+from interactions.runs.files import write_atomically, write_csv
 
 NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
 LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}
@@ -194,9 +195,7 @@ def keep_copies(settings: Settings) -> None:
         for folder in {of(settings, family, method, seed) for of in (folder_of, backbone_of)}:
             for source, place in copies(folder):
                 if source.is_file():
-                    target = settings.kept / place
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, target)
+                    write_atomically(settings.kept / place, partial(shutil.copyfile, source))
 
 
 def copies(folder: Path) -> list[tuple[Path, str]]:

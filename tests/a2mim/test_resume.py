@@ -1,5 +1,6 @@
 """A run that was killed with SIGKILL, at any moment, ends with the bits of one that was not."""
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from a2mim.plain import differences, from_plain, overlay, to_plain
-from a2mim.runs import Log, open_run, read_log, read_run, save_state, update_run, write_atomically
+from a2mim.runs import Log, best_state, open_run, read_log, read_run, save_state, update_run, write_atomically
 from a2mim.settings import Data, Loop, Network, Optim
 from tests.a2mim.child import KILLED
 from tests.a2mim.tiny import log_of, same, state_of, tiny_run
@@ -133,14 +134,59 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         read_run(tmp_path)
 
 
-def test_leftovers_of_a_kill_are_removed(tmp_path):
+def test_a_run_that_was_killed_before_its_first_record_begins_anew(tmp_path):
+    for name in (".lock", ".run.json.99@host.tmp"):
+        (tmp_path / name).write_text("half")
     open_run(tmp_path, "pretrain", {})
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "step-00000001.pt.99.tmp").write_text("half")
-    open_run(tmp_path, "pretrain", {})
-    assert not list(tmp_path.rglob("*.tmp"))
     update_run(tmp_path, finished=True)
     assert read_run(tmp_path)["finished"]
+
+
+def test_a_kill_between_a_state_and_what_follows_it_costs_nothing(tmp_path, monkeypatch):
+    """Its link best.pt, the removal of older states, and the end of the run: all come with the next start."""
+    tiny_run(tmp_path / "whole", loop=KILLED)
+    for what, calls in (("a2mim.runs.make_best", 0), ("a2mim.runs.remove_old", 3)):
+        killed = tmp_path / what
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(what, _dies_later(what, calls))
+            tiny_run(killed, loop=KILLED)
+        _, result = tiny_run(killed, loop=KILLED)
+        assert result["last"] == read_run(tmp_path / "whole")["last"]
+        names = [sorted(path.name for path in (each / "state").iterdir()) for each in (killed, tmp_path / "whole")]
+        assert names[0] == names[1]
+        assert same(*(best_state(each)["method"] for each in (killed, tmp_path / "whole")))
+
+
+def _dies_later(what, calls):
+    """The function of that name, until it was called so often."""
+    module, name = what.rsplit(".", 1)
+    real, left = getattr(sys.modules[module], name), [calls]
+
+    def call(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise MemoryError
+        return real(*arguments)
+
+    return call
+
+
+def test_killed_between_its_last_state_and_its_record_it_ends_with_its_last_epoch(tmp_path, monkeypatch):
+    tiny_run(tmp_path / "whole", loop=KILLED)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr("a2mim.train._Run.finish", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        tiny_run(tmp_path / "killed", loop=KILLED)
+    _, result = tiny_run(tmp_path / "killed", loop=KILLED)
+    assert result["last"] == read_run(tmp_path / "whole")["last"] != {}
+
+
+def test_another_number_of_processes_is_refused_unless_that_is_wanted(tmp_path):
+    tiny_run(tmp_path, loop=dataclasses.replace(KILLED, minutes=1e-9))
+    state = state_of(tmp_path)
+    save_state(tmp_path, {**state, "processes": 4}, keep=1)
+    with pytest.raises(ValueError, match=r"was saved by 4 processes and 1 would go on.*or go on --anyway"):
+        tiny_run(tmp_path, loop=KILLED)
+    assert tiny_run(tmp_path, loop=dataclasses.replace(KILLED, anyway=True))[1]["finished"]
 
 
 def test_the_log_forgets_steps_that_were_lost(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from experiments.benchmarks import estimators as bench
 from interactions.grid import PatchGrid
+from tests.a2mim.tiny import write_images
 
 SETTINGS = bench.Settings(data=Path("none"), work=Path("none"), pairs=4, budget=400, replicates=1)
 
@@ -50,6 +51,23 @@ def test_a_round_that_was_interrupted_goes_on_design_by_design(tmp_path):
     assert passes == int(whole["shared_passes"].sum())
     assert whole.keys() == part.keys() and all(np.array_equal(whole[name], part[name]) for name in whole)
     assert measure(tmp_path / "part")[1] == 0
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"image_size": 64}, {"budget": 500}, {"replicates": 2}, {"data": "b"}])
+def test_measurements_of_other_settings_are_refused(tmp_path, change):
+    """They were kept, and the new settings written beside them."""
+    for name, count in (("a", 1), ("b", 2)):
+        write_images(tmp_path / name, per_class=count, classes=2)
+    settings = replace(SETTINGS, data=tmp_path / "a", work=tmp_path / "work")
+    bench.remember(settings)
+    bench.remember(replace(settings, rounds=9, images=7))
+    changed = {name: tmp_path / value if name == "data" else value for name, value in change.items()}
+    with pytest.raises(ValueError, match="holds measurements with other settings"):
+        bench.remember(replace(settings, **changed))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "image0-order97-round0.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match="nothing says with what settings"):
+        bench.remember(replace(settings, work=tmp_path / "old"))
 
 
 def made_up_cell(rng, truth, published_spread, spreads, replicates):

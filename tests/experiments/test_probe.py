@@ -84,6 +84,39 @@ def test_a_probe_is_fitted_once_and_kept_beside_the_run(headless, coloured, tmp_
     assert "was fitted to" in capsys.readouterr().err
 
 
+def test_a_refused_command_leaves_no_probe_for_the_next_one(headless, coloured, tmp_path):
+    """It did, and a command with other weights measured with the classifier of these."""
+    out, more = tmp_path / "run", ("--probe", str(coloured), "--probe-epochs", "1")
+    assert profile(headless, coloured, out, *more, "--target", "9") == 2
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights": 1}, "weights"),
+        ({"probe": Probe(epochs=2)}, "epochs 1, not 2"),
+        ({"data": "train"}, "data .*not .*train"),
+    ],
+)
+def test_a_probe_is_its_weights_its_data_and_its_settings(headless, coloured, tmp_path, change, said):
+    def add(folder, weights=0, probe=Probe(epochs=1), data=""):  # noqa: B008
+        model, _ = create_model("auto", headless)
+        with torch.no_grad():
+            next(model.parameters()).add_(weights)
+        add_probe(model, str(coloured / data), SIZE, folder, torch.device("cpu"), probe)[1](folder)
+        return model.get_classifier().weight
+
+    add(tmp_path)
+    written = (tmp_path / "probe.safetensors").read_bytes()
+    add(tmp_path, **change)  # without a run, that of another command is nothing
+    assert (tmp_path / "probe.safetensors").read_bytes() != written
+    add(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"probe.safetensors was fitted to .*{said}"):
+        add(tmp_path, **change)
+
+
 def test_the_probe_is_right_on_images_that_it_has_not_seen(headless, coloured, tmp_path):
     model, config = create_model("auto", headless)
     assert config["input_size"] == (3, SIZE, SIZE)

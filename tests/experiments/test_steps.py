@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from experiments.steps import NOT_YET, Step, duration, finished, report_plan, run_steps, seconds_left
+from experiments.steps import (
+    NOT_YET,
+    Step,
+    duration,
+    finished,
+    refuse_other_commands,
+    report_plan,
+    run_steps,
+    seconds_left,
+)
 
 
 @pytest.fixture
@@ -65,3 +74,24 @@ def test_the_time_left_follows_what_others_of_the_kind_took(tmp_path, typed):
     plan = report_plan(steps)
     assert plan.startswith("done  a2mim pretrain") and "2 of 3 commands are left, about 80 s" in plan
     assert [duration(seconds) for seconds in (5, 120, 7200)] == ["5 s", "2 min", "2.0 h"]
+
+
+def test_what_another_command_made_is_not_taken_for_this_ones(tmp_path, typed):
+    """--quick and then the whole, another seed, other data: the old results were kept under the new settings."""
+    folder, data = tmp_path / "runs", tmp_path / "a.tar"
+    data.write_text("1")
+
+    def steps(budget="400", images=data, device="cpu"):
+        words = ("profile", "--data", str(images), "--budget", budget, "--device", device, "--out", str(folder / "b"))
+        return [Step(words, folder / "b")]
+
+    assert run_steps(steps(), folder=folder) == 0
+    (tmp_path / "moved").mkdir()
+    moved = data.rename(tmp_path / "moved" / "a.tar")
+    refuse_other_commands(steps(images=moved, device="cuda"), folder)
+    with pytest.raises(ValueError, match=r"made by another command \('400' there, '800' now\)"):
+        refuse_other_commands(steps("800", moved), folder)
+    moved.write_text("12")
+    with pytest.raises(ValueError, match=r"'a.tar \(1 bytes\)' there, 'a.tar \(2 bytes\)' now"):
+        refuse_other_commands(steps(images=moved), folder)
+    refuse_other_commands([Step(("knn", "--out", str(folder / "new")), folder / "new")], folder)
