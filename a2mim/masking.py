@@ -42,12 +42,17 @@ def mask_grid(image_size: tuple[int, int], cell: int) -> tuple[int, int]:
     return height // cell, width // cell
 
 
-def masked_count(cells: int, ratio: float) -> int:
-    """ceil(ratio · cells), ratio read as the decimal that was written (0.7 of 10 cells are 7).
+Count = Literal["up", "nearest"]
+
+
+def masked_count(cells: int, ratio: float, rounded: Count = "up") -> int:
+    """ceil(ratio · cells), or the nearest whole number, ratio read as the decimal that was written (0.7 of 10 cells
+    are 7).
 
     Raises ValueError where no cell or every cell would be masked.
     """
-    count = math.ceil(round(ratio * cells, 9))
+    masked = round(ratio * cells, 9)
+    count = math.ceil(masked) if rounded == "up" else cells - round(cells - masked)
     if not 0 < count < cells:
         raise ValueError(
             f"A mask ratio of {ratio} masks {count} of {cells} cells: some must be masked and some visible, so choose "
@@ -63,15 +68,16 @@ def random_mask(
     ratio: float,
     generator: torch.Generator,
     strategy: Strategy = "random",
+    rounded: Count = "up",
 ) -> Tensor:
-    """(B, rows, columns) masks, each with exactly ceil(ratio · cells) masked cells, on the CPU.
+    """(B, rows, columns) masks, each with exactly `masked_count` masked cells, on the CPU.
 
     random: the cells of a uniform permutation (A²MIM and SimMIM; their code calls it block-wise).
     blockwise: unions of random rectangles, of at least 8 % of the cells and of an aspect ratio between 0.3 and 1/0.3
         (BEiT, algorithm 1), the last one cut at random to meet the count.
     """
     rows, columns = grid
-    count = masked_count(rows * columns, ratio)
+    count = masked_count(rows * columns, ratio, rounded)
     if strategy == "random":
         mask = torch.zeros(batch, rows * columns)
     elif strategy == "blockwise":

@@ -40,8 +40,10 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
 def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
     """The trainable parameters of a method, grouped by weight decay and learning-rate factor (`lr_scale`).
 
-    No weight decay: vectors and biases, and what method.no_weight_decay() or the backbone's names. The factor is
-    method.lr_scales() times layer-wise decay, which applies to the backbone.
+    No weight decay: vectors and biases, and what method.no_weight_decay() or the backbone's names, unless optim's
+    decay_also names it. The factor is method.lr_scales() times layer-wise decay, which applies to the backbone.
+
+    Raises ValueError for a part in decay_also that no trainable parameter's name has.
     """
     backbone: Any = method.backbone
     exempt: set[str] = set(method.no_weight_decay())  # type: ignore[operator]
@@ -50,10 +52,12 @@ def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
     scales: Mapping[str, float] = method.lr_scales()  # type: ignore[operator]
     layers = layer_scales(backbone, optim.layer_decay) if optim.layer_decay != 1 else {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in method.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    trained = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
+    if nameless := [part for part in optim.decay_also if not any(part in name for name in trained)]:
+        raise ValueError(f"no trained parameter has {nameless[0]} in its name, which --decay-also names")
+    for name, parameter in trained.items():
         plain = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
+        plain = plain and not any(part in name for part in optim.decay_also)
         scale = scales.get(name, 1.0) * layers.get(name.removeprefix("backbone."), 1.0)
         groups.setdefault((0.0 if plain else optim.weight_decay, scale), []).append(parameter)
     return [{"params": each, "weight_decay": decay, "lr_scale": scale} for (decay, scale), each in groups.items()]
@@ -62,6 +66,8 @@ def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
 def make_optimizer(method: nn.Module, optim: Optim, batch: int) -> torch.optim.Optimizer:
     """timm's optimizer of that name. Raises ValueError for a name that timm does not have."""
     extra: dict[str, Any] = {"betas": optim.betas, "eps": optim.eps}
+    if optim.optimizer.startswith("lamb"):  # which clips by itself, at 1 where it is told nothing
+        extra["max_grad_norm"] = optim.clip_grad or None
     return create_optimizer_v2(
         parameter_groups(method, optim),
         opt=optim.optimizer,

@@ -136,6 +136,9 @@ class Optim:
     """How the learning rate follows the global batch: lr * batch / lr_batch, its square root, or not at all."""
     weight_decay: float = 0.05
     """Weight decay; none on vectors (norms, biases) and on what the model or method exempts."""
+    decay_also: tuple[str, ...] = ()
+    """Parameters that decay although they are vectors or exempt, by a part of their names, such as gamma_C (A²MIM's
+    mask γ) or relative_position_bias_table."""
     weight_decay_end: float | None = None
     """Reached along a cosine at the end of training (DINO); default: constant."""
     betas: tuple[float, float] | None = None
@@ -147,7 +150,7 @@ class Optim:
     layer_decay: float = 1.0
     """Learning-rate factor per layer from the head down to the stem (1: off)."""
     clip_grad: float = 0.0
-    """Largest norm of the whole gradient (0: off)."""
+    """Largest norm of the whole gradient (0: off; LAMB then keeps the limit of its own, 1, which this replaces)."""
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
     """A cosine to min_lr, decay_rate at each milestone, or constant; with a warm-up before it."""
     cosine_from: Literal["warmup", "start"] = since("warmup", before="start")
@@ -191,6 +194,8 @@ class Loop:
     """Decay of the moving average of the weights (0: off); where on, the average is what is evaluated and exported."""
     ema_warmup: bool = False
     """Let the decay grow towards `ema` in the first steps."""
+    ema_warmup_epochs: float = 0.0
+    """Epochs in which the decay rises along a line, from 0.9 of `ema` to it (OpenMixup: 20)."""
     seed: int = 0
     """Of everything: initial weights, order, augmentation, masks, dropout."""
     deterministic: bool = False

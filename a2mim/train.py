@@ -90,6 +90,21 @@ class Average:
         self.count = 0
 
 
+class MovingAverage(ModelEmaV3):
+    """timm's, whose decay may also rise along a line in the first `rising` steps, from 0.9 of its own: at step i (0 is
+    the first) decay · (1 − 0.1 · (1 − i/rising)), from the initial weights on (OpenMixup's EMAHook)."""
+
+    def __init__(self, model: nn.Module, decay: float, use_warmup: bool, rising: float) -> None:
+        super().__init__(model, decay=decay, use_warmup=use_warmup)
+        self.rising = rising
+
+    def get_decay(self, step: int | None = None) -> float:
+        """step: how many updates of the weights are done."""
+        if not self.rising or step is None:
+            return super().get_decay(step)
+        return self.decay * (1 - 0.1 * max(0.0, 1 - (step - 1) / self.rising))
+
+
 class Trainer:
     """What a run consists of between two steps, and how it takes one.
 
@@ -108,7 +123,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.method, optim, loop.batch)
         self.peak = scaled_lr(optim, loop.batch)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=loop.precision == "fp16")
-        self.ema = ModelEmaV3(self.method, decay=loop.ema, use_warmup=loop.ema_warmup) if loop.ema else None
+        rising = loop.ema_warmup_epochs * self.plan.steps_per_epoch
+        self.ema = MovingAverage(self.method, loop.ema, loop.ema_warmup, rising) if loop.ema else None
         if loop.compile:
             self.method.compile()
         self.model: Any = self.method
@@ -211,7 +227,7 @@ class Trainer:
         self.step += 1
         if self.ema:
             self.ema.update(self.method, step=self.step)
-        self.method.after_step(self.step / self.steps)
+        self.method.after_step((self.step - 1) / self.steps, self.step / self.steps)
 
     def _undo(self) -> None:
         """Forget a step that was begun: its gradients, and what its forward passes did to buffers."""
@@ -528,6 +544,8 @@ def check(optim: Optim, loop: Loop) -> None:
     for name, value, low in counts:
         if not value >= low:
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
+    if loop.ema_warmup and loop.ema_warmup_epochs:
+        raise ValueError("--ema-warmup and --ema-warmup-epochs are two rules for one decay: give one of them")
     check_schedule(optim)
 
 

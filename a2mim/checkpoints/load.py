@@ -65,7 +65,8 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
     Every key of the file that no rule drops, and every key of the model, must match in name, shape and kind of number;
     nothing is changed unless all do. Precision may differ (float16 into float32). Position embeddings and tables of
     relative positions are resized to the model's patches by their source's rule, a table that all blocks share is
-    copied into each where the model has one per block, and layer norms get the source's epsilon.
+    copied into each where the model has one per block, the last norm of a CNN that was trained before the pooling goes
+    behind it where the model has it there, and layer norms get the source's epsilon.
 
     Args:
         model: any module whose state dict has timm's names.
@@ -106,6 +107,8 @@ def compare(checkpoint: Checkpoint, found: Tensors, wanted: Tensors) -> LoadRepo
     )
 
 
+# The last norm of a timm CNN that normalises the map (head_norm_first), and of one that normalises the pooled vector.
+MAP_NORM, VECTOR_NORM = "norm_pre.", "head.norm."
 SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 OWN_TABLE = ".attn.relative_position_bias_table"
 
@@ -118,6 +121,10 @@ def adapt(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Tensor], 
         table = found.pop(SHARED_TABLE)
         found |= dict.fromkeys(own, table)
         notes.append(f"the table of relative positions that all blocks share was copied into {len(own)} blocks")
+    moved = {key: VECTOR_NORM + key.removeprefix(MAP_NORM) for key in found if key.startswith(MAP_NORM)}
+    if moved and not moved.keys() & wanted.keys() and set(moved.values()) <= wanted.keys() - found.keys():
+        found |= {new: found.pop(old) for old, new in moved.items()}
+        notes.append("the last norm acts on the pooled vector, it was trained on every position of the map")
     for key in [key for key in found if key in wanted and found[key].shape != wanted[key].shape]:
         resized = resize(key, found[key], wanted[key], model, checkpoint.positions)
         if resized is not None:

@@ -39,8 +39,9 @@ class Method(nn.Module):
         `given` that are not Augmentation()'s own. Here the one view that is given."""
         return (given,)
 
-    def after_step(self, progress: float) -> None:
-        """Called after every optimizer step; progress in [0, 1] is the part of training that is done."""
+    def after_step(self, begun: float, done: float) -> None:
+        """Called after every optimizer step; both in [0, 1] are the part of training that was done when the step began
+        (0 at the first one), and that is done now (1 at the last one)."""
 
     def pictures(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor] | None:
         """What the method sees and makes of a batch: original, masked, predicted, composite, each (B, 3, H, W) and

@@ -3,7 +3,7 @@
     online:  q(g(f(v)))        target: g'(f'(v'))        f: backbone, g: projector, q: predictor
     L(v, v') = ‖q̄ − z̄'‖² = 2 − 2·cos(q(z), sg(z'))              (equation 2)
     loss = L(v, v') + L(v', v), the mean over images                (symmetrised)
-    ξ ← τ·ξ + (1 − τ)·θ after every step, τ = 1 − (1 − τ_base)·(cos(πk/K) + 1)/2    (equation 3, section 3.3)
+    ξ ← τ·ξ + (1 − τ)·θ after step k = 0, 1, …, τ = 1 − (1 − τ_base)·(cos(πk/K) + 1)/2    (equation 3, section 3.3)
 
 Only the online network has the predictor, and only it gets a gradient. Each view passes by itself, so that batch norms
 see one view at a time, as in the official code. Batch statistics are those of a process unless --sync-bn is on, as it
@@ -89,7 +89,7 @@ class BYOL(Method):
         spread = F.normalize(z1_BD.detach().float(), dim=1).std(0).mean()
         return {"loss": loss, "spread": spread}
 
-    def after_step(self, progress: float) -> None:
-        momentum = cosine_momentum(self.settings.momentum, progress)
+    def after_step(self, begun: float, done: float) -> None:
+        momentum = cosine_momentum(self.settings.momentum, begun)  # k of step k, counted from 0
         follow(self.target_backbone, self.backbone, momentum)
         follow(self.target_projector, self.projector, momentum)

@@ -3,7 +3,7 @@
     P_s(x) = softmax(g_s(x)/τ_s)     P_t(x) = softmax((g_t(x) − c)/τ_t), without gradient   (equation 1)
     loss = mean of −Σ P_t(x)·log P_s(x') over global crops x and all other crops x' of the image   (equation 3)
     c ← 0.9·c + 0.1·mean of g_t over both global crops of the global batch, for the next step      (equation 4)
-    teacher ← λ·teacher + (1 − λ)·student after every step, λ from 0.996 to 1 along a cosine
+    teacher ← λ·teacher + (1 − λ)·student after step k = 0, 1, … of K, λ = 1 − 0.004·(cos(πk/K) + 1)/2
 
 Head: linear layers of 2048, 2048 and 256 with GELU between them and no batch norm (it can be had), L2 normalisation,
 then the prototypes, 65,536 weight-normalised directions of length 1. Multi-crop: 2 global crops, which alone the
@@ -195,8 +195,8 @@ class DINO(Method):
         return {"loss": loss, "entropy": entropy, "target_entropy": target_entropy}
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        momentum = cosine_momentum(self.settings.momentum, progress)
+    def after_step(self, begun: float, done: float) -> None:
+        momentum = cosine_momentum(self.settings.momentum, begun)
         follow(self.backbone, self.student, momentum)
         follow(self.teacher_head, self.student_head, momentum)
         if process()[1] > 1:
@@ -205,7 +205,7 @@ class DINO(Method):
         self.centre.lerp_(self.teacher_sum / self.teacher_count.clamp(min=1), 1 - self.settings.centre_momentum)
         self.teacher_sum.zero_()
         self.teacher_count.zero_()
-        self._schedule(progress)
+        self._schedule(done)
 
     def _schedule(self, progress: float) -> None:
         """What the next step uses. In buffers, so that a compiled forward pass is not compiled again."""

@@ -9,15 +9,16 @@ Released hyper-parameters for images: 40 % of the patches masked, in blocks (BEi
 0.999), learning rate 2e-4 · batch / 256, batch 2048, weight decay 0.05, gradient clipped at 0.02, 300 or 1600 epochs
 with 30 of warm-up; crops of 50 % and more, and flips.
 
-HOG is the textbook's (a2mim.targets.hog: central differences, as scikit-image): the released code takes Sobel filters
-instead. The encoder side is SimMIM's, with its limits: where a stem overlaps (on a CNN, for which MaskFeat was not
-published) masked pixels leak through it, and construction warns of that.
+HOG is that of the released layer (a2mim.targets.sobel_hog), or the textbook's (hog: central differences, as
+scikit-image). Masks hold ceil(0.4 · cells) patches, where the released ones hold round(0.4 · cells) or fewer. The
+encoder side is SimMIM's, with its limits: where a stem overlaps (on a CNN, for which MaskFeat was not published) masked
+pixels leak through it, and construction warns of that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from a2mim.decoders import PixelShuffleDecoder
 from a2mim.losses import patch_loss
 from a2mim.masking import Strategy, pixel_mask
 from a2mim.methods.simmim import SimMIM, SimMIMSettings
-from a2mim.targets import hog
+from a2mim.targets import hog, sobel_hog
 
 __all__ = ["MaskFeat", "MaskFeatSettings"]
 
@@ -45,6 +46,8 @@ class MaskFeatSettings(SimMIMSettings):
     """random: single cells; blockwise: rectangles, as in BEiT."""
     hog_cell: int = 8
     """Side of a HOG cell in pixels; it must divide the mask cell and the stride of the backbone."""
+    hog: Literal["sobel", "central"] = "sobel"
+    """Gradients and bins of the histograms: those of the released code, or central differences, as scikit-image."""
 
 
 class MaskFeat(SimMIM):
@@ -55,6 +58,7 @@ class MaskFeat(SimMIM):
     def __init__(self, backbone: nn.Module, settings: MaskFeatSettings):
         super().__init__(backbone, settings)
         self.hog_cell, stride = settings.hog_cell, self.structure.stride
+        self.central = settings.hog == "central"
         if self.hog_cell < 1 or stride % self.hog_cell or settings.mask_cell % self.hog_cell:
             raise ValueError(
                 f"HOG cells of {self.hog_cell} px must divide the mask cell of {settings.mask_cell} px and the stride "
@@ -67,7 +71,10 @@ class MaskFeat(SimMIM):
         image = batch["image"]
         mask = self.draw_mask(image, generator)
         prediction = self.decoder(self.encode(image, mask))
-        target = hog(image, ORIENTATIONS, self.hog_cell, channels="each")
+        if self.central:
+            target = hog(image, ORIENTATIONS, self.hog_cell, channels="each")
+        else:
+            target = sobel_hog(image, ORIENTATIONS, self.hog_cell)
         self._check_shape(image, prediction, target)
         at_cells_BL = pixel_mask(mask, target.shape[2:]).flatten(1)
         predicted_BLD, target_BLD = (x.flatten(2).transpose(1, 2) for x in (prediction, target))  # D: bins of a cell

@@ -100,9 +100,9 @@ class MoCoV3(Method):
         )
         return {"loss": 2 * self.temperature * (loss1 + loss2), "accuracy": (right1 + right2) / 2}
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, begun: float, done: float) -> None:
         # Algorithm 1 moves the copy before it makes the keys of the next step: the same weights, the same moment.
-        momentum = cosine_momentum(self.settings.momentum, progress)
+        momentum = cosine_momentum(self.settings.momentum, done)
         follow(self.momentum_backbone, self.backbone, momentum)
         follow(self.momentum_projector, self.projector, momentum)
 

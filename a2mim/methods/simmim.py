@@ -5,7 +5,8 @@ pixels; no Fourier loss; the same 32×32 cells, 60 % masked, and the same linear
 
 On a CNN there is no patch embedding. The published variant (A²MIM's baseline) replaces features behind the stem and
 fills no pixels, so an overlapping stem still sees masked pixels and the features around a cell carry them: **it leaks**
-(a ConvNeXt does not: its stem cuts the image into patches). So does any mask cell that is no multiple of the patch.
+(on a ConvNeXt it would not, whose stem cuts the image into patches; but the published one adds its token there instead
+of replacing features, and leaks all of the image). So does any mask cell that is no multiple of the patch.
 `SimMIM.leaks` says so, construction warns of it, and any other fill closes the leak.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -37,8 +38,11 @@ class SimMIMSettings:
     """random: single cells; blockwise: rectangles, as in BEiT."""
     fill: Fill = "none"
     """What masked pixels show; none, as published, leaks them through an overlapping stem."""
+    mask_token: Literal["replace", "add"] = "replace"
+    """replace: x(1−M) + T·M; add: x + T·M, as published for ConvNeXts."""
     mask_at: int | str = 0
-    """Where the mask token replaces features: 0 is behind the patch embedding of a transformer or the stem of a CNN."""
+    """Where the mask token replaces features, or is added to them: 0 is behind the patch embedding of a transformer or
+    the stem of a CNN."""
 
 
 class SimMIM(A2MIM):
@@ -48,7 +52,7 @@ class SimMIM(A2MIM):
 
     def __init__(self, backbone: nn.Module, settings: SimMIMSettings):
         shared = {field.name: getattr(settings, field.name) for field in fields(SimMIMSettings)}
-        super().__init__(backbone, A2MIMSettings(**shared, mask_token="replace", fourier_weight=0.0))
+        super().__init__(backbone, A2MIMSettings(**shared, fourier_weight=0.0))
         if self.leaks:
             warnings.warn(
                 f"{type(self).__name__} on {type(backbone).__name__} fills no pixels before the "

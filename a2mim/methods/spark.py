@@ -8,7 +8,8 @@ arXiv 2301.03580), for CNNs.
 
 Released hyper-parameters: 60 % of the 32×32 patches masked; decoder 768 wide at stride 32, half of it at each scale;
 LAMB (β 0.9, 0.95; for ConvNeXt 0.999), learning rate 2e-4 · batch / 256, batch 4096, weight decay 0.04 to 0.2 along a
-cosine, gradient clipped at 5, 1600 epochs with 40 of warm-up, no drop path; crops of 67 % and more, and flips.
+cosine, gradient clipped at 5, 1600 epochs with 40 of warm-up; crops of 67 % and more, bicubic, and flips; drop path
+0.05, 0.08, 0.1, 0.15 for ResNet-50, 101, 152, 200, and 0.2, 0.3 for ConvNeXt-S, -B (of its models; `--dp 0` keeps it).
 
 Encoder: any timm CNN with feature_info. The coarsest map is what `forward_features` returns, the finer ones are up to
 three maps of feature_info, each of twice the side. Densified maps are normalised in the backbone's manner: batch
@@ -45,7 +46,7 @@ class SparKSettings:
     image_size: int | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
     mask_ratio: float = 0.6
-    """Part of the cells that is masked: ceil(ratio · cells) of them."""
+    """Part of the cells that is masked; the visible ones are rounded to a whole number: 20 of 49."""
     mask_cell: int | None = None
     """Side of a mask cell, and of a patch of the target, in pixels: a multiple of the backbone's stride, and the stride
     itself if left out."""
@@ -74,7 +75,7 @@ class SparK(Method):
         if self.cell % stride:
             raise ValueError(f"A mask cell of {self.cell} px is no multiple of the stride of {name} ({stride} px).")
         grid = mask_grid((size, size), self.cell)
-        masked_count(grid[0] * grid[1], settings.mask_ratio)
+        masked_count(grid[0] * grid[1], settings.mask_ratio, "nearest")
         for unused in self.structure.unused:
             backbone.get_parameter(unused).requires_grad_(False)
         self.plan = read_sparse(backbone, size, self.structure.channels, grid)
@@ -105,7 +106,7 @@ class SparK(Method):
     def draw_mask(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """(B, rows, columns) masks, 1 = masked, the same number in each image; on the CPU (see Visible)."""
         grid = mask_grid((image.shape[2], image.shape[3]), self.cell)
-        return random_mask(len(image), grid, self.settings.mask_ratio, generator)
+        return random_mask(len(image), grid, self.settings.mask_ratio, generator, rounded="nearest")
 
     def encode(self, image: Tensor, mask: Tensor) -> list[Tensor]:
         """The sparse maps (B, C_i, h_i, w_i), the coarsest first, exactly zero at masked positions."""

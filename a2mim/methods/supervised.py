@@ -1,7 +1,7 @@
 """Supervised training from scratch, the baseline: DeiT-style (Touvron et al., ICML 2021) or by the RSB recipes
 (Wightman et al., 2021, arXiv 2110.00476). Mixup and CutMix belong to the trainer: labels are classes, or soft labels.
 
-DeiT: ce, label_smoothing 0.1. RSB A2 and A3: bce, label_smoothing 0, bce_threshold 0.2.
+DeiT: ce, label_smoothing 0.1. RSB A2 and A3: bce, label_smoothing 0, bce_threshold 0.2; OpenMixup's RSB: bce_sum.
 """
 
 from __future__ import annotations
@@ -23,12 +23,20 @@ __all__ = ["Supervised", "SupervisedSettings"]
 class SupervisedSettings:
     """Settings of supervised training."""
 
-    loss: Literal["ce", "bce"] = "ce"
-    """ce: cross entropy; bce: one binary cross entropy per class (RSB)."""
+    loss: Literal["ce", "bce", "bce_sum"] = "ce"
+    """ce: cross entropy; bce: one binary cross entropy per class, the mean over classes (RSB); bce_sum: their sum over
+    classes, soft labels as they are, without a threshold (OpenMixup)."""
     label_smoothing: float = 0.1
     """For labels that are classes; soft labels are taken as they are (mixup smooths by itself)."""
     bce_threshold: float | None = None
     """If given, soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
+
+
+def summed_bce(logits_BK: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy with classes (B,) or soft labels (B, K): summed over the K classes, divided by the batch."""
+    soft_BK = F.one_hot(target, logits_BK.shape[1]) if target.ndim == 1 else target
+    total = F.binary_cross_entropy_with_logits(logits_BK, soft_BK.to(logits_BK.dtype), reduction="sum")
+    return total / len(logits_BK)
 
 
 class Supervised(Method):
@@ -48,6 +56,8 @@ class Supervised(Method):
         hard = target.ndim == 1
         if self.settings.loss == "bce":
             loss = self.bce(logits, target)
+        elif self.settings.loss == "bce_sum":
+            loss = summed_bce(logits, target)
         else:
             loss = F.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing if hard else 0.0)
         classes = target if hard else target.argmax(1)

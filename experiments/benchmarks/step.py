@@ -27,6 +27,6 @@ def bare_step(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        method.after_step(0.5)
+        method.after_step(0.4, 0.5)
 
     return step

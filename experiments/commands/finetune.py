@@ -32,10 +32,11 @@ class Settings:
 
     out: str = ""
     """Folder of the run."""
-    loss: Literal["ce", "bce"] = "ce"
-    """ce: cross entropy; bce: one binary cross entropy per class (RSB)."""
+    loss: Literal["ce", "bce", "bce_sum"] = "ce"
+    """ce: cross entropy; bce: one binary cross entropy per class, the mean over classes (RSB); bce_sum: their sum over
+    classes, of soft labels as they are (OpenMixup's RSB)."""
     bce_threshold: float | None = None
-    """Soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
+    """For bce: soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
     recipe: str = ""
     """Start from a recipe in experiments/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
     resume: str = ""

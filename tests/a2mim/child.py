@@ -27,7 +27,7 @@ PLAIN = {"norm": False, "dropout": 0.0}
 class Slow(Denoise):
     """Leaves its parent time to kill it."""
 
-    def after_step(self, progress):
+    def after_step(self, begun, done):
         time.sleep(0.05)
 
 

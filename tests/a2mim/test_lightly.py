@@ -60,6 +60,9 @@ class SimCLR:
 
 
 class BYOL:
+    later = 0
+    """By how many steps the momentum is ahead of the step that was made."""
+
     def __init__(self, ours, width):
         self.backbone = copy.deepcopy(ours.backbone)
         self.projector = taken(heads.BYOLProjectionHead(width, HIDDEN, OUT), ours.projector)
@@ -77,11 +80,13 @@ class BYOL:
 
     def after(self, step):
         for model, copied in self.followers:
-            update_momentum(model, copied, momentum_at(step))
+            update_momentum(model, copied, momentum_at(step + self.later))
 
 
 class MoCoV3(BYOL):
-    """lightly has the heads; the loss is that of the paper's algorithm 1."""
+    """lightly has the heads; the loss is that of the paper's algorithm 1, which moves the copy as a step begins."""
+
+    later = 1
 
     def __init__(self, ours, width):
         self.backbone = copy.deepcopy(ours.backbone)
@@ -135,7 +140,7 @@ class DINO:
         return self.loss(list(teacher), list(student), teacher_temp=temperature)
 
     def after(self, step):
-        self.at = step
+        self.at = step + 1
         for model, copied in self.followers:
             update_momentum(model, copied, momentum_at(step))
 
@@ -159,7 +164,7 @@ def trained(step_loss, parameters, after):
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             torch._foreach_sub_(parameters, gradients, alpha=LR)
-        after(step + 1)
+        after(step)
         found.append(loss.item())
     return found
 
@@ -175,7 +180,7 @@ def test_every_step_of_a_training_costs_what_it_does_in_lightly(name, own, netwo
     mine = trained(
         lambda step: ours({"image": batches[step]}, generator)["loss"],
         weights,
-        lambda step: ours.after_step(step / STEPS),
+        lambda step: ours.after_step(step / STEPS, (step + 1) / STEPS),
     )
     weights = [p for module in theirs.trained for p in module.parameters() if p.requires_grad]
     other = trained(lambda step: theirs.step_loss(batches[step]), weights, theirs.after)

@@ -7,6 +7,7 @@ from skimage.feature import hog as skimage_hog
 
 from a2mim.methods.maskfeat import MaskFeat, MaskFeatSettings
 from tests.a2mim.masked import images, resumed_and_whole, seeded, vit
+from tests.a2mim.test_targets import released_hog
 
 
 def maskfeat(backbone=None, **settings):
@@ -28,9 +29,10 @@ def test_the_paper_s_numbers():
     assert mask.shape == (2, 4, 4) and mask.sum((1, 2)).tolist() == [7, 7]  # ceil(0.4 · 16)
 
 
-def test_the_loss_cell_by_cell():
-    """Of every masked patch each HOG cell and channel, compared with scikit-image's histogram."""
-    method, image = maskfeat().eval(), images(32)
+@pytest.mark.parametrize("kind", ["sobel", "central"])
+def test_the_loss_cell_by_cell(kind):
+    """Of every masked patch each HOG cell and channel, compared with the released layer's or scikit-image's."""
+    method, image = maskfeat(hog=kind).eval(), images(32)
     loss = method({"image": image}, seeded(3))["loss"]
     mask = method.draw_mask(image, seeded(3))
     with torch.no_grad():
@@ -38,7 +40,9 @@ def test_the_loss_cell_by_cell():
     assert prediction.shape == (2, 27, 8, 8)
     errors = []
     for b in range(2):
-        target = histograms(image[b], 4)
+        target = np.stack([released_hog(x.numpy(), 4) for x in image[b]])
+        if kind == "central":
+            target = histograms(image[b], 4)
         for row in range(8):
             for column in range(8):
                 if mask[b, row // 2, column // 2]:

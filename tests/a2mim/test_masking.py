@@ -28,6 +28,8 @@ def generator(seed=0):
 def test_published_counts():
     """Released configurations: 30 of 49 cells at 224 px, 22 of 36 at 192."""
     assert masked_count(49, 0.6) == 30 and masked_count(36, 0.6) == 22
+    assert masked_count(49, 0.6, "nearest") == 29  # SparK: round(0.4 · 49) = 20 are visible
+    assert random_mask(2, (7, 7), 0.6, generator(), rounded="nearest").sum((1, 2)).tolist() == [29, 29]
     assert masked_count(10, 0.7) == 7  # 0.7 · 10 is 7.000000000000001
 
 

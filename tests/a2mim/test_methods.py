@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -101,6 +102,38 @@ def test_simmim_on_a_vit_by_hand():
     x = backbone.norm(backbone.blocks(backbone.norm_pre(backbone._pos_embed(x))))
     x = method.decoder(x[:, 1:].transpose(1, 2).reshape(2, -1, 4, 4))
     assert list(out) == ["loss"]
+    assert out["loss"].item() == pytest.approx(loss_by_hand(x, image, mask, 0.0).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a2mim", "simmim"])
+def test_the_published_convnexts_by_hand(name):
+    """The last norm comes before the decoder; SimMIM adds its token behind the stem and fills nothing."""
+    backbone: Any = timm.create_model("convnext_atto", num_classes=0, head_norm_first=True)
+    nn.init.uniform_(backbone.norm_pre.weight)
+    if name == "a2mim":
+        settings = A2MIMSettings(image_size=64, mask_cell=32, fourier_weight=0.0, gamma_init=0.5)
+        method: Any = A2MIM(backbone, settings).eval()
+    else:
+        with pytest.warns(UserWarning, match="leak"):
+            method = SimMIM(backbone, SimMIMSettings(image_size=64, mask_token="add")).eval()
+    image = torch.randn(2, 3, 64, 64, generator=seeded())
+    out = method({"image": image}, seeded(3))
+    mask = method.draw_mask(image, seeded(3))
+    token = method.mask_token.token_C.view(-1, 1, 1)
+    if name == "a2mim":
+        m = mask[:, None]
+        pixels = m.repeat_interleave(32, 2).repeat_interleave(32, 3)
+        x = image * (1 - pixels) + image.mean((2, 3), keepdim=True) * pixels
+        x = backbone.stages[3].downsample(backbone.stages[2](backbone.stages[1](backbone.stages[0](backbone.stem(x)))))
+        x = backbone.stages[3].blocks(x * (1 - m) + 0.5 * x * m + token * m)
+    else:
+        m = mask[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3)  # 16×16 positions behind the stem
+        x = backbone.stages(backbone.stem(image) + token * m)
+    norm = backbone.norm_pre
+    mean, variance = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
+    x = (x - mean) / (variance + 1e-6).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+    x = F.pixel_shuffle(F.conv2d(x, method.decoder[0].weight, method.decoder[0].bias), 32)
+    assert "norm_pre.weight" not in method.structure.unused
     assert out["loss"].item() == pytest.approx(loss_by_hand(x, image, mask, 0.0).item(), rel=1e-5)
 
 
@@ -286,6 +319,17 @@ def test_supervised_binary_cross_entropy():
     assert loss == pytest.approx(-(hard * np.log(p) + (1 - hard) * np.log(1 - p)).mean(), rel=1e-5)
 
 
+def test_supervised_binary_cross_entropy_summed_over_classes():
+    """OpenMixup's RSB: soft labels as they are; the sum over classes, divided by the batch."""
+    backbone, image = classifier(), torch.randn(4, 3, 64, 64)
+    soft = torch.tensor([[0.7, 0.3, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
+    p = 1 / (1 + np.exp(-backbone(image).detach().double().numpy()))
+    method = Supervised(backbone, SupervisedSettings(loss="bce_sum", bce_threshold=0.2))
+    for target, y in ((soft, soft.numpy()), (torch.tensor([1, 0, 3, 3]), np.eye(5)[[1, 0, 3, 3]])):
+        expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum() / 4
+        assert method({"image": image, "target": target}, seeded())["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_supervised_needs_a_classifier():
     with pytest.raises(ValueError, match="has no classifier"):
         Supervised(classifier(0), SupervisedSettings())
@@ -313,7 +357,7 @@ def test_methods_keep_the_contract(name):
     assert all((p.grad is not None) == p.requires_grad for p in method.parameters())
     names = dict(method.named_parameters())
     assert method.no_weight_decay() <= set(names) and set(method.lr_scales()) <= set(names)
-    method.after_step(0.5)
+    method.after_step(0.4, 0.5)
     assert (method.pictures(batch, seeded()) is None) == (name in ("supervised", "maskfeat") or len(views) > 1)
 
 

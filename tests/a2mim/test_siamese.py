@@ -206,13 +206,13 @@ def test_loss_of_dino_with_its_centre_and_crops(architecture, normed):
     single = -(targets * np.log(targets)).sum(1).mean()
     assert out["target_entropy"].item() == pytest.approx(single, rel=1e-3, abs=1e-6)
     assert torch.equal(method.centre, centre)
-    method.after_step(0.05)
+    method.after_step(0.0, 0.05)
     np.testing.assert_allclose(array(method.centre), 0.9 * array(centre) + 0.1 * teacher.mean((0, 1)), atol=1e-6)
     assert method.teacher_temperature.item() == pytest.approx(0.055)  # half of the warm-up
     method(batch, GENERATOR)
     method(batch, GENERATOR)  # a second micro-batch
     seen, before = method.teacher_sum.clone() / 16, method.centre.clone()
-    method.after_step(0.5)
+    method.after_step(0.4, 0.5)
     np.testing.assert_allclose(method.centre, 0.9 * before + 0.1 * seen, atol=1e-6)
     assert method.teacher_temperature.item() == pytest.approx(0.07)
 
@@ -229,8 +229,10 @@ def test_the_follower_moves_by_momentum_alone(name):
         for n, parameter in getattr(method, follower).named_parameters():
             assert parameter.grad is None and not parameter.requires_grad
             np.testing.assert_array_equal(array(parameter), before[follower][n])
-    for progress in (0.3, 1.0):
-        method.after_step(progress)
+    for begun, done in ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0)):
+        method.after_step(begun, done)
+        # DINO and BYOL: that of the step just made; MoCo v3 moves its copy when the next one begins
+        progress = done if name == "mocov3" else begun
         m = 1 - (1 - 0.9) * (math.cos(math.pi * progress) + 1) / 2
         for follower, online in pairs.items():
             for n, parameter in getattr(method, online).named_parameters():
@@ -244,7 +246,7 @@ def test_the_follower_moves_by_momentum_alone(name):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_gradient_reaches_all_that_trains_and_the_export_is_timms(name, architecture):
     method = made(name, architecture)
-    method.after_step(0.5)  # DINO's prototypes are frozen at first
+    method.after_step(0.4, 0.5)  # DINO's prototypes are frozen at first
     method(batch_of(method), GENERATOR)["loss"].backward()
     trained = {n for n, p in method.named_parameters() if p.requires_grad}
     assert all((p.grad is not None) == (n in trained) for n, p in method.named_parameters())
@@ -264,7 +266,7 @@ def test_prototypes_are_frozen_at_first():
     method = made("dino", VIT)
     batch = batch_of(method)
     for progress, frozen in ((0.009, True), (0.01, False)):
-        method.after_step(progress)
+        method.after_step(0.0, progress)
         method.zero_grad()
         method(batch, GENERATOR)["loss"].backward()
         assert bool((method.student_head.prototypes.weight.grad == 0).all()) == frozen

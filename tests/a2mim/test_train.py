@@ -122,9 +122,47 @@ def test_moving_average_by_hand(tmp_path):
     assert trainer.evaluated is trainer.ema.module
 
 
+def test_a_decay_that_rises_in_the_first_epochs_by_hand():
+    """OpenMixup's EMAHook with warmup='linear', warmup_ratio=0.9, from the initial weights; then its full decay."""
+    method = tiny_method(Classify)
+    trainer: Any = Trainer(method, tiny_source(), OPTIM, with_(LOOP, ema=0.95, ema_warmup_epochs=1.5), WORLD)
+    batches = tiny_source().batches(trainer.plan, range(9), [0], torch.device("cpu"))
+    floats = [name for name, t in method.state_dict().items() if t.is_floating_point()]
+    expected = {name: method.state_dict()[name].double() for name in floats}
+    rising = 6  # 1.5 epochs of 4 steps
+    for i in range(9):
+        trainer.advance(batches)
+        m = (1 - (1 - i / rising) * (1 - 0.9)) * 0.95 if i <= rising else 0.95
+        expected = {name: m * expected[name] + (1 - m) * method.state_dict()[name].double() for name in floats}
+    averaged = trainer.ema.module.state_dict()
+    assert gap({n: averaged[n] for n in floats}, expected) < 1e-6
+
+
+def test_two_rules_for_the_decay_are_refused():
+    with pytest.raises(ValueError, match="two rules for one decay"):
+        Trainer(
+            tiny_method(), tiny_source(), OPTIM, with_(LOOP, ema=0.9, ema_warmup=True, ema_warmup_epochs=1.0), WORLD
+        )
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(0.0, 1.0), (5.0, 5.0)])
+def test_lamb_clips_where_it_is_told_to_and_at_1_otherwise(limit, largest):
+    """A gradient of length 20, by the first moment of the optimizer: (1 − β1) · g · largest / 20."""
+    method = tiny_method(Classify, **PLAIN)
+    optim = with_(SGD, optimizer="lamb", clip_grad=limit)
+    trainer: Any = Trainer(method, tiny_source(), optim, LOOP, WORLD)
+    length = 20 / math.sqrt(sum(p.numel() for p in method.parameters()))
+    for parameter in method.parameters():
+        parameter.grad = torch.full_like(parameter, length)
+    trainer._update()
+    moments = torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state.values()])
+    assert float(moments.norm()) == pytest.approx(0.1 * largest, rel=1e-4)
+
+
 def test_after_step_tells_the_progress(tmp_path):
     method, _ = tiny_run(tmp_path / "run", Classify)
     assert method.progress == pytest.approx([step / 12 for step in range(1, 13)])
+    assert method.begun == pytest.approx([step / 12 for step in range(12)])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -250,6 +288,12 @@ def test_weight_decay_and_factors_reach_the_right_parameters():
     assert found["backbone.stem.weight"] == (0.05, 1.0)
     assert found["backbone.stem.bias"] == found["backbone.norm.weight"] == (0.0, 1.0)
     assert len(found) == len(list(method.named_parameters()))
+    also = with_(OPTIM, decay_also=("token", "norm.w"))
+    decayed = {id(p) for group in parameter_groups(method, also) if group["weight_decay"] for p in group["params"]}
+    matrices = {id(p) for p in method.parameters() if p.ndim > 1}
+    assert decayed == matrices | {id(method.token), id(method.backbone.norm.weight)}
+    with pytest.raises(ValueError, match="no trained parameter has gamma_C in its name"):
+        parameter_groups(method, with_(OPTIM, decay_also=("gamma_C",)))
 
 
 def test_layer_decay_by_hand():
@@ -398,8 +442,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_stops_and_the_run_goes_on_to_the_same_bits(tmp_path, name):
     class Signalled(Denoise):
-        def after_step(self, progress):
-            super().after_step(progress)
+        def after_step(self, begun, done):
+            super().after_step(begun, done)
             if len(self.progress) == 5:
                 os.kill(os.getpid(), signal.Signals[name])
 
@@ -459,7 +503,7 @@ class Laborious(list):
 class Idle(Classify):
     """Waits, which costs no processor time."""
 
-    def after_step(self, progress):
+    def after_step(self, begun, done):
         time.sleep(0.2)
 
 
@@ -479,9 +523,9 @@ def test_processor_time_counts_image_processes_and_all_parts_of_a_run_but_no_wai
 class Killed(Idle):
     """Dies without a word in the middle of the run."""
 
-    def after_step(self, progress):
-        super().after_step(progress)
-        if progress > 0.7:
+    def after_step(self, begun, done):
+        super().after_step(begun, done)
+        if done > 0.7:
             raise MemoryError
 
 

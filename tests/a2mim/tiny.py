@@ -59,13 +59,14 @@ class Classify(Method):
     def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
-        self.progress = []
+        self.begun, self.progress = [], []
 
     def forward(self, batch, generator):
         return {"loss": F.cross_entropy(self.backbone(batch["image"]), batch["target"])}
 
-    def after_step(self, progress):
-        self.progress.append(progress)
+    def after_step(self, begun, done):
+        self.begun.append(begun)
+        self.progress.append(done)
 
 
 class Denoise(Classify):

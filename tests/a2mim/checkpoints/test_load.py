@@ -181,3 +181,17 @@ def test_torchvision_resnet_loads_into_timm(tmp_path):
     image_BCHW = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(target(image_BCHW), source(image_BCHW))
+
+
+def test_a_last_norm_before_the_pooling_goes_behind_it(tmp_path):
+    """As OpenMixup's ConvNeXts take it from pre-training to fine-tuning; the other way round it is refused."""
+    before = timm.create_model("convnext_atto", num_classes=0, head_norm_first=True)
+    nn.init.uniform_(before.norm_pre.weight)
+    torch.save(before.state_dict(), tmp_path / "first.pth")
+    after = timm.create_model("convnext_atto", num_classes=0)
+    report = load_into(after, tmp_path / "first.pth")
+    assert report.complete and any("trained on every position" in note for note in report.adapted)
+    assert torch.equal(after.head.norm.weight, before.norm_pre.weight)
+    torch.save(after.state_dict(), tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match=r"norm_pre"):
+        load_into(before, tmp_path / "last.pth")
