@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -53,10 +52,3 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
         for key, x in checkpoint.tensors.items()
     }
     write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
-
-
-def read_architecture(path: Path) -> dict[str, Any]:
-    """What `export_backbone` was told about the model; empty for a file that was written by something else."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    return json.loads(metadata.get("architecture", "{}"))

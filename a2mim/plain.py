@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +52,26 @@ def _read(kind: Any, plain: Any) -> Any:
         kinds = [inner[0]] * len(plain) if len(inner) == 2 and inner[1] is Ellipsis else inner
         return tuple(_read(each, item) for each, item in zip(kinds, plain, strict=True))
     return Path(plain) if kind is Path else plain
+
+
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """('depth=6', 'norm=layer') -> {'depth': 6, 'norm': 'layer'}; values are Python literals or words."""
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ValueError(f"'{text}' is not of the form name=value")
+        try:
+            found[name.replace("-", "_")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested without end
+            found[name.replace("-", "_")] = value
+    return found
+
+
+def printable(text: str) -> str:
+    """Text of a file as a terminal may show it: what would steer it (escape codes, line ends, turned writing) spelt
+    out as in Python."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:

@@ -80,7 +80,7 @@ def cnn_cpu(num_classes: int = 10) -> nn.Module:
 def _made(network: Network, num_classes: int) -> nn.Module:
     import timm
 
-    from experiments.training import pairs
+    from a2mim.plain import pairs
 
     # Profiles show the whole image, as training and evaluation do.
     whole = {"input_size": (3, 32, 32), "crop_pct": 1.0}

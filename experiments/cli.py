@@ -37,6 +37,8 @@ from typing import Any
 
 import tyro
 
+from a2mim.plain import printable
+
 COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
         "estimators": "experiments.benchmarks.estimators",
@@ -128,7 +130,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def split_command(argv: Sequence[str], commands: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from torch import nn
 from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.architecture import guess
 from a2mim.checkpoints.read import split_copy
+from a2mim.checkpoints.stated import NotPlainError
 
 # The model that a checkpoint's own shapes and names say it is of.
 AUTO = "auto"
@@ -121,13 +122,17 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     name leaves open is taken from the checkpoint (pooling, heads, biases), never a size; for others nothing.
 
     Raises:
-        ValueError: auto, and the checkpoint is of no known family.
+        ValueError: auto, and the checkpoint is of no known family, or names a network that a file may not name.
     """
-    found = guess(checkpoint) if name in ("", AUTO) or not is_factory(name) else None
     if name in ("", AUTO):
+        found = guess(checkpoint)
         if found is None:
             raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
         return found.name, found.arguments
+    try:
+        found = None if is_factory(name) else guess(checkpoint)
+    except NotPlainError:  # what somebody named counts, not what the file says
+        return name, {}
     if found is None or name.split("_")[0] not in RELATED.get(found.family, (found.family,)):
         return name, {}
     return name, {key: found.arguments[key] for key in found.form if key in found.arguments}
@@ -157,10 +162,11 @@ def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
             f"'{name}' cannot be fetched, the network or the hub does not answer: "
             "fetch the weights elsewhere and give the file, or take random weights"
         ) from error
-    except TypeError as error:
+    except Exception as error:  # values that do not go together make a network's own code fail in any way at all
         if not args:
             raise
-        raise ValueError(f"'{name}' does not take the arguments {args}: {error}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"'{name}' does not take the arguments {args}: {said}") from error
 
 
 def check_timm_name(name: str, pretrained: bool) -> None:

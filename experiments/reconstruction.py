@@ -26,6 +26,7 @@ from experiments.commands.pretrain import method_settings
 from experiments.datasets import ImageData, size_arguments
 from experiments.models import create_model
 from experiments.training import make_method
+from experiments.trust import check_architecture
 
 ZERO = "Masked pixels show the colour that is normalised to 0."
 FILLS = {
@@ -59,7 +60,9 @@ class Network:
         return normalisation(self.method.backbone)
 
 
-def open_network(path: Path, given: Mapping[str, Any], image_size: int | None = None, best: bool = False) -> Network:
+def open_network(
+    path: Path, given: Mapping[str, Any], image_size: int | None = None, best: bool = False, trust: bool = False
+) -> Network:
     """The network of a pre-training run's folder, or of a released checkpoint with its decoder.
 
     Args:
@@ -67,15 +70,17 @@ def open_network(path: Path, given: Mapping[str, Any], image_size: int | None = 
         given: settings of the method that win over those it was trained with.
         image_size: side in pixels, instead of that of the training images.
         best: of a run the best saved state, instead of the latest.
+        trust: run the factory that the run's record names.
 
     Raises:
         FileNotFoundError: no such file, no saved state.
-        ValueError: a method that predicts no picture; settings or weights that do not fit; `best` of a file.
+        ValueError: a method that predicts no picture; settings or weights that do not fit; `best` of a file; a record
+            that names code, without `trust`.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*leak")  # the figure says it
         if path.is_dir():
-            return of_run(path, given, image_size, best)
+            return of_run(path, given, image_size, best, trust)
         if best:
             raise ValueError(f"'{path}' is a file and holds one state: --best needs the folder of a run")
         return of_file(path, given, image_size)
@@ -99,7 +104,7 @@ def of_file(path: Path, given: Mapping[str, Any], image_size: int | None) -> Net
     return Network(method, method.structure.image_size, title, about, bool(normalises))
 
 
-def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best: bool) -> Network:
+def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best: bool, trust: bool) -> Network:
     """See `open_network`. The weights are the moving average where the run keeps one."""
     run = read_run(folder)
     if run.get("command") != "pretrain":
@@ -109,9 +114,10 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
         )
     settings = from_plain(Pretrain, run["settings"])
     trained_at = settings.augment.image_size
-    if not run.get("architecture"):
+    if not isinstance(run.get("architecture"), dict):
         raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")
-    method = method_of(run, settings, {}, trained_at)
+    architecture = check_architecture(run["architecture"], folder / "run.json", trust)
+    method = method_of(run, architecture, settings, {}, trained_at)
     check_flags(settings.method, METHODS[settings.method].Settings, given)
     check_pictures(method, str(folder), given)
     state = best_state(folder) if best else newest_state(folder)
@@ -124,7 +130,7 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     tables = {name: x for name, x in own_tensors(method).items() if name not in method.state_dict()}
     normalises = isinstance(method, SparK) or bool(getattr(method.settings, "normalised_target", False))
     if given or (image_size or trained_at) != trained_at:
-        method = method_of(run, settings, given, image_size or trained_at)
+        method = method_of(run, architecture, settings, given, image_size or trained_at)
     encoder = Checkpoint(
         {name.removeprefix(BACKBONE): x for name, x in saved.items() if name.startswith(BACKBONE)},
         folder,
@@ -152,10 +158,16 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     return Network(method.eval(), image_size or trained_at, title, about, normalises)
 
 
-def method_of(run: Mapping[str, Any], settings: Pretrain, given: Mapping[str, Any], image_size: int) -> Method:
+def method_of(
+    run: Mapping[str, Any],
+    architecture: tuple[str, Mapping[str, Any]],
+    settings: Pretrain,
+    given: Mapping[str, Any],
+    image_size: int,
+) -> Method:
     """The method of a run, not trained yet, at an image size, with other settings where they are given."""
-    arguments = dict(run["architecture"])
-    name, classes = arguments.pop("architecture"), arguments.pop("num_classes", None)
+    name, arguments = architecture[0], dict(architecture[1])
+    classes = arguments.pop("num_classes", None)
     if image_size != settings.augment.image_size:
         arguments |= size_arguments(name, image_size)
     backbone, _ = create_model(name, "random", classes, settings.loop.seed, **arguments)

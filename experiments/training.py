@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +19,14 @@ from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Gallery, Images, make_gallery, open_images
 from a2mim.dist import World
 from a2mim.methods import METHODS, Method
-from a2mim.plain import differences, from_plain, overlay, to_plain
+from a2mim.plain import differences, from_plain, overlay, pairs, to_plain
 from a2mim.runs import open_run, read_run, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from experiments.datasets import size_arguments
 from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, fitted, weights_file
+from experiments.trust import check_data, check_network
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 from interactions.runs.lock import held
@@ -36,7 +36,7 @@ S = TypeVar("S")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 # Where a run lies, and what it runs on, is no part of what it is.
-ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto"}
+ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False}
 
 
 # ------------------------------------------------------------------------------------------- settings
@@ -46,7 +46,8 @@ def resolved(settings: S, command: str) -> S:
     """Settings with what --recipe or --resume stand for filled in; what was typed beside a recipe wins over it.
 
     Raises ValueError for a recipe that is not there or belongs to another command, and for settings typed beside
-    --resume that differ from the run's (which ones); FileNotFoundError where there is no run to resume.
+    --resume that differ from the run's (which ones), and for what a record may not bring about by itself (see
+    experiments.trust); FileNotFoundError where there is no run to resume.
     """
     given: Any = settings
     default: Any = type(settings)()
@@ -75,7 +76,10 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
             f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
             "leave them out, or begin a new run with --out"
         )
-    return dataclasses.replace(wanted, out=given.resume, resume="", device=given.device)
+    record = Path(given.resume) / "run.json"
+    check_network(stored.network, given.network, record, given.trust_factory)
+    check_data(stored.data, given.data, record)
+    return dataclasses.replace(wanted, **ELSEWHERE | {"out": given.resume, "device": given.device})
 
 
 def identity(settings: S) -> S:
@@ -116,20 +120,6 @@ def begin(settings: Any, command: str, world: World, about: dict[str, Any]) -> C
         world.wait()
 
     return open_and_tell
-
-
-def pairs(texts: Sequence[str]) -> dict[str, Any]:
-    """('depth=6', 'norm=layer') -> {'depth': 6, 'norm': 'layer'}; values are Python literals or words."""
-    found = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise ValueError(f"'{text}' is not of the form name=value")
-        try:
-            found[name.replace("-", "_")] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name.replace("-", "_")] = value
-    return found
 
 
 # ------------------------------------------------------------------------------------------- network and method

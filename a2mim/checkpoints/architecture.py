@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.resize import square_side
+from a2mim.checkpoints.stated import is_plain, plain_network
 
 Tensors = Mapping[str, Tensor]
 
@@ -37,16 +38,17 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
 
     A file that states its architecture (written by this project) is believed, then the shapes, then the names that the
     file's settings and its own name contain.
+
+    Raises CheckpointError for a file that states anything but a model of timm's with plain arguments.
     """
-    stated = checkpoint.architecture
-    if stated:
-        name = stated.pop("architecture")
-        return Architecture(name.split("_")[0], name, stated)
+    if stated := checkpoint.architecture:
+        name, arguments = plain_network(stated, f"checkpoint '{checkpoint.path}'")
+        return Architecture(name.split("_")[0], name, arguments)
     for recognised, describe in FAMILIES:
         if recognised(checkpoint.tensors):
             return describe(checkpoint.tensors, checkpoint.heads)
     for name in (*checkpoint.hints, checkpoint.path.stem.split("-")[0], checkpoint.path.name.split(".")[0]):
-        if timm.is_model(name):
+        if is_plain(name):
             return Architecture(name.split("_")[0], name, classes(checkpoint, name))
     return None
 
@@ -59,16 +61,17 @@ def classes(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return {} if config and number == config.num_classes else {"num_classes": number}
 
 
-def build(architecture: Architecture) -> nn.Module:
-    """The model of a guess, without memory for its weights.
+def build(architecture: Architecture, device: str = "meta") -> nn.Module:
+    """The model of a guess; on the meta device without memory for its weights.
 
     Raises ValueError where timm cannot build it.
     """
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             return timm.create_model(architecture.name, **architecture.arguments)
-    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        raise ValueError(f"timm cannot build {architecture.name} with {architecture.arguments}: {error}") from error
+    except Exception as error:  # sizes that do not go together make a network's own code fail in any way at all
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"timm cannot build {architecture.name} with {architecture.arguments}: {said}") from error
 
 
 # --- by family

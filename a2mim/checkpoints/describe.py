@@ -9,6 +9,7 @@ from typing import Any
 import timm
 
 from a2mim.checkpoints.architecture import Architecture, build, guess
+from a2mim.checkpoints.errors import CheckpointError
 from a2mim.checkpoints.load import LoadReport, adapt, compare
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.read import Checkpoint
@@ -59,7 +60,8 @@ class Fit:
 def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
     """Compare a checkpoint with the timm model of that name, or with the one that its shapes suggest; loads nothing.
 
-    None where no model was named and none is known. Raises ValueError for a name that timm does not have.
+    None where no model was named and none is known. Raises ValueError for a name that timm does not have, and
+    CheckpointError for a file that names what no file may name.
     """
     if model and not timm.is_model(model):
         raise ValueError(f"timm has no model '{model}': timm.list_models() names those it has")
@@ -77,7 +79,11 @@ def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
 
 def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
     """Everything that `a2mim inspect` says. Raises ValueError for a model name that timm does not have."""
-    fitting = fit(checkpoint, model)
+    problem = "no timm model is known for these names and shapes"
+    try:
+        fitting = fit(checkpoint, model)
+    except CheckpointError as error:  # it names what no file may name; all the rest can be said
+        fitting, problem = None, str(error)
     report = fitting.report if fitting else None
     tensors = checkpoint.tensors
     path = Path(checkpoint.path)
@@ -102,7 +108,7 @@ def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
         "model": fitting.architecture.name if fitting else None,
         "arguments": fitting.architecture.arguments if fitting else {},
         "fits": bool(fitting and fitting.complete),
-        "problem": fitting.problem if fitting else "no timm model is known for these names and shapes",
+        "problem": fitting.problem if fitting else problem,
         "loaded": report.loaded if report else 0,
         "missing": list(report.missing) if report else [],
         "unexpected": list(report.unexpected) if report else [],

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from a2mim.plain import printable
+
 SHOWN = 5
 
 
@@ -10,7 +12,7 @@ class CheckpointError(ValueError):
 
 
 def listed(names: Iterable[str], shown: int = SHOWN) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and how many more there are. Names come from files, and so are made fit to print."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(printable(name) for name in names[:shown]) + more

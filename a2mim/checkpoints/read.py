@@ -26,6 +26,7 @@ from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.resize import PositionRule
 from a2mim.checkpoints.sources import recognise
 from a2mim.checkpoints.sources.common import IMAGENET
+from a2mim.checkpoints.stated import parsed
 
 # Where the tensors lie in a training checkpoint, the first that is there. Averaged weights come first, as in timm: they
 # are what a run that kept them was evaluated with; of DINO's two networks the teacher is. (mmengine swaps before it
@@ -92,8 +93,16 @@ class Checkpoint:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The timm model that the file states ({"architecture": name, **arguments}); empty where it states none."""
-        return json.loads(self.metadata.get("architecture", "{}"))
+        """The timm model that the file states ({"architecture": name, **arguments}); empty where it states none.
+
+        It is what somebody wrote into a file, for `stated.plain_network` to judge. Raises CheckpointError where it is
+        not of that form.
+        """
+        where = f"the metadata 'architecture' of checkpoint '{self.path}'"
+        said = parsed(self.metadata.get("architecture", "{}"), where)
+        if not isinstance(said, dict):
+            raise CheckpointError(f"{where} names no network: name the model yourself")
+        return said
 
 
 def read(path: str | Path) -> Checkpoint:

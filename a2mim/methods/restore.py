@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from a2mim.backbones import Layout, read_structure
 from a2mim.checkpoints import Checkpoint, CheckpointError, LoadReport, load_into, read
-from a2mim.checkpoints.architecture import guess
+from a2mim.checkpoints.architecture import build, guess
 from a2mim.checkpoints.errors import listed
 from a2mim.checkpoints.load import adapt, compare, model_name, set_epsilons
 from a2mim.checkpoints.pretraining import PreTraining, pretraining
@@ -127,7 +127,7 @@ def _backbone(found: PreTraining, image_size: int | None) -> nn.Module:
     if image_size and config is not None and config.fixed_input_size:
         arguments["img_size"] = image_size
     with torch.random.fork_rng(devices=[]):
-        return timm.create_model(fitting.name, **arguments)
+        return build(replace(fitting, arguments=arguments), "cpu")
 
 
 def _place(found: PreTraining, backbone: nn.Module, image_size: int | None) -> dict[str, Any]:

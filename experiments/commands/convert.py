@@ -32,6 +32,7 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import fit
     from a2mim.export import write_checkpoint
+    from a2mim.plain import printable
 
     if settings.out.suffix != ".safetensors":
         raise ValueError(
@@ -51,5 +52,7 @@ def run(settings: Settings) -> None:
     print(f"wrote {len(checkpoint.tensors)} tensors into {settings.out}; open it with")
     print(f'    timm.create_model("{name}"{given}, checkpoint_path="{settings.out}")')
     if checkpoint.norm_eps:
-        eps = ", ".join(f"{eps:g}{f' in {part}' if part else ''}" for part, eps in checkpoint.norm_eps.items())
+        eps = ", ".join(
+            f"{eps:g}{f' in {printable(part)}' if part else ''}" for part, eps in checkpoint.norm_eps.items()
+        )
         print(f"and set the epsilon of its layer norms to {eps}, which --weights {settings.out} does by itself")

@@ -41,6 +41,9 @@ class Settings:
     """Start from a recipe in experiments/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
     resume: str = ""
     """Go on with the run in this folder, with its settings."""
+    trust_factory: bool = False
+    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
+    what it is. Without it the network has to be named again with --model."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Annotated[Network, Flat] = field(default_factory=Network)

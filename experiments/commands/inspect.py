@@ -36,6 +36,7 @@ def run(settings: Settings) -> None:
 
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import describe
+    from a2mim.plain import printable
 
     said = describe(read(settings.file), settings.model)
     if settings.json:
@@ -44,7 +45,7 @@ def run(settings: Settings) -> None:
     rows = table(said)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        print(f"{name:{width}}  {text}")
+        print(f"{name:{width}}  {printable(text)}")
 
 
 def table(said: dict[str, Any]) -> list[tuple[str, str]]:

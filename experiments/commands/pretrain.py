@@ -47,6 +47,9 @@ class Settings:
     """Start from a recipe in experiments/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""
     resume: str = ""
     """Go on with the run in this folder, with its settings."""
+    trust_factory: bool = False
+    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
+    what it is. Without it the network has to be named again with --model."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Annotated[Network, Flat] = field(default_factory=Network)
@@ -115,7 +118,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
 
 def method_settings(settings: Settings) -> dict[str, Any]:
     """--set, and the masking flags that were given."""
-    from experiments.training import pairs
+    from a2mim.plain import pairs
 
     flags = {"mask_at": settings.mask_at or None, "mask_ratio": settings.mask_ratio, "mask_cell": settings.mask_cell}
     given = {name: value for name, value in flags.items() if value is not None}

@@ -52,6 +52,8 @@ class Settings:
     """Side of the images in pixels, instead of that of the training."""
     best: bool = False
     """Of a run the best saved state, instead of the latest."""
+    trust_factory: bool = False
+    """Run the code that a run's record names as its network (a factory module:function), after saying what it is."""
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
@@ -73,7 +75,13 @@ def run(settings: Settings) -> None:
     from figures.style import check_suffix
 
     out, device = check_suffix(settings.out), pick_device(settings.device)
-    network = open_network(settings.checkpoint, method_settings(settings), settings.image_size, settings.best)
+    network = open_network(
+        settings.checkpoint,
+        method_settings(settings),
+        settings.image_size,
+        settings.best,
+        settings.trust_factory,
+    )
     data = open_images(
         settings.data,
         evaluation_transform(transform_of(network)),
@@ -122,7 +130,7 @@ def run(settings: Settings) -> None:
 
 def method_settings(settings: Settings) -> dict[str, Any]:
     """--set, and the flags that were given, under the names of the methods' settings."""
-    from experiments.training import pairs
+    from a2mim.plain import pairs
 
     flags = {
         "mask_ratio": settings.mask_ratio,

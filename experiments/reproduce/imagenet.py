@@ -202,7 +202,7 @@ def size_of(model: str, arguments: tuple[str, ...], image_size: int) -> tuple[fl
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from experiments.training import pairs
+    from a2mim.plain import pairs
 
     with torch.device("meta"):
         network = timm.create_model(model, num_classes=1000, **pairs(arguments)).eval()

@@ -12,13 +12,13 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from a2mim.checkpoints import load_into
+from a2mim.checkpoints import load_into, read
 from a2mim.data import Gallery, make_gallery, make_source, open_images
 from a2mim.evaluate.accuracy import accuracy, hits, pooled_features
 from a2mim.evaluate.finetune import finetune
 from a2mim.evaluate.knn import knn
 from a2mim.evaluate.linear import Probe, fit, linear_probe, score
-from a2mim.export import export_backbone, read_architecture
+from a2mim.export import export_backbone
 from a2mim.methods import SupervisedSettings
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Data, Loop, Mixing, Optim
@@ -193,7 +193,7 @@ def test_finetuning_learns_and_records_what_it_reached(tuned):
 def test_exported_weights_reload_in_timm_and_reach_the_same(tuned):
     folder, result, gallery, architecture = tuned
     path = folder / "backbone.safetensors"
-    found = read_architecture(path)
+    found = read(path).architecture
     assert found == architecture
     name = found.pop("architecture")
     reloaded = timm.create_model(name, checkpoint_path=path, **found)

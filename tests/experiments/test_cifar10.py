@@ -39,7 +39,7 @@ def test_a_mask_cell_is_a_position_of_the_map_that_the_token_joins(name):
 
 
 def cifar10_settings(recipe):
-    from experiments.training import pairs
+    from a2mim.plain import pairs
 
     return pairs(recipe.set)
 

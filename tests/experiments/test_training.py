@@ -10,13 +10,13 @@ import pytest
 import timm
 
 from a2mim.methods import A2MIM
-from a2mim.plain import to_plain
+from a2mim.plain import pairs, to_plain
 from a2mim.runs import newest_state
 from a2mim.settings import Network
 from experiments import machine, training
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import find_recipe, make_network, pairs, resolved
+from experiments.training import find_recipe, make_network, resolved
 from tests.a2mim.tiny import log_of, same, write_images
 
 SMALL = [
