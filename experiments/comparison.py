@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.outputs import claim
 from figures.curves import draw_comparison
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
@@ -62,11 +63,14 @@ def compare_runs(
     Raises:
         FileNotFoundError: a folder without a profile.
         ValueError: fewer than two runs, an unfinished run, names that do not fit, an unknown measure, another suffix,
-            or runs that differ in images, target, value, baseline, grid, pairs or orders.
+            an `out` that is a run's own file, or runs that differ in images, target, value, baseline, grid, pairs or
+            orders.
     """
     out = check_suffix(out)
     if measure not in MASS_MEASURES:
         raise ValueError(f"there is no relative strength {measure!r}: choose one of {', '.join(MASS_MEASURES)}")
+    beside = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-differences.csv"))
+    claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
     unlike = tuple(differences_of({name: run.record for name, run in runs.items()}))
     if unlike and not anyway:
@@ -88,7 +92,6 @@ def compare_runs(
         caption=" ".join(filter(None, [caption, "" if unlike else common_ground(first)])),
         unit=first["settings"]["value"],
     )
-    beside = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-differences.csv"))
     write_csv(beside[0], masses)
     write_csv(beside[1], paired)
     return Comparison(masses, paired, unlike, (out, *beside))

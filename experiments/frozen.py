@@ -12,6 +12,7 @@ from a2mim.dist import World
 from a2mim.evaluate.accuracy import pooled_features
 from a2mim.plain import to_plain
 from a2mim.runs import versions, write_json
+from experiments.outputs import claim
 from experiments.training import labelled, make_network
 
 Features = tuple[Tensor, Tensor]
@@ -21,6 +22,7 @@ def both_features(settings: Any, world: World) -> tuple[Features, Features]:
     """Features and labels of the training and of the validation images. Raises ValueError as its parts do."""
     if not settings.out:
         raise ValueError("no file was named for the result: use --out with a name that ends in .json")
+    claim([Path(settings.out)])
     data, size = settings.data, settings.image_size
     images = open_images(data)
     labelled(images)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from figures.files import write_atomically
 from figures.style import Look, look, save
 
 Record = Mapping[str, Any]
@@ -146,10 +146,8 @@ def write_figure(
     Raises:
         OSError: a folder that cannot be written to, a full disk.
     """
-    stem = Path(out)
-    if stem.suffix.lower() in (*SUFFIXES, ".json"):
-        stem = stem.with_suffix("")
-    files = [save(drawn.figure, stem.with_name(stem.name + suffix)) for suffix in SUFFIXES]
+    *pictures, path = figure_files(out)
+    files = [save(drawn.figure, picture) for picture in pictures]
     about = {
         "figure": name,
         "a2mim": _version(),
@@ -157,9 +155,16 @@ def write_figure(
         "note": drawn.note,
         "runs": [provenance(run, drawn.files.get(run, ())) for run in runs],
     }
-    path = stem.with_name(f"{stem.name}.json")
-    _write_text(path, json.dumps(about, indent=1, default=str) + "\n")
-    return [*files, path]
+    text = json.dumps(about, indent=1, default=str) + "\n"
+    return [*files, write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))]
+
+
+def figure_files(out: str | Path) -> list[Path]:
+    """The files that `write_figure` writes."""
+    stem = Path(out)
+    if stem.suffix.lower() in (*SUFFIXES, ".json"):
+        stem = stem.with_suffix("")
+    return [stem.with_name(stem.name + suffix) for suffix in (*SUFFIXES, ".json")]
 
 
 def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
@@ -232,12 +237,3 @@ def _version() -> str | None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
+
+from figures.files import write_atomically
 
 SINGLE_COLUMN = 3.3  # inches
 DOUBLE_COLUMN = 6.8
@@ -157,18 +158,13 @@ def save(figure: Figure, path: str | Path) -> Path:
     """
     path = check_suffix(path)
     kind = path.suffix[1:].lower()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with house_style(), open(unfinished, "wb") as file:
+
+    def write(beside: Path) -> None:
+        with house_style(), open(beside, "wb") as file:
             _settle(figure)
             figure.savefig(file, format=kind, metadata=METADATA[kind])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+
+    return write_atomically(path, write)
 
 
 def _settle(figure: Figure) -> None:

@@ -71,11 +71,15 @@ def run(settings: Settings) -> None:
     from dataclasses import replace
 
     from experiments.machine import pick_device, provenance
+    from experiments.steps import read_record
     from interactions.runs.lock import held
 
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
     about = provenance(settings, pick_device("auto"))
+    record = read_record(settings.out)
+    if record and "gain_least" not in record:
+        raise ValueError(f"{settings.out} holds a run of another command: give another folder with --out")
     with held(settings.work):
         remember(settings)
         measure(settings)
@@ -97,9 +101,7 @@ def remember(settings: Settings) -> None:
     path, now = settings.work / IDENTITY, json.loads(json.dumps(identity(settings)))
     if not path.exists():
         if any(settings.work.glob("image*.npz")):
-            raise ValueError(
-                f"nothing says of what settings the measurements in {settings.work} are: give another --work"
-            )
+            raise ValueError(f"nothing says with what settings {settings.work} was measured: give another --work")
         write_json(path, now)
         return
     there = json.loads(path.read_text())

@@ -33,6 +33,7 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints.describe import fit
     from a2mim.export import write_checkpoint
     from a2mim.plain import printable
+    from experiments.outputs import claim
 
     if settings.out.suffix != ".safetensors":
         raise ValueError(
@@ -40,6 +41,7 @@ def run(settings: Settings) -> None:
         )
     if settings.out.is_dir():
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
+    claim([settings.out], [Path(settings.file.partition("#")[0])])
     checkpoint = read(settings.file)
     fitting = fit(checkpoint, settings.model)
     if fitting is None:

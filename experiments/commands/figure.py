@@ -70,8 +70,10 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Draw, write, and say what was written and what is missing."""
-    from figures.runs import open_runs, write_figure
+    from experiments.outputs import claim
+    from figures.runs import figure_files, open_runs, write_figure
 
+    claim(figure_files(settings.out))
     draw = importlib.import_module(FIGURES[settings.figure]).draw
     given = {name: getattr(settings, name) for name in OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}

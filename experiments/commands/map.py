@@ -80,6 +80,7 @@ def run(settings: Settings) -> None:
     )
     from experiments.machine import pick_device, provenance
     from experiments.models import create_model
+    from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
     from interactions.grid import PatchGrid
@@ -87,7 +88,10 @@ def run(settings: Settings) -> None:
 
     if settings.lines < 1:
         raise ValueError(f"--lines {settings.lines} draws nothing: give 1 or more")
-    out, photograph = check_suffix(settings.out), read_photograph(settings.image)
+    out = check_suffix(settings.out)
+    tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
+    claim((out, *tables, record), [settings.image])
+    photograph = read_photograph(settings.image)
     device = pick_device(settings.device)
     about = provenance(settings, device)
     grid = PatchGrid(settings.grid)
@@ -139,9 +143,8 @@ def run(settings: Settings) -> None:
         caption=caption,
         note=note,
     )
-    tables = out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")
     write_csv(tables[0], pairs)
     write_csv(tables[1], cells)
     found = {"explained": explained(game), "order": order, "design": measured.design, "passes": game.passes}
-    write_json(out.with_suffix(".json"), {"command": "map", **about, **found})
-    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {out.with_suffix('.json')}")
+    write_json(record, {"command": "map", **about, **found})
+    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")

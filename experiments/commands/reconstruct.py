@@ -70,11 +70,13 @@ def run(settings: Settings) -> None:
     from a2mim.runs import write_atomically, write_json
     from experiments.datasets import evaluation_transform, open_images
     from experiments.machine import pick_device, provenance
+    from experiments.outputs import claim
     from experiments.reconstruction import chosen, described, open_network, reconstruct, settings_of
     from figures.reconstruction import draw_reconstruction
     from figures.style import check_suffix
 
     out, device = check_suffix(settings.out), pick_device(settings.device)
+    claim((out, out.with_suffix(".npz"), out.with_suffix(".json")))
     network = open_network(
         settings.checkpoint,
         method_settings(settings),

@@ -42,11 +42,13 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Read the runs, write the page, and say how large it is."""
+    from experiments.outputs import claim
     from figures.report import check_suffix, open_runs, sections_of, told_apart, write_report
 
     out = check_suffix(settings.out)
     if settings.maps < 0:
         raise ValueError(f"--maps {settings.maps} is not a number of maps: give 0 or more")
+    claim([out])
     runs = told_apart(open_runs(settings.runs, settings.names or distinct_names(settings.runs)))
     sections = sections_of(runs, differences_between(runs), settings.maps)
     write_report(out, sections, settings.title, settings.lead)

@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from figures.files import write_atomically
 from figures.page.blocks import Block, Card, Charts, Fold, Gallery, Picture, Rows, Section
 from figures.page.charts import colour_rules, draw_charts, markers
 from figures.page.markup import Html, join, tag, void
@@ -32,17 +32,7 @@ def write_page(path: str | Path, sections: Sequence[Section], title: str, lead: 
     if not sections:
         raise ValueError("there is nothing to put on the page: give at least one section")
     page = draw_page(sections, title, lead)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "w", encoding="utf-8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
 
 
 def check_suffix(path: str | Path) -> Path:

@@ -50,7 +50,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
     out = tmp_path / "run"
     assert occlusion(photos, out) == 0
     assert {path.name for path in out.iterdir()} == {
-        "run.json", "images", "saliency", "shuffling", "occlusion.csv", "shuffling.csv", "occlusion.png"
+        "run.json", "units", "images", "saliency", "shuffling", "occlusion.csv", "shuffling.csv", "occlusion.png"
     }  # fmt: skip
     assert (out / "occlusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     table, cuts = pd.read_csv(out / "occlusion.csv"), pd.read_csv(out / "shuffling.csv")

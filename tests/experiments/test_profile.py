@@ -56,7 +56,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
     out = tmp_path / "run"
     assert profile(photos, out) == 0
     assert {path.name for path in out.iterdir()} == {
-        "run.json", "images", "pairs", "strength.csv", "middle_mass.csv", "strength.png"
+        "run.json", "units", "images", "pairs", "strength.csv", "middle_mass.csv", "strength.png"
     }  # fmt: skip
     assert (out / "strength.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert list(pd.read_csv(out / "strength.csv")["order"]) == [0, 7, 14]

@@ -57,7 +57,7 @@ def test_writes_tables_figures_and_record_for_unlabelled_images_and_no_classifie
     out = tmp_path / "run"
     assert spectrum(photos, out, "--unit-images", "2") == 0
     assert {path.name for path in out.iterdir()} == {
-        "run.json", "images", "amplitudes", "spectrum.csv", "variance.csv", "spectrum.png", "variance.png"
+        "run.json", "units", "images", "amplitudes", "spectrum.csv", "variance.csv", "spectrum.png", "variance.png"
     }  # fmt: skip
     table = pd.read_csv(out / "variance.csv")
     assert list(table.name) == ["patch_embed", "blocks.0.attn", "blocks.0.mlp", "blocks.1.attn", "blocks.1.mlp"]

@@ -1,0 +1,45 @@
+"""Where a command may write: never over a file of a run, nor over what it reads."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from interactions.runs.files import remove_orphans
+
+FILES = {
+    *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "probe.safetensors"),
+    *("occlusion.csv", "occlusion.png", "shuffling.csv", "spectrum.csv", "variance.csv", "spectrum.png"),
+    *("variance.png", "log.jsonl", "loss.png", "backbone.safetensors", "backbone_without_ema.safetensors"),
+    *("commands.json", "commands.sh", "study.json", "settings.json"),
+}
+"""Of runs and studies."""
+FOLDERS = {
+    *("units", "images", "pairs", "amplitudes", "saliency", "shuffling", "unfinished"),
+    *("state", "pictures", "tensorboard"),
+}
+"""Of runs, whose every file is theirs."""
+RECORDS = ("run.json", "commands.json", "study.json", "settings.json")
+
+
+def claim(paths: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Make sure that a command may write these files, and remove what a killed one left of them.
+
+    Raises:
+        ValueError: a file of a run or of a study, or one that the command reads.
+    """
+    read = [path for path in inputs if path.exists()]
+    for path in paths:
+        if (folder := owner(path)) is not None:
+            raise ValueError(f"{path} is a file of the run in {folder}: give the result another name with --out")
+        if any(path.exists() and path.samefile(other) for other in read):
+            raise ValueError(f"{path} is read, and would be overwritten: give the result another name with --out")
+        remove_orphans(path.parent, path.name)
+
+
+def owner(path: Path) -> Path | None:
+    """The folder of the run or study that a file is a part of; None for any other file."""
+    folder = path.parent
+    if path.name in FILES and any((folder / record).exists() for record in RECORDS):
+        return folder
+    if folder.name in FOLDERS and (folder.parent / "run.json").exists():
+        return folder.parent
+    return None
