@@ -14,7 +14,7 @@ A subcommand is one module with two names:
         model: tyro.conf.Positional[str]
         '''What the setting means (this string is its help).'''
 
-    def run(settings: Settings) -> None: ...     # or an exit code of its own
+    def run(settings: Settings) -> None: ...     # or -> int, an exit code of its own
 
 and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments.
 Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers at once. A dict instead of a module
@@ -28,12 +28,11 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -70,6 +69,8 @@ COMMANDS: dict[str, str | dict[str, str]] = {
 
 DESCRIPTION = "Measure how image patches interact in a vision model, train the models that are compared, and draw both."
 
+S = TypeVar("S")
+
 PACKAGES = ("a2mim", "experiments", "figures", "interactions")
 """Of this project, which lie side by side."""
 
@@ -87,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(target, Mapping):
         return help_or_complaint(prog, target, arguments)
     module = importlib.import_module(target)
-    settings = tyro.cli(module.Settings, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
-    return guarded(module, settings, prog)
+    return start(module.Settings, module.run, arguments, prog)
 
 
 def import_own_packages() -> None:
@@ -102,10 +102,19 @@ def import_own_packages() -> None:
             spec.loader.exec_module(sys.modules[name])
 
 
-def guarded(module: ModuleType, settings: Any, prog: str) -> int:
-    """Call `module.run(settings)` and turn what the user can mend into one sentence on stderr and an exit code."""
+def start(kind: type[S], run: Callable[[S], int | None], arguments: Sequence[str], prog: str) -> int:
+    """Read the settings from a command line, and run with them; returns the exit code, as `guarded` does."""
+    settings = tyro.cli(kind, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
+    return guarded(run, settings, prog)
+
+
+def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
+    """Call `run(settings)` and turn what the user can mend into one sentence on stderr and an exit code.
+
+    Raises TypeError where `run` returns anything but an exit code or None: Python would print it and call it a failure.
+    """
     try:
-        return module.run(settings) or 0
+        code = run(settings)
     except (ValueError, OSError) as error:
         if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
             raise
@@ -116,6 +125,9 @@ def guarded(module: ModuleType, settings: Any, prog: str) -> int:
         close_bars()
         print(f"{prog}: {interruption or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
+    if code is not None and type(code) is not int:
+        raise TypeError(f"{prog} returned a {type(code).__name__}, it must return an exit code or None")
+    return code or 0
 
 
 def close_bars() -> None:

@@ -31,6 +31,7 @@ from interactions.profile import profile_model
 
 MODEL = "tf_efficientnet_lite0"
 SIZE = 112  # pixels; the network keeps four times the pace that it has at its own 224
+WEIGHTS = ("trained", "random")
 NAMES = ("ImageNet weights", "random weights")
 
 Box = tuple[int, int, int, int]
@@ -50,21 +51,45 @@ CROPS: tuple[tuple[str, Box], ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the demonstration measures."""
+    """Measure what an ImageNet model has learned, against random weights, and train and measure two small networks.
+
+    Takes about 8 minutes on two CPU cores.
+
+    For example:
+        python -m experiments.demo
+        python -m experiments.demo --out small --no-training --grid 4 --budget 200
+    """
 
     out: Path = Path("demo")
+    """Folder of all that is written."""
     crops: tuple[tuple[str, Box], ...] = CROPS
+    """Files of scikit-image's package, and what is cut out of each: left, top, right, bottom."""
     grid: int = 7
+    """Cells along one side of the image."""
     ratios: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    """Orders, as shares of n − 2."""
     radius: int = 1
+    """Pairs of cells at most so many rows and columns apart."""
     budget: int = 400
+    """Passes for each image and order."""
     training: bool = True
+    """Also train two small networks on digits, and measure them."""
 
 
-def run(settings: Settings) -> Comparison:
-    """Profile both networks, draw both curves, and say what was written."""
+def run(settings: Settings) -> None:
+    """Profile both networks, draw both curves, train and profile two more, and say what was written."""
+    print(f"\n{measure(settings).report('J_corrected')}")
+    tables = [settings.out / name / "strength.csv" for name in WEIGHTS]
+    if settings.training:
+        demo_training.run(demo_training.Settings(settings.out / "training"))
+        tables += [settings.out / "training" / method / "profile/strength.csv" for method in demo_training.METHODS]
+    print("every order, with all measures: " + ", ".join(map(str, tables)))
+
+
+def measure(settings: Settings) -> Comparison:
+    """Profile both networks and draw both curves."""
     trained, config = create_model(MODEL, efficientnet_lite0_file())
-    networks = {"trained": trained, "random": create_model(MODEL, "random")[0]}
+    networks = dict(zip(WEIGHTS, (trained, create_model(MODEL, "random")[0]), strict=True))
     images = [read_crop(file, box, config) for file, box in settings.crops]
     data = list(zip(images, top_classes(trained, images), strict=True))
     for name, network in networks.items():
@@ -87,20 +112,13 @@ def run(settings: Settings) -> Comparison:
         )
     photographs = len({file for file, _ in settings.crops})
     caption = f"{len(data)} crops of {photographs} photographs, {SIZE} px; explained: the trained network's top class."
-    made = compare_runs(
+    return compare_runs(
         [settings.out / name for name in networks],
         settings.out / "curves.png",
         names=NAMES,
         title="How strongly the patches of an image interact, by order: EfficientNet-Lite0",
         caption=caption,
     )
-    print(f"\n{made.report('J_corrected')}")
-    tables = [settings.out / name / "strength.csv" for name in networks]
-    if settings.training:
-        demo_training.run(demo_training.Settings(settings.out / "training"))
-        tables += [settings.out / "training" / method / "profile/strength.csv" for method in demo_training.METHODS]
-    print("every order, with all measures: " + ", ".join(map(str, tables)))
-    return made
 
 
 def read_crop(file: str, box: Box, config: Mapping[str, Any]) -> Tensor:
@@ -127,4 +145,4 @@ def top_classes(network: nn.Module, images: Sequence[Tensor]) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(sys.modules[__name__], Settings(), "make demo"))
+    sys.exit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.demo"))

@@ -47,7 +47,12 @@ class Settings:
     budget: int = 600
 
 
-def run(settings: Settings) -> Comparison:
+def run(settings: Settings) -> None:
+    """Train both networks, profile both, draw both curves, and say what they show."""
+    print(f"\n{NOTE}\n{measure(settings).report('J_corrected')}")
+
+
+def measure(settings: Settings) -> Comparison:
     """Train both networks, profile both, draw both curves."""
     folder = write_digits(settings.out / "digits", settings.digits)
     images, names = read_digits(folder / "validation", settings.images)
@@ -71,15 +76,13 @@ def run(settings: Settings) -> Comparison:
             budget=settings.budget,
             shuffle=False,
         )
-    made = compare_runs(
+    return compare_runs(
         [settings.out / method / "profile" for method in METHODS],
         settings.out / "curves.png",
         names=("supervised", "A²MIM"),
         title="From training to a curve: a small ViT on handwritten digits",
         caption=NOTE,
     )
-    print(f"\n{NOTE}\n{made.report('J_corrected')}")
-    return made
 
 
 def recipe(method: str, data: Path, out: Path, epochs: int) -> Pretrain:

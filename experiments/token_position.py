@@ -163,23 +163,11 @@ def run(sweep: Sweep) -> int:
         refuse_other_commands(made, sweep.out)
         code = run_steps(made, sweep.budget, folder=sweep.out)
         if code in (0, NOT_YET) and collect(sweep):
-            cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")])
+            code = cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")]) or code
         return code
 
 
-def main() -> int:
-    """The command line of the sweep."""
-    import tyro
-
-    from experiments.cli import sentence
-
-    sweep = tyro.cli(Sweep, prog="python -m experiments.token_position", description=Sweep.__doc__)
-    try:
-        return run(sweep)
-    except (ValueError, OSError) as error:
-        print(f"experiments.token_position: {sentence(error)}", file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from experiments.cli import start
+
+    sys.exit(start(Sweep, run, sys.argv[1:], "python -m experiments.token_position"))

@@ -80,6 +80,7 @@ def run(settings: Settings) -> None:
     record = read_record(settings.out)
     if record and "gain_least" not in record:
         raise ValueError(f"{settings.out} holds a run of another command: give another folder with --out")
+    photographs(settings)  # before a folder is made
     with held(settings.work):
         remember(settings)
         measure(settings)
@@ -161,7 +162,10 @@ def measure(settings: Settings) -> None:
 
 
 def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
-    """The game of the chosen photographs: the first, in a seeded order, that the model classifies rightly."""
+    """The game of the chosen photographs: the first, in a seeded order, that the model classifies rightly.
+
+    Raises ValueError where there are too few of them.
+    """
     import torch
     from timm.data import create_transform
 
@@ -182,6 +186,11 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
         found += [(image_CHW, label)] if right else []
         if len(found) == settings.images:
             break
+    else:
+        raise ValueError(
+            f"the model classifies only {len(found)} of the {len(data)} images in {settings.data} rightly, and "
+            f"{settings.images} are asked for: give photographs with ImageNet labels, or fewer --images"
+        )
     images, labels = zip(*found, strict=True)
     batch = 64 if device == "cpu" else None
     layout = {"channels_last": device == "cpu", "compile": settings.compile, "batch_size": batch}

@@ -5,6 +5,7 @@ import sys
 import types
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 import tyro
@@ -27,7 +28,7 @@ class Settings:
     """How often."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings) -> int | None:
     errors: dict[str, BaseException] = {
         "value": ValueError("order 99 is above n − 2 = 47:\n  take one of 0 to 47"),
         "missing": FileNotFoundError(2, "No such file or directory", "photos.tar"),
@@ -39,6 +40,8 @@ def run(settings: Settings) -> None:
     if settings.how in errors:
         raise errors[settings.how]
     print(settings.how * settings.times)
+    returned: dict[str, Any] = {"code": 3, "object": settings, "true": True, "text": "done"}
+    return returned.get(settings.how)
 
 
 @pytest.fixture
@@ -86,6 +89,16 @@ def test_a_bar_is_closed_before_an_error_is_told(commands, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["fail_command"], "run", run_with_bar)
     assert cli.main(["fail", "value"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "a2mim fail: too few" and bars[0].disable
+
+
+def test_an_exit_code_of_its_own_is_handed_on(commands):
+    assert cli.main(["fail", "code"]) == 3
+
+
+@pytest.mark.parametrize("how", ["object", "true", "text"])
+def test_only_an_integer_is_an_exit_code(commands, how):
+    with pytest.raises(TypeError, match="a2mim fail returned a .*, it must return an exit code or None"):
+        cli.main(["fail", how])
 
 
 def test_ctrl_c_is_exit_code_130(commands, capsys):

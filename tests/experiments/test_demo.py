@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +52,24 @@ def test_the_trained_network_knows_a_cat_and_a_coffee():
 
 @needs_extra
 @pytest.mark.slow
-def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path, capsys):
-    settings = demo.Settings(out=tmp_path / "demo", **SMALL)
-    made = demo.run(settings)
-    records = [json.loads((settings.out / name / "run.json").read_text()) for name in ("trained", "random")]
+def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path):
+    words = ["--crops", *(str(word) for file, box in demo.CROPS[1:3] for word in (file, *box)), "--grid", "4"]
+    words += ["--ratios", "0.3", "0.5", "--budget", "200", "--no-training", "--out", str(tmp_path / "demo")]
+    done = subprocess.run([sys.executable, "-m", "experiments.demo", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads((tmp_path / "demo" / name / "run.json").read_text()) for name in ("trained", "random")]
     assert (
         [one["target"] for one in records[0]["images"]] == [one["target"] for one in records[1]["images"]] == [285, 967]
     )
     assert records[0]["model"]["digest"] != records[1]["model"]["digest"]
-    assert made.unlike == ()
-    said = capsys.readouterr().out
-    written = [Path(path) for path in re.findall(r"\S+\.(?:png|csv)", said)]
+    written = [Path(path) for path in re.findall(r"\S+\.(?:png|csv)", done.stdout)]
     assert len(written) == 5 and all(path.is_file() for path in written)
-    strength = {name: pd.read_csv(settings.out / name / "strength.csv") for name in ("trained", "random")}
+    strength = {name: pd.read_csv(tmp_path / "demo" / name / "strength.csv") for name in ("trained", "random")}
     assert not strength["trained"]["A"].equals(strength["random"]["A"])
     # A second start measures nothing again and draws the same.
-    before = (settings.out / "curves.png").read_bytes()
-    demo.run(settings)
-    assert (settings.out / "curves.png").read_bytes() == before
+    before = (tmp_path / "demo" / "curves.png").read_bytes()
+    made = demo.measure(demo.Settings(out=tmp_path / "demo", **SMALL))
+    assert made.unlike == () and (tmp_path / "demo" / "curves.png").read_bytes() == before
 
 
 def test_a_missing_photograph_names_the_extra():

@@ -1,0 +1,122 @@
+"""What the shell sees of every command: exit code 0 when it did its work, 2 when it was asked for what cannot be.
+
+The console script runs in processes of its own, many commands in each, since importing torch takes seconds.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from tests.a2mim.tiny import write_images
+from tests.experiments.test_cli import real_commands
+
+SCRIPT = Path(sys.executable).with_name("a2mim")
+# What Python's interpreter does with an exit: an integer is the code, None is 0, anything else is printed and 1.
+DRIVER = """
+import json, runpy, sys, traceback
+codes = []
+for words in json.load(open(sys.argv[1])):
+    sys.argv = ["a2mim", *words]
+    code = None
+    try:
+        runpy.run_path(sys.executable.rpartition("/")[0] + "/a2mim", run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    codes.append(0 if code is None else code if isinstance(code, int) else 1)
+json.dump(codes, open("codes.json", "w"))
+"""
+CPU = ("--device", "cpu")
+SMALL = ("--image-size", "32", "--workers", "0", "--batch", "8", "--lr-batch", "8", "--epochs", "1", *CPU)
+SMALL += ("--warmup-epochs", "0")
+RANDOM = ("--weights", "random", "--image-size", "32", *CPU)
+GRID = ("--grid", "4", "--budget", "200", "--radius", "1")
+
+WORKS = """
+    version
+    pretrain --model test_vit --data photos --mask-cell 16 --out pre {small}
+    finetune --weights pre --data photos --out tuned {small}
+    knn --weights pre --data photos --k 3 --image-size 32 --workers 0 --device cpu --out knn.json
+    linear --weights pre --data photos --epochs 2 --image-size 32 --workers 0 --device cpu --out linear.json
+    inspect pre/backbone.safetensors
+    convert pre/backbone.safetensors --out converted.safetensors
+    reconstruct pre --data photos --count 1 --device cpu --out reconstruction.png
+    profile test_resnet --data photos --target 3 --images 2 --ratios 0.3 0.5 --out one {grid} {random}
+    profile test_vit --data photos --target 3 --images 2 --ratios 0.3 0.5 --out two {grid} {random}
+    occlusion test_resnet --data photos --images 2 --shares 0.5 --kinds random --grid 4 --out occlusion {random}
+    spectrum test_resnet --data photos --images 2 --out spectrum {random}
+    map test_resnet --image photos/val/class0/0.png --permutations 1 --out map.png {grid} {random}
+    compare one two --out compared.png
+    figure fig5 one two --out fig5
+    report one two --out page.html
+    reproduce cifar10 --plan
+    reproduce imagenet --networks resnet50 --methods a2mim --plan
+    reproduce lite0 --data photos --plan
+    bench game test_resnet --grid 4 --batch-size 2 --batches 1 --repeats 1 --images 1 --device cpu --out game
+    bench methods test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 --device cpu --out methods
+    bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train
+"""
+SLOW = {("bench", "estimators")}
+"""Runs for minutes even when asked for little: its refusal alone is tried here."""
+
+REFUSALS = """
+    bench estimators --data nowhere --work work --out estimators
+    compare nowhere --out compared2.png
+    convert nowhere.pth --out converted2.safetensors
+    finetune --weights nowhere --data photos --out tuned2 {small}
+    inspect nowhere.pth
+    profile test_resnet --data nowhere --out three {random}
+    report nowhere --out page2.html
+    version --no-such-option
+"""
+
+
+def commands(text):
+    words = {"small": " ".join(SMALL), "random": " ".join(RANDOM), "grid": " ".join(GRID)}
+    return [line.format(**words).split() for line in text.strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory):
+    """The exit code of every command above, and what was said."""
+    folder = tmp_path_factory.mktemp("shell")
+    write_images(folder / "photos" / "train", per_class=6, size=32)
+    write_images(folder / "photos" / "val", per_class=2, size=32)
+    (folder / "commands.json").write_text(json.dumps([*commands(WORKS), *commands(REFUSALS)]))
+    driver = [sys.executable, "-c", DRIVER, "commands.json"]
+    done = subprocess.run(driver, cwd=folder, capture_output=True, text=True)
+    assert (folder / "codes.json").is_file(), done.stderr
+    lines = [" ".join(words) for words in (*commands(WORKS), *commands(REFUSALS))]
+    return folder, dict(zip(lines, json.loads((folder / "codes.json").read_text()), strict=True)), done.stderr
+
+
+@pytest.mark.slow
+def test_a_command_that_did_its_work_ends_with_0(codes):
+    _, found, said = codes
+    failed = [line for line in map(" ".join, commands(WORKS)) if found[line] != 0]
+    assert not failed, said
+
+
+@pytest.mark.slow
+def test_a_command_that_is_refused_ends_with_2_and_leaves_nothing(codes):
+    folder, found, said = codes
+    assert [found[line] for line in map(" ".join, commands(REFUSALS))] == [2] * len(commands(REFUSALS)), said
+    assert "Traceback" not in said
+    left = ("work", "estimators", "compared2.png", "converted2.safetensors", "tuned2", "three", "page2.html")
+    assert not [name for name in left if (folder / name).exists()]
+
+
+def test_no_command_is_left_out():
+    tried = {tuple(words) for line in commands(WORKS) for words in (line[:1], line[:2])}
+    assert set(real_commands()) - tried == SLOW
+
+
+def test_the_script_hands_its_exit_code_to_the_shell():
+    for words, code in ((["version"], 0), (["versoin"], cli.BAD_INPUT), ([], cli.BAD_INPUT)):
+        assert subprocess.run([str(SCRIPT), *words], capture_output=True).returncode == code
