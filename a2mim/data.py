@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_w
 from torchvision import transforms
 from tqdm import tqdm
 
+from a2mim.bounds import check
 from a2mim.dist import World
 from a2mim.memory import MemoryImages
 from a2mim.plan import Key, Plan, Schedule
@@ -64,8 +65,7 @@ def open_images(data: Data, train: bool = True, classes: dict[str, int] | None =
     training and validation images turn out to be the same files, or where timm cannot read the data set.
     """
     name, split = (data.data, data.split) if train else (data.val or data.data, data.val_split)
-    if data.limit < 0:
-        raise ValueError(f"--limit {data.limit} is too small: use 0 (all images) or more")
+    check(data)
     if not name:
         raise ValueError("no images were named: use --data with a folder, a .tar or a data set that timm knows")
     if is_named(name):
@@ -232,8 +232,6 @@ class Source:
 
     def check(self, plan: Plan) -> None:
         """Raise ValueError for settings that cannot be."""
-        if self.workers < 0:
-            raise ValueError(f"--workers {self.workers} is too small: use 0 (the main process decodes) or more")
         mixer(self.mixing, self.classes, plan.slot_batch)
 
     def batches(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from a2mim.bounds import Count, Decay, Natural, NotNegative, Pixels, Positive, Range, Rate, Share
 
 Precision = Literal["float32", "bf16", "fp16"]
+Area = Annotated[float, Range(0, 1, above=True)]
+"""A part of an image that is not nothing."""
 
 
 def since(default: Any, before: Any) -> Any:
@@ -42,13 +46,13 @@ class Data:
     """The validation images: a folder, .tar or name (empty: the same place as the training images)."""
     val_split: str = "validation"
     """The part that validates, where both lie in one place."""
-    limit: int = 0
+    limit: Natural = 0
     """Use only this many training images, drawn once with a fixed seed (0: all)."""
-    stream_length: int = 0
+    stream_length: Natural = 0
     """Images per epoch of a streamed data set (wds/, hfids/, tfds/), where it does not say so itself."""
     in_memory: bool = False
     """Decode the training images once and keep them on the device: for small images; crop and flip only."""
-    workers: int = 4
+    workers: Natural = 4
     """Processes that decode images (0: none). Results do not depend on it, except for streamed data sets."""
 
 
@@ -56,55 +60,62 @@ class Data:
 class Augmentation:
     """How one view of a training image is made. The defaults are those of masked image modelling."""
 
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the square that the model sees, in pixels."""
     crop: Literal["resized", "padded", "centre"] = "resized"
     """resized: random resized crop; padded: pad, then a random crop of the same size; centre: the evaluation crop."""
-    scale: tuple[float, float] = (0.67, 1.0)
+    scale: tuple[Area, Area] = (0.67, 1.0)
     """Range of a resized crop's share of the image area."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Range of a resized crop's aspect ratio."""
-    padding: int = 4
+    padding: Annotated[int, Range(0, 65536)] = 4
     """Pixels added on each side before a padded crop."""
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability of a horizontal flip."""
-    color_jitter: float = 0.0
+    color_jitter: NotNegative = 0.0
     """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm."""
-    saturation: float | None = None
+    saturation: NotNegative | None = None
     """Strength of the change of saturation, where it is not that of color_jitter."""
-    hue: float = 0.0
+    hue: Annotated[float, Range(0, 0.5)] = 0.0
     """Strength of the change of hue, at most 0.5."""
-    color_jitter_prob: float = 1.0
+    color_jitter_prob: Share = 1.0
     """Probability of the colour jitter."""
-    grayscale: float = 0.0
+    grayscale: Share = 0.0
     """Probability of dropping the colours."""
-    blur: float = 0.0
+    blur: Share = 0.0
     """Probability of a Gaussian blur (σ up to 2 px, kernel a tenth of the side, as in SimCLR)."""
-    solarize: float = 0.0
+    solarize: Share = 0.0
     """Probability of inverting the brighter half of the values."""
     auto_augment: str = ""
     """timm's policy string, such as rand-m9-mstd0.5-inc1."""
-    erasing: float = 0.0
+    erasing: Share = 0.0
     """Probability of random erasing (noise pixels)."""
-    interpolation: str = "bicubic"
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest", "random"] = "bicubic"
     """How a crop is resized: bilinear, bicubic or random."""
-    repeats: int = 1
+    repeats: Count = 1
     """Repeated augmentation: copies of an image in an epoch, which then holds that many times fewer images."""
+
+    def check(self) -> None:
+        """Raises ValueError for a range that begins behind its end."""
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"--{name} {low:g} {high:g} ends before it begins: give the smaller number first")
 
 
 @dataclass(frozen=True)
 class Mixing:
     """Mixup, CutMix and label smoothing, by timm; they need labels."""
 
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Mixup's alpha (0: off)."""
-    cutmix: float = 0.0
+    cutmix: NotNegative = 0.0
     """CutMix's alpha (0: off)."""
-    mix_prob: float = 1.0
+    mix_prob: Share = 1.0
     """Probability of mixing a batch."""
-    switch_prob: float = 0.5
+    switch_prob: Share = 0.5
     """Probability of CutMix where both are on."""
-    smoothing: float = 0.0
+    smoothing: Decay = 0.0
     """Label smoothing."""
 
 
@@ -112,11 +123,11 @@ class Mixing:
 class Evaluation:
     """How an image is shown to the model when it is evaluated."""
 
-    eval_size: int = 0
+    eval_size: Natural = 0
     """Side in pixels (0: the training size)."""
-    crop_pct: float = 0.875
+    crop_pct: Area = 0.875
     """Share of the resized image's side that the centre crop keeps."""
-    eval_batch: int = 256
+    eval_batch: Count = 256
     """Images per forward pass and process."""
 
 
@@ -124,50 +135,50 @@ class Evaluation:
 class Optim:
     """Optimizer and schedule. The learning rate is stated for one batch size and scaled to the run's global batch."""
 
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the training images."""
     optimizer: str = "adamw"
     """Any of timm's: adamw, lamb, sgd (with Nesterov momentum), momentum (without), lars ..."""
-    lr: float = 1e-3
+    lr: Rate = 1e-3
     """Peak learning rate at a global batch of lr_batch images."""
-    lr_batch: int = 2048
+    lr_batch: Count = 2048
     """The global batch that `lr` is stated for."""
     lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
     """How the learning rate follows the global batch: lr * batch / lr_batch, its square root, or not at all."""
-    weight_decay: float = 0.05
+    weight_decay: Rate = 0.05
     """Weight decay; none on vectors (norms, biases) and on what the model or method exempts."""
     decay_also: tuple[str, ...] = ()
     """Parameters that decay although they are vectors or exempt, by a part of their names, such as gamma_C (A²MIM's
     mask γ) or relative_position_bias_table."""
-    weight_decay_end: float | None = None
+    weight_decay_end: Rate | None = None
     """Reached along a cosine at the end of training (DINO); default: constant."""
-    betas: tuple[float, float] | None = None
+    betas: tuple[Decay, Decay] | None = None
     """Adam's betas (default: the optimizer's own)."""
-    eps: float | None = None
+    eps: Positive | None = None
     """The optimizer's epsilon (default: its own)."""
-    momentum: float = 0.9
+    momentum: Decay = 0.9
     """For optimizers that have one."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Learning-rate factor per layer from the head down to the stem (1: off)."""
-    clip_grad: float = 0.0
+    clip_grad: NotNegative = 0.0
     """Largest norm of the whole gradient (0: off; LAMB then keeps the limit of its own, 1, which this replaces)."""
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
     """A cosine to min_lr, decay_rate at each milestone, or constant; with a warm-up before it."""
     cosine_from: Literal["warmup", "start"] = since("warmup", before="start")
     """Where the cosine begins: at the end of the warm-up (MAE, MoCo v3, DINO and most others), or at the first step
     (timm's rule, as in RSB and DeiT: the rate falls by a step when the warm-up ends)."""
-    warmup_epochs: float = 10.0
+    warmup_epochs: NotNegative = 10.0
     """Epochs of linear warm-up, counted within `epochs`."""
     warmup_to: Literal["peak", "schedule"] = "peak"
     """What the warm-up rises to: the peak learning rate, or what the schedule gives at that very step (OpenMixup), so
     that it always meets the schedule."""
-    warmup_lr: float = 0.0
+    warmup_lr: Rate = 0.0
     """Learning rate at the first step of the warm-up."""
-    min_lr: float = 0.0
+    min_lr: Rate = 0.0
     """Learning rate at the end of the cosine."""
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[NotNegative, ...] = ()
     """Epochs at which multistep decays."""
-    decay_rate: float = 0.1
+    decay_rate: Share = 0.1
     """What multistep multiplies by at a milestone."""
 
 
@@ -175,9 +186,9 @@ class Optim:
 class Loop:
     """The training loop itself."""
 
-    batch: int = 2048
+    batch: Count = 2048
     """Images per optimizer step, over all processes and accumulated micro-batches together."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches per step: the same result from less memory."""
     precision: Precision = "float32"
     """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling)."""
@@ -190,30 +201,35 @@ class Loop:
     about a third more time. (Batch normalisation then counts each batch twice in its running statistics.)"""
     sync_bn: bool = False
     """Batch statistics over all processes (CUDA)."""
-    ema: float = 0.0
+    ema: Decay = 0.0
     """Decay of the moving average of the weights (0: off); where on, the average is what is evaluated and exported."""
     ema_warmup: bool = False
     """Let the decay grow towards `ema` in the first steps."""
-    ema_warmup_epochs: float = 0.0
+    ema_warmup_epochs: NotNegative = 0.0
     """Epochs in which the decay rises along a line, from 0.9 of `ema` to it (OpenMixup: 20)."""
-    seed: int = 0
+    seed: Natural = 0
     """Of everything: initial weights, order, augmentation, masks, dropout."""
     deterministic: bool = False
     """Ask torch for deterministic CUDA kernels (slower; the CPU needs none of it)."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between lines of log.jsonl."""
-    save_every: int = 0
+    save_every: Natural = 0
     """Steps between saved states (0: once an epoch)."""
-    keep: int = 2
+    keep: Count = 2
     """Saved states to keep, besides the best."""
-    evaluate_every: int = 1
+    evaluate_every: Count = 1
     """Epochs between evaluations."""
-    pictures_every: int = 0
+    pictures_every: Natural = 0
     """Epochs between reconstruction pictures (0: none)."""
-    minutes: float = 0.0
+    minutes: NotNegative = 0.0
     """Save and stop after this long (0: never); the same command goes on."""
     anyway: bool = False
     """Go on with another number of processes than saved the run; the result then differs in its last bits at least."""
+
+    def check(self) -> None:
+        """Raises ValueError for two rules of one decay."""
+        if self.ema_warmup and self.ema_warmup_epochs:
+            raise ValueError("--ema-warmup and --ema-warmup-epochs are two rules for one decay: give one of them")
 
 
 # What may differ when a run goes on: none of it changes a weight.

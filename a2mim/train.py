@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from a2mim.bounds import check
 from a2mim.data import Batch, Source, WorkerDied, examples
 from a2mim.dist import World
 from a2mim.export import export_backbone
@@ -112,7 +113,9 @@ class Trainer:
     """
 
     def __init__(self, method: Method, source: Source, optim: Optim, loop: Loop, world: World) -> None:
-        check(optim, loop)
+        check(optim)
+        check(loop)
+        check_schedule(optim)
         self.optim, self.loop, self.world, self.device = optim, loop, world, world.device
         self.plan = Plan(
             source.images.samples, loop.batch, loop.seed, world.size * loop.accumulate, repeats=source.repeats
@@ -535,18 +538,6 @@ def cpu_seconds() -> float:
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def check(optim: Optim, loop: Loop) -> None:
-    """Raise ValueError for counts below their least, and for a warm-up that does not fit into the training."""
-    least = {"log_every": 1, "save_every": 0, "keep": 1, "evaluate_every": 1, "pictures_every": 0, "minutes": 0}
-    counts = [("epochs", optim.epochs, 1), *((name, getattr(loop, name), low) for name, low in least.items())]
-    for name, value, low in counts:
-        if not value >= low:
-            raise ValueError(f"--{name.replace('_', '-')} {value} is too small: use {low} or more")
-    if loop.ema_warmup and loop.ema_warmup_epochs:
-        raise ValueError("--ema-warmup and --ema-warmup-epochs are two rules for one decay: give one of them")
-    check_schedule(optim)
 
 
 def refuse_other_number(folder: Path, state: Mapping[str, Any], world: World, loop: Loop) -> None:

@@ -16,7 +16,8 @@ A subcommand is one module with two names:
 
     def run(settings: Settings) -> None: ...     # or -> int, an exit code of its own
 
-and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments.
+and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments,
+and the types of its fields say what each may be (a2mim.bounds), which is looked at before `run` is called.
 Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers at once. A dict instead of a module
 name makes a group, such as `a2mim bench game`.
 
@@ -36,6 +37,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from a2mim.bounds import check
 from a2mim.plain import printable
 
 COMMANDS: dict[str, str | dict[str, str]] = {
@@ -109,11 +111,12 @@ def start(kind: type[S], run: Callable[[S], int | None], arguments: Sequence[str
 
 
 def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
-    """Call `run(settings)` and turn what the user can mend into one sentence on stderr and an exit code.
+    """Look at the settings, call `run` with them, and turn what the user can mend into one sentence and an exit code.
 
     Raises TypeError where `run` returns anything but an exit code or None: Python would print it and call it a failure.
     """
     try:
+        check(settings)
         code = run(settings)
     except (ValueError, OSError) as error:
         if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from a2mim.bounds import Budget, Count, Grid, Share
 from experiments import cli, demo_training
 from experiments.comparison import Comparison, compare_runs
 from experiments.machine import commit
@@ -64,13 +65,13 @@ class Settings:
     """Folder of all that is written."""
     crops: tuple[tuple[str, Box], ...] = CROPS
     """Files of scikit-image's package, and what is cut out of each: left, top, right, bottom."""
-    grid: int = 7
+    grid: Grid = 7
     """Cells along one side of the image."""
-    ratios: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    ratios: tuple[Share, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
     """Orders, as shares of n − 2."""
-    radius: int = 1
+    radius: Count = 1
     """Pairs of cells at most so many rows and columns apart."""
-    budget: int = 400
+    budget: Budget = 400
     """Passes for each image and order."""
     training: bool = True
     """Also train two small networks on digits, and measure them."""

@@ -31,6 +31,7 @@ from typing import Any
 
 import pandas as pd
 
+from a2mim.bounds import Natural, NotNegative
 from experiments.steps import NOT_YET, Step, is_complete, read_record, refuse_other_commands, report_plan, run_steps
 from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
 
@@ -65,11 +66,11 @@ class Sweep:
     """Folder of table and figure; without it, `results` in --out."""
     size: Extent = "gpu"
     """gpu: the comparison; cpu: the same path in under an hour on two cores, one seed."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Natural, ...] = ()
     """One run each; without them 0 1 2, and 0 alone for the CPU size."""
     families: tuple[Family, ...] = ("vit", "cnn")
     """Networks."""
-    budget: float = 0.0
+    budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
     plan: bool = False
     """Only print the commands, which of them are done, and the time that is left."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Gallery, Images, make_gallery, open_images
@@ -60,6 +61,7 @@ def resolved(settings: S, command: str) -> S:
         given = overlay(recipe, given, default)
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
+    check(given)
     return given
 
 
@@ -168,15 +170,14 @@ def make_method(name: str, backbone: nn.Module, given: dict[str, Any], image_siz
     hints = typing.get_type_hints(kind.Settings)
     if "image_size" in hints:
         given = {"image_size": image_size, **given}
-    for key, value in given.items():
+    for key in given:
         if key not in hints:
             near = did_you_mean(key, list(hints)) or f": it has {', '.join(hints)}"
             raise ValueError(f"{name} has no setting '{key}'{near}")
-        choices = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is typing.Literal else None
-        if choices and value not in choices:
-            raise ValueError(f"{key} of {name} cannot be {value!r}: choose {', '.join(map(str, choices))}")
+    settings = kind.Settings(**given)
+    check(settings, lambda key: f"{key} of {name}")
     torch.manual_seed(seed)
-    return kind(backbone, kind.Settings(**given))
+    return kind(backbone, settings)
 
 
 # ------------------------------------------------------------------------------------------- images

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interactions.settings import PAPER_RATIOS
+from interactions.settings import LARGEST_GRID, PAPER_RATIOS
 
 __all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of"]
 
@@ -15,12 +15,14 @@ class PatchGrid:
     """A side × side grid of cells over an image; its n = side² cells are the players, numbered row by row.
 
     Raises:
-        ValueError: a grid of fewer than two cells a side (no order could be estimated).
+        ValueError: a grid of fewer than two cells a side (no order could be estimated), or of more than any image has.
     """
 
     side: int
 
     def __post_init__(self) -> None:
+        if self.side > LARGEST_GRID:
+            raise ValueError(f"a grid of {self.side} cells a side is too fine: choose a side of {LARGEST_GRID} at most")
         if self.side < 2:
             raise ValueError(
                 f"a grid of {self.side}×{self.side} cells has no pairs to measure: choose a side of 2 or more"
@@ -43,10 +45,13 @@ class PatchGrid:
         """
         if not 1 <= radius < self.side:
             raise ValueError(f"radius {radius} is not possible on a {self.side}×{self.side} grid: 1 to {self.side - 1}")
-        pairs_P2 = self.all_pairs()
-        rows_P2, columns_P2 = pairs_P2 // self.side, pairs_P2 % self.side
-        near_P = (rows_P2.diff().abs() <= radius) & (columns_P2.diff().abs() <= radius)
-        return pairs_P2[near_P.squeeze(1)]
+        cells_N = torch.arange(self.n_players)
+        down_S, right_S = torch.cartesian_prod(torch.arange(radius + 1), torch.arange(-radius, radius + 1)).T
+        later_S = (down_S > 0) | (right_S > 0)  # of the two cells of a pair, the second one in reading order
+        rows_NS = (cells_N // self.side)[:, None] + down_S[later_S]
+        columns_NS = (cells_N % self.side)[:, None] + right_S[later_S]
+        first, step = ((rows_NS < self.side) & (columns_NS >= 0) & (columns_NS < self.side)).nonzero().T
+        return torch.stack([first, rows_NS[first, step] * self.side + columns_NS[first, step]], dim=1)
 
     def all_pairs(self) -> Tensor:
         """Every unordered pair of cells; P×2 with P = n(n−1)/2, first < second, in ascending order."""

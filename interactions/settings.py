@@ -1,15 +1,31 @@
 """What a run measures and how, as plain data. Imports nothing heavy: `--help` reads this file."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 Target = Literal["label", "predicted"] | int
 
+LARGEST = 2**63 - 1
+LARGEST_GRID = 1024
+LARGEST_BUDGET = 10_000_000
+"""Coalitions of one image and order, which are held in memory together."""
+
 Kind = Literal["random", "salient", "non_salient"]
 Masking = Literal["after_normalisation", "before_normalisation"]
 TENTHS = tuple(k / 10 for k in range(11))
+
+
+def refuse_outside(settings: Any, low: float, high: float, *names: str) -> None:
+    """Raises ValueError where a number, or one of several, is not within [low, high]; None stands for no number."""
+    for name in names:
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if number is None or low <= number <= high:
+                continue
+            wrong = f"small: use {low:g} or more" if number < low else f"large: use at most {high:.12g}"
+            raise ValueError(f"{name} {number} is {'no number' if number != number else f'too {wrong}'}")
 
 
 @dataclass(frozen=True)
@@ -59,14 +75,14 @@ class ProfileSettings:
 
     def check(self) -> None:
         """Raises ValueError for what can be told to be impossible without model and images."""
-        for name in ("images", "budget", "published_pairs", "batch_size", "unit_images"):
-            if (number := getattr(self, name)) is not None and number < 1:
-                raise ValueError(f"{name} is {number}: give 1 or more")
-        if self.seed < 0:
-            raise ValueError(f"the seed is {self.seed}: give 0 or more")
+        refuse_outside(self, 1, LARGEST, "images", "radius", "published_pairs", "batch_size", "unit_images")
+        refuse_outside(self, 1, LARGEST_BUDGET, "budget")
+        refuse_outside(self, 2, LARGEST_GRID, "grid")
+        refuse_outside(self, 0, 1, "ratios")
+        refuse_outside(self, 0, LARGEST, "seed")
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
-        if self.target not in ("label", "predicted") and not isinstance(self.target, int):
+        if self.target not in ("label", "predicted") and (not isinstance(self.target, int) or self.target < 0):
             raise ValueError(f"unknown target {self.target!r}: choose label, predicted, or the number of a class")
 
 
@@ -112,13 +128,12 @@ class OcclusionSettings:
 
     def check(self) -> None:
         """Raises ValueError for what can be told to be impossible without model and images."""
-        for name in ("images", "seeds", "batch_size", "unit_images"):
-            if (number := getattr(self, name)) is not None and number < 1:
-                raise ValueError(f"{name} is {number}: give 1 or more")
-        if self.seed < 0:
-            raise ValueError(f"the seed is {self.seed}: give 0 or more")
-        if not self.shares or not all(0 <= share <= 1 for share in self.shares):
-            raise ValueError(f"shares of dropped cells must lie between 0 and 1, got {list(self.shares)}")
+        refuse_outside(self, 1, LARGEST, "images", "seeds", "batch_size", "unit_images", "shuffle_grids")
+        refuse_outside(self, 1, LARGEST_GRID, "grid")
+        refuse_outside(self, 0, 1, "shares")
+        refuse_outside(self, 0, LARGEST, "seed")
+        if not self.shares:
+            raise ValueError("there are no shares of dropped cells: give numbers between 0 and 1")
         for chosen, known, what in (
             (self.kinds, get_args(Kind), "kind of cells"),
             ((self.masking,), get_args(Masking), "masking point"),

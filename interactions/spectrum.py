@@ -139,9 +139,8 @@ def measure_spectrum(
         NonFiniteValueError: a map that holds NaN or infinity; names the block and the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    for name, count in (("images", images), ("unit_images", unit_images)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}: give 1 or more")
+    wanted = ProfileSettings(images=images, shuffle=shuffle, seed=seed, unit_images=unit_images, value="cosine")
+    wanted.check()
     if names is not None and len(names) != len(dataset):
         raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
     model, folder = model.eval(), Path(out)
@@ -150,10 +149,9 @@ def measure_spectrum(
 
     def begin() -> dict[str, Any]:
         asked = describe(model, dataset, names, named, settings)
-        chosen = ProfileSettings(images=images, shuffle=shuffle, seed=seed, value="cosine")
 
         def prepare() -> dict[str, Any]:
-            found = select(model, dataset, names, chosen, progress)
+            found = select(model, dataset, names, wanted, progress)
             return prepared(model, found.shape or (), found.chosen, found.skipped)
 
         return begin_run(folder, asked, {}, prepare, place_of(model, about), TABLES, "spectrum")

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from a2mim.bounds import Budget, Count, Natural, Pixels, Share
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -44,21 +46,21 @@ class Settings:
     """Folder for the raw measurements, one file for each image, order and round."""
     out: Path = Path("experiments/results/estimators")
     """Folder of the results."""
-    image_size: int = 112
+    image_size: Pixels = 112
     """Pixels along a side."""
-    images: int = 4
+    images: Count = 4
     """Photographs."""
-    ratios: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    ratios: tuple[Share, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Orders m/(n−2); the ends are exact and reported apart."""
-    rounds: int = 3
+    rounds: Count = 3
     """How often replicates are added."""
-    replicates: int = 1
+    replicates: Count = 1
     """Runs of each design in one round."""
-    pairs: int = 16
+    pairs: Count = 16
     """Pairs on which a round follows the published protocol, 50 contexts each."""
-    budget: int = 2000
+    budget: Budget = 2000
     """Passes of one run: about what the published accuracy takes, so that little is left to a law of scaling."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of photographs and coalitions."""
     compile: bool = False
     """torch.compile the model."""

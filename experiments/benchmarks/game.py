@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from a2mim.bounds import Count, Grid, Threads
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,15 +34,15 @@ class Settings:
     """Folder of the results."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Coalitions in one forward pass; without it, what the game finds best."""
-    batches: int = 2
+    batches: Count = 2
     """Batches in one timing."""
-    repeats: int = 15
+    repeats: Count = 15
     """Timings of each, twice."""
-    images: int = 4
+    images: Count = 4
     """Images whose coalitions share a batch, as in a profile."""
-    grid: int = 14
+    grid: Grid = 14
     """Cells along one side of the image."""
     amp: str | None = None
     """bfloat16 or float16; without it float32, TF32 off."""
@@ -48,7 +50,7 @@ class Settings:
     """Memory layout of both."""
     compile: bool = False
     """torch.compile the model for both."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; without it, torch's own choice."""
 
 
@@ -75,11 +77,8 @@ def run(settings: Settings) -> None:
 
 def check(settings: Settings) -> None:
     """Raise ValueError for settings with which nothing can be timed."""
-    from experiments.benchmarks.timing import refuse_nothing
-
     if not settings.models:
         raise ValueError("no model to time: name at least one, such as resnet50")
-    refuse_nothing(settings, ("batch_size", "batches", "repeats", "images", "threads"))
 
 
 def time_model(name: str, settings: Settings, device: "torch.device") -> dict[str, Any]:

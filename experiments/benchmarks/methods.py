@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Pixels, Threads
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -38,19 +40,19 @@ class Settings:
     """Methods to time (empty: all)."""
     out: Path | None = None
     """Folder of the results; without it experiments/results/methods, and none with --quick."""
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the images in pixels."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Images per step; without it 8 on the CPU and 128 elsewhere."""
-    repeats: int = 10
+    repeats: Count = 10
     """Timings of each, twice."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of all."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; without it, torch's own choice."""
-    seed: int = 0
+    seed: Natural = 0
     """Of weights, noise and masks."""
     quick: bool = False
     """Tiny backbones, two repeats: does it run?"""
@@ -93,10 +95,8 @@ def run(settings: Settings) -> None:
 def completed(settings: Settings, device: str) -> Settings:
     """Settings with what was left open filled in, the supervised step first. Raises ValueError for what cannot be."""
     from a2mim.methods import METHODS
-    from experiments.benchmarks.timing import refuse_nothing
     from experiments.models import did_you_mean
 
-    refuse_nothing(settings, ("batch_size", "repeats", "threads", "image_size"))
     for method in settings.methods:
         if method not in METHODS:
             near = did_you_mean(method, list(METHODS)) or f": choose of {', '.join(METHODS)}"

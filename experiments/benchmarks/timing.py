@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,6 @@ def time_in_turns(first: Task, second: Task, repeats: int, device: torch.device,
     turns = range(repeats)
     times_R4 = [[seconds(task, device) for task in tasks] for _ in tqdm(turns, name, disable=not sys.stderr.isatty())]
     return {"first": [[a, d] for a, _, _, d in times_R4], "second": [[b, c] for _, b, c, _ in times_R4]}
-
-
-def refuse_nothing(settings: Any, names: Sequence[str]) -> None:
-    """Raises ValueError where one of the named settings is a number below 1, with which there is nothing to time."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} leaves nothing to time: give 1 or more")
 
 
 def seconds(task: Task, device: torch.device) -> float:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Threads
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,23 +44,23 @@ class Settings:
     """Folder of the results; without it experiments/results/train, and none with --quick."""
     data: str = ""
     """Images whose loading is timed: a folder, a .tar, or a data set that timm knows."""
-    workers: int = 4
+    workers: Natural = 4
     """Processes that load them."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Images per step; without it 16 on the CPU and 128 elsewhere."""
-    steps: int = 2
+    steps: Count = 2
     """Steps in one timing."""
-    repeats: int = 15
+    repeats: Count = 15
     """Timings of each, twice."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of both."""
     compile: bool = False
     """torch.compile the method for both."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads; without it, torch's own choice."""
-    seed: int = 0
+    seed: Natural = 0
     """Of weights, masks and augmentation."""
     quick: bool = False
     """One small network, few repeats: does it run?"""
@@ -90,12 +92,7 @@ def run(settings: Settings) -> None:
 
 
 def completed(settings: Settings, device: str) -> Settings:
-    """Settings with what was left open filled in. Raises ValueError for those with which nothing can be timed."""
-    from experiments.benchmarks.timing import refuse_nothing
-
-    refuse_nothing(settings, ("batch_size", "steps", "repeats", "threads"))
-    if settings.workers < 0:
-        raise ValueError(f"--workers {settings.workers}: give 0 (the main process loads) or more")
+    """Settings with what was left open filled in."""
     if settings.quick:
         recipes = settings.recipes or RECIPES[-1:]
         return replace(settings, recipes=recipes, batch_size=settings.batch_size or 8, steps=1, repeats=3)

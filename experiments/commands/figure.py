@@ -8,6 +8,8 @@ from typing import Literal
 
 import tyro
 
+from a2mim.bounds import Count
+
 FIGURES = {
     "fig1": "figures.fig1",
     "fig4": "figures.fig4",
@@ -62,7 +64,7 @@ class Settings:
     noise-free mean square."""
     dropped: Literal["random", "salient", "non_salient"] | None = None
     """fig1: which patches were dropped; random without this."""
-    pictures: int | None = None
+    pictures: Count | None = None
     """fig4: how many pictures of each panel; 2 without this."""
     title: str | None = None
     """Words above the figure."""

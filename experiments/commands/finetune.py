@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
 
 Flat = tyro.conf.arg(name="")
@@ -35,7 +36,7 @@ class Settings:
     loss: Literal["ce", "bce", "bce_sum"] = "ce"
     """ce: cross entropy; bce: one binary cross entropy per class, the mean over classes (RSB); bce_sum: their sum over
     classes, of soft labels as they are (OpenMixup's RSB)."""
-    bce_threshold: float | None = None
+    bce_threshold: Share | None = None
     """For bce: soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
     recipe: str = ""
     """Start from a recipe in experiments/, such as imagenet:finetune_vit_base; what is typed beside it wins."""

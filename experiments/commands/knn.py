@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Pixels, Positive
 from a2mim.settings import Data, Evaluation, Network
 
 Flat = tyro.conf.arg(name="")
@@ -24,13 +25,13 @@ class Settings:
 
     out: str = ""
     """The file to write (.json)."""
-    k: int = 20
+    k: Count = 20
     """Number of neighbours."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Temperature of the votes."""
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the images in pixels."""
-    model_seed: int = 0
+    model_seed: Natural = 0
     """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""

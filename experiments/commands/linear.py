@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Peak, Pixels, Rate
 from a2mim.settings import Data, Evaluation, Network
 
 Flat = tyro.conf.arg(name="")
@@ -25,19 +26,19 @@ class Settings:
 
     out: str = ""
     """The file to write (.json)."""
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the features."""
-    batch: int = 1024
+    batch: Count = 1024
     """Features per step."""
-    lrs: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    lrs: tuple[Peak, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates for a batch of 256, scaled linearly."""
-    weight_decay: float = 0.0
+    weight_decay: Rate = 0.0
     """Weight decay of the classifiers."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the order of features and of the tenth held out."""
-    image_size: int = 224
+    image_size: Pixels = 224
     """Side of the images in pixels."""
-    model_seed: int = 0
+    model_seed: Natural = 0
     """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""

@@ -6,6 +6,8 @@ from typing import Literal
 
 import tyro
 
+from a2mim.bounds import Budget, Count, Grid, Natural, Pixels, Share
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,39 +31,39 @@ class Settings:
     weights: str = "pretrained"
     """pretrained, random, the folder of a finished training run, or a checkpoint file (`FILE#student` takes that one of
     its copies of the network)."""
-    num_classes: int | None = None
+    num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: int = 0
+    model_seed: Natural = 0
     """Of random weights."""
-    target: Literal["predicted"] | int = "predicted"
+    target: Literal["predicted"] | Natural = "predicted"
     """The class whose score is explained: predicted (the model's own), or its number. cosine needs none."""
-    order_ratio: float = 0.5
+    order_ratio: Share = 0.5
     """Context cells as a share of n − 2."""
-    order: int | None = None
+    order: Natural | None = None
     """Context cells, instead of --order-ratio."""
-    grid: int = 14
+    grid: Grid = 14
     """Cells along one side of the image."""
-    radius: int = 2
+    radius: Count = 2
     """Measure the pairs at most so many rows and columns apart."""
     value: str = "log_odds"
     """log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
     baseline: str = "mean"
     """What an absent cell shows: mean, image_mean, black, blur or noise."""
-    budget: int = 3000
+    budget: Budget = 3000
     """Forward passes for the pairs."""
     design: str = "auto"
     """auto, exact, pairwise, shared or pooled."""
-    permutations: int = 10
+    permutations: Count = 10
     """Orderings of the cells for the Shapley values, n forward passes each."""
-    lines: int = 60
+    lines: Count = 60
     """Draw the strongest so many pairs; the table holds all."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the coalitions."""
 
 
@@ -86,8 +88,6 @@ def run(settings: Settings) -> None:
     from interactions.grid import PatchGrid
     from interactions.runs.files import write_csv, write_json
 
-    if settings.lines < 1:
-        raise ValueError(f"--lines {settings.lines} draws nothing: give 1 or more")
     out = check_suffix(settings.out)
     tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
     claim((out, *tables, record), [settings.image])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from a2mim.bounds import Natural, Pixels
 from interactions.settings import OcclusionSettings
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class Settings:
     weights: str = "pretrained"
     """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
     it is; `FILE#student` takes that one of its copies of the network)."""
-    num_classes: int | None = None
+    num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: int = 0
+    model_seed: Natural = 0
     """Of random weights."""
     data_root: str | None = None
     """Where a data set that timm names is kept."""
@@ -51,7 +52,7 @@ class Settings:
     """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""

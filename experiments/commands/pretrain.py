@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from a2mim.bounds import Count, Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
 
 Flat = tyro.conf.arg(name="")
@@ -39,9 +40,9 @@ class Settings:
     """Settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6; a recipe's others stay."""
     mask_at: str = ""
     """Where the mask token goes: a number (a bad one lists them), a module's name, or default."""
-    mask_ratio: float | None = None
+    mask_ratio: Share | None = None
     """Part of the image that is masked."""
-    mask_cell: int | None = None
+    mask_cell: Count | None = None
     """Side of a mask cell in pixels."""
     recipe: str = ""
     """Start from a recipe in experiments/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""

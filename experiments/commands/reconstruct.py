@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Pixels, Share
+
 if TYPE_CHECKING:
     from experiments.reconstruction import Network
 
@@ -32,15 +34,15 @@ class Settings:
     """A folder or a .tar of images, or timm's name of a data set, such as torch/cifar10."""
     out: Path = Path("reconstruction.png")
     """The figure: .png, .pdf or .svg."""
-    count: int = 8
+    count: Count = 8
     """Images to draw, evenly spaced through the data set."""
-    mask_ratio: float | None = None
+    mask_ratio: Share | None = None
     """Part of the image that is masked, instead of that of the training."""
-    mask_cell: int | None = None
+    mask_cell: Count | None = None
     """Side of a mask cell in pixels, instead of that of the training."""
     strategy: Literal["random", "blockwise"] | None = None
     """How cells are chosen, instead of how they were in training (a2mim and simmim)."""
-    seed: int = 0
+    seed: Natural = 0
     """Which cells are masked."""
     norm_pix: Literal["auto", "yes", "no"] = "auto"
     """MAE: whether patches normalised by themselves are predicted, which auto reads off runs, and off files that keep
@@ -48,7 +50,7 @@ class Settings:
     of hidden pixels; `no` draws them as they are."""
     set: tuple[str, ...] = ()
     """Further settings of the method that a file does not tell, name=value, such as decoder_heads=8 mask_at=3."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the images in pixels, instead of that of the training."""
     best: bool = False
     """Of a run the best saved state, instead of the latest."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from a2mim.bounds import Natural
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -36,7 +38,7 @@ class Settings:
     """Title of the page."""
     lead: str = ""
     """Words under the title."""
-    maps: int = 4
+    maps: Natural = 4
     """Draw at most so many pair maps from the pairs that profiles kept."""
 
 
@@ -46,8 +48,6 @@ def run(settings: Settings) -> None:
     from figures.report import check_suffix, open_runs, sections_of, told_apart, write_report
 
     out = check_suffix(settings.out)
-    if settings.maps < 0:
-        raise ValueError(f"--maps {settings.maps} is not a number of maps: give 0 or more")
     claim([out])
     runs = told_apart(open_runs(settings.runs, settings.names or distinct_names(settings.runs)))
     sections = sections_of(runs, differences_between(runs), settings.maps)

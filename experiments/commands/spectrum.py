@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from a2mim.bounds import Count, Natural, Pixels
+
 if TYPE_CHECKING:
     from interactions.spectrum import Spectrum
 
@@ -35,27 +37,27 @@ class Settings:
     weights: str = "pretrained"
     """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
     it is; `FILE#student` takes that one of its copies of the network)."""
-    num_classes: int | None = None
+    num_classes: Natural | None = None
     """Classes of the model, where a checkpoint has others than its usual ones."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: int = 0
+    model_seed: Natural = 0
     """Of random weights."""
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
     """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
-    images: int | None = 1000
+    images: Count | None = 1000
     """At most so many images; all where it is None."""
     shuffle: bool = True
     """Take images in a random order that the seed decides, not in the data set's own."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the images drawn."""
-    unit_images: int = 32
+    unit_images: Count = 32
     """Images measured and written together; what an interruption loses at most."""
 
 

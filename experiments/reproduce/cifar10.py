@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from a2mim.bounds import Natural, NotNegative
 from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
 from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
 
@@ -112,7 +113,7 @@ class Settings:
     """Folder of tables, figures and page; without it, `results` in --out."""
     size: Extent = "gpu"
     """gpu: the comparison; cpu: the same path in hours on two cores, one seed."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Natural, ...] = ()
     """One run each; without them 0 1 2, and 0 alone for the CPU size."""
     families: tuple[Family, ...] = ("vit", "cnn")
     """Networks."""
@@ -120,7 +121,7 @@ class Settings:
     """Methods to train (empty: all)."""
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
-    budget: float = 0.0
+    budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
     plan: bool = False
     """Only print the commands, which of them are done, and the time that is left."""

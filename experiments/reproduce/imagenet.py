@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from a2mim.bounds import Count, NotNegative, Positive
 from experiments.reproduce.cifar10 import METHODS
 from experiments.steps import Step, duration, finished, refuse_other_commands, run_steps, typed
 
@@ -44,11 +45,11 @@ class Settings:
     """Of the recipes, such as vit_small, resnet50, convnext_base (empty: all)."""
     methods: tuple[str, ...] = ()
     """Such as a2mim, simmim, supervised, mae (empty: all)."""
-    gpus: int = 1
+    gpus: Count = 1
     """GPUs of this machine, one process each."""
-    tflops: float = 100.0
+    tflops: Positive = 100.0
     """What one GPU sustains, in 10¹² operations a second, for the hours of the plan."""
-    budget: float = 0.0
+    budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
     plan: bool = False
     """Print the plan even where it could be run."""
@@ -58,8 +59,6 @@ def run(settings: Settings) -> int:
     """Print the plan, or run it."""
     from interactions.runs.lock import held
 
-    if settings.gpus < 1 or not settings.tflops > 0:
-        raise ValueError(f"--gpus {settings.gpus} --tflops {settings.tflops:g} do no work: give more than 0 of both")
     made = list(steps(settings))
     missing = lacking(settings)
     if settings.plan or missing:

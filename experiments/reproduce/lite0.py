@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Share
 from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
 
 if TYPE_CHECKING:
@@ -44,19 +45,19 @@ class Settings:
     """Folder of all runs."""
     results: Path | None = None
     """Folder of tables, figures and page; without it, `results` in --out."""
-    image_size: int = 112
+    image_size: Pixels = 112
     """Side of the network's input in pixels (its own is 224, at a quarter of the pace)."""
-    grid: int = 7
+    grid: Grid = 7
     """Cells along one side: of 16 pixels at 112, as 14 are at 224. (300 passes are too few for 14×14.)"""
-    images: int = 8
+    images: Count = 8
     """Photographs for the interactions."""
-    photographs: int = 100
+    photographs: Count = 100
     """Photographs for occlusion and spectrum."""
-    passes: int = 300
+    passes: Budget = 300
     """Passes for each photograph and order."""
-    ratios: tuple[float, ...] = (0.05, 0.3, 0.5, 0.7, 0.95)
+    ratios: tuple[Share, ...] = (0.05, 0.3, 0.5, 0.7, 0.95)
     """Orders, as shares of n − 2."""
-    budget: float = 0.0
+    budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
     plan: bool = False
     """Only print the commands, which of them are done, and the time that is left."""

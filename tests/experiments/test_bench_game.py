@@ -81,12 +81,12 @@ def test_writes_a_table_that_follows_from_the_recorded_seconds(tmp_path, capsys,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--repeats", "0"], "--repeats 0 leaves nothing to time"),
-        (["--batch-size", "0"], "--batch-size 0 leaves nothing to time"),
+        (["--repeats", "0"], "--repeats 0 is too small"),
+        (["--batch-size", "0"], "--batch-size 0 is too small"),
         (["resnet5"], "did you mean resnet50"),
         (["--device", "nowhere"], "there is no device 'nowhere' here"),
         (["--amp", "int3"], "unknown precision 'int3'"),
-        (["--grid", "1"], "a grid of 1×1 cells has no pairs"),
+        (["--grid", "1"], "--grid 1 is too small"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(arguments, said, tmp_path, capsys):

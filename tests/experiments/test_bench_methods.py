@@ -83,7 +83,7 @@ def test_the_supervised_step_comes_first_and_every_method_is_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--repeats", "0"], "--repeats 0 leaves nothing to time"),
+        (["--repeats", "0"], "--repeats 0 is too small"),
         (["--methods", "spork"], "there is no method 'spork', did you mean spark"),
         (["test_vitt"], "did you mean test_vit"),
         (["--device", "nowhere"], "there is no device 'nowhere' here"),

@@ -114,8 +114,8 @@ def test_left_out_settings_depend_on_the_device():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--repeats", "0"], "--repeats 0 leaves nothing to time"),
-        (["--workers", "-1"], "--workers -1: give 0"),
+        (["--repeats", "0"], "--repeats 0 is too small"),
+        (["--workers", "-1"], "--workers -1 is too small: use 0"),
         (["cifar10:a2mim_vi"], "has no recipe 'a2mim_vi', did you mean a2mim_vit"),
         (["cifar10:finetune_vit"], "cifar10:finetune_vit is not one of `a2mim pretrain`"),
         (["--data", "nowhere.tar"], "there are no images at nowhere.tar"),

@@ -97,7 +97,7 @@ def test_an_exit_code_of_its_own_is_handed_on(commands):
 
 @pytest.mark.parametrize("how", ["object", "true", "text"])
 def test_only_an_integer_is_an_exit_code(commands, how):
-    with pytest.raises(TypeError, match="a2mim fail returned a .*, it must return an exit code or None"):
+    with pytest.raises(TypeError, match=r"a2mim fail returned a .*, it must return an exit code or None"):
         cli.main(["fail", how])
 
 

@@ -113,11 +113,11 @@ def test_corrupt_image_is_skipped_and_named(photos, tmp_path, capsys):
     [
         (["--shuffle-grids", "2", "5"], "5×5 cells do not divide an image of 12×12 pixels evenly"),
         (["--grid", "13"], "a 13×13 grid does not fit an image of 12×12"),
-        (["--shares", "0.5", "1.5"], "shares of dropped cells must lie between 0 and 1"),
+        (["--shares", "0.5", "1.5"], "shares 1.5 is too large: use at most 1"),
         (["--baseline", "white"], "unknown baseline 'white'"),
         (["--saliency", "mean_attention"], "Sequential has no attention over the patches of the whole image"),
         (["--saliency", "nowhere"], "unknown saliency 'nowhere'"),
-        (["--images", "0"], "images is 0: give 1 or more"),
+        (["--images", "0"], "images 0 is too small: use 1 or more"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(photos, tmp_path, capsys, options, said):

@@ -115,10 +115,10 @@ def test_other_settings_are_refused(photos, tmp_path, capsys):
     [
         (["--grid", "13"], "a 13×13 grid does not fit an image of 12×12"),
         (["--radius", "9"], "radius 9 is not possible"),
-        (["--ratios", "1.5"], "order ratios must lie between 0 and 1"),
+        (["--ratios", "1.5"], "ratios 1.5 is too large: use at most 1"),
         (["--budget", "3"], "a budget of 3 passes is too small"),
         (["--target", "77"], "is outside the model's 5 classes"),
-        (["--images", "0"], "images is 0: give 1 or more"),
+        (["--images", "0"], "images 0 is too small: use 1 or more"),
         (["--value", "loss"], "unknown value 'loss'"),
         (["--amp", "int4"], "unknown precision 'int4'"),
     ],

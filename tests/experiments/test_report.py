@@ -89,7 +89,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         (["run", "--out", "page.pdf"], "cannot write a page to 'page.pdf': end its name in .html"),
         (["run", "--names", "a", "b"], "2 names for 1 runs: give one for each, or none"),
         (["run", "run"], "is given 2 times: give each run once"),
-        (["run", "--maps", "-1"], "--maps -1 is not a number of maps: give 0 or more"),
+        (["run", "--maps", "-1"], "--maps -1 is too small: use 0 or more"),
         (["empty"], "empty holds nothing to report"),
     ],
 )

@@ -92,8 +92,8 @@ def test_maps_too_small_are_told_of(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "model", "said"),
     [
-        (["--images", "0"], VIT, "images is 0: give 1 or more"),
-        (["--unit-images", "0"], VIT, "unit_images is 0: give 1 or more"),
+        (["--images", "0"], VIT, "--images 0 is too small: use 1 or more"),
+        (["--unit-images", "0"], VIT, "--unit-images 0 is too small: use 1 or more"),
         ([], "tests.experiments.test_spectrum:mlp", "Sequential has no sequence of blocks to follow"),
         ([], "resnett50", "did you mean resnet50"),
     ],

@@ -358,7 +358,7 @@ def test_other_settings_and_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no spectrum"):
         load_spectrum(tmp_path / "nowhere")
     for settings in ({"count": 0}, {"unit_images": 0}):
-        with pytest.raises(ValueError, match="give 1 or more"):
+        with pytest.raises(ValueError, match="use 1 or more"):
             run(tmp_path / "other", **settings)
     assert not (tmp_path / "other").exists()
 
