@@ -76,7 +76,7 @@ _CPU_EPOCHS = {"simclr": (5, 9), "byol": (4, 8), "mocov3": (4, 8), "dino": (4, 8
 
 
 def _recipe(method: str, network: str) -> Settings:
-    from a2mim.settings import Augmentation, Data, Loop, Optim
+    from a2mim.settings import Augmentation, Data, Loop
     from experiments.training import find_recipe
 
     base = find_recipe(f"cifar10:simmim_{network}")()
@@ -92,7 +92,7 @@ def _recipe(method: str, network: str) -> Settings:
         network=replace(base.network, model_args=(*base.network.model_args, *sizes)),
         data=Data(limit=base.data.limit, workers=0 if cpu else 12),
         augment=Augmentation(image_size=32, scale=_SCALES[method]),
-        optim=Optim(epochs=200, lr=1e-3, lr_batch=512, weight_decay=0.05, clip_grad=3.0, warmup_epochs=10.0),
+        optim=replace(base.optim, clip_grad=3.0),
         loop=Loop(batch=512, precision="bf16", log_every=20, save_every=500),
     )
     if not cpu:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from experiments.commands.pretrain import Settings
 
 
+# Central differences, as what is in experiments/results was trained with.
+_CELLS = ("hog_cell=4", "hog=central")
+
+
 def _recipe(method: str, network: str, cell: int, *set: str) -> Settings:
     from experiments.training import find_recipe
 
@@ -50,13 +54,13 @@ def mae_vit_cpu() -> Settings:
 
 
 def maskfeat_vit() -> Settings:
-    return _recipe("maskfeat", "vit", 4, "hog_cell=4")
+    return _recipe("maskfeat", "vit", 4, *_CELLS)
 
 
 def maskfeat_vit_cpu() -> Settings:
     # Twice the epochs and twice the step size of the others: histograms of 4×4 pixels say little, and little
     # more than their mean was learned otherwise (35.4 % after fine-tuning; from scratch 33.7 %).
-    recipe = _recipe("maskfeat", "vit_cpu", 4, "hog_cell=4")
+    recipe = _recipe("maskfeat", "vit_cpu", 4, *_CELLS)
     return replace(recipe, optim=replace(recipe.optim, epochs=10, lr_batch=128))
 
 

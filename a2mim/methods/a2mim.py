@@ -9,10 +9,13 @@ Cells of 32×32 pixels, 60 % of them masked, λ = 0.1. Released configurations, 
 
                     gamma_init  spatial   fourier         fourier_weight  fourier_visible  token, gamma_lr_scale
     ViT-S/B/L       –           l1        released        0.1             0                1, –
-    ResNet-50       1e-6        focal_l1  released        0.5             1e-3             0.1, 0.1
+    ResNet-50       1e-6        focal_l1  released        0.5             1e-3             0.1, 1 (100 epochs: 0.1, 0.1)
     ResNet-101      1e-6        focal_l1  released_plain  0.1             1e-3             0.1, 1
     ResNet-152/200  1e-6        focal_l1  –               0               –                0.1, 1
     ConvNeXt        1e-6        focal_l1  –               0               –                0.1, 0.1
+
+ConvNeXts normalise the last map before the decoder (timm: head_norm_first=True). γ takes weight decay on a ResNet (but
+not in the 100 epochs of ResNet-50), and none on a ConvNeXt.
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ class A2MIMSettings:
     token_lr_scale: float = 1.0
     """Factor on the learning rate of the mask token (released CNNs: 0.1)."""
     gamma_lr_scale: float = 1.0
-    """Factor on the learning rate of γ (released ResNet-50 and ConvNeXt: 0.1)."""
+    """Factor on the learning rate of γ (released ConvNeXts, and 100 epochs of ResNet-50: 0.1)."""
 
 
 class A2MIM(Method):

@@ -107,7 +107,7 @@ def steps(settings: Settings) -> Iterator[Step]:
     known, chosen = recipes(), []
     for name in known:
         method, _, network = name.partition("_")
-        if method in METHODS:
+        if method in METHODS and f"finetune_{network}" in known:  # a network of the table
             chosen.append((network, method))
     for what, asked, there in (
         ("network", settings.networks, {network for network, _ in chosen}),

@@ -11,8 +11,10 @@ import torch
 
 from a2mim.data import Images, Source, normalisation
 from a2mim.dist import World
+from a2mim.export import export_backbone
 from a2mim.memory import MemoryImages
 from a2mim.methods import Supervised, SupervisedSettings
+from a2mim.optim import parameter_groups
 from a2mim.settings import Network
 from a2mim.train import Trainer
 from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
@@ -81,6 +83,7 @@ SIZES = {
     "finetune_resnet101": 44.5,
     "finetune_resnet152": 60.2,
     "finetune_resnet200": 64.7,
+    "finetune_convnext_tiny": 28.6,
     "finetune_convnext_small": 50.2,
     "finetune_convnext_base": 88.6,
     "supervised_vit_small": 22.1,
@@ -89,20 +92,116 @@ SIZES = {
 }
 
 
+# What the released configurations exempt from decay though it is no vector, what they let decay though it is one, and
+# the factors on learning rates (OpenMixup: paramwise_options, regular expressions on names, later ones over earlier).
+POSITIONS = {"backbone.cls_token", "backbone.pos_embed", "backbone.blocks.0.attn.relative_position_bias_table"}
+TOKEN, GAMMA = "mask_token.token_C", "mask_token.gamma_C"
+RULES = {
+    "a2mim_vit_base": (POSITIONS, set(), {}),
+    "simmim_vit_base": (POSITIONS, set(), {}),
+    "finetune_vit_base": (POSITIONS, set(), None),
+    "a2mim_resnet50": (set(), {GAMMA}, {TOKEN: 0.1}),
+    "a2mim_resnet50_100": (set(), set(), {TOKEN: 0.1, GAMMA: 0.1}),
+    "a2mim_resnet101": (set(), {GAMMA}, {TOKEN: 0.1}),
+    "a2mim_resnet200": (set(), {GAMMA}, {TOKEN: 0.1}),
+    "a2mim_convnext_small": (set(), set(), {TOKEN: 0.1, GAMMA: 0.1}),
+    "simmim_resnet152": (set(), set(), {}),
+    "simmim_convnext_tiny": (set(), set(), {}),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.filterwarnings("ignore:SimMIM on")
+def test_weight_decay_and_factors_are_the_released_ones(name):
+    exempt, also, factors = RULES[name]
+    recipe = shallow(f"imagenet:{name}")
+    method, names = made_method(recipe), {}
+    for group in parameter_groups(method, recipe.optim):
+        for parameter in group["params"]:
+            names[id(parameter)] = (group["weight_decay"], group["lr_scale"])
+    found = {n: (p.ndim > 1, *names[id(p)]) for n, p in method.named_parameters() if p.requires_grad}
+    assert {n for n, (matrix, decay, _) in found.items() if matrix and not decay} == exempt
+    assert {n for n, (matrix, decay, _) in found.items() if decay and not matrix} == also
+    assert {decay for _, decay, _ in found.values()} == {0.0, 0.05}
+    assert factors is None or {n: f for n, (_, _, f) in found.items() if f != 1} == factors
+
+
+# Recipe -> drop path, interpolation of the crop, precision (bf16 for released fp16), gradient norm.
+FACTS = {
+    "a2mim_vit_small": (0.1, "bilinear", "float32", 5),
+    "a2mim_vit_base": (0.1, "bilinear", "float32", 5),
+    "a2mim_vit_large": (0.1, "bilinear", "float32", 5),
+    "simmim_vit_small": (0.1, "bilinear", "bf16", 5),
+    "simmim_vit_base": (0.1, "bilinear", "float32", 5),
+    "simmim_vit_large": (0.1, "bilinear", "bf16", 5),
+    "a2mim_resnet50": (0, "bilinear", "float32", 0),
+    "a2mim_resnet200": (0, "bilinear", "float32", 0),
+    "a2mim_convnext_base": (0, "bilinear", "bf16", 0),
+    "simmim_resnet101": (0, "bilinear", "bf16", 0),
+    "simmim_convnext_small": (0, "bilinear", "bf16", 0),
+    "mae_vit_base": (0, "bicubic", "bf16", 0),
+    "maskfeat_vit_base": (0, "bicubic", "bf16", 0.02),
+    "spark_resnet50": (0.05, "bicubic", "float32", 5),
+    "spark_resnet101": (0.08, "bicubic", "float32", 5),
+    "spark_resnet152": (0.1, "bicubic", "float32", 5),
+    "spark_resnet200": (0.15, "bicubic", "float32", 5),
+    "spark_convnext_small": (0.2, "bicubic", "float32", 5),
+    "spark_convnext_base": (0.3, "bicubic", "float32", 5),
+    "finetune_resnet50": (0.05, "bicubic", "bf16", 0),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_recipes_have_the_released_facts(name):
+    recipe = find_recipe(f"imagenet:{name}")()
+    with torch.device("meta"):
+        network, _, _ = make_network(recipe.network, 0, 224, 0)
+    drop_path = max((getattr(module, "drop_prob", 0.0) or 0.0 for module in network.modules()), default=0.0)
+    expected, *others = FACTS[name]
+    assert [recipe.augment.interpolation, recipe.loop.precision, recipe.optim.clip_grad] == others
+    assert drop_path == pytest.approx(expected)
+
+
+def test_averages_rise_for_20_epochs_where_the_released_ones_do():
+    tuned = {name: find_recipe(name)().loop for name in IMAGENET if "finetune" in name}
+    averaged = {name.removeprefix("imagenet:finetune_") for name, loop in tuned.items() if loop.ema}
+    assert averaged == {"vit_base", "vit_large", "resnet50", "convnext_tiny", "convnext_small", "convnext_base"}
+    assert all(loop.ema_warmup_epochs == (20 if loop.ema else 0) for loop in tuned.values())
+
+
+@pytest.mark.parametrize("method", ["a2mim", "simmim"])
+@pytest.mark.filterwarnings("ignore:SimMIM on")
+def test_the_last_norm_of_a_convnext_passes_on_to_fine_tuning(method, tmp_path):
+    before, tuned = (shallow(f"imagenet:{each}_convnext_small") for each in (method, "finetune"))
+    made = made_method(before)
+    torch.nn.init.uniform_(made.backbone.norm_pre.weight)
+    assert made.settings.mask_token == {"a2mim": "add", "simmim": "add"}[method]
+    assert made.settings.fill == {"a2mim": "image_mean", "simmim": "none"}[method]
+    _, architecture, _ = make_network(before.network, 0, 64, 0)
+    export_backbone(made.backbone, tmp_path / "backbone.safetensors", architecture)
+    network = replace(tuned.network, weights=str(tmp_path / "backbone.safetensors"))
+    after, _, report = make_network(network, 10, 64, 0)
+    assert report.missing == () and torch.equal(after.head.norm.weight, made.backbone.norm_pre.weight)
+
+
+def made_method(recipe):
+    """The method of a recipe, with its backbone."""
+    size, seed = recipe.augment.image_size, recipe.loop.seed
+    backbone, _, _ = make_network(recipe.network, 10 if isinstance(recipe, Finetune) else 0, size, seed)
+    if isinstance(recipe, Finetune):
+        return Supervised(backbone, SupervisedSettings(recipe.loss, 0.0, recipe.bce_threshold))
+    return make_method(recipe.method, backbone, method_settings(recipe), size, seed)
+
+
 def take_a_step(recipe):
     """One step of the training loop on two images of noise; the trainer."""
-    size, seed = recipe.augment.image_size, recipe.loop.seed
-    classes = 10 if isinstance(recipe, Finetune) else 0
-    backbone, _, _ = make_network(recipe.network, classes, size, seed)
-    if isinstance(recipe, Finetune):
-        method = Supervised(backbone, SupervisedSettings(recipe.loss, 0.0, recipe.bce_threshold))
-    else:
-        method = make_method(recipe.method, backbone, method_settings(recipe), size, seed)
+    size, classes = recipe.augment.image_size, 10 if isinstance(recipe, Finetune) else 0
+    method = made_method(recipe)
     pixels = torch.randint(256, (2, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     source = Source(
         Images(None, "noise", 2),
         method.views(recipe.augment),
-        *normalisation(backbone),
+        *normalisation(method.backbone),
         mixing=recipe.mixing,
         classes=classes,
         memory=MemoryImages(pixels, torch.tensor([0, 1])),
