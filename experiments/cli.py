@@ -18,8 +18,9 @@ A subcommand is one module with two names:
 
 and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments,
 and the types of its fields say what each may be (a2mim.bounds), which is looked at before `run` is called.
-Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers at once. A dict instead of a module
-name makes a group, such as `a2mim bench game`.
+Where what was typed decides other settings' defaults, a third name, `usual(settings) -> Settings | None`, gives these,
+and the line is read again with them. Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers
+at once. A dict instead of a module name makes a group, such as `a2mim bench game`.
 
 `run` says what is wrong by raising ValueError or OSError with one sentence that names the cause and the way out: the
 user sees that sentence and exit code 2. A2MIM_DEBUG=1 shows the traceback instead.
@@ -30,6 +31,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(target, Mapping):
         return help_or_complaint(prog, target, arguments)
     module = importlib.import_module(target)
-    return start(module.Settings, module.run, arguments, prog)
+    return start(module.Settings, module.run, arguments, prog, getattr(module, "usual", None))
 
 
 def import_own_packages() -> None:
@@ -104,9 +106,21 @@ def import_own_packages() -> None:
             spec.loader.exec_module(sys.modules[name])
 
 
-def start(kind: type[S], run: Callable[[S], int | None], arguments: Sequence[str], prog: str) -> int:
-    """Read the settings from a command line, and run with them; returns the exit code, as `guarded` does."""
-    settings = tyro.cli(kind, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
+def start(
+    kind: type[S],
+    run: Callable[[S], int | None],
+    arguments: Sequence[str],
+    prog: str,
+    usual: Callable[[S], S | None] | None = None,
+) -> int:
+    """Read the settings from a command line, and run with them; returns the exit code, as `guarded` does.
+
+    usual: the defaults that belong to what was typed, where they are others than those of `kind`.
+    """
+    parse = partial(tyro.cli, kind, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
+    settings = parse()
+    if usual is not None and (default := usual(settings)) is not None:
+        settings = parse(default=default)
     return guarded(run, settings, prog)
 
 

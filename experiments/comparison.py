@@ -12,9 +12,9 @@ from experiments.outputs import claim
 from figures.curves import draw_comparison
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
+from interactions.published import PUBLISHED
 from interactions.runs.files import write_csv
 from interactions.strength import MASS_MEASURES, paired_mass
-from interactions.units import PUBLISHED
 
 Record = Mapping[str, Any]
 

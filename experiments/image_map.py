@@ -69,7 +69,7 @@ def play(
         target: the class that is explained; None for the model's own top class. cosine needs none.
     """
     if target is None and value != "cosine":
-        target = int(logits_of(model.eval(), image_CHW, "the image").argmax())
+        target = int(logits_of(model.eval(), image_CHW, "the image", value).argmax())
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
     return PatchGame(model, image_CHW, target, grid, value, baseline, normalisation=normalisation)
 

@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from interactions.outputs import run
+
 Side = Literal["input", "output"]
 Kind = Literal["NCHW", "NHWC", "NLC", "NCL"]
 
@@ -121,10 +123,10 @@ def watch(model: nn.Module, blocks: Sequence[Block], see: Callable[[int, Tensor]
             handle.remove()
 
 
-def run_features(model: nn.Module, x_BCHW: Tensor) -> None:
+def run_features(model: nn.Module, x_BCHW: Tensor) -> Any:
     """One forward pass, without the classifier where the model can do without."""
     forward = getattr(model, "forward_features", None)
-    (forward if callable(forward) else model)(x_BCHW)
+    return run(forward if callable(forward) else model, x_BCHW)
 
 
 def only_tensor(output: Any) -> Tensor | None:

@@ -8,13 +8,19 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from interactions.baselines import BASELINES, Normalisation
 from interactions.grid import PatchGrid
+from interactions.independence import refuse_dependent
+from interactions.outputs import class_logits, refuse_one_output, run
+from interactions.settings import whole
 from interactions.values import VALUES, Features
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,10 +36,11 @@ class PatchGame:
     """The game that a model plays on one or many images: v(T) of any coalition T of grid cells.
 
     Args:
-        model: a module from normalised images B×C×H×W to logits B×K; for `cosine`, anything that gives features. It is
-            put into evaluation mode, and stays on its device.
-        images: normalised, C×H×W or I×C×H×W.
-        targets: class of each image, an int or I; unused by `cosine`.
+        model: a module from normalised images B×C×H×W to logits B×K (or what `interactions.outputs.class_logits` can
+            read as such); for `cosine`, anything that gives features. It is put into evaluation mode, and stays on its
+            device.
+        images: normalised, C×H×W or I×C×H×W, a tensor or an array.
+        targets: class of each image, an int or I of them; unused by `cosine`.
         grid: the players.
         value, baseline: names in `VALUES` and `BASELINES`.
         normalisation: how the pixels were normalised; `black` needs it.
@@ -44,15 +51,16 @@ class PatchGame:
         names: how errors call the images.
 
     Raises:
-        ValueError: an unknown name, targets that do not fit the images or the model's classes.
+        ValueError: an unknown name, targets that do not fit the images or the model's classes; outputs that cannot be
+            read; a model whose output for an image depends on its batch, or on chance: names the module.
         NonFiniteValueError: v is NaN or infinite; names the image.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        images: Tensor,
-        targets: Tensor | int | None,
+        images: ArrayLike | Tensor,
+        targets: ArrayLike | Tensor | None,
         grid: PatchGrid,
         value: str = "log_odds",
         baseline: str = "mean",
@@ -66,6 +74,7 @@ class PatchGame:
     ) -> None:
         check_names(value, baseline, amp)
         first = next(iter(model.parameters()), None)
+        images = images if isinstance(images, Tensor) else as_images(images, first)
         self.device = images.device if first is None else first.device
         self.grid, self.value, self.baseline, self.amp = grid, value, baseline, amp
         self.normalisation = normalisation or Normalisation()
@@ -73,11 +82,12 @@ class PatchGame:
         self.eager = (Features(model) if value == "cosine" else model).eval().to(memory_format=self.layout)
         self.network: nn.Module = torch.compile(self.eager) if compile else self.eager  # type: ignore[assignment]
         self.compiled = compile
-        self.batch_size = batch_size
+        self.batch_size = None if batch_size is None else whole(batch_size, "batch_size")
         self.backed_off = False
         self.on_batch: Callable[[int], object] | None = None
         """Called with the number of passes of each batch, for a progress bar."""
         self._hold(images, targets, names)
+        self._refuse_dependent()
 
     @property
     def n_players(self) -> int:
@@ -91,7 +101,7 @@ class PatchGame:
         """v of each coalition, float64 B on the device. `image` says whose: one index, or one a row (B)."""
         if self.batch_size is None:
             self.batch_size = self.tune()
-        coalitions_BN = coalitions_BN.to(self.device, non_blocking=True)
+        coalitions_BN = torch.as_tensor(coalitions_BN).to(self.device, non_blocking=True)
         image_B = torch.as_tensor(image, device=self.device).expand(len(coalitions_BN))
         parts, start = [], 0
         while start < len(coalitions_BN):
@@ -111,7 +121,9 @@ class PatchGame:
         self._refuse_non_finite(values_B, image_B)
         return values_B
 
-    def holding(self, images: Tensor, targets: Tensor | int | None, names: Sequence[str] | None = None) -> "PatchGame":
+    def holding(
+        self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None = None
+    ) -> "PatchGame":
         """The same game on other images; it keeps this one's network, compiled or not, and batch size.
 
         Raises:
@@ -151,7 +163,7 @@ class PatchGame:
             game.reference_I = game._outputs(game.network, game.images_ICHW)
         return game
 
-    def _hold(self, images: Tensor, targets: Tensor | int | None, names: Sequence[str] | None) -> None:
+    def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
         self.images_ICHW = images_ICHW.to(self.device, memory_format=self.layout)
         self.absent_ICHW = BASELINES[self.baseline](self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
@@ -159,13 +171,16 @@ class PatchGame:
         self.passes = 0
         self.reference_I = self._reference(targets)
 
-    def _reference(self, targets: Tensor | int | None) -> Tensor:
+    def _reference(self, targets: ArrayLike | Tensor | None) -> Tensor:
         if self.value == "cosine":
-            return torch.cat([self._outputs(self.eager, image[None]) for image in self.images_ICHW])
+            whole_IK = torch.cat([self._outputs(self.eager, image[None]) for image in self.images_ICHW])
+            refuse_one_output(self.value, whole_IK.shape[1])
+            return whole_IK
         if targets is None:
             raise ValueError(f"the value {self.value!r} needs a target class for each image")
-        target_I = torch.as_tensor(targets, device=self.device).reshape(-1)
+        target_I = as_classes(targets).to(self.device)
         classes = self._outputs(self.eager, self.images_ICHW[:1]).shape[1]
+        refuse_one_output(self.value, classes)
         if len(target_I) != self.n_images:
             raise ValueError(f"{len(target_I)} targets for {self.n_images} images: give one class for each")
         if not 0 <= int(target_I.min()) <= int(target_I.max()) < classes:
@@ -193,9 +208,21 @@ class PatchGame:
         return torch.where(shown_B1HW, self.images_ICHW[image_B], self.absent_ICHW[image_B])
 
     @torch.inference_mode()
-    def _outputs(self, network: nn.Module, x_BCHW: Tensor) -> Tensor:
-        with full_precision(), torch.autocast(self.device.type, AMP_DTYPES.get(self.amp or ""), self.amp is not None):
-            return network(x_BCHW.contiguous(memory_format=self.layout)).double()
+    def _outputs(self, network: nn.Module, x_BCHW: Tensor, reduced: bool = True) -> Tensor:
+        amp = AMP_DTYPES.get(self.amp or "") if reduced else None
+        with full_precision(), torch.autocast(self.device.type, amp, amp is not None):
+            return class_logits(run(network, x_BCHW.contiguous(memory_format=self.layout)), len(x_BCHW)).double()
+
+    def _refuse_dependent(self) -> None:
+        """Raises ValueError for a model whose output is no matter of the image alone; four images at once."""
+        try:
+            forward = partial(self._outputs, self.eager, reduced=False)
+            model = self.eager.model if isinstance(self.eager, Features) else self.eager
+            refuse_dependent(model, forward, self.images_ICHW[0], self.absent_ICHW[0])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self.batch_size, self.backed_off = 1, True  # where four do not fit, none will meet another
 
     def _rate(self, size: int) -> float:
         rows_BN = torch.zeros(size, self.n_players, dtype=torch.bool, device=self.device)
@@ -226,6 +253,21 @@ class ImageGame:
 
     def __call__(self, coalitions_BN: Tensor) -> Tensor:
         return self.game(coalitions_BN, self.image)
+
+
+def as_images(images: ArrayLike, like: Tensor | None) -> Tensor:
+    """An array of images as a tensor of the model's type."""
+    return torch.as_tensor(np.asarray(images), dtype=torch.float32 if like is None else like.dtype)
+
+
+def as_classes(targets: ArrayLike | Tensor) -> Tensor:
+    """Class numbers as a tensor of integers.
+
+    Raises:
+        ValueError: what is no whole number.
+    """
+    given = targets.detach().cpu() if isinstance(targets, Tensor) else np.asarray(targets)
+    return torch.tensor([whole(number, "a target class") for number in np.ravel(given).tolist()], dtype=torch.long)
 
 
 def check_names(value: str, baseline: str, amp: str | None) -> None:

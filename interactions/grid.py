@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interactions.settings import LARGEST_GRID, PAPER_RATIOS
+from interactions.settings import LARGEST_GRID, PAPER_RATIOS, whole
 
 __all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of"]
 
@@ -21,6 +21,7 @@ class PatchGrid:
     side: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "side", whole(self.side, "the side of the grid"))
         if self.side > LARGEST_GRID:
             raise ValueError(f"a grid of {self.side} cells a side is too fine: choose a side of {LARGEST_GRID} at most")
         if self.side < 2:
@@ -43,6 +44,7 @@ class PatchGrid:
         Raises:
             ValueError: a radius below 1 or one that reaches beyond the grid.
         """
+        radius = whole(radius, "the radius")
         if not 1 <= radius < self.side:
             raise ValueError(f"radius {radius} is not possible on a {self.side}×{self.side} grid: 1 to {self.side - 1}")
         cells_N = torch.arange(self.n_players)

@@ -41,11 +41,11 @@ from interactions.grid import PatchGrid
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import Ranks, join
-from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
 from interactions.runs.units import backed_off, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
-from interactions.settings import OcclusionSettings, ProfileSettings
+from interactions.settings import OcclusionSettings, ProfileSettings, settled
 from interactions.strength import bootstrap_interval
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
@@ -69,6 +69,7 @@ def measure_occlusion(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
     **settings: Any,
@@ -85,6 +86,7 @@ def measure_occlusion(
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images. Random cells go by them; without names, by the image's number.
         model_name, data_name: for the record.
+        transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         settings: the fields of `OcclusionSettings`.
 
@@ -95,8 +97,10 @@ def measure_occlusion(
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    run = Run(model, dataset, Path(out), OcclusionSettings(**settings), normalisation or Normalisation(), names)
-    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    run = Run(
+        model, dataset, Path(out), settled(OcclusionSettings(**settings)), normalisation or Normalisation(), names
+    )
+    named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress))
         if record["status"] != "complete":
@@ -214,7 +218,7 @@ class Run:
             self.given = saliency_of(settings.saliency, self.grid)
         self.games: dict[str, PatchGame] = {}
 
-    def begin(self, named: Mapping[str, str], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+    def begin(self, named: Mapping[str, Any], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """The record to go on with; a fresh run chooses its images and its batch size here."""
         # By its contents, a table of saliency is the same wherever it lies.
         by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
@@ -257,7 +261,8 @@ class Run:
 
     def _prepare(self, progress: bool) -> dict[str, Any]:
         """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""
-        wanted = ProfileSettings(images=self.settings.images, shuffle=self.settings.shuffle, seed=self.settings.seed)
+        settings = self.settings
+        wanted = ProfileSettings(value="correct", images=settings.images, shuffle=settings.shuffle, seed=settings.seed)
         selection = select(self.model, self.dataset, self.names, wanted, progress)
         assert selection.shape is not None
         size = selection.shape[1:]

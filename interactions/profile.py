@@ -24,16 +24,17 @@ from interactions.estimators import DESIGN_NAMES, Plan, choose
 from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
+from interactions.published import PUBLISHED, changed_from_published, with_published
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import Ranks, join
-from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import backed_off, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
-from interactions.settings import ProfileSettings
+from interactions.settings import ProfileSettings, settled
 from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
-from interactions.units import PILOT, PUBLISHED, Task, draw_sample, image_table, measure, pair_table, random_stream
+from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
 TABLES = ("strength.csv", "middle_mass.csv")
@@ -49,6 +50,7 @@ def profile_model(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     accompany: Callable[[Path], object] | None = None,
     progress: bool = True,
@@ -68,10 +70,12 @@ def profile_model(
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images, for messages and tables.
         model_name, data_name: for the record.
+        transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         accompany: writes into the folder what belongs to the run, such as a classifier; called when the run begins.
         progress: show bars.
-        settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, …
+        settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, … Where the
+            design is published, those that are not given are the protocol's (`interactions.published`).
 
     Raises:
         ValueError: impossible settings; a folder that holds a run with others, or at which another process is at work;
@@ -81,9 +85,9 @@ def profile_model(
         OSError: a folder that cannot be written to, a full disk.
     """
     side = grid.side if isinstance(grid, PatchGrid) else grid
-    wanted = ProfileSettings(grid=side, **settings)
+    wanted = settled(ProfileSettings(grid=side, **with_published(settings)))
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
-    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress, accompany))
         if record["status"] != "complete":
@@ -180,7 +184,7 @@ class Run:
 
     def begin(
         self,
-        named: Mapping[str, str],
+        named: Mapping[str, Any],
         about: Mapping[str, Any],
         progress: bool,
         accompany: Callable[[Path], object] | None,
@@ -196,7 +200,7 @@ class Run:
             self.folder,
             asked,
             asdict(ProfileSettings()),
-            lambda: self._settle(progress),
+            lambda: self._settle(progress, named.get("transform")),
             place_of(self.model, about),
             TABLES,
             "profile",
@@ -233,11 +237,14 @@ class Run:
             backed_off=lambda: backed_off(self.folder, record),
         )
 
-    def _settle(self, progress: bool) -> dict[str, Any]:
+    def _settle(self, progress: bool, transform: Mapping[str, Any] | None) -> dict[str, Any]:
         """Choose the images, and the batch size: values depend on it in their last bits, and a stopwatch picks it."""
         selection = select(self.model, self.dataset, self.names, self.settings, progress)
         game = self._play(selection.chosen[:PILOT_IMAGES], None)
+        mean, std = self.normalisation.mean, self.normalisation.std
+        changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
         return {
+            **({"changed_from_published": changed} if self.settings.design == PUBLISHED else {}),
             "players": self.grid.n_players,
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from interactions.game import full_precision
 from interactions.grid import PatchGrid
+from interactions.outputs import Logits
 
 STEPS = 32
 """Points of the path that integrated gradients follow."""
@@ -26,14 +27,14 @@ Saliency = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 
 def gradient(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, absent_BCHW: Tensor) -> Tensor:
     """Size of the gradient of the label's logit, added up over the channels (Simonyan et al. 2014, arXiv 1312.6034)."""
-    return Gradient(model).attribute(images_BCHW.detach().requires_grad_(), target=labels_B, abs=True).sum(1)
+    return Gradient(Logits(model)).attribute(images_BCHW.detach().requires_grad_(), target=labels_B, abs=True).sum(1)
 
 
 def integrated_gradients(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, absent_BCHW: Tensor) -> Tensor:
     """Share of each pixel in the difference of the label's logit between the image and the baseline image, with its
     sign: what speaks against the label is not salient (Sundararajan et al. 2017, arXiv 1703.01365, eq. 3)."""
     return (
-        IntegratedGradients(model)
+        IntegratedGradients(Logits(model))
         .attribute(
             images_BCHW,
             absent_BCHW,

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from interactions.fingerprint import image_digest
 from interactions.game import NonFiniteValueError, full_precision
-from interactions.settings import ProfileSettings
+from interactions.outputs import class_logits, refuse_one_output, run
+from interactions.settings import ProfileSettings, whole
 
 HOPELESS = 20
 """So many unreadable images before a readable one, and the whole data set is taken to be unreadable."""
@@ -96,7 +97,8 @@ def read(images: Images, number: int) -> tuple[Tensor, int | None]:
     image_CHW, label = images[number]
     if not (isinstance(image_CHW, Tensor) and image_CHW.ndim == 3 and image_CHW.is_floating_point()):
         raise ValueError("the data set must give normalised images as float tensors C×H×W")
-    return image_CHW, None if label is None or int(label) < 0 else int(label)
+    label = None if label is None else whole(label, "the label")
+    return image_CHW, None if label is None or label < 0 else label
 
 
 def read_again(images: Images, chosen: Sequence[Chosen]) -> Tensor:
@@ -117,22 +119,17 @@ def read_again(images: Images, chosen: Sequence[Chosen]) -> Tensor:
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, image_CHW: Tensor, name: str) -> Tensor:
+def logits_of(model: nn.Module, image_CHW: Tensor, name: str, value: str = "log_odds") -> Tensor:
     """The model's logits K on one whole image, in float32.
 
     Raises:
-        ValueError: an output that is not one row of at least two logits.
+        ValueError: an output that cannot be read as one row of logits, or as too few for the value.
         NonFiniteValueError: NaN or infinity.
     """
     device = next((p.device for p in model.parameters()), image_CHW.device)
     with full_precision():
-        logits_BK = model(image_CHW[None].to(device))
-    if not isinstance(logits_BK, Tensor) or logits_BK.ndim != 2 or logits_BK.shape[1] < 2:
-        what = tuple(logits_BK.shape) if isinstance(logits_BK, Tensor) else type(logits_BK).__name__
-        raise ValueError(
-            f"the model returns {what} for one image, not logits of two or more classes: give it a classifier, "
-            "or measure the value cosine, which needs none"
-        )
+        logits_BK = class_logits(run(model, image_CHW[None].to(device)), 1)
+    refuse_one_output(value, logits_BK.shape[1])
     if not bool(logits_BK.isfinite().all()):
         raise NonFiniteValueError(f"the model returned NaN or infinity for {name}: check the weights")
     return logits_BK[0]
@@ -159,7 +156,7 @@ def _take(
     explains_class = settings.value != "cosine"
     predicted = None
     if settings.only_correct or (explains_class and (settings.target == "predicted" or found.classes is None)):
-        logits_K = logits_of(model, image_CHW, name)
+        logits_K = logits_of(model, image_CHW, name, settings.value if explains_class else "correct")
         found.passes, found.classes, predicted = found.passes + 1, len(logits_K), int(logits_K.argmax())
     if settings.only_correct:
         _check_class(label, found.classes, name)

@@ -1,7 +1,7 @@
 """What a run measures and how, as plain data. Imports nothing heavy: `--help` reads this file."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
@@ -28,6 +28,53 @@ def refuse_outside(settings: Any, low: float, high: float, *names: str) -> None:
             raise ValueError(f"{name} {number} is {'no number' if number != number else f'too {wrong}'}")
 
 
+S = TypeVar("S")
+
+
+def whole(number: Any, name: str) -> int:
+    """A whole number of any type (NumPy's, a tensor's, 4.0) as an int.
+
+    Raises:
+        ValueError: anything else; says what `name` is.
+    """
+    try:
+        if not isinstance(number, str) and float(number) == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} is {number!r}: give a whole number")
+
+
+def settled(settings: S) -> S:
+    """Settings from Python with plain numbers and tuples, whatever they were given as: NumPy's, lists, 4.0 for 4.
+
+    Raises:
+        ValueError: a fraction where a whole number is wanted, or what is no number; names the setting.
+    """
+    hints = get_type_hints(type(settings))
+    given = {each.name: getattr(settings, each.name) for each in fields(settings)}  # type: ignore[arg-type]
+    return replace(settings, **{name: _settled(name, value, hints[name]) for name, value in given.items()})  # type: ignore[type-var]
+
+
+def _settled(name: str, value: Any, hint: Any) -> Any:
+    kinds = get_args(hint) or (hint,)
+    if value is None or (isinstance(value, str) and not set(kinds) <= {int, type(None)}):
+        return value
+    if bool in kinds:
+        return bool(value)
+    if set(kinds) <= {int, type(None)} or (int in kinds and not hasattr(value, "__len__")):
+        return whole(value, name)
+    if not hasattr(value, "__iter__"):
+        return value
+    inner = next((get_args(kind)[0] for kind in (hint, *kinds) if get_args(kind) and ... in get_args(kind)), None)
+    if inner not in (int, float):
+        return tuple(value)
+    try:
+        return tuple(whole(each, name) if inner is int else float(each) for each in value)
+    except TypeError as error:
+        raise ValueError(f"{name} is {value!r}: give numbers") from error
+
+
 @dataclass(frozen=True)
 class ProfileSettings:
     """Everything that decides the result of a profile, besides the model and the images."""
@@ -46,20 +93,23 @@ class ProfileSettings:
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, or a number.
     cosine needs none."""
     images: int | None = 100
-    """At most so many images; all where it is None."""
+    """At most so many images; all where it is None. 500 in the published design."""
     only_correct: bool = False
     """Leave out images whose label is not the model's own top class."""
     shuffle: bool = True
     """Take images in a random order that the seed decides, not in the data set's own."""
     budget: int = 3000
-    """Passes for each image and order. The first and the last order take what exactness needs."""
+    """Passes for each image and order. The first and the last order take what exactness needs. In the published design
+    those of 50 contexts a pair."""
     design: str = "auto"
-    """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, pooled, or published:
-    the released code's own protocol, its pairs, contexts and seeds."""
+    """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, pooled, or published: the
+    released code's own protocol with its pairs, contexts and seeds. Without other words that is 50 pairs × 50 contexts,
+    500 images, seed 1, Resize 256 bilinear and centre crop 224 px, ImageNet's mean and deviation (and, as published, of
+    the training split: --split train); what is typed beside it is taken, and named as changed."""
     published_pairs: int = 50
     """Pairs of the published design; its contexts are budget / (4 · pairs)."""
     seed: int = 0
-    """Of the images drawn and of the coalitions."""
+    """Of the images drawn and of the coalitions. 1 in the published design."""
     batch_size: int | None = None
     """Coalitions in one forward pass; found by itself where it is None."""
     amp: str | None = None

@@ -24,13 +24,14 @@ from torch import Tensor, nn
 
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
 from interactions.game import NonFiniteValueError, full_precision, is_out_of_memory
+from interactions.independence import refuse_dependent
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
-from interactions.runs.record import NOTHING, begin_run, describe, place_of
+from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
 from interactions.runs.units import Measure, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
-from interactions.settings import ProfileSettings
+from interactions.settings import ProfileSettings, settled
 
 EPSILON = 1e-6
 """What is added to an amplitude before its logarithm, as in the released code."""
@@ -114,6 +115,7 @@ def measure_spectrum(
     names: Sequence[str] | None = None,
     model_name: str = "",
     data_name: str = "",
+    transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
 ) -> "Spectrum":
@@ -132,27 +134,34 @@ def measure_spectrum(
         unit_images: images measured and written together, in one batch where memory allows; what an interruption loses.
         names: of the images, for messages.
         model_name, data_name: for the record.
+        transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
 
     Raises:
-        ValueError: a model whose blocks cannot be found; no usable image; a folder that holds a run with others.
+        ValueError: a model whose blocks cannot be found, or that treats an image otherwise among others; no usable
+            image; a folder that holds a run with others.
         NonFiniteValueError: a map that holds NaN or infinity; names the block and the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    wanted = ProfileSettings(images=images, shuffle=shuffle, seed=seed, unit_images=unit_images, value="cosine")
+    wanted = settled(
+        ProfileSettings(images=images, shuffle=shuffle, seed=seed, unit_images=unit_images, value="cosine")
+    )
     wanted.check()
+    images, seed, unit_images = wanted.images, wanted.seed, wanted.unit_images
     if names is not None and len(names) != len(dataset):
         raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
     model, folder = model.eval(), Path(out)
     settings = {"images": images, "shuffle": shuffle, "seed": seed, "unit_images": unit_images}
-    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    named = names_of(model, dataset, model_name, data_name, transform)
 
     def begin() -> dict[str, Any]:
         asked = describe(model, dataset, names, named, settings)
 
         def prepare() -> dict[str, Any]:
             found = select(model, dataset, names, wanted, progress)
-            return prepared(model, found.shape or (), found.chosen, found.skipped)
+            record = prepared(model, found.shape or (), found.chosen, found.skipped)
+            refuse_dependent_maps(model, blocks_of(record), read_again(dataset, found.chosen[:1])[0])
+            return record
 
         return begin_run(folder, asked, {}, prepare, place_of(model, about), TABLES, "spectrum")
 
@@ -235,6 +244,17 @@ def prepared(
         "skipped": list(skipped),
         "images": [asdict(one) for one in chosen],
     }
+
+
+def refuse_dependent_maps(model: nn.Module, blocks: Sequence[Block], image_CHW: Tensor) -> None:
+    """Raises ValueError where the map of an image is no matter of that image alone; see `refuse_dependent`."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    def forward(x_BCHW: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(part) for parts in measure_maps(model, blocks, x_BCHW) for part in parts]
+
+    image_CHW = image_CHW.to(device)
+    refuse_dependent(model, forward, image_CHW, torch.zeros_like(image_CHW))
 
 
 def too_small(layout: Layout) -> str:

@@ -14,6 +14,7 @@ from interactions.estimators.pairwise import draw_released
 from interactions.estimators.pooled import PooledSample
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
+from interactions.published import PUBLISHED, contexts_of
 from interactions.runs.unfinished import Unfinished
 from interactions.selection import Chosen
 from interactions.settings import ProfileSettings
@@ -23,7 +24,6 @@ PILOT, COALITIONS = 0, 1
 """Purposes of random streams: what one draws must not depend on how much another has drawn."""
 
 IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "int32"}
-PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
     """
     settings, plan = task.settings, task.plans[order]
     if plan.design == PUBLISHED:
-        pairs, contexts = settings.published_pairs, settings.budget // (4 * settings.published_pairs)
+        pairs, contexts = settings.published_pairs, contexts_of(settings)
         if contexts < 2:
             raise ValueError(
                 f"a budget of {settings.budget} passes holds fewer than 2 contexts of {pairs} pairs: "

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interactions.outputs import features
+
 Value = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -58,7 +60,7 @@ class Features(nn.Module):
     """The pooled features in front of a model's classifier, B×K.
 
     timm's models say how (`forward_features`, then `forward_head(pre_logits=True)`); of any other module the output
-    itself is taken, flattened.
+    itself is taken, flattened, or what of it `interactions.outputs.features` takes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,7 +69,7 @@ class Features(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if hasattr(self.model, "forward_head"):
-            features = self.model.forward_head(self.model.forward_features(x_BCHW), pre_logits=True)
+            output = self.model.forward_head(self.model.forward_features(x_BCHW), pre_logits=True)
         else:
-            features = self.model(x_BCHW)
-        return features.flatten(1)
+            output = self.model(x_BCHW)
+        return features(output, len(x_BCHW))

@@ -1,12 +1,13 @@
 """`a2mim map`: which pairs of cells interact in one image, beside the Shapley value of each cell."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from a2mim.bounds import Budget, Count, Grid, Natural, Pixels, Share
+from a2mim.bounds import Budget, Count, Grid, Natural, Share
+from experiments.inputs import Input
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Settings:
     """
 
     model: tyro.conf.Positional[str]
-    """A timm model, or a Python factory module:function."""
+    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
     image: Path
     """The picture."""
     out: Path = Path("map.png")
@@ -59,17 +60,16 @@ class Settings:
     """Orderings of the cells for the Shapley values, n forward passes each."""
     lines: Count = 60
     """Draw the strongest so many pairs; the table holds all."""
-    image_size: Pixels | None = None
-    """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
     seed: Natural = 0
     """Of the coalitions."""
+    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
 
 
 def run(settings: Settings) -> None:
     """Measure, draw, and write the figure, the tables and the settings."""
-    from experiments.datasets import evaluation_transform, size_arguments
+    from experiments.datasets import evaluation_transform
     from experiments.image_map import (
         as_pixels,
         cell_table,
@@ -80,8 +80,8 @@ def run(settings: Settings) -> None:
         play,
         read_photograph,
     )
+    from experiments.inputs import description, open_model
     from experiments.machine import pick_device, provenance
-    from experiments.models import create_model
     from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
@@ -96,17 +96,10 @@ def run(settings: Settings) -> None:
     about = provenance(settings, device)
     grid = PatchGrid(settings.grid)
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
-    model, config = create_model(
-        settings.model,
-        settings.weights,
-        settings.num_classes,
-        settings.model_seed,
-        settings.partial,
-        **size_arguments(settings.model, settings.image_size),
-    )
+    model, config = open_model(settings)
     game = play(
         model.to(device),
-        evaluation_transform(config, settings.image_size)(photograph),
+        evaluation_transform(config)(photograph),
         config,
         None if settings.target == "predicted" else settings.target,
         grid,
@@ -145,6 +138,7 @@ def run(settings: Settings) -> None:
     )
     write_csv(tables[0], pairs)
     write_csv(tables[1], cells)
+    about["input"] = description(config)
     found = {"explained": explained(game), "order": order, "design": measured.design, "passes": game.passes}
     write_json(record, {"command": "map", **about, **found})
     print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")

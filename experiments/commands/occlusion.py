@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from a2mim.bounds import Natural, Pixels
+from a2mim.bounds import Natural
+from experiments.inputs import Input
 from interactions.settings import OcclusionSettings
 
 if TYPE_CHECKING:
@@ -52,10 +53,9 @@ class Settings:
     """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
-    image_size: Pixels | None = None
-    """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
+    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
     measure: Annotated[OcclusionSettings, tyro.conf.arg(name="")] = field(default_factory=OcclusionSettings)
 
 
@@ -63,26 +63,19 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
-    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.datasets import evaluation_transform, open_images
+    from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
-    from experiments.models import create_model, named
     from interactions.baselines import Normalisation
     from interactions.occlusion import measure_occlusion
 
     measure, about = asdict(settings.measure), {"commit": commit()}
-    model, config = create_model(
-        settings.model,
-        settings.weights,
-        settings.num_classes,
-        settings.model_seed,
-        settings.partial,
-        **size_arguments(named(settings.model, settings.weights), settings.image_size),
-    )
+    model, config = open_model(settings)
     if getattr(model, "num_classes", None) == 0:
         raise ValueError(f"'{settings.weights}' has no classifier, so it has no accuracy: fine-tune it first")
     data = open_images(
         settings.data,
-        evaluation_transform(config, settings.image_size),
+        evaluation_transform(config),
         root=settings.data_root,
         split=settings.split,
         class_map=settings.class_map,
@@ -102,6 +95,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        transform=description(config),
         about=about,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )

@@ -2,16 +2,20 @@
 
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from a2mim.bounds import Count, Natural, Pixels
+from a2mim.bounds import Count, Natural
+from experiments.inputs import Input
+from interactions.published import INPUT, PUBLISHED, changed_from_published, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import nn
 
@@ -64,31 +68,32 @@ class Settings:
     """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
-    image_size: Pixels | None = None
-    """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
+    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
     measure: Annotated[ProfileSettings, tyro.conf.arg(name="")] = field(default_factory=ProfileSettings)
+
+
+def usual(settings: Settings) -> Settings | None:
+    """The defaults of the published design, which what is typed beside it changes; None for another design."""
+    if settings.measure.design != PUBLISHED:
+        return None
+    measure = with_published({"design": PUBLISHED, "published_pairs": settings.measure.published_pairs})
+    made = Input(INPUT["size"][0], INPUT["crop_pct"], INPUT["interpolation"], tuple(INPUT["mean"]), tuple(INPUT["std"]))
+    return replace(settings, measure=ProfileSettings(**measure), input=made)
 
 
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.datasets import evaluation_transform, open_images
+    from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
-    from experiments.models import create_model, named
     from interactions.baselines import Normalisation
     from interactions.profile import profile_model
 
     measure, about = asdict(settings.measure), {"commit": commit()}
-    model, config = create_model(
-        settings.model,
-        settings.weights,
-        settings.num_classes,
-        settings.model_seed,
-        settings.partial,
-        **size_arguments(named(settings.model, settings.weights), settings.image_size),
-    )
+    model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
     accompany = None
     if settings.probe:
@@ -97,7 +102,7 @@ def run(settings: Settings) -> None:
         check_classifier(settings, model)
     data = open_images(
         settings.data,
-        evaluation_transform(config, settings.image_size),
+        evaluation_transform(config),
         root=settings.data_root,
         split=settings.split,
         class_map=settings.class_map,
@@ -107,6 +112,9 @@ def run(settings: Settings) -> None:
     first = int(os.environ.get("RANK", 0)) == 0
     if first:
         warn_about_labels(settings, model, data)
+        if settings.measure.design == PUBLISHED:
+            asked = (settings.measure, settings.measure.images, config["mean"], config["std"], description(config))
+            print(protocol_in_words(changed_from_published(*asked)), flush=True)
     profile = profile_model(
         model.to(device),
         data,
@@ -115,6 +123,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        transform=description(config),
         about=about,
         accompany=accompany,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
@@ -129,7 +138,7 @@ def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", devi
     from a2mim.evaluate.linear import Probe
     from experiments.probe import add_probe
 
-    size = settings.image_size or config["input_size"][-1]
+    size = config["input_size"][-1]
     about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
     held_out = max(about["held_out_top1"].values())
     print(
@@ -177,8 +186,8 @@ def draw(profile: "Profile") -> None:
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
-        f"baseline {settings['baseline']}, {record['passes']:,} passes."
-    )
+        f"baseline {settings['baseline']}, {record['passes']:,} passes. {protocol(record)}"
+    ).strip()
     draw_strength(
         profile.folder / "strength.csv",
         profile.folder / "strength.png",
@@ -186,6 +195,11 @@ def draw(profile: "Profile") -> None:
         caption=caption,
         unit=settings["value"].replace("_", "-"),
     )
+
+
+def protocol(record: "Mapping[str, Any]") -> str:
+    """How a run of the published design stands to the protocol; nothing of another."""
+    return protocol_in_words(record["changed_from_published"]) if "changed_from_published" in record else ""
 
 
 def report(profile: "Profile") -> None:
@@ -197,6 +211,8 @@ def report(profile: "Profile") -> None:
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
+    if said := protocol(record):
+        print(said)
     if record["wrong"]:
         print(f"left out {record['wrong']} images that the model classifies wrongly")
     if record["floor_note"]:

@@ -1,13 +1,14 @@
 """`a2mim spectrum`: spatial frequencies and variance of a model's feature maps, block by block, over images."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from a2mim.bounds import Count, Natural, Pixels
+from a2mim.bounds import Count, Natural
+from experiments.inputs import Input
 
 if TYPE_CHECKING:
     from interactions.spectrum import Spectrum
@@ -47,8 +48,6 @@ class Settings:
     """Where a data set that timm names is kept."""
     split: str = "validation"
     """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
-    image_size: Pixels | None = None
-    """Side of the model's input in pixels; without it, what the model asks for."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
     images: Count | None = 1000
@@ -59,30 +58,24 @@ class Settings:
     """Of the images drawn."""
     unit_images: Count = 32
     """Images measured and written together; what an interruption loses at most."""
+    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
 
 
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
-    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.datasets import evaluation_transform, open_images
+    from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
-    from experiments.models import create_model, named
     from interactions.spectrum import measure_spectrum
 
     about = {"commit": commit()}
-    model, config = create_model(
-        settings.model,
-        settings.weights,
-        settings.num_classes,
-        settings.model_seed,
-        settings.partial,
-        **size_arguments(named(settings.model, settings.weights), settings.image_size),
-    )
+    model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
     data = open_images(
         settings.data,
-        evaluation_transform(config, settings.image_size),
+        evaluation_transform(config),
         root=settings.data_root,
         split=settings.split,
         channels=config["input_size"][0],
@@ -98,6 +91,7 @@ def run(settings: Settings) -> None:
         names=data.names,
         model_name=f"{settings.model} ({settings.weights})",
         data_name=settings.data,
+        transform=description(config),
         about=about,
     )
     if int(os.environ.get("RANK", 0)) == 0:

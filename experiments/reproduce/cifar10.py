@@ -266,7 +266,9 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
     yield profile(frozen, before / "frozen-8", "--value", "cosine")
     if method in CONTEXT_CHECK:
         for times in (1, 4):
-            design = ("--design", "published", "--published-pairs", "10")
+            # The images and the seed of the other measurements, not the protocol's own.
+            own = [word for name in ("crop-pct", "interpolation", "mean", "std") for word in (f"--{name}", "None")]
+            design = ("--design", "published", "--published-pairs", "10", "--seed", "0", *own)
             yield profile(tuned, folder / f"published-{times}", *design, times=times)
     pictures = ("--images", str(size.pictures))
     # All networks lose the patches that are salient to the supervised one.

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from interactions.estimators import exact, pairwise, pooled, shared
 from interactions.estimators.auto import Plan, choose
-from interactions.estimators.sample import Game, Interactions, Sample
+from interactions.estimators.sample import Game, Interactions, Sample, as_pairs
+from interactions.settings import whole
 
 DESIGNS: dict[str, Callable[..., Sample]] = {
     "pairwise": pairwise.draw,
@@ -27,7 +29,7 @@ __all__ = ["DESIGN_NAMES", "Game", "Interactions", "Plan", "Sample", "choose", "
 def estimate_interactions(
     game: Game,
     order: int,
-    pairs: Tensor,
+    pairs: ArrayLike | Tensor,
     budget: int = 3000,
     design: str = "auto",
     generator: torch.Generator | None = None,
@@ -37,7 +39,7 @@ def estimate_interactions(
     Args:
         game: coalitions (bool, B×n) to values (float64, B).
         order: m, the number of context cells, 0 to n − 2.
-        pairs: P×2 cell numbers, for instance `grid.neighbours(2)`.
+        pairs: P×2 cell numbers, for instance `grid.neighbours(2)`; a tensor, an array or a list of pairs.
         budget: passes to spend, a pilot included. Orders 0 and n − 2 and the exact design take what they need.
         design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
             A budget too small for all pairs measures a uniform subset of them; the others are NaN.
@@ -49,10 +51,11 @@ def estimate_interactions(
     if design not in DESIGN_NAMES:
         raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
     generator = generator or torch.Generator().manual_seed(0)
+    order, budget, pairs_P2 = whole(order, "the order"), whole(budget, "the budget"), as_pairs(pairs)
     plan = Plan(design)
     if design == "auto":
-        plan = choose([game], order, pairs, budget, generator)
-    sample = draw(plan, order, pairs, game.n_players, budget - plan.passes, generator)
+        plan = choose([game], order, pairs_P2, budget, generator)
+    sample = draw(plan, order, pairs_P2, game.n_players, budget - plan.passes, generator)
     measured = sample.estimate(game(sample.coalitions_BN))
     return replace(measured, passes=measured.passes + plan.passes)
 

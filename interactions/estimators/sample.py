@@ -7,9 +7,13 @@ A design is split in two so that coalitions of many images can share batches: `d
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.linalg import hadamard
 from torch import Tensor
+
+from interactions.settings import whole
 
 PARTS = 8
 """Independent draws are dealt to so many parts; a half is four of them."""
@@ -90,6 +94,19 @@ def check_order(order: int, n_players: int) -> None:
         raise ValueError(
             f"order {order} is not possible with {n_players} players: contexts have 0 to {n_players - 2} cells"
         )
+
+
+def as_pairs(pairs: ArrayLike | Tensor) -> Tensor:
+    """Pairs of cells, from a tensor, an array or a list, as integers P×2.
+
+    Raises:
+        ValueError: another shape, or what is no whole number.
+    """
+    numbers = pairs.detach().cpu().numpy() if isinstance(pairs, Tensor) else np.asarray(pairs)
+    if numbers.ndim != 2 or numbers.shape[1] != 2:
+        shape = "×".join(map(str, numbers.shape)) or "a single number"
+        raise ValueError(f"pairs are P×2 cell numbers, got {shape}: give one row of two cells for each pair")
+    return torch.tensor([[whole(cell, "a cell of a pair") for cell in pair] for pair in numbers.tolist()])
 
 
 def check_pairs(pairs_P2: Tensor, n_players: int) -> None:

@@ -27,11 +27,19 @@ PARTS = {"spectrum": ("amplitudes", "images")}
 """What made a unit count before there were marks, where it was more than its images."""
 
 
+def names_of(
+    model: nn.Module, dataset: Images, model_name: str, data_name: str, transform: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the model, the data and the making of the images are called."""
+    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
+    return named | ({"transform": dict(transform)} if transform else {})
+
+
 def describe(
     model: nn.Module,
     dataset: Images,
     names: Sequence[str] | None,
-    named: Mapping[str, str],
+    named: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides the result of a run, as JSON knows it: the model, the data and the settings."""
@@ -46,6 +54,7 @@ def describe(
             "name": named["data"],
             "images": len(dataset),
             "digest": None if names is None else names_digest(names),
+            **{key: named[key] for key in ("transform",) if key in named},
         },
         "settings": settings,
     }
@@ -147,7 +156,10 @@ def refuse_other_settings(
     A setting that the run there does not know yet counts as its default.
     """
     there, now = json.loads(json.dumps(usual)) | flat(record), flat(asked)
-    keys = [key for key in {**now, **there} if key not in ("model name", "data name")]
+    free = ["model name", "data name"]
+    if "data transform" not in there or "data transform" not in now:
+        free.append("data transform")  # where one side does not say how its images are made, their pixels tell
+    keys = [key for key in {**now, **there} if key not in free]
     told = {key: (there.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
     differ = {key: (before, after) for key, (before, after) in told.items() if before != after}
     if differ:

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
+from interactions.published import INPUT, changed_from_published
+from interactions.settings import ProfileSettings
 from tests.interactions.tiny import CLASSES, SIZE, network
 
 MODEL = "tests.interactions.tiny:network"
@@ -154,3 +156,51 @@ def test_nan_names_the_image(photos, tmp_path, capsys):
     assert profile(photos, tmp_path / "run", model="tests.experiments.test_profile:broken_network") == 2
     said = capsys.readouterr().err
     assert "the model returned NaN or infinity for class-" in said and not (tmp_path / "run").exists()
+
+
+def settings_of(monkeypatch, *words):
+    """What the command line makes of its words."""
+    seen = []
+    monkeypatch.setattr(cli, "guarded", lambda module, settings, prog: seen.append(settings) or 0)
+    assert cli.main(["profile", "resnet50", "--data", "photos", "--out", "run", *words]) == 0
+    return seen[0]
+
+
+def test_the_published_design_is_the_published_protocol(monkeypatch):
+    settings = settings_of(monkeypatch, "--design", "published")
+    measure, given = settings.measure, settings.input
+    # 500 images, 50 pairs, 50 contexts of 4 passes each, seed 1; Resize int(224/.875) and CenterCrop 224.
+    assert (measure.images, measure.published_pairs, measure.budget, measure.seed) == (500, 50, 50 * 50 * 4, 1)
+    assert (measure.grid, measure.radius, measure.value, measure.baseline) == (14, 2, "log_odds", "mean")
+    assert (given.image_size, int(given.image_size / given.crop_pct), given.interpolation) == (224, 256, "bilinear")
+    assert given.mean == (0.485, 0.456, 0.406) and given.std == (0.229, 0.224, 0.225)
+    assert changed_from_published(measure, 500, given.mean, given.std) == []
+
+
+def test_what_is_typed_beside_the_published_design_counts(monkeypatch):
+    typed = ("--published-pairs", "10", "--images", "100", "--seed", "0", "--image-size", "112", "--mean", "None")
+    settings = settings_of(monkeypatch, *typed, "--design", "published")
+    measure, given = settings.measure, settings.input
+    assert (measure.images, measure.published_pairs, measure.budget, measure.seed) == (100, 10, 4 * 10 * 50, 0)
+    assert (given.image_size, given.crop_pct, given.mean) == (112, 0.875, None)
+    assert changed_from_published(measure, measure.images, INPUT["mean"], INPUT["std"], INPUT | {"resize": 128}) == [
+        "images 100 (published: 500)",
+        "pairs 10 (published: 50)",
+        "seed 0 (published: 1)",
+        "resize 128 (published: 256)",
+    ]
+    assert settings_of(monkeypatch, "--images", "None").measure == ProfileSettings(images=None)
+
+
+def test_changes_of_the_published_protocol_are_named(photos, tmp_path, monkeypatch, capsys):
+    captions = []
+    monkeypatch.setattr("figures.curves.draw_strength", lambda *_, caption, **__: captions.append(caption))
+    typed = ("--published-pairs", "6", "--budget", "72", "--images", "3", "--interpolation", "bicubic")
+    assert profile(photos, tmp_path / "run", "--design", "published", *typed) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    changed = ["images 3 (published: 500)", "pairs 6 (published: 50)", "contexts 3 (published: 50)"]
+    assert record["changed_from_published"][:3] == changed and record["settings"]["seed"] == 1
+    assert "interpolation bicubic (published: bilinear)" in record["changed_from_published"]
+    assert not any(phrase.startswith(("mean", "std", "seed")) for phrase in record["changed_from_published"])
+    sentence = f"Published protocol, changed: {'; '.join(record['changed_from_published'])}."
+    assert capsys.readouterr().out.count(sentence) == 2 and captions[0].endswith(sentence)

@@ -65,7 +65,8 @@ def test_options_and_links_lead_somewhere(text):
     for path in re.findall(r"\]\(([^)#]+)\)", text):
         assert (ROOT / path).exists(), path
     pages = ["".join((ROOT / "experiments" / "commands" / f"{name}.py").read_text()) for name in ("profile", "compare")]
-    known = set(re.findall(r"^    (\w+):", "\n".join([*pages, (ROOT / "interactions/settings.py").read_text()]), re.M))
+    pages += [(ROOT / name).read_text() for name in ("interactions/settings.py", "experiments/inputs.py")]
+    known = set(re.findall(r"^    (\w+):", "\n".join(pages), re.M))
     for option in re.findall(r"`--([a-z-]+)", text):
         assert option.replace("-", "_") in known, option
 

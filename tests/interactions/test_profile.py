@@ -280,7 +280,7 @@ def test_a_filter_that_leaves_nothing_says_so(tmp_path):
 
 
 def test_a_model_without_classes_is_told_about_cosine(tmp_path):
-    with pytest.raises(ValueError, match=r"not logits of two or more classes.* cosine"):
+    with pytest.raises(ValueError, match=r"not one row of class scores an image.* cosine"):
         profile(tmp_path / "run", nn.Conv2d(3, 8, 3))
 
 

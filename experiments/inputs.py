@@ -1,0 +1,122 @@
+"""How images reach the model that is measured: its size, crop and normalisation. Every measuring command shares it.
+
+Imports nothing heavy at the top: `--help` reads this file.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from a2mim.bounds import Pixels, Positive, Range
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kept = Annotated[float, Range(0, 1, above=True)]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is done with an image before the model sees it. Left out: what the model's own data configuration says."""
+
+    image_size: Pixels | None = None
+    """Side of the model's input in pixels (left out: what the model asks for)."""
+    crop_pct: Kept | None = None
+    """Share of the resized image's side that the centre crop keeps (left out: what the model asks for)."""
+    interpolation: Interpolation | None = None
+    """How an image is resized (left out: what the model asks for)."""
+    mean: tuple[float, ...] | None = None
+    """What is subtracted from each channel of pixels in 0 to 1 (left out: what the model asks for; ImageNet's where a
+    factory's model says nothing)."""
+    std: tuple[Positive, ...] | None = None
+    """What each channel is then divided by (left out: as for the mean)."""
+
+
+class Measured(Protocol):
+    """What the settings of every measuring command hold."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def num_classes(self) -> int | None: ...
+    @property
+    def partial(self) -> bool: ...
+    @property
+    def model_seed(self) -> int: ...
+    @property
+    def input(self) -> Input: ...
+
+
+def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
+    """The model with its weights, and the data configuration that its images are to have; says which on the terminal.
+
+    Raises:
+        ValueError: mean or std of another number of channels than the model's; and as `create_model` does.
+    """
+    from experiments.datasets import size_arguments
+    from experiments.models import create_model, named
+
+    model, config = create_model(
+        settings.model,
+        settings.weights,
+        settings.num_classes,
+        settings.model_seed,
+        settings.partial,
+        **size_arguments(named(settings.model, settings.weights), settings.input.image_size),
+    )
+    silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))
+    config = adjusted(config, settings.input)
+    if int(os.environ.get("RANK", 0)) == 0:
+        assumed = silent and settings.input.mean is None and settings.input.std is None
+        told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
+        print(f"input: {in_words(description(config))}{told}", flush=True)
+    return model, config
+
+
+def adjusted(config: Mapping[str, Any], given: Input) -> dict[str, Any]:
+    """A model's data configuration with what was given in its place.
+
+    Raises:
+        ValueError: mean or std of another number of channels than the model's.
+    """
+    config, channels = dict(config), config["input_size"][0]
+    if given.image_size is not None:
+        config["input_size"] = (channels, given.image_size, given.image_size)
+    if given.crop_pct is not None:
+        config["crop_pct"] = given.crop_pct
+    if given.interpolation is not None:
+        config["interpolation"] = given.interpolation
+    for name, numbers in (("mean", given.mean), ("std", given.std)):
+        if numbers is not None:
+            if len(numbers) not in (1, channels):
+                raise ValueError(f"--{name} has {len(numbers)} numbers, images have {channels} channels: give 1 or all")
+            config[name] = tuple(numbers) * (channels // len(numbers))
+    return config
+
+
+def description(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is done with an image, ready for JSON."""
+    height, width = config["input_size"][1:]
+    names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
+    resized = floor(min(height, width) / config["crop_pct"])
+    plain = {name: list(config[name]) if name in ("mean", "std") else config[name] for name in names}
+    return {"size": [height, width], "resize": resized, **plain}
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    """The same as one line."""
+    height, width = told["size"]
+    crop = "centre crop" if told["crop_mode"] == "center" else f"{told['crop_mode']} crop"
+    return (
+        f"Resize {told['resize']} {told['interpolation']}, {crop} {height}×{width}, "
+        f"mean {spaced(told['mean'])}, std {spaced(told['std'])}"
+    )
+
+
+def spaced(numbers: Any) -> str:
+    return " ".join(f"{number:.4g}" for number in numbers)
