@@ -125,11 +125,16 @@ def _now() -> str:
 def save_state(folder: Path, state: dict[str, Any], keep: int, best: bool = False) -> Path:
     """Write state/step-N.pt, remove all but the newest `keep`, and make it state/best.pt as well if it is the best."""
     path = folder / "state" / f"step-{state['step']:08d}.pt"
-    write_atomically(path, lambda beside: torch.save(state, beside))
+    write_atomically(path, lambda beside: _save(state, beside))
     if best:
         make_best(path)
     remove_old(folder, keep)
     return path
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:  # by its name, torch would put that into the file: other bytes in every process
+        torch.save(state, file)
 
 
 def settle_states(folder: Path, state: Mapping[str, Any], keep: int) -> None:

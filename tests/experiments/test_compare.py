@@ -230,7 +230,8 @@ def test_writes_what_the_suffix_says(suffix, runs, tmp_path):
 def unfinish(folder):
     change(folder, lambda record: record.update(status="running"))
     (folder / "strength.csv").unlink()
-    sorted((folder / "images").iterdir())[-1].unlink()
+    for part in ("images", "units"):
+        sorted((folder / part).iterdir())[-1].unlink()
 
 
 @pytest.mark.parametrize(

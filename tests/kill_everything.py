@@ -1,0 +1,307 @@
+"""Kill every command before every one of its file operations, start it again, and compare all files bit for bit.
+
+    python -m tests.kill_everything                        # all commands, every operation: about half an hour
+    python -m tests.kill_everything profile map            # some of them
+    python -m tests.kill_everything finetune --every 7     # one operation in seven
+
+A command runs in a process of its own. An audit hook sees each opening for writing, renaming, linking, removal and
+making of a folder in the command's folder before it happens, and a wrapper each flush to disk; at the k-th the process
+is killed by SIGKILL. Then the same command runs again, to its end. It must succeed, and what lies in the folder must be
+what an uninterrupted run leaves there: the same files, the same bytes, nothing else. Only what is a time, or counts the
+starts, is left out of the comparison (MASKED).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+MASKED = {"started", "seconds", "cpu_seconds", "resumed", "load_average", "images_per_second", "commit"}
+EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.symlink"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+# Small networks, images and budgets; sizes change what is measured, not which files are written.
+TINY = "--device cpu --batch-size 16 --images 4 --unit-images 2"
+MEASURED = "{photos} --weights random --model tests.interactions.tiny:network"
+TRAINED = (
+    "--image-size 32 --workers 0 --warmup-epochs 1 --lr-batch 8 --batch 8 --device cpu --epochs 2 --ema 0.9 --keep 1"
+)
+FROZEN = "--weights random --model test_vit --data {images} --image-size 32 --workers 0 --device cpu"
+PROFILE = (
+    "profile tests.interactions.tiny:network --weights random --data {photos} --grid 4 --radius 1 --ratios 0 0.5 1 "
+    f"--design pairwise --budget 200 --image-size 12 {TINY}"
+)
+COMMANDS = {
+    "profile": f"{PROFILE} --out {{out}}/run",
+    "probe": "profile test_vit --weights random --num-classes 0 --probe {images} --probe-epochs 2 --data {images} "
+    f"--image-size 32 --grid 4 --radius 1 --ratios 0.5 1 --design pairwise --budget 100 {TINY} --out {{out}}/run",
+    "occlusion": "occlusion tests.interactions.tiny:network --weights random --data {photos} --grid 3 --seeds 1 "
+    f"--shares 0 0.5 1 --image-size 12 {TINY} --out {{out}}/run",
+    "spectrum": "spectrum test_vit --weights random --data {images} --image-size 32 --images 4 --unit-images 2 "
+    "--device cpu --out {out}/run",
+    "map": "map test_vit --weights random --image {picture} --image-size 32 --grid 4 --radius 1 --budget 100 "
+    "--design pairwise --permutations 1 --device cpu --out {out}/map.png",
+    "pretrain": f"pretrain --model test_vit --data {{images}} --mask-cell 16 --pictures-every 1 {TRAINED} "
+    "--out {out}/run",
+    "finetune": f"finetune --model test_vit --weights random --data {{images}} {TRAINED} --save-every 2 "
+    "--out {out}/run",
+    "linear": f"linear {FROZEN} --epochs 2 --lrs 0.1 --out {{out}}/linear.json",
+    "knn": f"knn {FROZEN} --out {{out}}/knn.json",
+    "convert": "convert {weights} --out {out}/converted.safetensors",
+    "compare": "compare {one} {two} --out {out}/comparison.png",
+    "figure": "figure fig5 {one} {two} --out {out}/fig5",
+    "report": "report {one} {two} --out {out}/report.html",
+    "estimators": "bench estimators --data {images} --work {out}/work --out {out}/results --images 1 --ratios 0.5 "
+    "--rounds 1 --replicates 2 --pairs 4 --budget 400",
+    "lite0": "reproduce lite0 --data {images} --out {out}/study --image-size 32 --grid 4 --images 2 --photographs 2 "
+    "--passes 200 --ratios 0.5 --device cpu",
+}
+
+
+@dataclass
+class Count:
+    """Kills tried, and what became of them."""
+
+    tried: int = 0
+    identical: int = 0
+    lost: int = 0
+    of: int = 0
+    """File operations of an uninterrupted run."""
+
+
+def main() -> int:
+    """Print a line for each command; 0 where nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kill_everything", description=__doc__.splitlines()[0])
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; all without")
+    parser.add_argument("--every", type=int, default=1, help="kill before one operation in so many")
+    asked = parser.parse_args()
+    if unknown := set(asked.commands) - set(COMMANDS):
+        parser.error(f"no command {', '.join(sorted(unknown))}: there are {', '.join(COMMANDS)}")
+    load()
+    total = Count()
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = make_inputs(Path(folder))
+        for name in asked.commands or COMMANDS:
+            start = time.perf_counter()
+            count = kill(name, Path(folder), inputs, asked.every)
+            took = time.perf_counter() - start
+            print(f"{told(name, count)}, {took:.0f} s", flush=True)
+            for field in ("tried", "identical", "lost", "of"):
+                setattr(total, field, getattr(total, field) + getattr(count, field))
+    print(told("all", total))
+    return 1 if total.lost or not total.tried else 0
+
+
+def told(name: str, count: Count) -> str:
+    return f"{name:10} tried {count.tried} of {count.of}, identical {count.identical}, lost {count.lost}"
+
+
+def load() -> None:
+    """Import what the commands need, once for all of their processes."""
+    import matplotlib.pyplot
+    import pandas
+    import pyarrow.parquet
+    import timm
+    import torch
+
+    import experiments.reproduce.lite0
+    from experiments import cli, training
+    from experiments.reproduce import drawing
+    from interactions import occlusion, profile, spectrum
+    from interactions.runs import unfinished
+
+    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, training, drawing, occlusion, profile, spectrum
+    unfinished.EVERY = 0  # what is known of a unit is written from image to image, not once a second
+
+
+def make_inputs(folder: Path) -> dict[str, str]:
+    """Images, weights and finished runs that the commands read."""
+    inputs = {name: str(folder / name) for name in ("photos", "images", "picture", "weights", "one", "two")}
+    inputs |= {"picture": f"{inputs['picture']}.png", "weights": f"{inputs['weights']}.pth"}
+    run_child(write_images, folder, inputs)
+    for name, seed in (("one", "0"), ("two", "1")):
+        words = f"{PROFILE} --model-seed {seed} --out {inputs[name]}".format(**inputs).split()
+        code, _, said = attempt(words, folder / "nowhere", None)
+        assert code == 0, said
+    return inputs
+
+
+def write_images(inputs: dict[str, str]) -> None:
+    import numpy as np
+    import timm
+    import torch
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, size, count in (("photos", 16, 2), ("images/train", 36, 12), ("images/val", 36, 3)):
+        for label in range(2):
+            place = Path(inputs[name.split("/")[0]], *name.split("/")[1:], f"class-{label}")
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(inputs["picture"])
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_vit").state_dict(), inputs["weights"])
+
+
+def kill(name: str, folder: Path, inputs: dict[str, str], every: int) -> Count:
+    """Kill a command before one of its operations in `every`, and see what comes of it."""
+    out = folder / "out"
+    words = COMMANDS[name].format(**inputs, out=out).split()
+
+    def fresh() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+
+    fresh()
+    code, operations, said = attempt(words, out, None)
+    if code:
+        raise SystemExit(f"{name} fails uninterrupted:\n{said}")
+    whole, count = contents(out), Count(of=operations)
+    for number in range(0, operations, every):
+        fresh()
+        code, _, _ = attempt(words, out, number)
+        if code != -signal.SIGKILL:
+            break  # an operation less than the uninterrupted run made
+        at = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
+        code, _, said = attempt(words, out, None)
+        count.tried += 1
+        if code == 0 and contents(out) == whole:
+            count.identical += 1
+        else:
+            count.lost += 1
+            now = contents(out)
+            differ = sorted(str(path) for path in whole.keys() | now.keys() if whole.get(path) != now.get(path))
+            print(f"  {name}, killed before operation {number}, lost (code {code}): {differ}\n  there was {at}\n{said}")
+    return count
+
+
+def contents(folder: Path) -> dict[Path, Any]:
+    """All files and folders, without what differs between any two runs."""
+    found: dict[Path, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        content: Any = None if path.is_dir() else path.read_bytes()
+        if path.suffix == ".json":
+            content = masked(json.loads(content))
+        elif path.suffix == ".jsonl":
+            content = [masked(json.loads(line)) for line in content.splitlines()]
+        found[path.relative_to(folder)] = content
+    return found
+
+
+def masked(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: masked(value) for key, value in content.items() if key not in MASKED}
+    return [masked(each) for each in content] if isinstance(content, list) else content
+
+
+# ------------------------------------------------------------------------------------------- the process that is killed
+
+
+def attempt(words: list[str], out: Path, kill_at: int | None) -> tuple[int, int, str]:
+    """Run a command in a process of its own; its exit code, its operations in `out`, and the end of what it said."""
+    return run_child(command, out.parent, words, out, kill_at)
+
+
+def run_child(work: Callable[..., int | None], folder: Path, *arguments: Any) -> tuple[int, int, str]:
+    said, told_by = folder / "said.txt", os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            Operations.pipe = told_by[1]
+            try:
+                os._exit(work(*arguments) or 0)
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+        os._exit(70)
+    os.close(told_by[1])
+    with os.fdopen(told_by[0], "rb") as pipe:
+        operations = len(pipe.read())
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, operations, "\n".join(said.read_text(errors="replace").splitlines()[-12:])
+
+
+class Operations:
+    """Counts the file operations in a folder; each is a byte in a pipe, so that they are known of a killed process."""
+
+    pipe = -1
+
+    def __init__(self, folder: Path, kill_at: int | None) -> None:
+        self.folder, self.left, self.busy = f"{folder}{os.sep}", kill_at, False
+        self.flush = os.fsync
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            if not ((isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & WRITES):
+                return
+        elif event in EVENTS:
+            path = arguments[0]
+        else:
+            return
+        with contextlib.suppress(TypeError, ValueError):
+            if f"{os.path.abspath(os.fsdecode(path))}{os.sep}".startswith(self.folder):
+                self.operation()
+
+    def fsync(self, file: Any) -> None:
+        """A flush: what was written by C++ or Rust is seen here at the latest."""
+        self.operation()
+        self.flush(file)
+
+    def operation(self) -> None:
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(self.pipe, b".")
+        if self.left is not None:
+            self.left -= 1
+
+
+def command(words: list[str], out: Path, kill_at: int | None) -> int:
+    from experiments import cli
+
+    if words[:2] == ["bench", "estimators"]:
+        play_a_formula()
+    if words[:2] == ["reproduce", "lite0"]:
+        measure_a_small_network()
+    operations = Operations(out, kill_at)
+    os.fsync = operations.fsync
+    sys.addaudithook(operations.hook)
+    return cli.main(words)
+
+
+def play_a_formula() -> None:
+    """The benchmark's game is played by a formula: its network takes minutes, and writes nothing."""
+    from experiments.benchmarks import estimators
+    from tests.experiments.test_bench_estimators import Smooth
+
+    estimators.photographs_game = lambda settings, grid: Smooth()  # type: ignore[assignment,return-value]
+
+
+def measure_a_small_network() -> None:
+    """The study of EfficientNet-Lite0 is one of a small network here, which takes a hundredth of the time."""
+    import timm
+
+    import experiments.reproduce.lite0 as lite0
+
+    lite0.network = lambda pretrained=False: timm.create_model("test_efficientnet", num_classes=2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
