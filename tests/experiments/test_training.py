@@ -205,7 +205,7 @@ def test_a_killed_image_process_is_one_sentence_and_the_run_ends_with_the_same_b
     assert main([str(word) for word in (*words, tmp_path / "whole")]) == 0
     steps = []
 
-    def kill(self, progress):
+    def kill(self, begun, progress):
         steps.append(progress)
         if len(steps) == 4:
             (worker,) = multiprocessing.active_children()
