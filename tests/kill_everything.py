@@ -195,10 +195,26 @@ def contents(folder: Path) -> dict[Path, Any]:
         content: Any = None if path.is_dir() else path.read_bytes()
         if path.suffix == ".json":
             content = masked(json.loads(content))
+        elif path.suffix == ".pt":
+            content = unpacked(path)
         elif path.suffix == ".jsonl":
             content = [masked(json.loads(line)) for line in content.splitlines()]
         found[path.relative_to(folder)] = content
     return found
+
+
+def unpacked(path: Path) -> Any:
+    """What a saved state holds, bit for bit. (Its bytes also tell which numbers were one object, which no one reads.)"""
+    import torch
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.contiguous().reshape(-1).view(torch.uint8).tolist()
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    return plain(torch.load(path, weights_only=True))
 
 
 def masked(content: Any) -> Any:
@@ -299,7 +315,9 @@ def measure_a_small_network() -> None:
     import timm
 
     import experiments.reproduce.lite0 as lite0
+    from interactions.game import PatchGame
 
+    PatchGame.tune = lambda game, sizes=None: 32  # type: ignore[method-assign,assignment]  # no stopwatch
     lite0.network = lambda pretrained=False: timm.create_model("test_efficientnet", num_classes=2)
 
 

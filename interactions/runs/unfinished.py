@@ -63,10 +63,7 @@ class Unfinished:
     def clear(self) -> None:
         """Forget the unit, which is written now."""
         self.known = {}
-        for path in self.folder.glob(f"unit-{self.unit:05d}-*.npz"):
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        remove(self.folder, f"unit-{self.unit:05d}-*.npz")
 
     def _read(self, step: int, digest: np.ndarray) -> list[Tensor]:
         try:
@@ -85,6 +82,19 @@ class Unfinished:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"unit-{self.unit:05d}-{step}.npz"
+
+
+def clear(folder: Path) -> None:
+    """Remove what is left in a run's folder when all of its units are written."""
+    remove(folder / "unfinished", "unit-*.npz")
+
+
+def remove(folder: Path, names: str) -> None:
+    """Remove the files of these names, and the folder where they are all that it held."""
+    for path in folder.glob(names):
+        path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _ends(image_B: Tensor, batch_size: int) -> list[int]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from interactions.runs import storage
 from interactions.runs.files import write_csv, write_json
 from interactions.runs.ranks import Ranks
-from interactions.runs.unfinished import Unfinished
+from interactions.runs.unfinished import Unfinished, clear
 from interactions.selection import Chosen
 
 PACE = 0.5 if sys.stderr.isatty() else 10.0
@@ -83,6 +83,7 @@ def finish(
             f"{folder} lacks {what}, which were there: were they removed, or changed? Start the command again, it "
             "measures what is missing"
         )
+    clear(folder)
     for name, table in tables.items():
         write_csv(folder / name, table())
     record.update({name: value() for name, value in about.items()}, units=count, status="complete")

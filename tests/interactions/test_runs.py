@@ -198,6 +198,17 @@ def test_damaged_kept_values_are_measured_again(tmp_path, monkeypatch):
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
+def test_what_was_kept_of_a_unit_goes_with_it(tmp_path, monkeypatch):
+    """Also where the process is killed between the unit and the removal of what was kept of it."""
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(unfinished, "EVERY", 0)
+        patch.setattr(unfinished.Unfinished, "clear", lambda self: (_ for _ in ()).throw(MemoryError()))
+        profile(tmp_path)
+    assert list((tmp_path / "unfinished").iterdir()) and storage.finished_units(tmp_path) == {0}
+    profile(tmp_path)
+    assert not (tmp_path / "unfinished").exists()
+
+
 def test_the_batch_size_of_the_stopwatch_is_kept_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(PatchGame, "tune", lambda game: 16)
     profile(tmp_path / "whole", batch_size=None)
