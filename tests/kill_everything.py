@@ -204,7 +204,7 @@ def contents(folder: Path) -> dict[Path, Any]:
 
 
 def unpacked(path: Path) -> Any:
-    """What a saved state holds, bit for bit. (Its bytes also tell which numbers were one object, which no one reads.)"""
+    """What a saved state holds, bit for bit. (Its bytes also tell which numbers are one object, which no one reads.)"""
     import torch
 
     def plain(value: Any) -> Any:
