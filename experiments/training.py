@@ -27,6 +27,7 @@ from a2mim.train import describe
 from experiments.datasets import size_arguments
 from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, fitted, weights_file
+from experiments.recipes import recipes_of
 from experiments.trust import check_data, check_network
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
@@ -95,14 +96,13 @@ def find_recipe(name: str) -> Any:
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(f"experiments.{module_name}")
-        known = [n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == module.__name__]
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no recipe file experiments/{module_name}.py: try imagenet or cifar10") from error
-    recipes = [each for each in known if not each.startswith("_")]
+    recipes = recipes_of(module)
     if function not in recipes:
         near = did_you_mean(function, recipes) or f", it has {', '.join(recipes)}"
         raise ValueError(f"experiments/{module_name}.py has no recipe '{function}'{near}")
-    return getattr(module, function)
+    return recipes[function]
 
 
 def at_work(settings: Any, world: World) -> AbstractContextManager[None]:

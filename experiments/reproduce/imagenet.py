@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from a2mim.bounds import Count, NotNegative, Positive
@@ -91,12 +90,12 @@ def launcher(gpus: int) -> Callable[[list[str]], int] | None:
 # ------------------------------------------------------------------------------------------- the commands
 
 
-def recipes() -> dict[str, FunctionType]:
-    """The public functions of experiments/imagenet.py."""
+def recipes() -> dict[str, Callable[[], Any]]:
+    """The recipes of experiments/imagenet.py."""
     from experiments import imagenet
+    from experiments.recipes import recipes_of
 
-    public = {name: each for name, each in vars(imagenet).items() if not name.startswith("_")}
-    return {name: each for name, each in public.items() if getattr(each, "__module__", "") == imagenet.__name__}
+    return recipes_of(imagenet)
 
 
 def steps(settings: Settings) -> Iterator[Step]:
@@ -133,7 +132,7 @@ def steps(settings: Settings) -> Iterator[Step]:
             yield Step(("compare", *map(str, folders), "--names", *names, "--out", str(figure)), figure, 60)
 
 
-def row(settings: Settings, known: dict[str, FunctionType], network: str, method: str) -> Iterator[Step]:
+def row(settings: Settings, known: dict[str, Callable[[], Any]], network: str, method: str) -> Iterator[Step]:
     """One row of the table: training, fine-tuning, and what is measured frozen and tuned."""
     name = f"{method}_{network}"
     recipe, data = known[name](), ("--data", settings.data)
@@ -161,7 +160,7 @@ def row(settings: Settings, known: dict[str, FunctionType], network: str, method
     yield measure(settings, "occlusion", tuned, after / "occlusion", 5000 * 33 * forward, *words)
 
 
-def tuning(known: dict[str, FunctionType], name: str, network: str) -> str | None:
+def tuning(known: dict[str, Callable[[], Any]], name: str, network: str) -> str | None:
     """The recipe that fine-tunes these weights; None where there is none for their model."""
     model = known[name]().network.model
     found = (tune for tune in (f"finetune_{name}", f"finetune_{network}") if tune in known)

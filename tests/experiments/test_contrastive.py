@@ -9,12 +9,13 @@ from a2mim.settings import Augmentation
 from experiments import cifar10_baselines, imagenet
 from experiments.cli import main
 from experiments.commands.pretrain import method_settings
+from experiments.recipes import recipes_of
 from experiments.training import find_recipe, make_method, make_network
 from tests.a2mim.tiny import log_of, write_images
 
 METHODS = ("simclr", "byol", "mocov3", "dino")
 CIFAR = [f"cifar10_baselines:{name}" for name in vars(cifar10_baselines) if name.startswith(METHODS)]
-IMAGENET = [f"imagenet:{name}" for name in vars(imagenet) if name.startswith(METHODS)]
+IMAGENET = [f"imagenet:{name}" for name in recipes_of(imagenet) if name.startswith(METHODS)]
 RATE = ("--warmup-epochs", "1", "--lr-batch", "8", "--batch", "8", "--epochs", "2", "--workers", "0")
 
 

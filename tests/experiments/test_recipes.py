@@ -21,14 +21,14 @@ from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
 from experiments.commands.finetune import Settings as Finetune
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
+from experiments.recipes import recipes_of
 from experiments.training import find_recipe, make_method, make_network
 
 
 def recipes(module: ModuleType) -> list[str]:
     """All functions of the module that return settings, but those for two cores."""
-    made = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
-    returned = {name: getattr(vars(module)[name], "__annotations__", {}).get("return") for name in made}
-    known = [name for name in made if returned[name] in ("Settings", "Pretrain", "Finetune") and name[0] != "_"]
+    returned = {name: each.__annotations__.get("return") for name, each in recipes_of(module).items()}
+    known = [name for name in returned if returned[name] in ("Settings", "Pretrain", "Finetune")]
     return [f"{module.__name__.split('.')[1]}:{name}" for name in known if not name.endswith("_cpu")]
 
 

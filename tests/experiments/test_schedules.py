@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from a2mim.optim import learning_rate, scaled_lr
-from experiments import cifar10, cifar10_baselines, cifar10_masked
+from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
+from experiments.recipes import recipes_of
 from experiments.training import find_recipe
 
 Curve = Callable[[float, float, float], float]  # epoch, all epochs T, warm-up w -> the rate
@@ -139,18 +140,8 @@ def largest_jump(curve: list[float]) -> float:
     return max(abs(after - before) for before, after in pairwise(curve)) / max(curve)
 
 
-def imagenet_recipes() -> set[str]:
-    return {name for name in find_names("imagenet") if not name.startswith("_")}
-
-
-def find_names(module: str) -> list[str]:
-    with pytest.raises(ValueError) as error:
-        find_recipe(f"{module}:no_such_recipe")
-    return str(error.value).split(", it has ")[1].split(", ")
-
-
 def test_every_recipe_has_its_release_here():
-    assert imagenet_recipes() == set(RELEASES)
+    assert recipes_of(imagenet).keys() == RELEASES.keys()
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -177,8 +168,7 @@ def test_the_numbers_of_fine_tuning_a_vit_b():
 
 @pytest.mark.parametrize("module", [cifar10, cifar10_baselines, cifar10_masked])
 def test_recipes_for_cifar10_have_the_schedule_that_their_results_were_trained_with(module):
-    names = [name for name in find_names(module.__name__.split(".")[1]) if name not in ("network", "vit", "cnn")]
-    recipes = [find_recipe(f"{module.__name__.split('.')[1]}:{name}") for name in names]
-    made = [each() for each in recipes if not inspect.signature(each).parameters]
-    trained = [each.optim for each in made if hasattr(each, "optim")]
+    makers = [each for name, each in recipes_of(module).items() if name not in ("network", "vit", "cnn")]
+    made = [each() for each in makers if not inspect.signature(each).parameters]
+    trained = [each.optim for each in made]
     assert len(trained) > 5 and all(optim.cosine_from == "start" for optim in trained)
