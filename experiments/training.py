@@ -100,7 +100,7 @@ def find_recipe(name: str) -> Any:
         raise ValueError(f"there is no recipe file experiments/{module_name}.py: try imagenet or cifar10") from error
     recipes = recipes_of(module)
     if function not in recipes:
-        near = did_you_mean(function, recipes) or f", it has {', '.join(recipes)}"
+        near = did_you_mean(function, list(recipes)) or f", it has {', '.join(recipes)}"
         raise ValueError(f"experiments/{module_name}.py has no recipe '{function}'{near}")
     return recipes[function]
 
