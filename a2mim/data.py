@@ -164,13 +164,13 @@ def view_transform(view: Augmentation, mean: Sequence[float], std: Sequence[floa
     if view.solarize:
         second.transforms.append(transforms.RandomSolarize(128, view.solarize))
     if view.crop == "padded":
-        first = transforms.Compose(
-            [transforms.RandomCrop(view.image_size, padding=view.padding), transforms.RandomHorizontalFlip(view.flip)]
-        )
+        whole = evaluation_transform(view.image_size, 1.0).transforms[:-1]  # as images are decoded into memory
+        crop = transforms.RandomCrop(view.image_size, padding=view.padding)
+        first = transforms.Compose([*whole, crop, transforms.RandomHorizontalFlip(view.flip)])
     return transforms.Compose([first, second, last])
 
 
-def evaluation_transform(size: int, crop_pct: float) -> Callable[[Any], Tensor]:
+def evaluation_transform(size: int, crop_pct: float) -> transforms.Compose:
     """PIL image -> (3, size, size) uint8: resize so that a centre crop keeps `crop_pct` of the shorter side."""
     return create_transform(size, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
 

@@ -5,19 +5,19 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from a2mim.plain import differences, from_plain, to_plain
+from a2mim.versions import versions
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -100,23 +100,9 @@ def update_run(folder: Path, **fields: Any) -> None:
     write_json(folder / "run.json", {**read_run(folder), **fields})
 
 
-def versions() -> dict[str, str]:
-    """What the numbers of a run depend on besides its settings."""
-    import timm
-    import torchvision
-
-    return {
-        "a2mim": importlib.metadata.version("a2mim"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "machine": platform.machine(),
-    }
-
-
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    """ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 # ---------------------------------------------------------------------------------------------------- states

@@ -63,7 +63,8 @@ class Augmentation:
     image_size: Pixels = 224
     """Side of the square that the model sees, in pixels."""
     crop: Literal["resized", "padded", "centre"] = "resized"
-    """resized: random resized crop; padded: pad, then a random crop of the same size; centre: the evaluation crop."""
+    """resized: random resized crop; padded: the whole image at this size, padded, and a random crop of it; centre: the
+    evaluation crop."""
     scale: tuple[Area, Area] = (0.67, 1.0)
     """Range of a resized crop's share of the image area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binomtest
 from torch import Tensor
 
 from a2mim.data import make_gallery, open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import pooled_features
 from a2mim.plain import to_plain
-from a2mim.runs import versions, write_json
+from a2mim.runs import write_json
+from a2mim.versions import versions
 from experiments.outputs import claim
 from experiments.training import labelled, make_network
 
@@ -38,8 +40,15 @@ def both_features(settings: Any, world: World) -> tuple[Features, Features]:
 
 
 def write_result(settings: Any, command: str, result: dict[str, Any], train: Features, test: Features) -> None:
-    """The result with everything that it depends on, as JSON, and a line on the terminal."""
+    """The result with everything that it depends on, as JSON, and a line on the terminal; top-1 has Wilson's 95 %
+    interval over images, which none and all right have, too."""
     counts = {"train_images": len(train[0]), "test_images": len(test[0]), "features": train[0].shape[1]}
-    path = Path(settings.out)
-    write_json(path, {"command": command, **result, **counts, "settings": to_plain(settings), "versions": versions()})
-    print(f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % on {len(test[0])} images; wrote {path}")
+    path, images = Path(settings.out), len(test[0])
+    ends = [100 * end for end in binomtest(round(result["top1"] / 100 * images), images).proportion_ci(method="wilson")]
+    interval = {"top1_low": ends[0], "top1_high": ends[1]}
+    write_json(
+        path,
+        {"command": command, **result, **interval, **counts, "settings": to_plain(settings), "versions": versions()},
+    )
+    between = f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+    print(f"top-1 {result['top1']:.2f} % {between}, top-5 {result['top5']:.2f} % on {images} images; wrote {path}")

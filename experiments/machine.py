@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from experiments.commands.version import PACKAGES, installed
+from a2mim.versions import versions
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,14 +27,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def provenance(settings: Any, device: torch.device) -> dict[str, Any]:
-    """Settings, commit and machine, ready for JSON.
+    """Settings, commit, machine and versions, ready for JSON.
 
     settings: a dataclass; its `out` is left out, and paths keep their last part: results are for everybody, folders
     belong to one machine.
     """
     given = {key: value.name if isinstance(value, Path) else value for key, value in asdict(settings).items()}
     given.pop("out", None)
-    return {"settings": given, "commit": commit(), "machine": machine(device)}
+    return {"settings": given, "commit": commit(), "machine": machine(device), "versions": versions()}
 
 
 def commit(file: Path = Path(__file__)) -> str | None:
@@ -61,8 +61,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: installed(name) for name in PACKAGES},
     }
 
 

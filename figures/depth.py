@@ -42,7 +42,8 @@ def draw_by_depth(
     Raises:
         ValueError: seeds with other blocks.
     """
-    _shade_attention(axes, [rows for seeds in tables.values() for rows in seeds])
+    for span in attention_spans([rows for seeds in tables.values() for rows in seeds]):
+        axes.axvspan(*span, color=SHADE, linewidth=0, zorder=0)
     for k, (name, seeds) in enumerate(tables.items()):
         shift = (k - (len(tables) - 1) / 2) * min(0.004, 0.03 / len(tables))
         columns = {"x": "depth", "y": value, "low": "low", "high": "high"}
@@ -56,8 +57,9 @@ def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
     """What bars, points and shade are, for a caption."""
     images = sorted({int(count) for rows in tables.values() for count in rows["images"]})
     some = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
-    seeds = [len(some_runs) for names in by_panel(runs).values() for some_runs in names.values()]
-    shaded = any((rows["kind"] == ATTENTION).any() for rows in tables.values())
+    panels = by_panel(runs).values()
+    seeds = [len(some_runs) for names in panels for some_runs in names.values()]
+    shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels)
     words = [
         f"Bars: 95 % bootstrap intervals over {some} images.",
         seed_words(seeds),
@@ -66,13 +68,11 @@ def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
     return " ".join(filter(None, words))
 
 
-def _shade_attention(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
+def attention_spans(tables: Sequence[pd.DataFrame]) -> list[tuple[float, float]]:
     """Half a block to each side of the depth of every attention block, where all networks have the same ones."""
     first, *others = [list(rows[["depth", "kind"]].itertuples(index=False, name=None)) for rows in tables]
     if any(other != first for other in others):
-        return
+        return []
     depths = np.array([depth for depth, _ in first])
     edges = np.concatenate([depths[:1], (depths[1:] + depths[:-1]) / 2, depths[-1:]])
-    for k, (_, kind) in enumerate(first):
-        if kind == ATTENTION:
-            axes.axvspan(edges[k], edges[k + 1], color=SHADE, linewidth=0, zorder=0)
+    return [(edges[k], edges[k + 1]) for k, (_, kind) in enumerate(first) if kind == ATTENTION]

@@ -75,7 +75,7 @@ def draw(
             say_empty(axes[1, k], "no profile")
     if accuracies:
         axes[0, 0].set_ylabel("top-1 accuracy (%)")
-        axes[0, 0].set_ylim(bottom=0)
+        axes[0, 0].set_ylim(0, 100)
     if tables:
         finish_strength(axes[1, 0], tables.values(), measure)
     return Drawn(figure, {run: [table for table in TABLES if run.holds(table)] for run in runs}, note)
@@ -126,7 +126,7 @@ def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dr
     )
     words = [
         f"Above: dropped are {KINDS[dropped]}.",
-        f"Bars: 95 % bootstrap intervals over {some} images.",
+        f"Bars: 95 % intervals over {some} images.",
         seed_words(seeds),
         alike(runs, facets),
     ]

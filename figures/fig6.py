@@ -39,10 +39,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         raise ValueError("the sweep holds {network}, {position}, seed {seed} twice".format(**twice.iloc[0]))
     networks = list(rows["network"].unique())
     seeds = rows.groupby(["network", "position"])["seed"].nunique()
-    floor = _floor(rows["top1"])
-    words = [caption, _seed_words(seeds), "Top-1 accuracy after fine-tuning."]
-    if floor:
-        words.append(f"The axis begins at {floor:g} %, not at 0.")
+    words = [caption, _seed_words(seeds), "Top-1 accuracy after fine-tuning; the numbers are the means."]
     figure, axes = panel_page(
         [FAMILIES.get(str(network), str(network)) for network in networks],
         {},
@@ -52,9 +49,9 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         " ".join(filter(None, words)),
     )
     for each, network in zip(axes[0], networks, strict=True):
-        _draw_bars(each, rows[rows["network"] == network], floor)
+        _draw_bars(each, rows[rows["network"] == network])
     axes[0, 0].set_ylabel("top-1 accuracy (%)")
-    axes[0, 0].set_ylim(bottom=floor)
+    axes[0, 0].set_ylim(0, 100)
     figure.align_xlabels(list(axes[0]))
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
 
@@ -68,11 +65,12 @@ def interval(top1: Sequence[float]) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _draw_bars(axes: Axes, rows: pd.DataFrame, floor: float) -> None:
+def _draw_bars(axes: Axes, rows: pd.DataFrame) -> None:
     positions = list(rows["position"].astype(str).unique())
     for k, position in enumerate(positions):
         top1 = rows.loc[rows["position"].astype(str) == position, "top1"].to_numpy(dtype=float)
-        axes.bar(k, top1.mean() - floor, bottom=floor, width=0.7, color=BLUE, alpha=0.45, linewidth=0)
+        axes.bar(k, top1.mean(), width=0.7, color=BLUE, alpha=0.45, linewidth=0)
+        axes.text(k, 2, f"{top1.mean():.1f}", ha="center", va="bottom", size=6, rotation=90)
         axes.vlines(k + 0.25, *interval(top1), color=INK, linewidth=1.0).set_gid("interval of top1")
         spread = (np.arange(len(top1)) - (len(top1) - 1) / 2) * min(0.12, 0.4 / len(top1)) - 0.05
         axes.plot(k + spread, top1, "o", color=INK, markersize=2.6)
@@ -81,13 +79,6 @@ def _draw_bars(axes: Axes, rows: pd.DataFrame, floor: float) -> None:
         text.set_parse_math(False)
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("where the mask token goes")
-
-
-def _floor(top1: pd.Series) -> float:
-    """Where the axis begins: 0, or a round number below all points, where these lie close to each other."""
-    span = float(top1.max() - top1.min())
-    step = 10.0 ** np.ceil(np.log10(max(span, 0.1)))
-    return max(0.0, float(np.floor((top1.min() - span) / step) * step)) if top1.min() > 3 * span else 0.0
 
 
 def _seed_words(seeds: pd.Series) -> str:

@@ -67,7 +67,7 @@ def draw_occlusion(
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     if cuts:
         _draw_cuts(all_axes[-1], cuts, looks)
-    first.set_ylim(bottom=0)
+    first.set_ylim(0, 100)
     first.set_ylabel("top-1 accuracy (%)")
     for axes in all_axes[1:]:
         axes.tick_params(labelleft=False)
@@ -124,4 +124,4 @@ def _bars(tables: Sequence[pd.DataFrame]) -> str:
     images, seeds = ({int(count) for rows in tables for count in rows[what]} for what in ("images", "seeds"))
     some = f"{min(images)}" if len(images) == 1 else f"{min(images)} to {max(images)}"
     drawn = f", with {max(seeds)} draws of random cells for each" if max(seeds) > 1 else ""
-    return f"Bars: 95 % bootstrap intervals over {some} image{'s' * (images != {1})}{drawn}."
+    return f"Bars: 95 % intervals over {some} image{'s' * (images != {1})}{drawn}."

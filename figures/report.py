@@ -193,17 +193,19 @@ def occlusion_section(runs: Sequence[Run]) -> Section:
             if len(chosen := rows[rows["kind"] == kind].sort_values("share"))
         ]
         title = f"Top-1 accuracy (%), {str(kind).replace('_', '-')} cells dropped"
-        charts.append(Chart(title, "share of cells dropped", curves, "share", "top-1", from_zero=True))
+        charts.append(Chart(title, "share of cells dropped", curves, "share", "top-1", limits=(0.0, 100.0)))
     if shuffled:
         curves = [
             _curve(name, rows.sort_values("grid"), "grid", "top1", _counts(rows.sort_values("grid")))
             for name, rows in shuffled.items()
         ]
         charts.append(
-            Chart("Top-1 accuracy (%), cells shuffled", "cells along a side", curves, "grid", "top-1", from_zero=True)
+            Chart(
+                "Top-1 accuracy (%), cells shuffled", "cells along a side", curves, "grid", "top-1", limits=(0.0, 100.0)
+            )
         )
     words = [
-        "Bars: 95 % bootstrap intervals over images and seeds.",
+        "Bars: 95 % intervals over images.",
         _differences(runs, "occlusion.csv", OCCLUSION_FACETS),
     ]
     caption = " ".join(filter(None, words))

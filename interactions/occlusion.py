@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from interactions.baselines import BASELINES, Normalisation
@@ -46,7 +47,6 @@ from interactions.runs.units import backed_off, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings, settled
-from interactions.strength import bootstrap_interval
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
 PILOT_IMAGES = 2
@@ -132,23 +132,23 @@ class Occlusion:
         """One row per (image, cell): image, name, cell, saliency; none where no salient cells were dropped."""
         return storage.read_part(self.folder, "saliency")
 
-    def occlusion(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def occlusion(self) -> pd.DataFrame:
         """One row per kind and share: kind, share (dropped / n), dropped, top1, low, high, images, seeds."""
         table, n = self.images(), self.settings["grid"] ** 2
         parts = []
         for kind in self.settings["kinds"]:
-            part = accuracy_table(table[table.kind == kind], "dropped", resamples=resamples, seed=seed)
+            part = accuracy_table(table[table.kind == kind], "dropped")
             part.insert(0, "share", part.dropped / n)
             part.insert(0, "kind", kind)
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    def shuffling(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def shuffling(self) -> pd.DataFrame:
         """One row per cut: grid (cells a side), top1, low, high, images, seeds."""
         table = self.shuffled_images()
         if len(table) == 0:
             return pd.DataFrame(columns=["grid", "top1", "low", "high", "images", "seeds"])
-        return accuracy_table(table, "grid", resamples=resamples, seed=seed)
+        return accuracy_table(table, "grid")
 
 
 def load_occlusion(folder: str | Path) -> Occlusion:
@@ -164,29 +164,41 @@ def load_occlusion(folder: str | Path) -> Occlusion:
     return Occlusion(Path(folder), record)
 
 
-def accuracy_table(table: pd.DataFrame, by: str, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Accuracy in per cent, with a 95 % interval from a hierarchical bootstrap: images are resampled, and within each
-    the seeds. (That counts the variance between seeds once more, so with few seeds it errs on the wide side.)
+def accuracy_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Accuracy in per cent, with a 95 % interval over images.
+
+    The interval is Wilson's (1927) at the effective number of images: as many as would give a share of right answers
+    the variance that is seen between images. That is their number where there is one seed, more where an image's seeds
+    differ (at most images × seeds), and never less: seeds that agree add nothing, and none or all right has an interval
+    too, where resampling has none. (Dean and Pagano 2015, on intervals of proportions from clusters.)
 
     Args:
         table: columns image, seed, correct, and `by`, whose values become the rows; the same images and seeds in each.
 
     Returns:
-        Columns `by`, top1, low, high, images, seeds. A single image has no interval.
+        Columns `by`, top1, low, high, images, seeds.
     """
     wide = table.pivot(index=[by, "image"], columns="seed", values="correct").sort_index()
     rows = wide.index.get_level_values(by).unique()
     correct_RIS = wide.to_numpy(dtype=bool).reshape(len(rows), -1, wide.shape[1])
     n_images, n_seeds = correct_RIS.shape[1:]
-    generator = np.random.default_rng(seed)
+    share_RI = correct_RIS.mean(2)
+    share_R = share_RI.mean(1)
+    # (NumPy divides 0 by 0 where all are right, or none: no variance is seen, and an image counts as one.)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective_R = n_images * share_R * (1 - share_R) / (share_RI.var(1) / (1 - 1 / n_images))
+    effective_R = np.nan_to_num(effective_R, nan=n_images).clip(n_images, n_images * n_seeds)
+    low, high = wilson(share_R, effective_R)
+    counts = {"images": n_images, "seeds": n_seeds}
+    return pd.DataFrame({by: rows, "top1": 100 * share_R, "low": 100 * low, "high": 100 * high, **counts})
 
-    def accuracy(image_BI: np.ndarray) -> np.ndarray:
-        seed_BIS = generator.integers(n_seeds, size=(*image_BI.shape, n_seeds))
-        return 100 * np.stack([correct_IS[image_BI[..., None], seed_BIS].mean((1, 2)) for correct_IS in correct_RIS])
 
-    low, high = bootstrap_interval(accuracy, n_images, resamples, seed, 0.95)
-    top1 = 100 * correct_RIS.mean((1, 2))
-    return pd.DataFrame({by: rows, "top1": top1, "low": low, "high": high, "images": n_images, "seeds": n_seeds})
+def wilson(share: np.ndarray, count: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of Wilson's score interval of a probability, from the share of successes in so many trials."""
+    z = stats.norm.ppf((1 + confidence) / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return (middle - half).clip(0, 1), (middle + half).clip(0, 1)
 
 
 class Run:

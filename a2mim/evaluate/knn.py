@@ -22,10 +22,13 @@ def knn(
 ) -> dict[str, float]:
     """Weighted vote of the k training features of greatest cosine similarity s, each with weight exp(s / temperature).
 
-    Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features.
+    Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features, and for a
+    temperature that is not above 0.
     """
     if not 1 <= k <= len(bank_ND):
         raise ValueError(f"k = {k} neighbours cannot be had from {len(bank_ND)} training images: choose another --k")
+    if not temperature > 0:
+        raise ValueError(f"the temperature of the votes is {temperature}: use more than 0")
     device = device or torch.device("cpu")
     classes = int(bank_target_N.max()) + 1
     check_targets(bank_target_N, classes)
@@ -38,7 +41,9 @@ def knn(
         target_B = query_target_M[start : start + CHUNK].to(device)
         similarity_BK, neighbour_BK = (query_BD @ bank_DN).topk(k, dim=1)
         votes_BC = torch.zeros(len(query_BD), classes, device=device)
-        votes_BC.scatter_add_(1, bank_target_N[neighbour_BK], (similarity_BK / temperature).exp())
+        # Relative to the nearest neighbour's: the same votes, which no temperature makes overflow.
+        weight_BK = ((similarity_BK - similarity_BK[:, :1]) / temperature).exp()
+        votes_BC.scatter_add_(1, bank_target_N[neighbour_BK], weight_BK)
         right += torch.stack(hits(votes_BC, target_B))
     top1, top5 = (100 * right / len(query_MD)).tolist()
     return {"top1": top1, "top5": top5}

@@ -113,8 +113,8 @@ def run(settings: Settings) -> None:
     caption = (
         f"Order {order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius {settings.radius}; "
         f"{explained(game)}, baseline {settings.baseline}. Interactions: {measured.passes:,} passes, {measured.design} "
-        f"design. Shapley values: {settings.permutations} permutations, "
-        f"{settings.permutations * grid.n_players:,} passes."
+        f"design. Shapley values: {settings.permutations} permutation{'s' * (settings.permutations > 1)}, "
+        f"{game.passes - measured.passes:,} passes."
     )
     left_out = int(pairs["interaction"].isna().sum())
     note = (

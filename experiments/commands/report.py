@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
     sections = sections_of(runs, differences_between(runs), settings.maps)
     write_report(out, sections, settings.title, settings.lead)
     shown = ", ".join(section.title for section in sections)
-    print(f"{len(runs)} runs: {shown}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {shown}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:

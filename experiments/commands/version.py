@@ -2,9 +2,8 @@
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "captum")
+from a2mim.versions import LIBRARIES, versions
 
 
 @dataclass(frozen=True)
@@ -18,14 +17,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Print one `name version` line for each package, installed or not."""
-    for name in PACKAGES:
-        print(f"{name:12} {installed(name)}")
-    print(f"{'python':12} {platform.python_version()} on {platform.system()} {platform.machine()}")
-
-
-def installed(package: str) -> str:
-    """The installed version of a package, or `not installed`."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    found = versions()
+    for name in LIBRARIES:
+        print(f"{name:12} {found[name] or 'not installed'}")
+    print(f"{'python':12} {found['python']} on {platform.system()} {platform.machine()}")

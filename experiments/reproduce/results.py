@@ -47,12 +47,13 @@ def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
     """study.json: settings, machine, versions, commit, and how far the study is."""
     from a2mim.plain import to_plain
     from a2mim.runs import write_json
+    from a2mim.versions import versions
     from experiments.machine import commit, machine, pick_device
 
     asked = {name: value for name, value in to_plain(settings).items() if name not in ("budget", "plan")}
     left = [typed(step) for step in steps if not finished(step)]
-    about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "settings": asked}
-    write_json(kept / "study.json", {**about, "commands": len(steps), "left": left})
+    about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "versions": versions()}
+    write_json(kept / "study.json", {**about, "settings": asked, "commands": len(steps), "left": left})
 
 
 def collect(settings: Settings) -> None:

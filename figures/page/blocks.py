@@ -30,7 +30,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart. `x_name` and `y_name` are what a point's values are called; `shade` is a span of x."""
+    """One chart. `x_name` and `y_name` are what a point's values are called; `shade` is a span of x; `limits` are the
+    ends of the y axis, where the points do not decide."""
 
     title: str
     x_label: str
@@ -40,6 +41,7 @@ class Chart:
     shade: tuple[float, float] | None = None
     from_zero: bool = False
     logarithmic: bool = False
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ def _axes(chart: Chart) -> tuple[Axis, Axis]:
         ticks = LogLocator(subs=subs, numticks=20).tick_values(bottom, top)
         kept = tuple(float(tick) for tick in ticks if bottom <= tick <= top)
         return across, Axis(bottom, top, ends[1], TOP, kept, logarithmic=True)
+    if chart.limits:
+        return across, Axis(*chart.limits, ends[1], TOP, _ticks(*chart.limits))
     if chart.from_zero:
         bottom, top = min(bottom, 0.0), max(top, 0.0)
     if bottom == top:

@@ -18,7 +18,7 @@ from interactions.runs import storage
 from interactions.runs.files import write_json
 from interactions.selection import Images
 
-LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow")
+LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "captum")
 
 NOTHING: Mapping[str, Any] = {}
 PREPARING = "preparing"

@@ -316,6 +316,18 @@ def test_memory_refuses_what_it_cannot_do():
         memory.check((Augmentation(image_size=16, crop="padded"),))
 
 
+@pytest.mark.parametrize("size", [12, 20, 32])
+def test_a_padded_crop_has_the_scale_of_images_in_memory(size):
+    """Without padding and flip nothing is left to chance: the whole image, at the size that the model sees."""
+    images = tiny_images(samples=4, size=24)
+    view = Augmentation(image_size=size, crop="padded", padding=0, flip=0.0)
+    files, memory = (make_source(images, (view,), Net(), CPU, in_memory=kept) for kept in (False, True))
+    made = view_transform(view, files.mean, files.std)
+    assert memory.memory is not None
+    for number, kept in enumerate(memory.memory.images_NCHW):
+        assert torch.equal(torch.as_tensor(made(images.raw[number][0])), kept)
+
+
 # ------------------------------------------------------------------------------------------- data sets
 
 

@@ -78,7 +78,7 @@ def test_features_are_what_the_classifier_sees():
 # ------------------------------------------------------------------------------------------- k nearest neighbours
 
 
-@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 1.0), (60, 0.5)])
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 0.01), (20, 1.0), (60, 0.5)])
 def test_knn_against_brute_force(k, temperature):
     bank, bank_target = (x.numpy() for x in random_features(0, 60))
     query, query_target = (x.numpy() for x in random_features(1, 37))

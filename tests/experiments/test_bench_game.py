@@ -73,7 +73,7 @@ def test_writes_a_table_that_follows_from_the_recorded_seconds(tmp_path, capsys,
     assert row["bare_per_second"] == pytest.approx(4 / np.median(seconds["first"]), rel=1e-4)
     assert row["game_per_second"] == pytest.approx(4 / np.median(seconds["second"]), rel=1e-4)
     assert record["machine"]["threads"] == torch.get_num_threads()
-    assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert record["commit"] == "abc1234"
     assert "test_resnet" in capsys.readouterr().out
 

@@ -59,7 +59,7 @@ def test_the_table_follows_from_the_recorded_numbers(tmp_path, capsys, monkeypat
     said = capsys.readouterr().out
     assert "skipped mae on test_resnet: MAE shows the encoder a part of its tokens, and ResNet has no" in said
     assert list(record["skipped"]) == ["test_resnet mae"] and record["settings"]["seed"] == 0
-    assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert record["commit"] == "abc1234"
     supervised = record["measured"]["test_resnet supervised"]
     for line in table.to_dict("records"):

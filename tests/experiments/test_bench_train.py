@@ -72,7 +72,7 @@ def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys, monkey
     assert row["bare_per_second"] == pytest.approx(2 * 2 / np.median(times["second"]), rel=1e-4)
     assert (row["batch_size"], row["repeats"], record["settings"]["seed"]) == (2, 2, 3)
     assert np.isnan(row["files_per_second"]) and np.isnan(row["bottleneck"])
-    assert record["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert record["commit"] == "abc1234"
     assert "a2mim_cnn_cpu" in capsys.readouterr().out
 

@@ -2,13 +2,18 @@
 
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
+from a2mim.runs import open_run
 from experiments import machine
+from experiments.commands.version import Settings as Nothing
 from experiments.machine import commit, provenance
+from interactions.runs.record import place_of
 
 
 def git(folder, *words):
@@ -66,3 +71,11 @@ def test_provenance_names_no_folder_of_this_machine(tmp_path, monkeypatch):
     about = provenance(Settings(), torch.device("cpu"))
     assert about["settings"] == {"data": "photos.tar", "seed": 3}
     assert about["commit"] == "abc1234" and about["machine"]["threads"] == torch.get_num_threads()
+
+
+def test_records_of_both_halves_name_the_same_libraries_and_tell_time_alike(tmp_path):
+    measured, trained = place_of(torch.nn.Linear(1, 1)), open_run(tmp_path / "run", "pretrain", {})
+    assert measured["versions"] == trained["versions"] == provenance(Nothing(), torch.device("cpu"))["versions"]
+    assert trained["versions"]["torch"] == version("torch") and trained["versions"]["python"]
+    for started in (measured["started"], trained["started"]):
+        assert datetime.fromisoformat(started).utcoffset() == timedelta(0) and "T" in started

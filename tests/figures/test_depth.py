@@ -47,7 +47,9 @@ def test_networks_with_other_blocks_have_no_shade_and_a_small_range_a_plain_axis
     table = block_tables()[1].assign(variance=2.0, low=1.9, high=2.1)
     for folder in folders:
         table.assign(kind="attention" if folder == folders[0] else "conv").to_csv(folder / "variance.csv", index=False)
-    axes = seen(fig_a4.draw(open_runs(folders)).figure)[0]
+    drawn = fig_a4.draw(open_runs(folders))
+    axes = seen(drawn.figure)[0]
+    assert "Shaded" not in caption(drawn.figure)
     assert not axes.patches and axes.get_yscale() == "linear" and axes.get_ylim()[0] == 0
 
 

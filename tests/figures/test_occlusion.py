@@ -51,10 +51,10 @@ def test_each_kind_has_a_panel_with_every_run_and_its_intervals(tmp_path: Path):
             rows = table[table.kind == kind]
             np.testing.assert_array_equal(curves(axes)[look(k).colour], rows.top1)
             np.testing.assert_array_equal(intervals(axes)[look(k).colour], rows[["low", "high"]])
-        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim() == (0, 100)
     assert {"a ViT", "a CNN", "top-1 accuracy (%)", "share of cells dropped"} <= set(texts(figure))
     caption = " ".join(figure.texts[-1].get_text().split())
-    assert caption.startswith("Made up. Bars: 95 % bootstrap intervals over 100 images, with 3 draws")
+    assert caption.startswith("Made up. Bars: 95 % intervals over 100 images, with 3 draws")
     assert (tmp_path / "o.png").stat().st_size > 10_000
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from scipy.ndimage import correlate1d
 from torch import nn
 
@@ -323,26 +324,35 @@ def made_up(correct_IS):
     return pd.DataFrame({"x": 1, "image": images.ravel(), "seed": seeds.ravel(), "correct": correct_IS.ravel()})
 
 
-def test_intervals_resample_images_and_their_seeds():
-    generator = np.random.default_rng(1)
-    correct_IS = generator.random((40, 3)) < generator.random((40, 1))
-    means = []
-    for _ in range(4000):
-        images = generator.integers(40, size=40)
-        means.append(np.mean([correct_IS[image, generator.integers(3, size=3)].mean() for image in images]))
-    low, high = 100 * np.quantile(means, (0.025, 0.975))
-    table = accuracy_table(made_up(correct_IS), "x", resamples=4000)
-    assert table.top1[0] == pytest.approx(100 * correct_IS.mean())
-    assert table.low[0] == pytest.approx(low, abs=1.2) and table.high[0] == pytest.approx(high, abs=1.2)
-    alone = accuracy_table(made_up(correct_IS.mean(1, keepdims=True) > 0.5), "x")
-    assert table.high[0] - table.low[0] < alone.high[0] - alone.low[0]
+@pytest.mark.parametrize(("right", "count"), [(0, 8), (8, 8), (1, 1), (3, 7), (41, 60)])
+def test_with_one_seed_the_interval_is_wilsons_none_and_all_right_too(right, count):
+    """Against SciPy's."""
+    table = accuracy_table(made_up(np.arange(count)[:, None] < right), "x")
+    wanted = stats.binomtest(right, count).proportion_ci(method="wilson")
+    assert table.loc[0, ["top1", "low", "high"]].tolist() == pytest.approx(
+        [100 * right / count, 100 * wanted.low, 100 * wanted.high], abs=1e-9
+    )
 
 
-def test_seeds_that_agree_add_nothing_and_a_single_image_has_no_interval():
+@pytest.mark.parametrize("between", [0.0, 0.3, 5.0])
+def test_intervals_over_several_seeds_hold_as_often_as_they_say(between):
+    """Images differ in how likely they are right: not at all, much, or so much that their seeds hardly differ."""
+    generator, held, runs, images, seeds = np.random.default_rng(1), 0, 600, 40, 3
+    normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
+    truth = 100 * (1 / (1 + np.exp(-1 - 2 * between * normal))).mean()
+    for _ in range(runs):
+        chance_I1 = 1 / (1 + np.exp(-1 - 2 * between * generator.standard_normal((images, 1))))
+        table = accuracy_table(made_up(generator.random((images, seeds)) < chance_I1), "x")
+        held += table.low[0] <= truth <= table.high[0]
+    assert 0.92 < held / runs < 0.985
+
+
+def test_seeds_that_agree_add_nothing_and_those_that_do_not_narrow_the_interval():
     correct_I1 = np.random.default_rng(0).random((60, 1)) < 0.7
     one, three = (accuracy_table(made_up(correct_I1.repeat(seeds, 1)), "x") for seeds in (1, 3))
     pd.testing.assert_frame_equal(one.drop(columns="seeds"), three.drop(columns="seeds"))
-    assert accuracy_table(made_up(correct_I1[:1]), "x")[["low", "high"]].isna().all(axis=None)
+    independent = accuracy_table(made_up(np.random.default_rng(1).random((60, 3)) < 0.7), "x")
+    assert (independent.high - independent.low)[0] < (one.high - one.low)[0] / 1.4
 
 
 # ------------------------------------------------------------------------------------------------ interrupt and resume
