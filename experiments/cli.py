@@ -26,10 +26,13 @@ at once. A dict instead of a module name makes a group, such as `a2mim bench gam
 user sees that sentence and exit code 2. A2MIM_DEBUG=1 shows the traceback instead.
 """
 
+import _thread
 import difflib
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.machinery import PathFinder
@@ -84,7 +87,42 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit code: 0 (or what `run` returned), 2 for bad input, 130 for Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    hear_interrupts()
+    try:
+        return dispatch(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:  # before the command had begun
+        print("a2mim: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def hear_interrupts() -> None:
+    """Raise a Ctrl-C again that came while Python was in a callback, where it ignores exceptions: imports, of which a
+    start has thousands, are full of them."""
+    before = sys.unraisablehook
+    if getattr(before, "hears_interrupts", False):
+        return
+
+    def hook(ignored: Any) -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            # From beside, and a little later: here it would be ignored once more.
+            threading.Timer(0.05, interrupt).start()
+        else:
+            before(ignored)
+
+    hook.hears_interrupts = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
+def interrupt() -> None:
+    """Interrupt the main thread as Ctrl-C does."""
+    if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, signal.SIGINT)  # a real signal ends waiting, too
+    else:
+        _thread.interrupt_main()
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Find the subcommand and start it."""
     import_own_packages()
     command, arguments = split_command(argv, COMMANDS)
     prog = " ".join(["a2mim", *command])
@@ -140,7 +178,7 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
         return BAD_INPUT
     except KeyboardInterrupt as interruption:
         close_bars()
-        print(f"{prog}: {interruption or 'interrupted'}", file=sys.stderr)
+        print(f"{prog}: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     if code is not None and type(code) is not int:
         raise TypeError(f"{prog} returned a {type(code).__name__}, it must return an exit code or None")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import types
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +13,13 @@ import tyro
 from tqdm import tqdm
 
 from experiments import cli
+
+
+class Callback:
+    """Is interrupted where Python ignores exceptions, as the callbacks of an import are."""
+
+    def __del__(self):
+        raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,9 @@ def run(settings: Settings) -> int | None:
         "ctrl-c": KeyboardInterrupt(),
         "bug": TypeError("a bug"),
     }
+    if settings.how == "ctrl-c in a callback":
+        Callback()
+        time.sleep(10)
     if settings.how in errors:
         raise errors[settings.how]
     print(settings.how * settings.times)
@@ -58,6 +69,18 @@ def commands(monkeypatch):
 def test_runs_a_command_with_its_settings(commands, capsys):
     assert cli.main(["fail", "ab", "--times", "3"]) == 0
     assert capsys.readouterr().out == "ababab\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_ctrl_c_is_heard_wherever_it_falls(commands, capsys):
+    assert cli.main(["fail", "ctrl-c in a callback"]) == 130
+    assert capsys.readouterr().err == "a2mim fail: interrupted\n"
+
+
+def test_ctrl_c_before_the_command_begins_is_one_sentence(commands, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "dispatch", lambda argv: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert cli.main(["fail", "ab"]) == 130
+    assert capsys.readouterr().err == "a2mim: interrupted\n"
 
 
 def test_runs_a_command_of_a_group(commands, capsys):
