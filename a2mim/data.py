@@ -233,6 +233,13 @@ class Source:
     def check(self, plan: Plan) -> None:
         """Raise ValueError for settings that cannot be."""
         mixer(self.mixing, self.classes, plan.slot_batch)
+        try:
+            self._transforms()
+        except (AssertionError, LookupError, TypeError) as error:
+            policy = self.views[0].auto_augment
+            raise ValueError(
+                f"timm cannot make these augmentations (--auto-augment {policy}): {_line(error)}"
+            ) from error
 
     def batches(
         self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device, channels_last: bool = False

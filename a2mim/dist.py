@@ -92,6 +92,8 @@ def _device(name: str, local_rank: int) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"there is no device called {name!r}: use auto, cpu, cuda or cuda:N") from error
+    if device.type == "meta":
+        raise ValueError("the device meta computes nothing: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {name} is not there ({torch.cuda.device_count()} CUDA devices are visible): use --device cpu"

@@ -53,10 +53,12 @@ def masked_count(cells: int, ratio: float, rounded: Count = "up") -> int:
     """
     masked = round(ratio * cells, 9)
     count = math.ceil(masked) if rounded == "up" else cells - round(cells - masked)
+    if cells < 2:
+        raise ValueError("One mask cell covers the whole image: use a smaller --mask-cell, or larger images.")
     if not 0 < count < cells:
         raise ValueError(
             f"A mask ratio of {ratio} masks {count} of {cells} cells: some must be masked and some visible, so choose "
-            f"a ratio in (0, {1 - 1 / cells:.3g}] or smaller mask cells."
+            f"a ratio in (0, {1 - 1 / cells:.3g}] or smaller mask cells (--mask-cell)."
         )
     return count
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from a2mim.plain import differences, from_plain, to_plain
+from a2mim.plain import differences, from_plain, printable, to_plain
 from a2mim.versions import versions
 
 NOTHING: Mapping[str, Any] = {}
@@ -28,7 +29,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     # A name that says whose it is: what a killed process left is told from everything else (interactions.runs.files).
     beside = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
     try:
-        write(beside)
+        try:
+            write(beside)
+        except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+            raise OSError(f"{path} cannot be written: {printable(str(error).splitlines()[0])}") from error
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

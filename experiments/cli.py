@@ -176,6 +176,12 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
         close_bars()
         print(f"{prog}: {sentence(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        close_bars()
+        print(f"{prog}: memory ran out: {sentence(error)}; use a smaller batch, image or network", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt as interruption:
         close_bars()
         print(f"{prog}: {str(interruption) or 'interrupted'}", file=sys.stderr)
@@ -183,6 +189,12 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
     if code is not None and type(code) is not int:
         raise TypeError(f"{prog} returned a {type(code).__name__}, it must return an exit code or None")
     return code or 0
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether Python, or torch on any device, found no memory."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "DefaultCPUAllocator" in str(error)
 
 
 def close_bars() -> None:

@@ -20,6 +20,8 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if name == "meta":
+        raise ValueError("the device meta computes nothing: give cpu, or auto for an accelerator if any")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:

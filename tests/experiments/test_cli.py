@@ -44,6 +44,8 @@ def run(settings: Settings) -> int | None:
         "silent": ValueError(),
         "ctrl-c": KeyboardInterrupt(),
         "bug": TypeError("a bug"),
+        "memory": MemoryError(),
+        "torch": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes"),
     }
     if settings.how == "ctrl-c in a callback":
         Callback()
@@ -122,6 +124,13 @@ def test_an_exit_code_of_its_own_is_handed_on(commands):
 def test_only_an_integer_is_an_exit_code(commands, how):
     with pytest.raises(TypeError, match=r"a2mim fail returned a .*, it must return an exit code or None"):
         cli.main(["fail", how])
+
+
+@pytest.mark.parametrize("how", ["memory", "torch"])
+def test_memory_that_runs_out_is_one_sentence(commands, capsys, how):
+    assert cli.main(["fail", how]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a2mim fail: memory ran out") and said.count("\n") == 1
 
 
 def test_ctrl_c_is_exit_code_130(commands, capsys):
