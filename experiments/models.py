@@ -19,6 +19,7 @@ from torch import nn
 
 from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.architecture import guess
+from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import NotPlainError
 
@@ -125,7 +126,7 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         ValueError: auto, and the checkpoint is of no known family, or names a network that a file may not name.
     """
     if name in ("", AUTO):
-        found = guess(checkpoint)
+        found = identify(checkpoint)
         if found is None:
             raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
         return found.name, found.arguments

@@ -7,13 +7,14 @@ memory (on torch's meta device), and its keys and shapes are compared with the f
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from a2mim.checkpoints.errors import sound
 from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.resize import square_side
 from a2mim.checkpoints.stated import is_plain, plain_network
@@ -31,22 +32,26 @@ class Architecture:
     """Only what differs from the name's own."""
     form: tuple[str, ...] = ()
     """Those of the arguments that are the source's choice and no size: pooling, heads, biases."""
+    sized: bool = False
+    """Whether shapes told it, and no name."""
 
 
 def guess(checkpoint: Checkpoint) -> Architecture | None:
     """The timm model that a checkpoint is of; None where its names and shapes are those of no known family.
 
     A file that states its architecture (written by this project) is believed, then the shapes, then the names that the
-    file's settings and its own name contain.
+    file's settings and its own name contain. Shapes alone do not tell everything: see `identify`.
 
-    Raises CheckpointError for a file that states anything but a model of timm's with plain arguments.
+    Raises CheckpointError for a file that states anything but a model of timm's with plain arguments, and for shapes
+    that no network has.
     """
     if stated := checkpoint.architecture:
         name, arguments = plain_network(stated, f"checkpoint '{checkpoint.path}'")
         return Architecture(name.split("_")[0], name, arguments)
-    for recognised, describe in FAMILIES:
-        if recognised(checkpoint.tensors):
-            return describe(checkpoint.tensors, checkpoint.heads)
+    with sound(checkpoint.path):
+        for recognised, describe in FAMILIES:
+            if recognised(checkpoint.tensors):
+                return replace(describe(checkpoint.tensors, checkpoint.heads), sized=True)
     for name in (*checkpoint.hints, checkpoint.path.stem.split("-")[0], checkpoint.path.name.split(".")[0]):
         if is_plain(name):
             return Architecture(name.split("_")[0], name, classes(checkpoint, name))
@@ -108,8 +113,8 @@ def describe_vit(tensors: Tensors, heads: int | None) -> Architecture:
             f"vit_{size}_patch{patch}_{side * patch}", f"vit_{size}_patch{patch}_224", "vit_base_patch16_224"
         )
     named = {**VIT_USUAL, **name_sizes(name)}
-    form = ("num_heads", "qkv_bias", "init_values", "class_token", "no_embed_class", "global_pool", "fc_norm")
-    return Architecture("vit", name, unusual(wanted, named), form)
+    form = ("qkv_bias", "init_values", "class_token", "no_embed_class", "global_pool", "fc_norm")
+    return Architecture("vit", name, unusual(wanted, named), ("num_heads", *form) if heads else form)
 
 
 def describe_beit(tensors: Tensors, heads: int | None) -> Architecture:
@@ -312,6 +317,8 @@ def usual_heads(width: int, depth: int, mlp_ratio: float) -> int:
     ViT-S of OpenMMLab and of A²MIM (768 wide, 8 deep, 8 heads)."""
     if (width, depth, mlp_ratio) == (768, 8, 3):
         return 8
+    if width < 1:
+        raise ValueError(f"a width of {width}")
     return 16 if width in (1280, 1408, 1664) else max(1, width // 64)
 
 
@@ -328,8 +335,13 @@ def vit_sizes(tensors: Tensors) -> dict[str, Any]:
 
 
 def count(tensors: Tensors, pattern: str) -> int:
-    """How many numbers stand at that place of the keys: one more than the largest."""
-    return 1 + max((int(found[1]) for key in tensors if (found := re.match(pattern, key))), default=-1)
+    """How many numbers stand at that place of the keys: one more than the largest.
+
+    A number that the file has not as many tensors for is none of its network's: its keys find no place, and are told.
+    """
+    found = {match[1] for key in tensors if (match := re.match(pattern, key))}
+    most = len(tensors)
+    return 1 + max((int(each) for each in found if len(each) <= len(str(most)) and int(each) < most), default=-1)
 
 
 def class_count(tensors: Tensors, classifier: str) -> int:

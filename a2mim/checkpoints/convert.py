@@ -6,6 +6,7 @@ name, and shows up as unexpected when the tensors are fitted to a model.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -62,8 +63,8 @@ def rename(tensors: Tensors, new_name: Callable[[str], str]) -> Tensors:
     """
     renamed = {new_name(key): tensor for key, tensor in tensors.items()}
     if len(renamed) < len(tensors):
-        names = [new_name(key) for key in tensors]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(new_name(key) for key in tensors)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         raise CheckpointError(f"the checkpoint has several keys for {listed(twice)}: it mixes two layouts of names")
     return renamed
 

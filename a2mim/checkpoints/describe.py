@@ -1,6 +1,5 @@
 """What a checkpoint is, as plain data: method, family, model, head, copies, and what of it would be loaded."""
 
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any
 
 import timm
 
-from a2mim.checkpoints.architecture import Architecture, build, guess
-from a2mim.checkpoints.errors import CheckpointError
+from a2mim.checkpoints.architecture import Architecture, build
+from a2mim.checkpoints.errors import CheckpointError, sound
+from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import LoadReport, adapt, compare
 from a2mim.checkpoints.positions import table_of
-from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.read import Checkpoint, is_zip
 
 # What stands under a source's name when its marks alone tell the method.
 METHODS = {
@@ -65,15 +65,16 @@ def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
     """
     if model and not timm.is_model(model):
         raise ValueError(f"timm has no model '{model}': timm.list_models() names those it has")
-    found = Architecture(model.split("_")[0], model) if model else guess(checkpoint)
+    found = Architecture(model.split("_")[0], model) if model else identify(checkpoint)
     if found is None:
         return None
     try:
         empty = build(found)
     except ValueError as error:
         return Fit(found, None, str(error))
-    tensors, _ = adapt(checkpoint, empty)
-    report = compare(checkpoint, tensors, empty.state_dict())
+    with sound(checkpoint.path):
+        tensors, _ = adapt(checkpoint, empty)
+        report = compare(checkpoint, tensors, empty.state_dict())
     return Fit(found, report, report.differences)
 
 
@@ -82,7 +83,7 @@ def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
     problem = "no timm model is known for these names and shapes"
     try:
         fitting = fit(checkpoint, model)
-    except CheckpointError as error:  # it names what no file may name; all the rest can be said
+    except CheckpointError as error:  # it names what no file may, or several fit; all the rest can be said
         fitting, problem = None, str(error)
     report = fitting.report if fitting else None
     tensors = checkpoint.tensors
@@ -124,7 +125,7 @@ def file_format(path: Path) -> str:
     """safetensors, or which of torch's two pickle formats."""
     if path.suffix == ".safetensors":
         return "safetensors"
-    return "torch (zip)" if zipfile.is_zipfile(path) else "torch (before 1.6)"
+    return "torch (zip)" if is_zip(path) else "torch (before 1.6)"
 
 
 def method(checkpoint: Checkpoint) -> str:

@@ -1,6 +1,8 @@
 """What goes wrong with a checkpoint."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from a2mim.plain import printable
 
@@ -15,4 +17,35 @@ def listed(names: Iterable[str], shown: int = SHOWN) -> str:
     """The first few names, and how many more there are. Names come from files, and so are made fit to print."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(printable(name) for name in names[:shown]) + more
+    return ", ".join(short(printable(name)) for name in names[:shown]) + more
+
+
+def short(text: str) -> str:
+    """The beginning of a text that is too long to show."""
+    return text if len(text) <= 120 else f"{text[:119]}…"
+
+
+@contextmanager
+def sound(path: str | Path) -> Iterator[None]:
+    """What is done with the tensors of a file: whatever goes wrong with their shapes and kinds is the file's fault.
+
+    Raises CheckpointError in its place.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(DAMAGED.format(path, told(error))) from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise CheckpointError(DAMAGED.format(path, told(error))) from error
+
+
+DAMAGED = (
+    "checkpoint '{}' has tensors or settings of a form that none of the known networks has, it may be damaged ({})"
+)
+
+
+def told(error: Exception) -> str:
+    """What an error of a library says, its first sentence on one line."""
+    return short(printable(" ".join(str(error).split())) or type(error).__name__)

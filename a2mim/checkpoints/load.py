@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from a2mim.checkpoints.convert import Pixels
-from a2mim.checkpoints.errors import CheckpointError, listed
+from a2mim.checkpoints.errors import CheckpointError, listed, sound
 from a2mim.checkpoints.read import Checkpoint, read
 from a2mim.checkpoints.resize import PositionRule, resize_positions, resize_table
 
@@ -80,8 +81,9 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = read(checkpoint)
     wanted = model.state_dict()
-    found, adapted = adapt(checkpoint, model)
-    report = compare(checkpoint, found, wanted)
+    with sound(checkpoint.path):
+        found, adapted = adapt(checkpoint, model)
+        report = compare(checkpoint, found, wanted)
     fitting = {key: found[key] for key in wanted if key in found and key not in report.mis_shaped}
     if not fitting or not (report.complete or partial):
         raise CheckpointError(misfit(report, model, wanted, found))
@@ -144,7 +146,7 @@ def resize(key: str, found: Tensor, wanted: Tensor, model: Any, rule: PositionRu
             height, width = model.get_submodule(key.rpartition(".")[0]).window_size
             if height == width:
                 return resize_table(found, height, wanted.shape[0] - (2 * height - 1) ** 2)
-    except (AttributeError, ValueError):  # no grid, or no square
+    except (AttributeError, ValueError, RuntimeError):  # no grid, no square, or none of any size
         pass
     return None
 
@@ -190,7 +192,7 @@ def difference(found: Tensor, wanted: Tensor) -> str:
     # Copying would quietly turn a quantised layer's integers into weights.
     if found.is_floating_point() != wanted.is_floating_point() or found.is_complex() != wanted.is_complex():
         return f"{found.dtype} instead of {wanted.dtype}"
-    if found.is_quantized or found.is_sparse:
+    if found.is_quantized or found.layout != torch.strided:
         return "quantised or sparse"
     return ""
 

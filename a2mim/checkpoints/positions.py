@@ -12,7 +12,11 @@ def table_of(pos_embed_1LD: Tensor | None) -> str:
     Both put the sines and cosines of the column and of the row at frequencies 10000^(-4i/D) side by side; MAE the
     column first (models_mae's util/pos_embed.py), MoCo v3 the row first (vits.py). Tables are recognised, never made.
     """
-    if pos_embed_1LD is None or pos_embed_1LD.ndim != 3 or pos_embed_1LD.shape[2] % 4:
+    if pos_embed_1LD is None or pos_embed_1LD.ndim != 3 or not pos_embed_1LD.is_floating_point():
+        return ""
+    if pos_embed_1LD.is_meta or pos_embed_1LD.layout != torch.strided:  # shapes alone, or sparse
+        return ""
+    if pos_embed_1LD.shape[0] != 1 or pos_embed_1LD.shape[2] == 0 or pos_embed_1LD.shape[2] % 4:
         return ""
     side = square_side(pos_embed_1LD.shape[1] - 1)
     if side < 2:

@@ -20,8 +20,8 @@ from torch import Tensor
 from a2mim.checkpoints.architecture import count, is_convnext
 from a2mim.checkpoints.convert import Tensors, substitute
 from a2mim.checkpoints.describe import method as method_name
-from a2mim.checkpoints.errors import CheckpointError
-from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.errors import CheckpointError, sound
+from a2mim.checkpoints.read import Checkpoint, head_count
 from a2mim.checkpoints.sources.common import DECODER, MASK_TOKEN, stack_qkv
 
 
@@ -54,7 +54,8 @@ def pretraining(checkpoint: Checkpoint) -> PreTraining:
     for mark, describe in DECODERS.items():
         if mark in parts:
             dropped = {why: keys for why, keys in checkpoint.dropped.items() if not set(keys) & parts.keys()}
-            return describe(replace(checkpoint, dropped=dropped), parts)
+            with sound(checkpoint.path):
+                return describe(replace(checkpoint, dropped=dropped), parts)
     raise CheckpointError(
         f"checkpoint '{checkpoint.path}' holds no decoder that predicts pixels (method: {method_name(checkpoint)}): "
         "give a file of MAE, SimMIM, A²MIM or SparK that has its decoder, or the folder of a pre-training run"
@@ -80,13 +81,23 @@ def mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
         "positions": "own",
         "decoder_width": width,
         "decoder_depth": count(tensors, r"decoder_blocks\.(\d+)\."),
-        "decoder_heads": told.get("decoder_num_attention_heads", max(1, width // 32)),
+        "decoder_heads": max(1, width // 32),
     }
+    if settings["decoder_depth"]:
+        check_width(checkpoint, tensors.get("decoder_blocks.0.attn.proj.weight"), width)
+    if "decoder_num_attention_heads" in told:
+        settings["decoder_heads"] = head_count(told, "decoder_num_attention_heads", checkpoint.path)
     if isinstance(told.get("mask_ratio"), float):
         settings["mask_ratio"] = told["mask_ratio"]
     if not isinstance(told.get("norm_pix_loss"), bool):
         return PreTraining(checkpoint, "mae", settings, tensors, untold=("normalised_target",))
     return PreTraining(checkpoint, "mae", {**settings, "normalised_target": told["norm_pix_loss"]}, tensors)
+
+
+def check_width(checkpoint: Checkpoint, weight: Tensor | None, width: int) -> None:
+    """Refuse a width of the decoder that its own layers do not have, for which as large a one would be made."""
+    if weight is None or weight.shape[:2] != (width, width):
+        raise CheckpointError(f"the decoder in '{checkpoint.path}' is not {width} wide throughout: it is damaged")
 
 
 HF_LAYER = r"decoder\.decoder_layers\.(\d+)"
@@ -168,6 +179,8 @@ def spark(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
     tensors = squeezed(renamed, *(key for key in renamed if key.endswith("mask_token_C")))
     first, black = tensors.get("decoder.0.0.weight"), checkpoint.left_out.get("norm_black")
     settings = {} if first is None else {"decoder_width": first.shape[0]}
+    if first is not None:
+        check_width(checkpoint, first, first.shape[0])
     size = black.shape[-1] if black is not None and black.ndim == 4 else None
     return PreTraining(checkpoint, "spark", settings, tensors, image_size=size)
 

@@ -7,6 +7,7 @@ containers alone, and the harmless records listed in `inert`.
 import argparse
 import json
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor
 
 from a2mim.checkpoints.convert import Dropped, Pixels, Source, Tensors, drop
-from a2mim.checkpoints.errors import CheckpointError, listed
+from a2mim.checkpoints.errors import CheckpointError, listed, sound
 from a2mim.checkpoints.inert import INERT
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.resize import PositionRule
 from a2mim.checkpoints.sources import recognise
 from a2mim.checkpoints.sources.common import IMAGENET
-from a2mim.checkpoints.stated import parsed
+from a2mim.checkpoints.stated import number, parsed, shown, whole
 
 # Where the tensors lie in a training checkpoint, the first that is there. Averaged weights come first, as in timm: they
 # are what a run that kept them was evaluated with; of DINO's two networks the teacher is. (mmengine swaps before it
@@ -49,6 +50,10 @@ PREFIXES = ("module.", "_orig_mod.")
 
 # Hugging Face's names of a network that is kept in several files, and of their index.
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.|\.index\.json$")
+
+# What Hugging Face's hub calls a file of weights, with a config.json of its own beside it.
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+LONGEST_JSON = 10_000_000
 
 TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
 # Buffers, which OpenMMLab's hook averages only when it is told to.
@@ -118,6 +123,12 @@ def read(path: str | Path) -> Checkpoint:
     """
     path, copy = split_copy(path)
     content, metadata = read_file(path)
+    with sound(path):
+        return understood(content, metadata, path, copy)
+
+
+def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str) -> Checkpoint:
+    """What a file holds, under timm's names. Raises CheckpointError as `read` does."""
     container, tensors, copies = unwrap(content, path, copy)
     prefix, tensors = strip_prefixes(tensors)
     tensors, inner, others = choose_copy(tensors, "" if copy == container else copy)
@@ -127,7 +138,8 @@ def read(path: str | Path) -> Checkpoint:
     source = recognise(tensors)
     kept, dropped = drop(tensors, source.drops)
     converted = source.convert(kept)
-    config = json_beside(path, "config.json") if source.name == "hugging face" else {}
+    beside = json_beside(path, "config.json")
+    config = beside if source.name == "hugging face" else {}
     return Checkpoint(
         converted,
         path,
@@ -136,11 +148,11 @@ def read(path: str | Path) -> Checkpoint:
         source.name,
         dropped | others,
         (*inner, *copies),
-        norm_eps(metadata, config) or source.norm_eps,
-        config.get("num_attention_heads") or moco_heads(converted, metadata),
+        norm_eps(metadata, config, path) or source.norm_eps,
+        head_count(config, "num_attention_heads", path) or moco_heads(converted, metadata),
         source.positions,
         pixels(path, source, converted, metadata),
-        tuple(name for name in (source.model, *hints(content)) if name),
+        tuple(name for name in (source.model, *hints(content, beside, path)) if name),
         metadata,
         tuple(str(key) for key in content if key != container) if container else (),
         {key: tensors[key] for keys in dropped.values() for key in keys},
@@ -194,47 +206,73 @@ def arguments(content: Any) -> Mapping[str, Any]:
     return vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
 
 
-def hints(content: Any) -> list[str]:
-    """Names of a model that a training checkpoint's settings give."""
+def hints(content: Any, config: Mapping[str, Any], path: Path) -> list[str]:
+    """Names of a model that a training checkpoint's settings give, or timm's config.json beside a file of its hub."""
     settings = arguments(content)
     said = [content.get("arch"), *(settings.get(key) for key in ("model", "arch", "model_name"))]
+    if path.name in HUB_FILES:
+        said.append(config.get("architecture"))
     return [name for name in said if isinstance(name, str)]
 
 
-def norm_eps(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, float]:
+def norm_eps(metadata: Mapping[str, str], config: Mapping[str, Any], path: Path) -> dict[str, float]:
     """Epsilons that a converted file or a Hugging Face configuration states."""
     if "layer_norm_eps" in config and config.get("model_type") != "convnext":
-        return {"": float(config["layer_norm_eps"])}
-    return json.loads(metadata.get("norm_eps", "{}"))
+        said, where = {"": config["layer_norm_eps"]}, f"config.json beside '{path}'"
+    else:
+        where = f"the metadata 'norm_eps' of checkpoint '{path}'"
+        said = parsed(metadata.get("norm_eps", "{}"), where)
+    if not isinstance(said, dict) or not all(map(number(0, 1), said.values())):
+        raise CheckpointError(f"{where} states no epsilon of layer norms, a number from 0 to 1: {shown(said)}")
+    return {str(name): float(eps) for name, eps in said.items()}
+
+
+def head_count(config: Mapping[str, Any], name: str, path: Path) -> int | None:
+    """Attention heads as a configuration states them; None where it does not."""
+    said = config.get(name)
+    if said is not None and not whole(1, 1024)(said):
+        raise CheckpointError(f"the settings of '{path}' state no number of heads in {name}: {shown(said)}")
+    return said
 
 
 def json_beside(path: Path, name: str) -> dict[str, Any]:
-    """A Hugging Face configuration beside the file; empty without one."""
+    """A configuration beside a file of Hugging Face or of timm's hub; empty without one."""
+    beside = path.parent / name
     try:
-        content = json.loads((path.parent / name).read_text())
-    except (OSError, ValueError):
+        if not beside.is_file() or beside.stat().st_size > LONGEST_JSON:
+            return {}
+        content = json.loads(beside.read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def pixels(path: Path, source: Source, tensors: Tensors, metadata: Mapping[str, Any]) -> Pixels | None:
+def pixels(path: Path, source: Source, tensors: Tensors, metadata: Mapping[str, str]) -> Pixels | None:
     """Mean and deviation of the images, as a converted file, a Hugging Face processor or the source states them.
 
     Encoders of MAE and MoCo v3 under timm's own names are told by their positions.
     """
-    stated = json.loads(metadata.get("pixels", "null"))
+    where = f"the metadata 'pixels' of checkpoint '{path}'"
+    stated = parsed(metadata.get("pixels", "null"), where)
     if stated is None and source.name == "hugging face":
+        where = f"preprocessor_config.json beside '{path}'"
         processor = json_beside(path, "preprocessor_config.json")
-        stated = [processor[key] for key in ("image_mean", "image_std") if key in processor]
-    if stated and len(stated) == 2:
-        return tuple(stated[0]), tuple(stated[1])
-    return source.pixels or (IMAGENET if table_of(tensors.get("pos_embed")) else None)
+        stated = [processor[key] for key in ("image_mean", "image_std") if key in processor] or None
+    if stated is None:
+        return source.pixels or (IMAGENET if table_of(tensors.get("pos_embed")) else None)
+    try:
+        (*mean,), (*std,) = stated
+    except (TypeError, ValueError):
+        mean, std = [], []
+    if not mean or len(mean) != len(std) or not all(map(number(-10, 10), mean)) or not all(map(number(1e-6, 1e3), std)):
+        raise CheckpointError(f"{where} states no mean and deviation of images: {shown(stated)}")
+    return tuple(map(float, mean)), tuple(map(float, std))
 
 
 def moco_heads(tensors: Tensors, metadata: Mapping[str, Any]) -> int | None:
     """MoCo v3's ViT-S has 12 heads where every other has 6, of the same shapes: its table of positions tells it."""
     pos_embed = tensors.get("pos_embed")
-    small = pos_embed is not None and pos_embed.shape[-1] == 384 and "architecture" not in metadata
+    small = pos_embed is not None and pos_embed.shape[-1:] == (384,) and "architecture" not in metadata
     return 12 if small and table_of(pos_embed) == "moco v3" else None
 
 
@@ -249,12 +287,14 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         )
     if not path.exists():
         raise FileNotFoundError(f"checkpoint '{path}' does not exist")
+    if not path.is_file():  # a pipe, a socket, a device: reading could wait for ever, or never end
+        raise CheckpointError(f"checkpoint '{path}' is no file: copy what it gives into one")
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
             return safetensors.torch.load_file(path), metadata
-        if zipped := zipfile.is_zipfile(path):
+        if zipped := is_zip(path):
             check_zip(path)
         # A training checkpoint often carries its command line and logs, which are inert records. What torch would warn
         # of (odd pickle protocols, TorchScript) is refused below in one sentence.
@@ -269,18 +309,61 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         raise CheckpointError(unreadable(path, error)) from error
 
 
+def is_zip(path: Path) -> bool:
+    """Whether torch reads a file as a zip archive: by its first four bytes, and by nothing else."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def check_zip(path: Path) -> None:
-    """Refuse an archive that would unpack to more than the file's own size: torch stores, it never compresses."""
-    with zipfile.ZipFile(path) as archive:
+    """Refuse an archive that would unpack to more than the file's own size: torch stores, it never compresses.
+
+    torch's reader and Python's look for the list of entries in different ways, and an archive may show each another
+    list. So it must end as torch ends it: the list, its end record, and nothing behind, where both find the same.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        file.seek(max(0, size - END_RECORD.size - END_64.size))
+        tail = file.read()
+    if not ends_as_written(tail, size):
+        raise CheckpointError(
+            f"checkpoint '{path}' does not end as an archive that torch wrote: it is damaged or was changed, fetch it "
+            "again or save model.state_dict() again"
+        )
     if any("/code/" in entry.filename for entry in entries):
         raise CheckpointError(TORCHSCRIPT.format(path))
-    unpacked, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    unpacked = sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(
             f"checkpoint '{path}' has {size:,} bytes and would unpack to {unpacked:,}, torch writes nothing of that "
             "kind: save model.state_dict() again, best as .safetensors"
         )
+
+
+# The records that end an archive (APPNOTE.TXT of the zip format, 4.3.14 to 4.3.16): that of large ones with its locator
+# behind it, then the usual one.
+END_64 = struct.Struct("<4sQ2H2L4Q 4sLQL")
+END_RECORD = struct.Struct("<4s4H2LH")
+
+
+def ends_as_written(tail: bytes, size: int) -> bool:
+    """Whether the end records of an archive are its last bytes, the list of entries right in front of them.
+
+    tail: the file's end, long enough for both records.
+    """
+    if len(tail) < END_RECORD.size:
+        return False
+    magic, *_, length, start, comment = END_RECORD.unpack(tail[-END_RECORD.size :])
+    if magic != b"PK\x05\x06" or comment:
+        return False
+    large = tail[: -END_RECORD.size]
+    if large[-20:-16] != b"PK\x06\x07":
+        return start + length == size - END_RECORD.size
+    if len(large) < END_64.size:
+        return False
+    magic, *_, length, start, _, _, record, _ = END_64.unpack(large[-END_64.size :])
+    return magic == b"PK\x06\x06" and start + length == record == size - END_RECORD.size - END_64.size
 
 
 def unreadable(path: Path, error: Exception) -> str:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from a2mim.backbones import Layout, read_structure
 from a2mim.checkpoints import Checkpoint, CheckpointError, LoadReport, load_into, read
-from a2mim.checkpoints.architecture import build, guess
+from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.errors import listed
+from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import adapt, compare, model_name, set_epsilons
 from a2mim.checkpoints.pretraining import PreTraining, pretraining
 from a2mim.checkpoints.resize import PositionRule, resize_positions
@@ -56,7 +57,7 @@ def load_method(
     try:
         with torch.random.fork_rng(devices=[]):
             method = METHODS[found.method](backbone, kind(image_size=size, **settings))
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ArithmeticError, LookupError, TypeError) as error:
         raise CheckpointError(f"no {found.method} with {settings} can be made for '{path}': {error}") from error
     return method.eval(), restore(method, found.encoder, found.tensors)
 
@@ -119,7 +120,7 @@ def _resized(
 
 def _backbone(found: PreTraining, image_size: int | None) -> nn.Module:
     """The timm model that an encoder fits, its weights still random."""
-    fitting = guess(found.encoder)
+    fitting = identify(found.encoder)
     if fitting is None:
         raise CheckpointError(f"no timm model is known for the encoder in '{found.encoder.path}'")
     arguments = {**fitting.arguments, **found.arguments}

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from a2mim.checkpoints import Checkpoint, load_into, read
+from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.describe import fit
+from a2mim.checkpoints.identify import UntoldError, identify
 from experiments.cli import main
-from experiments.models import create_model, efficientnet_lite0_file
+from experiments.models import create_model, efficientnet_lite0_file, fitted
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, ViT, randomise
 from tests.a2mim.checkpoints.test_sources import hf_save, sin_cos
@@ -92,8 +94,72 @@ def test_the_fixed_positions_tell_the_method(tmp_path, capsys):
 def test_models_of_timm_are_known_by_their_shapes(name):
     with torch.device("meta"):
         tensors = dict(timm.create_model(name).state_dict())
-    found = fit(Checkpoint(tensors, Path("net.pth"), container="", prefix="", source="timm"))
+    file = Path(f"{name}.pth" if name in ("resnet18", "resnet50") else "net.pth")
+    found = fit(Checkpoint(tensors, file, container="", prefix="", source="timm"))
     assert (found.architecture.name, found.architecture.arguments, found.complete) == (name, {}, True)
+
+
+def unnamed(name, file="net.pth", **arguments):
+    """A file with the tensors of a model, of which only the shapes are there."""
+    with torch.device("meta"):
+        model = timm.create_model(name, **arguments)
+    return Checkpoint(dict(model.state_dict()), Path(file), container="", prefix="", source="timm")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "arguments"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth", {}),
+        ("resnetblur18", "resnetblur18.bt_in1k.pth", {}),
+        ("resnetblur50", "my_resnetblur50_run3.pth", {"num_classes": 7}),
+        ("resnetaa50", "resnetaa50_a1h-4cf422b3.pth", {}),
+        ("vit_base_patch16_rpn_224", "vit_base_patch16_rpn_224-sw-3b07e89d.pth", {}),
+        ("vit_base_patch16_rpn_224", "vit_base_patch16_rpn.pth", {"img_size": 96}),
+        ("test_vit", "test_vit.pth", {}),
+    ],
+)
+def test_a_files_own_name_tells_what_shapes_do_not(name, file, arguments):
+    found = identify(unnamed(name, file, **arguments))
+    assert (found.name, found.arguments) == (name, arguments)
+
+
+def test_the_heads_of_a_named_model_are_its_own():
+    """1,152 channels in 16 heads, where 64 channels a head would make 18."""
+    found = identify(unnamed("vit_so400m_patch14_siglip_gap_224", "vit_so400m_patch14_siglip_gap.pth", depth=1))
+    assert found.name == "vit_so400m_patch14_siglip_gap_224" and "num_heads" not in found.arguments
+    assert build(found).blocks[0].attn.num_heads == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet18", "those of resnet18 and of resnetblur18, which compute different things: name the one"),
+        ("resnetblur18", "those of resnet18 and of resnetblur18, which compute different things: name the one"),
+        ("vit_base_patch16_rpn_224", "those of vit_base_patch16_224 and of vit_base_patch16_rpn_224"),
+        ("test_vit", "do not tell its number of attention heads, and none is usual at 64 channels"),
+    ],
+)
+def test_what_shapes_do_not_tell_is_asked_for(name, said):
+    with pytest.raises(UntoldError, match=said):
+        identify(unnamed(name))
+
+
+def test_settings_and_a_hubs_configuration_are_evidence(tmp_path, capsys):
+    state = timm.create_model("resnetblur18", num_classes=2).state_dict()
+    torch.save({"state_dict": state, "arch": "resnetblur18"}, tmp_path / "checkpoint.pth.tar")
+    assert inspected(capsys, tmp_path / "checkpoint.pth.tar")["model"] == "resnetblur18"
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    said = inspected(capsys, tmp_path / "pytorch_model.bin")
+    assert said["model"] is None and "resnet18 and of resnetblur18" in said["problem"]
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetblur18", "num_classes": 2}))
+    assert inspected(capsys, tmp_path / "pytorch_model.bin")["model"] == "resnetblur18"
+
+
+def test_a_model_that_was_named_keeps_its_heads(tmp_path):
+    """Its name says them, and shapes do not."""
+    torch.save(timm.create_model("vit_so150m2_patch16_reg1_gap_256", depth=1).state_dict(), tmp_path / "net.pth")
+    name, arguments = fitted("vit_so150m2_patch16_reg1_gap_256", read(tmp_path / "net.pth"))
+    assert name == "vit_so150m2_patch16_reg1_gap_256" and "num_heads" not in arguments
 
 
 def test_a_model_of_no_known_family_is_told_by_its_name(tmp_path, capsys):
