@@ -1,39 +1,50 @@
-"""Images on their way to the model: opened by timm or torchvision, augmented by timm, batched, moved and normalised.
+"""Images on their way to the model: opened by a2mim.images, augmented by timm, batched, moved and normalised.
 
 Augmentation is a function of (seed, epoch, image index), mixing of (seed, step): a training run can stop anywhere, go
 on with another number of workers, and see the same pixels. Streamed data sets (WebDataset, Hugging Face's iterable
 ones, TFDS) have no index: there the place in the stream takes its part, so that their number of workers must stay the
 same, and going on within an epoch reads and discards what was seen of it.
+
+A picture that cannot be decoded is told by name and left out. Evaluation counts the others. In training a batch keeps
+its size: the place goes to another image of the whole set, with its own label, drawn by the seed, the epoch and the
+number of the damaged one (`stand_in`), so that it too depends on nothing else.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from timm.data import Mixup, create_dataset, create_transform, resolve_data_config
+from timm.data import Mixup, create_transform, resolve_data_config
 from timm.data.mixup import mixup_target
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 from torchvision import transforms
 from tqdm import tqdm
 
 from a2mim.bounds import check
+from a2mim.decoding import Damaged, is_constant
 from a2mim.dist import World
+from a2mim.images import Images, is_named, one_line, open_place, tell
 from a2mim.memory import MemoryImages
-from a2mim.plan import Key, Plan, Schedule
+from a2mim.parts import part_of
+from a2mim.plan import UNREADABLE, Key, Plan, Schedule, stand_in
 from a2mim.seeds import seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
+from a2mim.trees import ReadFailed, open_tree, place_of
 
 Batch = dict[str, Any]
+Told = tuple[str, int, str]
 
-STREAMED = ("wds/", "hfids/", "tfds/")
+VAL = "validation"
+
 NO_MIXING = Mixing()
 AS_TRAINED = Evaluation()
 
@@ -42,93 +53,57 @@ class WorkerDied(ValueError):
     """A process that decodes images is gone."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """An opened data set: `raw` yields (PIL image, label); the labels are -1 where there are none.
+class Unreadable(WorkerDied):
+    """Images cannot be read any more, though they were there."""
 
-    classes: name -> label where the data set says so, empty where it does not.
+
+def open_images(
+    data: Data, train: bool = True, classes: dict[str, int] | None = None, seed: int = 0, flag: str | None = None
+) -> Images:
+    """Open the training or the validation images, and say what is to be known about them.
+
+    classes: the training set's names and labels, which decide those of the validation images.
+    flag: the option that chooses the part, where it is not that of Data ('': none).
+
+    Raises FileNotFoundError for a place that does not exist, and ValueError where it holds no images, not the part that
+    is asked for, or other classes, where training and validation images turn out to be the same files, or where timm
+    cannot read the data set.
     """
-
-    raw: Any
-    name: str
-    samples: int
-    classes: dict[str, int] = field(default_factory=dict)
-    streamed: bool = False
-
-
-def open_images(data: Data, train: bool = True, classes: dict[str, int] | None = None, seed: int = 0) -> Images:
-    """Open the training or the validation images.
-
-    classes: the training set's names and labels, so that a validation set that lacks a class keeps the others' labels.
-
-    Raises FileNotFoundError for a place that does not exist, and ValueError where it holds no images, where
-    training and validation images turn out to be the same files, or where timm cannot read the data set.
-    """
-    name, split = (data.data, data.split) if train else (data.val or data.data, data.val_split)
+    name, split, default = (data.data, data.split, "train") if train else (data.val or data.data, data.val_split, VAL)
     check(data)
     if not name:
         raise ValueError("no images were named: use --data with a folder, a .tar or a data set that timm knows")
-    if is_named(name):
-        return _open_named(name, split, data, train, seed)
-    place = _split_folder(Path(name), split)
-    if not train and place.resolve() == _split_folder(Path(data.data), data.split).resolve():
-        raise ValueError(
-            f"the validation images would be the training images in {place}: name others with --val, "
-            f"or put them into a sub-folder called {split}"
-        )
-    images = _open_files(place, classes)
-    if train and data.limit:
-        kept = np.sort(np.random.default_rng(0).permutation(images.samples)[: data.limit])
-        return Images(Subset(images.raw, kept.tolist()), images.name, len(kept), images.classes)
+    if not train:
+        refuse_training_images(data)
+    images = open_place(
+        name,
+        split,
+        default,
+        root=data.data_root,
+        known=classes or None,
+        limit=data.limit if train else 0,
+        flag=("--split" if train else "--val-split") if flag is None else flag,
+        train=train,
+        seed=seed,
+        stream_length=data.stream_length,
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        for note in images.notes:
+            tell(f"note: {images.name}: {note}")
     return images
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    synonyms = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "eval", "evaluation")}
-    names = next((names for names in synonyms.values() if split in names), (split,))
-    return next((root / name for name in (split, *names) if name and (root / name).is_dir()), root)
-
-
-def _open_files(place: Path, classes: dict[str, int] | None) -> Images:
-    if not place.exists():
-        raise FileNotFoundError(f"there are no images at {place}: it does not exist")
-    if place.is_file() and place.suffix != ".tar":
-        raise ValueError(f"{place} is neither a folder nor a .tar of images")
-    try:
-        raw = create_dataset("", root=str(place), search_split=False, class_map=classes or None)  # type: ignore[arg-type]
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{place} holds no images that can be read (.png, .jpg or .jpeg): {_line(error)}") from error
-    names = getattr(raw.reader, "class_to_idx", None) or getattr(raw.reader, "class_name_to_idx", None) or {}
-    return Images(raw, str(place), len(raw), dict(names))
-
-
-def is_named(data: str) -> bool:
-    """Whether timm is meant to know the data set by name: a prefix of its own, and no such folder here."""
-    return data.lower().startswith((*STREAMED, "hfds/", "torch/")) and not Path(data).exists()
-
-
-def _open_named(name: str, split: str, data: Data, train: bool, seed: int) -> Images:
-    streamed = name.lower().startswith(STREAMED)
-    count: dict[str, Any] = {"num_samples": data.stream_length or None} if streamed else {}
-    try:
-        raw: Any = create_dataset(
-            name, data.data_root or None, split=split, is_training=train, seed=seed, download=False, **count
+def refuse_training_images(data: Data) -> None:
+    """Raises ValueError where the validation images would be the training images."""
+    places = ((data.data, data.split, "train", "--split"), (data.val or data.data, data.val_split, VAL, "--val-split"))
+    if any(is_named(name) or not Path(name).exists() for name, *_ in places):
+        return
+    train, val = (part_of(open_tree(Path(name).resolve()), *rest) for name, *rest in places)
+    if place_of(train) == place_of(val):
+        raise ValueError(
+            f"the validation images would be the training images in {data.val or data.data}: name others with --val, "
+            f"or put them into a sub-folder called {data.val_split}"
         )
-    except (AssertionError, RuntimeError, ValueError, ImportError, OSError) as error:
-        where = f"the split {split} of the data set {name} in '{data.data_root}'"
-        raise ValueError(f"timm cannot open {where}: {_line(error)}") from error
-    samples = (train and data.stream_length) or len(raw)
-    if samples == 0:
-        raise ValueError(f"the data set {name} does not say how many images it holds: use --stream-length N")
-    classes = getattr(raw, "class_to_idx", None) or getattr(getattr(raw, "reader", None), "class_to_idx", None) or {}
-    if train and data.limit and not streamed:
-        kept = np.sort(np.random.default_rng(0).permutation(samples)[: data.limit])
-        raw, samples = Subset(raw, kept.tolist()), len(kept)
-    return Images(raw, name, samples, dict(classes), streamed)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # ---------------------------------------------------------------------------------------------------- one image
@@ -176,16 +151,59 @@ def evaluation_transform(size: int, crop_pct: float) -> transforms.Compose:
 
 
 class Samples(Dataset):
-    """raw images[key.image] through `views`, whose randomness is a function of (seed, key) alone."""
+    """raw[key.image] through `views`, whose randomness is a function of (seed, key) alone.
 
-    def __init__(self, raw: Any, views: Sequence[Callable[[Any], Tensor]], seed: int = 0) -> None:
-        self.raw, self.views, self.seed = raw, views, seed
+    A damaged image is left out; with `stand_ins` another takes its place. What was found out about single images is in
+    `told`: (what, number, why). A disk that fails gives nothing but `failed`, the sentence to stop with.
+    """
+
+    def __init__(
+        self, raw: Any, views: Sequence[Callable[[Any], Tensor]], seed: int = 0, stand_ins: bool = False
+    ) -> None:
+        self.raw, self.views, self.seed, self.stand_ins = raw, views, seed, stand_ins
 
     def __getitem__(self, key: Key) -> Batch:
-        image, target = self.raw[key.image]
+        told: list[Told] = []
+        try:
+            index, (image, target) = self._readable(key, told)
+        except Damaged:
+            return {"told": told, "failed": UNREADABLE} if self.stand_ins else {"told": told}
+        except ReadFailed as error:
+            return {"told": told, "failed": str(error)}
+        if is_constant(image):
+            told.append(("constant", index, ""))
         with seeded(self.seed, "view", *key):
             made = [view(image) for view in self.views]
-        return {"image": made if len(made) > 1 else made[0], "target": int(target), "index": key.image}
+        return {"image": made if len(made) > 1 else made[0], "target": int(target), "index": index, "told": told}
+
+    def _readable(self, key: Key, told: list[Told]) -> tuple[int, Any]:
+        for index in stand_in(key, self.seed, len(self.raw)) if self.stand_ins else (key.image,):
+            try:
+                return index, self.raw[index]
+            except Damaged as error:
+                told.append(("damaged", index, str(error)))
+        raise Damaged
+
+
+def together(samples: Sequence[Batch]) -> Batch:
+    """A batch of those samples that hold an image, and what was told of all."""
+    told = [each for sample in samples for each in sample.pop("told")]
+    failed = [sample["failed"] for sample in samples if "failed" in sample]
+    if failed:
+        return {"told": told, "failed": failed[0]}
+    whole = [sample for sample in samples if sample]
+    return {**(default_collate(whole) if whole else {}), "told": told}
+
+
+def heard(batches: Iterable[Batch], images: Images) -> Iterator[Batch]:
+    """The batches that hold images, once what they tell of single ones is noted. Raises Unreadable."""
+    for batch in batches:
+        for what, index, why in batch.pop("told", ()):
+            images.reports.add(what, index, why)
+        if "failed" in batch:
+            raise Unreadable(batch["failed"])
+        if batch:
+            yield batch
 
 
 class Stream(IterableDataset):
@@ -238,7 +256,7 @@ class Source:
         except (AssertionError, LookupError, TypeError) as error:
             policy = self.views[0].auto_augment
             raise ValueError(
-                f"timm cannot make these augmentations (--auto-augment {policy}): {_line(error)}"
+                f"timm cannot make these augmentations (--auto-augment {policy}): {one_line(error)}"
             ) from error
 
     def batches(
@@ -275,10 +293,12 @@ class Source:
         return [view_transform(view, self.mean, self.std) for view in self.views]
 
     def _from_files(self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device) -> Iterator[Batch]:
-        samples = Samples(self.images.raw, self._transforms(), plan.seed)
+        samples = Samples(self.images.raw, self._transforms(), plan.seed, stand_ins=True)
         # One loader for the whole run: workers fetch ahead across the end of an epoch.
         schedule = Schedule(plan, steps, slots)
-        return started(DataLoader(samples, batch_sampler=schedule, **loader_settings(self.workers, device)))
+        settings = loader_settings(self.workers, device)
+        loader = DataLoader(samples, batch_sampler=schedule, collate_fn=together, **settings)
+        return heard(started(loader), self.images)
 
     def _from_memory(self, memory: MemoryImages, plan: Plan, steps: range, slots: Sequence[int]) -> Iterator[Batch]:
         for keys in Schedule(plan, steps, slots):
@@ -343,16 +363,8 @@ def loader_settings(workers: int, device: torch.device) -> dict[str, Any]:
 
 
 def _start_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, which stops in order; open tar files anew: a shared handle has one place."""
+    """Leave Ctrl-C to the main process, which stops in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = get_worker_info()
-    raw = getattr(worker.dataset, "raw", None) if worker else None
-    while isinstance(raw, Subset):
-        raw = raw.dataset
-    states = getattr(getattr(raw, "reader", None), "tar_state", None)
-    for state in states.values() if isinstance(states, dict) else [states] if states else []:
-        for part in (state, *state.children.values()):
-            part.reset()
 
 
 def started(loader: DataLoader) -> Iterator[Batch]:
@@ -373,9 +385,7 @@ def guarded(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
         yield from batches
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, ConnectionError | EOFError) or "DataLoader worker (pid" in str(error):
-            raise WorkerDied(_line(error)) from error
-        if "consecutive samples" in str(error):
-            raise ValueError("ten images in a row could not be decoded: is the data set damaged?") from error
+            raise WorkerDied(one_line(error)) from error
         raise
 
 
@@ -443,6 +453,9 @@ class Gallery:
 
     def loaded(self, world: World) -> Iterator[Batch]:
         """The same before they are moved and normalised: uint8."""
+        return heard(self._loaded(world), self.images)
+
+    def _loaded(self, world: World) -> Iterator[Batch]:
         view = [evaluation_transform(self.size, self.crop_pct)]
         settings = {**loader_settings(self.workers, world.device), "persistent_workers": False}
         if self.images.streamed:
@@ -452,8 +465,9 @@ class Gallery:
         share = [Key(0, index) for index in range(world.rank, self.images.samples, world.size)]
         cut = [share[start : start + self.batch] for start in range(0, len(share), self.batch)]
         if self.memory is not None:
-            return map(self.memory.plain, cut)
-        return started(DataLoader(Samples(self.images.raw, view), batch_sampler=cut, **settings))
+            return (batch for batch in map(self.memory.plain, cut) if len(batch["index"]))
+        samples = Samples(self.images.raw, view)
+        return started(DataLoader(samples, batch_sampler=cut, collate_fn=together, **settings))
 
 
 def make_gallery(
@@ -479,18 +493,26 @@ def decoded(images: Images, size: int, workers: int = 0, crop_pct: float = 1.0) 
         raise ValueError("a streamed data set cannot be decoded into memory: drop --in-memory")
     gallery = Gallery(images, size, (), (), crop_pct, batch=512, workers=workers)
     steps = -(-images.samples // gallery.batch)
-    batches = list(tqdm(guarded(gallery.loaded(World())), f"decoding {images.name}", steps, leave=False, mininterval=1))
-    return MemoryImages(torch.cat([b["image"] for b in batches]), torch.cat([b["target"] for b in batches]))
+    pixels_NCHW = torch.zeros(images.samples, 3, size, size, dtype=torch.uint8)
+    targets_N, readable_N = torch.zeros(images.samples, dtype=torch.long), torch.zeros(images.samples, dtype=torch.bool)
+    for batch in tqdm(guarded(gallery.loaded(World())), f"decoding {images.name}", steps, leave=False, mininterval=1):
+        index_B = batch["index"]
+        pixels_NCHW[index_B], targets_N[index_B], readable_N[index_B] = batch["image"], batch["target"], True
+    if not readable_N.any():
+        raise ValueError(
+            f"none of the {images.samples} images of {images.name} can be decoded: is the data set damaged?"
+        )
+    return MemoryImages(pixels_NCHW, targets_N, readable_N)
 
 
 def examples(source: Source, count: int, device: torch.device) -> Batch | None:
     """`count` training images, evenly spaced and not augmented, as a batch; None for a streamed data set."""
     chosen = [Key(0, int(index)) for index in np.linspace(0, source.images.samples - 1, count)]
     if source.memory is not None:
-        batch = source.memory.plain(chosen)
+        batch = source.memory.complete(chosen, 0)
     elif source.images.streamed:
         return None
     else:
-        samples = Samples(source.images.raw, [evaluation_transform(source.views[0].image_size, 1.0)])
-        batch = torch.utils.data.default_collate([samples[key] for key in chosen])
+        samples = Samples(source.images.raw, [evaluation_transform(source.views[0].image_size, 1.0)], stand_ins=True)
+        batch = next(heard([together([samples[key] for key in chosen])], source.images))
     return on_device(batch, device, source.mean, source.std)

@@ -48,13 +48,20 @@ class World:
         return tensor
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The rows of every process's `tensor`, on the CPU, those of process 0 first; their numbers may differ."""
-        tensor = tensor.detach().cpu()
+        """The rows of every process's `tensor`, on the CPU, those of process 0 first.
+
+        Their numbers may differ; a process that has none may give a tensor of shape (0,), whatever the others' is.
+        """
+        parts = self.collect(tensor.detach().cpu())
+        return torch.cat([part for part in parts if len(part)] or parts[:1])
+
+    def collect(self, content: Any) -> list[Any]:
+        """What every process has to say: anything that can be pickled, that of process 0 first."""
         if self.size == 1:
-            return tensor
-        parts: list[torch.Tensor | None] = [None] * self.size
-        dist.all_gather_object(parts, tensor, group=self.control)
-        return torch.cat([part for part in parts if part is not None])
+            return [content]
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, content, group=self.control)
+        return parts
 
     def wait(self) -> None:
         """Return when every process has come here."""

@@ -20,16 +20,23 @@ from torch import nn
 from a2mim.checkpoints import Checkpoint
 from a2mim.runs import write_atomically
 
+NONE: Mapping[str, int] = {}
 
-def export_backbone(backbone: nn.Module, path: Path, architecture: Mapping[str, Any]) -> None:
+
+def export_backbone(
+    backbone: nn.Module, path: Path, architecture: Mapping[str, Any], classes: Mapping[str, int] = NONE
+) -> None:
     """Write the state of a timm model to `path`.
 
     architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}, kept in its metadata.
+    classes: of its classifier, name -> number, kept there too.
     """
     contiguous = torch.contiguous_format
     # Cloned: safetensors refuses tensors that share memory.
     state = {name: x.detach().cpu().clone(memory_format=contiguous) for name, x in backbone.state_dict().items()}
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture))}
+    if classes:
+        metadata["classes"] = json.dumps(dict(classes))
     write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
 
 
@@ -41,6 +48,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture)), "source": checkpoint.source}
     if checkpoint.norm_eps:
         metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
+    if checkpoint.classes:
+        metadata["classes"] = json.dumps(checkpoint.classes)
     if checkpoint.pixels:
         metadata["pixels"] = json.dumps(checkpoint.pixels)
     # Mapped tensors are written as they are; only what shares memory is copied, which safetensors refuses.

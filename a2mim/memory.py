@@ -15,22 +15,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from a2mim.plan import Key
+from a2mim.plan import UNREADABLE, Key, stand_in
 from a2mim.seeds import seed_of
 from a2mim.settings import Augmentation
 
 
 class MemoryImages:
-    """images_NCHW: uint8 (N, 3, S, S); targets_N: long. Both on the device that trains."""
+    """images_NCHW: uint8 (N, 3, S, S); targets_N: long. Both on the device that trains.
 
-    def __init__(self, images_NCHW: Tensor, targets_N: Tensor) -> None:
+    readable_N: False where an image could not be decoded (None: all could).
+    """
+
+    def __init__(self, images_NCHW: Tensor, targets_N: Tensor, readable_N: Tensor | None = None) -> None:
         self.images_NCHW, self.targets_N = images_NCHW, targets_N
+        damaged = [] if readable_N is None else (~readable_N).nonzero().flatten().tolist()
+        self.damaged = frozenset[int](damaged)
 
     def __len__(self) -> int:
         return len(self.images_NCHW)
 
     def to(self, device: torch.device) -> MemoryImages:
-        return MemoryImages(self.images_NCHW.to(device), self.targets_N.to(device))
+        moved = MemoryImages(self.images_NCHW.to(device), self.targets_N.to(device))
+        moved.damaged = self.damaged
+        return moved
 
     def check(self, views: Sequence[Augmentation]) -> None:
         """Raise ValueError for an augmentation that images in memory cannot be given."""
@@ -46,23 +53,39 @@ class MemoryImages:
                 raise ValueError(f"a padded crop keeps the size of the images in memory: use --image-size {side}")
 
     def plain(self, keys: Sequence[Key]) -> dict[str, Any]:
-        """The images as they are, uint8."""
-        index_B = self._index(keys)
+        """The images as they are, uint8, without those that are damaged."""
+        return self._taken([key.image for key in keys if key.image not in self.damaged])
+
+    def complete(self, keys: Sequence[Key], seed: int) -> dict[str, Any]:
+        """The images as they are, with others in the places of damaged ones (see plan.stand_in)."""
+        return self._taken([self._readable(key, seed) for key in keys])
+
+    def _taken(self, numbers: Sequence[int]) -> dict[str, Any]:
+        index_B = torch.tensor(numbers, dtype=torch.long).to(self.images_NCHW.device, non_blocking=True)
         return {"image": self.images_NCHW[index_B], "target": self.targets_N[index_B], "index": index_B}
 
     def batch(self, keys: Sequence[Key], views: Sequence[Augmentation], seed: int) -> dict[str, Any]:
-        """The images as each of `views` shows them, uint8 (B, 3, size, size), a list where there are several."""
-        batch = self.plain(keys)
+        """The images as each of `views` shows them, uint8 (B, 3, size, size), a list where there are several.
+
+        What stands in for a damaged image takes its random numbers.
+        """
+        batch = self.complete(keys, seed)
         epoch, copies = keys[0].epoch, max(view.repeats for view in views)
-        copy_B = torch.tensor([key.copy for key in keys]).to(batch["index"].device, non_blocking=True)
+        rows = torch.tensor([(key.copy, key.image) for key in keys]).to(batch["index"].device, non_blocking=True)
+        copy_B, image_B = rows.unbind(1)
         made = []
         for number, view in enumerate(views):
             table = random_table(len(self), copies, seed, epoch, number, batch["index"].device)
-            made.append(augmented(batch["image"], table[copy_B, batch["index"]], view))
+            made.append(augmented(batch["image"], table[copy_B, image_B], view))
         return {**batch, "image": made if len(made) > 1 else made[0]}
 
-    def _index(self, keys: Sequence[Key]) -> Tensor:
-        return torch.tensor([key.image for key in keys]).to(self.images_NCHW.device, non_blocking=True)
+    def _readable(self, key: Key, seed: int) -> int:
+        if key.image not in self.damaged:
+            return key.image
+        for number in stand_in(key, seed, len(self)):
+            if number not in self.damaged:
+                return number
+        raise ValueError(UNREADABLE)
 
 
 @lru_cache(maxsize=16)

@@ -73,6 +73,21 @@ class Plan:
         return [Key(epoch, int(index), int(copy)) for index, copy in chosen]
 
 
+TRIES = 100
+UNREADABLE = f"{TRIES} images in a row could not be decoded: is the data set damaged?"
+
+
+def stand_in(key: Key, seed: int, samples: int) -> Iterator[int]:
+    """The image of `key`, then those that take its place, each if the ones before it cannot be decoded.
+
+    They are drawn from the whole set by seed, epoch and image, so that it matters neither where a run began nor what it
+    met before.
+    """
+    yield key.image
+    for attempt in range(1, TRIES):
+        yield seed_of(seed, "instead", key.epoch, key.image, attempt) % samples
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A batch sampler for torch's DataLoader: the micro-batches of `steps`, each dealt to `slots` in turn."""

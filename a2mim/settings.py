@@ -41,11 +41,11 @@ class Data:
     data_root: str = ""
     """Where a data set that timm names is kept."""
     split: str = "train"
-    """The part that trains; in a folder the sub-folder of that name, if there is one."""
+    """The part that trains, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     val: str = ""
     """The validation images: a folder, .tar or name (empty: the same place as the training images)."""
     val_split: str = "validation"
-    """The part that validates, where both lie in one place."""
+    """The part that validates, in the same way."""
     limit: Natural = 0
     """Use only this many training images, drawn once with a fixed seed (0: all)."""
     stream_length: Natural = 0

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from a2mim.bounds import check
-from a2mim.data import Batch, Source, WorkerDied, examples
+from a2mim.data import Batch, Source, Unreadable, WorkerDied, examples
 from a2mim.dist import World
 from a2mim.export import export_backbone
+from a2mim.images import Images
 from a2mim.optim import (
     check_schedule,
     learning_rate,
@@ -281,12 +282,14 @@ class Hooks:
     pictures: called with the .npz file of each set of reconstructions (original, masked, predicted, composite: float32
     (B, 3, H, W) in [0, 1]), on the main process.
     finished: called with the run's folder at the end, on the main process.
+    held_out: the validation images, of which run.json says which could not be decoded.
     """
 
     begin: Callable[[], None] | None = None
     evaluate: Callable[[nn.Module], Metrics] | None = None
     pictures: Callable[[Path], None] | None = None
     finished: Callable[[Path], None] | None = None
+    held_out: Images | None = None
 
 
 NO_HOOKS = Hooks()
@@ -441,10 +444,10 @@ class _Run:
         state = self.trainer.state()
         if not self.trainer.finite():
             raise NonFiniteLoss(f"the weights became NaN or infinite before step {self.trainer.step}")
-        spent = self.spent()
+        spent, found = self.spent(), self.found()
         if self.world.main:
             save_state(self.folder, state, self.loop.keep, best)
-            update_run(self.folder, **spent)  # so that a run that is killed counts what led to its last state
+            update_run(self.folder, **spent, **found)  # so that a run that is killed counts what led to its last state
 
     def spent(self) -> dict[str, float | None]:
         """Seconds and processor seconds of all processes and all starts. Every process must call it."""
@@ -456,6 +459,17 @@ class _Run:
             "seconds": round(before.get("seconds", 0.0) + time.perf_counter() - self.began, 1),
             "cpu_seconds": None if cpu_before is None else round(cpu_before + cpu, 1),
         }
+
+    def found(self) -> dict[str, list[Any]]:
+        """The damaged images that any process met in any start, and those of one colour. Every process must call it."""
+        parts = {"train": self.source.images, "validation": self.hooks.held_out}
+        reports = {part: images.reports for part, images in parts.items() if images}
+        mine = {
+            "skipped": [row for part, each in reports.items() for row in each.skipped(part)],
+            "constant": [row for part, each in reports.items() for row in each.constants(part)],
+        }
+        told = [*self.world.collect(mine), {name: self.earlier.get(name, []) for name in mine}]
+        return {name: distinct(row for each in told for row in each[name]) for name in mine}
 
     def draw(self) -> None:
         """pictures/step-N.npz: the same few images, with the same masks, as the weights now see them."""
@@ -490,6 +504,8 @@ class _Run:
             saved = f"the last good state is that of step {kept['step']}" if kept else "no state had been saved yet"
         if isinstance(error, NonFiniteLoss):
             return f"{error}; {saved}; use a smaller --lr, --clip-grad, or another --precision"
+        if isinstance(error, Unreadable):
+            return f"{error} (step {step}); {saved}; go on with --resume when they can be read"
         return (
             f"a process that decodes images died at step {step} ({' '.join(str(error).split())}); {saved}; "
             "go on with --resume, and with fewer --workers if memory ran out"
@@ -498,7 +514,7 @@ class _Run:
     def finish(self, architecture: Mapping[str, Any], stopped_by: str) -> dict[str, Any]:
         trainer = self.trainer
         finished = trainer.step == trainer.steps and trainer.closed_epochs == trainer.epoch
-        spent = self.spent()
+        spent, found = self.spent(), self.found()
         result: dict[str, Any] = {
             "finished": finished,
             "stopped_by": stopped_by,
@@ -512,7 +528,7 @@ class _Run:
         }
         if self.log:
             self.log.close()
-            result |= spent
+            result |= spent | found
             result["last"] = trainer.last or self.earlier.get("last", {})
             if finished:
                 self._export(architecture)
@@ -523,10 +539,17 @@ class _Run:
         return result
 
     def _export(self, architecture: Mapping[str, Any]) -> None:
-        export_backbone(self.trainer.evaluated.backbone, self.folder / "backbone.safetensors", architecture)
+        classes = self.source.images.classes if architecture.get("num_classes") else {}
+        export_backbone(self.trainer.evaluated.backbone, self.folder / "backbone.safetensors", architecture, classes)
         if self.trainer.ema:
             raw = self.folder / "backbone_without_ema.safetensors"
-            export_backbone(self.trainer.method.backbone, raw, architecture)
+            export_backbone(self.trainer.method.backbone, raw, architecture, classes)
+
+
+def distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows about images, each image once, in order."""
+    by_image = {(row["part"], row["image"]): row for row in rows}
+    return [by_image[key] for key in sorted(by_image)]
 
 
 def cpu_seconds() -> float:

@@ -1,50 +1,63 @@
-"""Images to measure: a folder, a .tar, or any data set that timm reads, through the transform that a model asks for."""
+"""Images to measure: those of a2mim.images, as a model asks for them, with the labels that it knows."""
 
-import contextlib
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import timm
 from PIL import Image
-from timm.data import ImageNetInfo, create_dataset, create_transform
-from torch import Tensor
+from timm.data import create_transform
+from torch import Tensor, nn
 
-STREAMED = ("wds/", "hfids/", "tfds/")
-IMAGENET = {synset: label for label, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+from a2mim.checkpoints import read
+from a2mim.checkpoints.read import split_copy
+from a2mim.decoding import is_constant
+from a2mim.images import Images, open_place, tell
+from experiments.models import weights_file
+
 Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images with random access: image number -> (normalised image C×H×W, label).
+    """Images with random access: image number -> (normalised image C×H×W, label or None).
 
-    Attributes:
-        source: image number -> (PIL image, label), raising what the decoder raises.
-        mode: RGB, or L for grey images.
-        labelled: without it every label is None.
-        classes: how many classes the labels count; None where the data set does not say.
-        names: of the images, None where they have none.
-        streamed: images arrive in one order only.
+    Reading raises Damaged for a picture that cannot be decoded. Pictures of one colour are told.
     """
 
-    source: Any
+    images: Images
     transform: Transform
-    mode: str = "RGB"
-    labelled: bool = True
-    classes: int | None = None
-    names: list[str] | None = None
-    streamed: bool = False
 
     def __len__(self) -> int:
-        return len(self.source)
+        return self.images.samples
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
-        image, label = self.source[index]
-        return self.transform(image.convert(self.mode)), int(label) if self.labelled else None
+        image, label = self.images.raw[index]
+        if is_constant(image):
+            self.images.reports.add("constant", index)
+        return self.transform(image), int(label) if self.labelled and label is not None and int(label) >= 0 else None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return self.images.labelled
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the labels count; None where the data set does not say."""
+        return len(self.images.classes) or None
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Of the images; None where they have none."""
+        return self.images.names
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images arrive in one order only."""
+        return self.images.streamed
 
 
 def open_images(
@@ -54,47 +67,59 @@ def open_images(
     root: str | None = None,
     split: str = "validation",
     class_map: str | None = None,
-    classes: int | None = None,
+    model_classes: int | None = None,
+    known: Mapping[str, int] | None = None,
+    labels_needed: bool = True,
     channels: int = 3,
 ) -> ImageData:
-    """Open a folder or .tar of images, or a data set by timm's name.
+    """Open a folder or .tar of images, or a data set by timm's name, and say what is to be known about it.
 
     Args:
-        data: a path, or a name such as torch/cifar10, hfds/uoft-cs/cifar10, wds/imagenet. The label of a file is the
-            place of its folder among the sorted folders; images that are all in one folder have no labels.
+        data: a path, or a name such as torch/cifar10, hfds/uoft-cs/cifar10, wds/imagenet. The label of a file is that
+            of its first-level folder; images that are all in one folder have no labels.
         root: where a named data set is kept.
-        split: the part to read; of a folder the sub-folder of that name (or val, …), if there is one.
-        class_map: timm's text file of class names, one a line, whose line numbers are the labels.
-        classes: of the model. Folders that are called by their ImageNet synsets keep their ImageNet labels under a
-            model of 1,000 classes, however few of them there are.
+        split: the part to read; of a folder that is divided into parts the sub-folder of that name (or val, …).
+        class_map: text file of class names, one a line, whose line numbers are the labels.
+        model_classes: of the model. Folders that are called by their synsets have the labels of timm's list for that
+            number of classes, however few of them there are.
+        known: the model's own classes (`known_classes`), which decide.
+        labels_needed: without it, labels that cannot be told are left out, with a note.
         channels: 1 for grey images, 3 for colour.
 
     Raises:
         FileNotFoundError: no such path, no such class map.
-        ValueError: no images there, a damaged tar, a data set that timm cannot open.
+        ValueError: no images there, no such part, folders that are none of the classes, a damaged tar, a data set that
+            timm cannot open.
     """
-    mode = "L" if channels == 1 else "RGB"
-    if class_map and not Path(class_map).is_file():
-        raise FileNotFoundError(f"there is no class map at '{class_map}'")
-    if is_name(data):
-        return _open_named(data, root, split, class_map, transform, mode)
-    place = Path(data)
-    if not place.exists():
-        raise FileNotFoundError(f"there are no images at '{data}': it does not exist")
-    if place.is_file() and place.suffix != ".tar":
-        raise ValueError(f"'{data}' is neither a folder nor a .tar of images")
-    reader = _read_files(place, split, class_map)
-    folders = folders_of(reader)
-    if class_map is None and classes == len(IMAGENET) and set(folders) <= set(IMAGENET):
-        reader = _read_files(place, split, IMAGENET)
-    labelled = class_map is not None or len(folders) > 1
-    names = [str(name) for name in reader.filenames()]
-    return ImageData(Files(reader), transform, mode, labelled, len(folders) if labelled else None, names)
+    images = open_place(
+        data,
+        split,
+        "validation",
+        root=root or "",
+        known=known,
+        whose="the model",
+        class_map=class_map or "",
+        model_classes=model_classes,
+        labels_needed=labels_needed,
+        mode="L" if channels == 1 else "RGB",
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        for note in images.notes:
+            tell(f"note: {images.name}: {note}")
+    if images.streamed:
+        images = replace(images, raw=Stream(images.raw, images.samples))
+    return ImageData(images, transform)
 
 
-def is_name(data: str) -> bool:
-    """Whether timm is meant to know the data set by name: a prefix of its own, and no such folder here."""
-    return data.lower().startswith((*STREAMED, "hfds/", "torch/")) and not Path(data).exists()
+def known_classes(model: nn.Module, weights: str) -> dict[str, int] | None:
+    """The model's classes, name -> number, as its weights state them: those of our training runs, of Hugging Face's
+    configurations, and what timm fetches. None where nothing is stated."""
+    file = weights_file(weights)
+    if file is not None:
+        stated = split_copy(file)[0].suffix in (".safetensors", ".bin")
+        return (read(file).classes if stated else None) or None
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names") if weights == "pretrained" else None
+    return {name: label for label, name in enumerate(names)} if names else None
 
 
 def evaluation_transform(config: Mapping[str, Any], image_size: int | None = None) -> Transform:
@@ -115,28 +140,6 @@ def size_arguments(name: str, image_size: int | None) -> dict[str, int]:
     return {"img_size": image_size} if image_size and known is not None and known.fixed_input_size else {}
 
 
-def folders_of(reader: Any) -> dict[str, int]:
-    """The labels of a timm reader by the names of their folders."""
-    return getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None) or {}
-
-
-@dataclass(frozen=True)
-class Files:
-    """A timm reader's image files, decoded. (timm's own data set puts another image in the place of a damaged one.)"""
-
-    reader: Any
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        file, label, *_ = self.reader[index]
-        with file:
-            image = Image.open(file)
-            image.load()
-        return image, label
-
-
 @dataclass
 class Stream:
     """A data set that can only be read from its start: what has been read stays in memory."""
@@ -153,39 +156,3 @@ class Stream:
         self.rest = self.rest if self.rest is not None else iter(self.images)
         self.seen += islice(self.rest, max(0, index + 1 - len(self.seen)))
         return self.seen[index]
-
-
-@contextlib.contextmanager
-def one_sentence(what: str) -> Iterator[None]:
-    """Turn whatever a reader raises while it looks for images into one sentence that begins with `what`."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError, AssertionError, ImportError, tarfile.TarError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{what}: {reason}") from error
-
-
-def _read_files(place: Path, split: str, class_map: Any) -> Any:
-    with one_sentence(f"'{place}' holds no images that can be read (.png, .jpg or .jpeg)"):
-        return create_dataset("", root=str(place), split=split, class_map=class_map).reader  # type: ignore[union-attr]
-
-
-def _open_named(data: str, root: str | None, split: str, class_map: Any, transform: Transform, mode: str) -> ImageData:
-    streamed = data.lower().startswith(STREAMED)
-    with one_sentence(f"timm cannot open the split '{split}' of the data set '{data}' in '{root or ''}'"):
-        raw = create_dataset(
-            data,
-            root=root,
-            split=split,
-            class_map=class_map,
-            input_img_mode=mode,
-            download=False,  # type: ignore[arg-type]
-        )
-        length = len(raw)
-    if length == 0:
-        raise ValueError(f"the data set '{data}' has no images in the split '{split}': name another --split")
-    classes = len(getattr(raw, "classes", None) or getattr(getattr(raw, "reader", None), "class_to_idx", None) or {})
-    if streamed:
-        return ImageData(Stream(raw, length), transform, mode, classes=classes or None, streamed=True)
-    source = Files(raw.reader) if hasattr(raw, "reader") else raw
-    return ImageData(source, transform, mode, classes=classes or None)

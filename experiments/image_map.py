@@ -11,10 +11,11 @@ import timm
 import torch
 from captum.attr import ShapleyValueSampling
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from a2mim.decoding import Damaged, decode, is_constant
 from interactions.baselines import Normalisation
 from interactions.estimators import Interactions, estimate_interactions
 from interactions.estimators.sample import check_order
@@ -23,8 +24,8 @@ from interactions.grid import PatchGrid, orders_of
 from interactions.selection import logits_of
 
 
-def read_photograph(path: Path) -> Image.Image:
-    """An image file, in colour.
+def read_photograph(path: Path, mode: str = "RGB") -> Image.Image:
+    """An image file as the images of every data set are shown, and a word where it is of one colour.
 
     Raises:
         FileNotFoundError: no such file.
@@ -33,10 +34,12 @@ def read_photograph(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"image '{path}' is no file: give the path of a picture")
     try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        image = decode(path.read_bytes(), mode)
+    except Damaged as error:
         raise ValueError(f"'{path}' cannot be read as an image ({error}): give a JPEG, PNG or the like") from error
+    if is_constant(image):
+        print(f"note: {path} is of one colour throughout: there is nothing in it to interact", file=sys.stderr)
+    return image
 
 
 def as_pixels(image_CHW: Tensor, config: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -99,7 +99,7 @@ def told(about: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def fit_probe(model: Any, data: str, image_size: int, device: torch.device, probe: Probe) -> Kept:
     """The classifier, and what is known of it."""
-    images = open_images(Data(data=data))
+    images = open_images(Data(data=data), flag="")
     classes = labelled(images)
     world = World(device=device)
     gallery = make_gallery(images, model, image_size, device)
@@ -113,6 +113,7 @@ def fit_probe(model: Any, data: str, image_size: int, device: torch.device, prob
     about = {
         "data": data,
         "images": len(x_ND),
+        "skipped": images.reports.skipped(),
         "classes": images.classes,
         "lr": lr,
         "held_out_top1": held_out,

@@ -4,7 +4,7 @@ and its pictures."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from a2mim.checkpoints import Checkpoint, read
 from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
 from a2mim.checkpoints.pretraining import pretraining
 from a2mim.data import normalisation
+from a2mim.decoding import Damaged
 from a2mim.methods import A2MIM, MAE, METHODS, MaskFeat, Method, SparK
 from a2mim.methods.restore import BACKBONE, load_method, own_tensors, restore
 from a2mim.plain import from_plain, to_plain
@@ -236,6 +237,19 @@ def chosen(data: ImageData, count: int) -> list[int]:
         raise ValueError(f"--count {count} draws nothing: give 1 or more")
     count = min(count, len(data))
     return list(range(count)) if data.streamed else [int(n) for n in np.linspace(0, len(data) - 1, count)]
+
+
+def readable(data: ImageData, numbers: Sequence[int]) -> tuple[list[int], Tensor]:
+    """Those of the images that can be decoded: their numbers, and B×C×H×W. Raises ValueError where there is none."""
+    found = {}
+    for number in numbers:
+        try:
+            found[number] = data[number][0]
+        except Damaged as error:
+            data.images.reports.add("damaged", number, str(error))
+    if not found:
+        raise ValueError(f"none of the {len(numbers)} images chosen of {data.images.name} can be decoded")
+    return list(found), torch.stack(list(found.values()))
 
 
 def described(network: Network, seed: int) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +17,16 @@ from torch import nn
 from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
-from a2mim.data import Gallery, Images, make_gallery, open_images
+from a2mim.data import Gallery, make_gallery, open_images
 from a2mim.dist import World
+from a2mim.images import Files, Images
+from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
 from a2mim.plain import differences, from_plain, overlay, pairs, to_plain
 from a2mim.runs import open_run, read_run, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
+from a2mim.trees import listed
 from experiments.datasets import size_arguments
 from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, fitted, weights_file
@@ -110,14 +113,23 @@ def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
     return held(Path(settings.out)) if world.main else nullcontext()
 
 
-def begin(settings: Any, command: str, world: World, about: dict[str, Any]) -> Callable[[], None]:
-    """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins."""
+def begin(
+    settings: Any, command: str, world: World, about: dict[str, Any], parts: Mapping[str, Images]
+) -> Callable[[], None]:
+    """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins.
+
+    parts: the images of the run, by which it is noticed that they have changed when it goes on.
+    """
 
     def open_and_tell() -> None:
         if world.main:
-            open_run(Path(settings.out), command, identity(settings), FREE, {"commit": commit()})
-            remove_leftovers(Path(settings.out))
-            update_run(Path(settings.out), recipe=settings.recipe, **about)
+            folder = Path(settings.out)
+            rows = {part: images.rows() for part, images in parts.items()}
+            refuse_other_images(folder, rows)
+            open_run(folder, command, identity(settings), FREE, {"commit": commit()})
+            remove_leftovers(folder)
+            data = keep_rows(folder, rows)
+            update_run(folder, recipe=settings.recipe, data=data, classes=parts["train"].classes, **about)
             print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
         world.wait()
 
@@ -187,14 +199,39 @@ def labelled(images: Images) -> int:
     """The number of classes. Raises ValueError for images without labels."""
     if len(images.classes) < 2:
         raise ValueError(f"{images.name} has no labels to learn from: put the images of each class into its own folder")
+    check_labels(images)
     return max(images.classes.values()) + 1
+
+
+def check_labels(images: Images) -> None:
+    """Raise ValueError where files have no label."""
+    if isinstance(images.raw, Files) and (without := [n for n, label in enumerate(images.raw.labels) if label < 0]):
+        raise ValueError(
+            f"{len(without):,} images of {images.name} lie beside the class folders and have no label "
+            f"({images.reports.name(without[0])}): put them into class folders, or elsewhere"
+        )
+
+
+def open_held_out(data: Data, images: Images) -> Images:
+    """The validation images beside the training `images`, with the labels of these.
+
+    Raises ValueError where they have none, and as `open_images` does.
+    """
+    held_out = open_images(data, train=False, classes=images.classes)
+    if not held_out.labelled:
+        raise ValueError(
+            f"the validation images in {held_out.name} lie in no class folders: put those of each class into a folder "
+            f"called as that of the training images ({listed(images.classes)})"
+        )
+    check_labels(held_out)
+    return held_out
 
 
 def validation(
     data: Data, images: Images, model: nn.Module, size: int, world: World, evaluation: Evaluation
 ) -> Gallery:
-    """The validation images beside the training `images`."""
-    held_out = open_images(data, train=False, classes=images.classes)
+    """The validation images beside the training `images`, ready for the model."""
+    held_out = open_held_out(data, images)
     return make_gallery(held_out, model, size, world.device, evaluation, workers=data.workers, in_memory=data.in_memory)
 
 

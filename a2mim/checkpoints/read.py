@@ -109,6 +109,14 @@ class Checkpoint:
             raise CheckpointError(f"{where} names no network: name the model yourself")
         return said
 
+    @property
+    def classes(self) -> dict[str, int]:
+        """The classes of the network, name -> number, as the file or its configuration states them; empty without."""
+        stated = self.settings.get("id2label")
+        if stated and not all(str(name).startswith("LABEL_") for name in stated.values()):
+            return {str(name): int(number) for number, name in stated.items()}
+        return json.loads(self.metadata.get("classes", "{}"))
+
 
 def read(path: str | Path) -> Checkpoint:
     """Read a .safetensors file or a torch pickle (.pth, .pt, .bin) onto the CPU, running no code that it may hold.

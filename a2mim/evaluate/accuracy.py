@@ -23,8 +23,8 @@ def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> 
 def accuracy(model: nn.Module, gallery: Gallery, world: World, channels_last: bool = False) -> dict[str, float]:
     """{"top1", "top5" in percent, "val_loss" (mean cross entropy), "val_images"}; each image counts once.
 
-    Runs in float32 and evaluation mode, and leaves the model in evaluation mode. Raises ValueError for a label that
-    the model has no class for.
+    Runs in float32 and evaluation mode, and leaves the model in evaluation mode. Images that cannot be decoded are left
+    out. Raises ValueError for a label that the model has no class for, and where no image is left.
     """
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
@@ -34,7 +34,13 @@ def accuracy(model: nn.Module, gallery: Gallery, world: World, channels_last: bo
         loss = F.cross_entropy(logits_BK, target_B, reduction="sum")
         sums += torch.stack([*hits(logits_BK, target_B), loss, torch.tensor(len(target_B), device=world.device)])
     right, right5, loss, count = world.total(sums).tolist()
+    if not count:
+        raise ValueError(nothing_left(gallery))
     return {"top1": 100 * right / count, "top5": 100 * right5 / count, "val_loss": loss / count, "val_images": count}
+
+
+def nothing_left(gallery: Gallery) -> str:
+    return f"none of the {gallery.images.samples} images of {gallery.images.name} can be decoded: is it damaged?"
 
 
 def check_targets(target_B: Tensor, classes: int) -> None:
@@ -53,13 +59,17 @@ def pooled_features(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What timm's `model` hands to its classifier, for every image, on the CPU.
 
-    Returns features (N, D) float32, labels (N,), and the images' indices (N,), in the same order on every process.
+    Returns features (N, D) float32, labels (N,), and the images' indices (N,), in the same order on every process,
+    without images that cannot be decoded. Raises ValueError where none is left.
     """
     model.eval()
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in gallery.batches(world, channels_last):
         features_BD = model.forward_head(model.forward_features(batch["image"]), pre_logits=True)
         rows.append((features_BD.float().cpu(), batch["target"].cpu(), batch["index"].cpu()))
-    features_ND, target_N, index_N = (world.gather(torch.cat(column)) for column in zip(*rows, strict=True))
+    columns = [torch.cat(column) for column in zip(*rows, strict=True)] or [torch.zeros(0)] * 3  # none are its share
+    features_ND, target_N, index_N = (world.gather(column) for column in columns)
+    if not len(index_N):
+        raise ValueError(nothing_left(gallery))
     order_N = index_N.argsort()
     return features_ND[order_N], target_N[order_N], index_N[order_N]

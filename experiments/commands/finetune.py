@@ -93,6 +93,7 @@ def finetune(settings: Settings, world: Any) -> Any:
     about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
     # Label smoothing belongs to the soft labels that mixing makes.
     loss = SupervisedSettings(loss=settings.loss, label_smoothing=0.0, bce_threshold=settings.bce_threshold)
-    hooks = Hooks(begin=begin(settings, "finetune", world, about), finished=draw_training)
+    start = begin(settings, "finetune", world, about, {"train": images, "validation": gallery.images})
+    hooks = Hooks(begin=start, finished=draw_training, held_out=gallery.images)
     folder = Path(settings.out)
     return folder, tune(model, source, gallery, folder, settings.optim, loop, world, architecture, loss, hooks)

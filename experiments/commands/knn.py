@@ -51,5 +51,5 @@ def run(settings: Settings) -> None:
     with join(settings.device) as world:
         train, test = both_features(settings, world)
         if world.main:
-            result = knn(*train, *test, k=settings.k, temperature=settings.temperature, device=world.device)
+            result = knn(*train.pair, *test.pair, k=settings.k, temperature=settings.temperature, device=world.device)
             write_result(settings, "knn", about | result, train, test)

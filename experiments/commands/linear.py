@@ -59,5 +59,5 @@ def run(settings: Settings) -> None:
     with join(settings.device) as world:
         train, test = both_features(settings, world)
         if world.main:
-            result = linear_probe(*train, *test, probe, device=world.device)
+            result = linear_probe(*train.pair, *test.pair, probe, device=world.device)
             write_result(settings, "linear", about | result, train, test)

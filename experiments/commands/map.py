@@ -97,6 +97,7 @@ def run(settings: Settings) -> None:
     grid = PatchGrid(settings.grid)
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
     model, config = open_model(settings)
+    photograph = photograph.convert("L") if config["input_size"][0] == 1 else photograph
     game = play(
         model.to(device),
         evaluation_transform(config)(photograph),

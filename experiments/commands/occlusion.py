@@ -50,7 +50,7 @@ class Settings:
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
-    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
     device: str = "auto"
@@ -63,7 +63,7 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
-    from experiments.datasets import evaluation_transform, open_images
+    from experiments.datasets import evaluation_transform, known_classes, open_images
     from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
     from interactions.baselines import Normalisation
@@ -79,7 +79,8 @@ def run(settings: Settings) -> None:
         root=settings.data_root,
         split=settings.split,
         class_map=settings.class_map,
-        classes=getattr(model, "num_classes", None),
+        model_classes=getattr(model, "num_classes", None),
+        known=known_classes(model, settings.weights),
         channels=config["input_size"][0],
     )
     if not data.labelled:

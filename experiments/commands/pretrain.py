@@ -107,11 +107,13 @@ def pretrain(settings: Settings, world: Any) -> Any:
         in_memory=data.in_memory,
     )
     about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    parts = {"train": images} | ({"validation": gallery.images} if gallery else {})
     hooks = Hooks(
-        begin=begin(settings, "pretrain", world, about),
+        begin=begin(settings, "pretrain", world, about, parts),
         evaluate=evaluator(gallery, world, loop) if gallery else None,
         pictures=draw_pictures,
         finished=draw_training,
+        held_out=parts.get("validation"),
     )
     folder = Path(settings.out)
     return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)

@@ -65,7 +65,7 @@ class Settings:
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
-    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
     device: str = "auto"
@@ -86,7 +86,7 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.datasets import evaluation_transform, open_images
+    from experiments.datasets import evaluation_transform, known_classes, open_images
     from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
     from interactions.baselines import Normalisation
@@ -95,20 +95,31 @@ def run(settings: Settings) -> None:
     measure, about = asdict(settings.measure), {"commit": commit()}
     model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
-    accompany = None
+    accompany, known = None, None
     if settings.probe:
-        accompany = probe(settings, model, config, device)
+        accompany, known = probe(settings, model, config, device)
     else:
         check_classifier(settings, model)
+        known = known_classes(model, settings.weights)
+    needed = settings.measure.value != "cosine" and (
+        settings.measure.target == "label" or settings.measure.only_correct
+    )
     data = open_images(
         settings.data,
         evaluation_transform(config),
         root=settings.data_root,
         split=settings.split,
         class_map=settings.class_map,
-        classes=getattr(model, "num_classes", None),
+        model_classes=getattr(model, "num_classes", None),
+        known=known,
+        labels_needed=needed,
         channels=config["input_size"][0],
     )
+    if needed and not data.labelled:
+        raise ValueError(
+            f"the images in '{settings.data}' have no labels, since they lie in no class folders: put those of each "
+            "class into its own folder, or explain the model's own class (--target predicted, without --only-correct)"
+        )
     first = int(os.environ.get("RANK", 0)) == 0
     if first:
         warn_about_labels(settings, model, data)
@@ -133,8 +144,11 @@ def run(settings: Settings) -> None:
         report(profile)
 
 
-def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device") -> Any:
-    """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder."""
+def probe(
+    settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device"
+) -> "tuple[Any, dict[str, int]]":
+    """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder, and
+    its classes."""
     from a2mim.evaluate.linear import Probe
     from experiments.probe import add_probe
 
@@ -144,7 +158,7 @@ def probe(settings: Settings, model: "nn.Module", config: "dict[str, Any]", devi
     print(
         f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"
     )
-    return write
+    return write, about["classes"]
 
 
 def check_classifier(settings: Settings, model: "nn.Module") -> None:

@@ -59,7 +59,7 @@ class Settings:
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
-    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
 
@@ -67,13 +67,12 @@ class Settings:
 def run(settings: Settings) -> None:
     """Load, mask, predict, draw, and write the figure, the pictures and the record."""
     import numpy as np
-    import torch
 
     from a2mim.runs import write_atomically, write_json
     from experiments.datasets import evaluation_transform, open_images
     from experiments.machine import pick_device, provenance
     from experiments.outputs import claim
-    from experiments.reconstruction import chosen, described, open_network, reconstruct, settings_of
+    from experiments.reconstruction import chosen, described, open_network, readable, reconstruct, settings_of
     from figures.reconstruction import draw_reconstruction
     from figures.style import check_suffix
 
@@ -91,9 +90,9 @@ def run(settings: Settings) -> None:
         evaluation_transform(transform_of(network)),
         root=settings.data_root,
         split=settings.split,
+        labels_needed=False,
     )
-    indices = chosen(data, settings.count)
-    images = torch.stack([data[index][0] for index in indices])
+    indices, images = readable(data, chosen(data, settings.count))
     network.method.to(device)
     pictures = reconstruct(network, images.to(device), settings.seed)
     caption, note = described(network, settings.seed)
@@ -119,6 +118,7 @@ def run(settings: Settings) -> None:
             "name": Path(settings.data).name,
             "images": [{"index": index, "name": data.names[index] if data.names else None} for index in indices],
             "of": len(data),
+            "skipped": data.images.reports.skipped(),
             "size": network.image_size,
             "mean": mean,
             "std": std,

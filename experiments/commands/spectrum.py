@@ -47,7 +47,7 @@ class Settings:
     data_root: str | None = None
     """Where a data set that timm names is kept."""
     split: str = "validation"
-    """The part to read; of a folder the sub-folder of that name (or val, ...), if there is one."""
+    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
     images: Count | None = 1000
@@ -78,6 +78,7 @@ def run(settings: Settings) -> None:
         evaluation_transform(config),
         root=settings.data_root,
         split=settings.split,
+        labels_needed=False,
         channels=config["input_size"][0],
     )
     measured = measure_spectrum(

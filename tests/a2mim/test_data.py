@@ -22,9 +22,9 @@ from torchvision import transforms
 
 from a2mim.data import (
     Gallery,
-    Images,
     Samples,
     Source,
+    Unreadable,
     WorkerDied,
     decoded,
     examples,
@@ -36,10 +36,12 @@ from a2mim.data import (
     view_transform,
 )
 from a2mim.dist import World
+from a2mim.images import Images
 from a2mim.memory import MemoryImages, padded_crop, random_table, resized_crop
 from a2mim.plan import Key, Plan
 from a2mim.seeds import seed_everything, seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
+from a2mim.trees import ReadFailed
 from tests.a2mim.tiny import VIEW, WORLD, Net, tiny_images, tiny_source, write_images
 
 CPU = torch.device("cpu")
@@ -381,8 +383,10 @@ def test_splits_and_the_labels_of_a_smaller_validation_set(tmp_path):
 def test_a_limit_keeps_the_same_images(tmp_path):
     folder = write_images(tmp_path / "images")
     first, second = (open_images(Data(data=str(folder), limit=10)) for _ in range(2))
-    assert first.samples == second.samples == 10 and first.raw.indices == second.raw.indices
-    assert first.raw.indices == sorted(set(first.raw.indices))
+    whole = open_images(Data(data=str(folder))).names
+    drawn = np.sort(np.random.default_rng(0).permutation(32)[:10])
+    assert first.samples == second.samples == 10
+    assert first.names == second.names == [whole[n] for n in drawn]
     assert equal(
         batches_of(tiny_source(first, AS_IS), range(1)), batches_of(tiny_source(second, AS_IS, workers=2), range(1))
     )
@@ -432,14 +436,14 @@ def test_a_stream_goes_on_within_an_epoch():
 
 
 def test_places_without_images(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there are no images at .*nowhere: it does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"there are no images at '.*nowhere': it does not exist"):
         open_images(Data(data=str(tmp_path / "nowhere")))
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no image")
     with tarfile.open(tmp_path / "empty.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("notes.txt"), io.BytesIO())
     for place in ("empty", "empty.tar"):
-        with pytest.raises(ValueError, match=rf"{place} holds no images that can be read"):
+        with pytest.raises(ValueError, match=rf"{place}' holds no images that can be read"):
             open_images(Data(data=str(tmp_path / place)))
     with pytest.raises(ValueError, match="neither a folder nor a"):
         open_images(Data(data=str(tmp_path / "notes.txt")))
@@ -460,24 +464,35 @@ def test_named_data_sets_that_cannot_be_opened(tmp_path, name, monkeypatch):
         open_images(Data(data=name, data_root=str(tmp_path)))
 
 
-class Damaged:
-    def __init__(self, deadly=False):
-        self.deadly = deadly
+class Failing:
+    """A data set of 32 images, of which those from 20 on end it in some way."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def __len__(self):
+        return 32
 
     def __getitem__(self, index) -> Any:
-        if self.deadly and index == 20:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if not self.deadly:
-            raise RuntimeError("Failed to load 10 consecutive samples")
+        if index >= 20:
+            self.end()
         return Image.new("RGB", (16, 16)), 0
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail():
+    raise ReadFailed("photos/7.png cannot be read any more: Input/output error")
 
 
 def test_failing_loaders_are_told_in_one_sentence():
     with pytest.raises(WorkerDied):
-        batches_of(tiny_source(Images(Damaged(deadly=True), "deadly", 32), workers=1))
+        batches_of(tiny_source(Images(Failing(die), "deadly", 32), workers=1))
     for workers in (0, 1):
-        with pytest.raises(ValueError, match="ten images in a row could not be decoded"):
-            batches_of(tiny_source(Images(Damaged(), "damaged", 32), workers=workers))
+        with pytest.raises(Unreadable, match=r"^photos/7.png cannot be read any more: Input/output error$"):
+            batches_of(tiny_source(Images(Failing(fail), "failing", 32), workers=workers))
 
 
 def test_a_gallery_shares_its_images_out():

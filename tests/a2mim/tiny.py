@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from a2mim.data import Images, Source
+from a2mim.data import Source
 from a2mim.dist import World
+from a2mim.images import Images
 from a2mim.methods import Method
 from a2mim.plain import to_plain
 from a2mim.runs import newest_state, open_run

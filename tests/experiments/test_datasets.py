@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from a2mim.decoding import Damaged
+from a2mim.images import Images
 from experiments.datasets import (
     ImageData,
     Stream,
@@ -109,14 +111,37 @@ def test_class_map_says_which_label_a_folder_has(folder, tmp_path):
     assert [data[k][1] for k in range(4)] == [2, 2, 3, 1]
 
 
-def test_folders_named_by_synsets_keep_their_imagenet_labels_under_an_imagenet_model(tmp_path):
-    for synset in ("n02123045", "n01443537"):  # tabby, goldfish
-        save(tmp_path / "photos" / synset / "1.png")
-    place = str(tmp_path / "photos")
-    assert [open_images(place, TRANSFORM, classes=1000)[k][1] for k in range(2)] == [1, 281]
-    assert [open_images(place, TRANSFORM, classes=2)[k][1] for k in range(2)] == [0, 1]
-    save(tmp_path / "photos" / "zebra" / "1.png")
-    assert [open_images(place, TRANSFORM, classes=1000)[k][1] for k in range(3)] == [0, 1, 2]
+def test_folders_named_by_synsets_have_the_labels_of_timms_lists(tmp_path):
+    """Goldfish and tench, and the numbers that timm's lists of 1,000, 11,821, 21,843, 21,841 and 21,842 classes say."""
+    place = tmp_path / "photos"
+    for synset in ("n01443537", "n01440764"):
+        save(place / synset / "1.png")
+    for classes, tench, goldfish in (
+        (1000, 0, 1),
+        (11821, 216, 220),
+        (21843, 359, 368),
+        (21841, 359, 368),
+        (21842, 0, 1),
+        (2, 0, 1),  # as many as there are folders: their places
+    ):
+        data = open_images(str(place), TRANSFORM, model_classes=classes)
+        assert [data[k][1] for k in range(2)] == [tench, goldfish], classes
+    for classes in (1001, None):
+        with pytest.raises(ValueError, match=r"2 folders called by synsets.*--class-map FILE"):
+            open_images(str(place), TRANSFORM, model_classes=classes)
+        unneeded = open_images(str(place), TRANSFORM, model_classes=classes, labels_needed=False)
+        assert unneeded[0][1] is None and not unneeded.labelled
+    (tmp_path / "map.txt").write_text("n01443537\nn01440764\n")
+    mapped = open_images(str(place), TRANSFORM, model_classes=1001, class_map=str(tmp_path / "map.txt"))
+    assert [mapped[k][1] for k in range(2)] == [1, 0]
+    save(place / "zebra" / "1.png")
+    with pytest.raises(ValueError, match=r"folders zebra in .* are none of the classes of timm's list of imagenet-1k"):
+        open_images(str(place), TRANSFORM, model_classes=1000)
+
+
+def test_one_synset_folder_alone_is_labelled(tmp_path):
+    save(tmp_path / "n01443537" / "1.png")
+    assert open_images(str(tmp_path), TRANSFORM, model_classes=1000)[0][1] == 1
 
 
 def test_damaged_image_is_an_error_of_its_own_and_no_other_takes_its_place(folder):
@@ -125,7 +150,7 @@ def test_damaged_image_is_an_error_of_its_own_and_no_other_takes_its_place(folde
     (folder / "bee" / "1.png").write_text("no image")
     data = open_images(str(folder), TRANSFORM)
     for broken in (1, 2):
-        with pytest.raises(OSError, match=r"truncated|cannot identify"):
+        with pytest.raises(Damaged, match=r"truncated|cannot identify"):
             data[broken]
     assert data[0][1] == 0 and data[3][1] == 2
 
@@ -140,7 +165,7 @@ def test_bad_places_are_one_sentence(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     refused(ValueError, r"neither a folder nor a \.tar", tmp_path / "notes.txt")
     (tmp_path / "broken.tar").write_text("hello")
-    refused(ValueError, r"broken\.tar' holds no images", tmp_path / "broken.tar")
+    refused(ValueError, r"broken\.tar' holds no images: it is no whole, uncompressed tar", tmp_path / "broken.tar")
     tarfile.open(tmp_path / "empty.tar", "w").close()
     refused(ValueError, r"empty\.tar' holds no images", tmp_path / "empty.tar")
     save(tmp_path / "photos" / "1.png")
@@ -151,7 +176,7 @@ def test_bad_places_are_one_sentence(tmp_path):
 
 def test_data_set_by_timms_name(folder):
     data = open_images("torch/image_folder", TRANSFORM, root=str(folder))
-    assert [data[k][1] for k in range(4)] == [0, 0, 1, 2] and data.classes == 3 and data.names is None
+    assert [data[k][1] for k in range(4)] == [0, 0, 1, 2] and data.classes == 3
 
 
 def test_stream_is_read_forward_once():
@@ -162,7 +187,7 @@ def test_stream_is_read_forward_once():
             read.append(k)
             yield Image.new("RGB", (10, 10), (k, 0, 0)), k
 
-    data = ImageData(Stream(photos(), 10), TRANSFORM, streamed=True)
+    data = ImageData(Images(Stream(photos(), 10), "stream", 10, streamed=True), TRANSFORM)
     assert data[3][1] == 3 and read == [0, 1, 2, 3]
     assert data[1][1] == 1 and read == [0, 1, 2, 3]
     assert data[4][1] == 4 and read == [0, 1, 2, 3, 4]
@@ -178,7 +203,7 @@ def test_only_models_of_one_size_are_told_another():
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_file(), reason="the ImageNet photographs are not there")
 def test_real_photographs_have_their_imagenet_labels():
-    data = open_images(str(PHOTOGRAPHS), TRANSFORM, classes=1000)
+    data = open_images(str(PHOTOGRAPHS), TRANSFORM, model_classes=1000)
     assert len(data) == 1000 and data.classes == 1000
     synsets = sorted({Path(name).parts[0] for name in data.names})
     for k in (0, 281, 999):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from a2mim.data import Images, Source, normalisation
+from a2mim.data import Source, normalisation
 from a2mim.dist import World
 from a2mim.export import export_backbone
+from a2mim.images import Images
 from a2mim.memory import MemoryImages
 from a2mim.methods import Supervised, SupervisedSettings
 from a2mim.optim import parameter_groups

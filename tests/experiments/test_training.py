@@ -238,6 +238,44 @@ def test_labels_are_needed_where_classes_are_learnt(images, tmp_path, capsys):
     assert "the validation images would be the training images" in told
     told = sentence(capsys, "knn", "--model", "test_vit", "--data", images, "--image-size", 32, "--workers", 0)
     assert "use --out" in told
+    words = ["finetune", "--model", "test_vit", "--data", images / "train", "--val", flat, "--out", tmp_path / "run"]
+    told = sentence(capsys, *words, *SMALL)
+    assert "flat lie in no class folders" in told and "(class0, class1, class2, class3)" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_part_is_an_error_that_names_what_is_there(images, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(images / "train")
+    (tmp_path / "data" / "test").symlink_to(images / "val")
+    words = ["knn", "--model", "test_vit", "--data", tmp_path / "data", "--image-size", 32, "--workers", 0, "--k", 3]
+    told = sentence(capsys, *words, "--out", tmp_path / "knn.json")
+    assert "no part 'validation': it holds test, train: choose one, as --val-split test" in told
+    assert main([str(word) for word in (*words, "--out", tmp_path / "knn.json", "--val-split", "test")]) == 0
+    assert json.loads((tmp_path / "knn.json").read_text())["test_images"] == 8
+
+
+def test_a_run_goes_on_with_its_own_images_alone(tmp_path, capsys):
+    data, run = tmp_path / "data", tmp_path / "run"
+    write_images(data, per_class=4, size=32)
+    words = ["pretrain", "--model", "test_vit", "--data", data, "--mask-cell", 16, "--epochs", 2, *SMALL, "--out", run]
+    assert main([str(word) for word in (*words, "--minutes", 1e-9)]) == 0
+    before = (run / "run.json").read_text()
+    (data / "class0" / "0.png").rename(data / "class0" / "9.png")
+    (data / "class1" / "9.png").write_bytes((data / "class1" / "1.png").read_bytes())
+    (data / "class2" / "2.png").write_bytes(b"cut short")
+    for again in (["pretrain", "--resume", run, "--device", "cpu"], words):
+        told = sentence(capsys, *again)
+        assert "on other images (train: 16 images then, 17 now, 2 added (class0/9.png, class1/9.png), 1 gone" in told
+        assert "1 of another size or label (class2/2.png)" in told and "begin a new run with another --out" in told
+    assert (run / "run.json").read_text() == before
+    old = {key: value for key, value in json.loads(before).items() if key != "data"}  # from before there were lists
+    (run / "run.json").write_text(json.dumps(old))
+    (run / "images.txt.gz").unlink()
+    assert main(["pretrain", "--resume", str(run), "--device", "cpu"]) == 0
+    record = json.loads((run / "run.json").read_text())
+    assert record["finished"] and record["data"]["train"]["images"] == 17
+    assert [row["name"] for row in record["skipped"]] == ["class2/2.png"]
 
 
 def test_a_run_that_is_not_finished_has_no_weights(tmp_path):
