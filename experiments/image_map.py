@@ -17,11 +17,22 @@ from tqdm import tqdm
 
 from a2mim.decoding import Damaged, decode, is_constant
 from interactions.baselines import Normalisation
-from interactions.estimators import Interactions, estimate_interactions
+from interactions.estimators import (
+    DESIGN_NAMES,
+    Interactions,
+    check_budget,
+    enough_passes,
+    estimate_interactions,
+    passes_for_errors,
+)
 from interactions.estimators.sample import check_order
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid, orders_of
 from interactions.selection import logits_of
+
+USUAL_BUDGET = 3000
+LARGEST_RAISE = 10 * USUAL_BUDGET
+"""What a map takes by itself to give every pair a standard error; more than that is asked for."""
 
 
 def read_photograph(path: Path, mode: str = "RGB") -> Image.Image:
@@ -86,8 +97,48 @@ def explained(game: PatchGame) -> str:
     return f"{game.value} of class {target}{name}"
 
 
+def chosen_budget(asked: int | None, design: str, order: int, pairs_P2: Tensor, grid: PatchGrid) -> tuple[int, bool]:
+    """The passes for the pairs, and whether auto can give every pair a standard error with them.
+
+    Raises:
+        ValueError: a design or a budget that cannot be; without a budget, pairs that would need an unusual one.
+    """
+    if design not in DESIGN_NAMES:
+        raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
+    needs = passes_for_errors(order, pairs_P2, grid.n_players)
+    enough = enough_passes(needs) if needs else 0
+    if asked is None and design == "auto" and enough > LARGEST_RAISE:
+        raise ValueError(
+            f"it takes {enough:,} passes to give each of {len(pairs_P2):,} pairs a standard error at order {order}: "
+            f"ask for --budget {enough}, or for fewer and a part of the pairs, a smaller --radius or an order "
+            f"nearer the middle ({grid.max_order // 2})"
+        )
+    budget = asked if asked is not None else max(USUAL_BUDGET, enough if design == "auto" else 0)
+    check_budget(budget, design, order, pairs_P2, grid.n_players)
+    return budget, design == "auto" and budget >= enough
+
+
+def missing_words(measured: Interactions, grid: PatchGrid) -> str:
+    """How many pairs were not measured, or have no standard error, and what would give them one; empty where none."""
+    pairs, left_out = len(measured.mean), int(measured.mean.isnan().sum())
+    unsure = int(measured.standard_error.isnan().sum()) - left_out
+    if not left_out + unsure:
+        return ""
+    counts = [f"{left_out} of {pairs} pairs were not measured"] if left_out else []
+    counts += [f"{unsure} have no standard error"] if unsure else []
+    needs = passes_for_errors(measured.order, measured.pairs, grid.n_players)
+    return f"{' and '.join(counts)}: --design auto --budget {enough_passes(needs)} gives each of them one."
+
+
 def measure(
-    game: PatchGame, order: int, pairs_P2: Tensor, budget: int, design: str, permutations: int, seed: int = 0
+    game: PatchGame,
+    order: int,
+    pairs_P2: Tensor,
+    budget: int,
+    design: str,
+    permutations: int,
+    seed: int = 0,
+    every_pair: bool = False,
 ) -> tuple[Interactions, Tensor]:
     """`estimate_interactions` of the pairs at one order, and `shapley_values`, with a bar that counts the passes."""
     if permutations < 1:
@@ -96,7 +147,7 @@ def measure(
     with tqdm(total=total, unit=" passes", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         game.on_batch = bar.update
         generator = torch.Generator().manual_seed(seed)
-        measured = estimate_interactions(game.of(0), order, pairs_P2, budget, design, generator)
+        measured = estimate_interactions(game.of(0), order, pairs_P2, budget, design, generator, every_pair)
         shapley_N = shapley_values(game, permutations, seed)
         bar.total = bar.n  # how many passes the pairs take was an estimate
     return measured, shapley_N

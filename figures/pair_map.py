@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from figures.pictures import as_pixels
-from figures.style import BLUE, DOUBLE_COLUMN, INK, SINGLE_COLUMN, VERMILION, house_style, page, save
+from figures.style import BLUE, DOUBLE_COLUMN, GREY, INK, SINGLE_COLUMN, VERMILION, house_style, page, save
 
 # Blue and orange are told apart by the colour-blind, and the two signs stay apart down to the smallest value drawn.
 SIGNS = LinearSegmentedColormap.from_list(
@@ -40,8 +40,9 @@ def draw_pair_map(
     """Draw the strongest pairs of one order as lines between cell centres over the faded image: colour shows the sign,
     colour and width the strength. Beside it, where given, the Shapley value of each patch.
 
-    A pair within 2 standard errors of 0 is left out, and the caption counts these. A pair without a standard error is
-    dashed. Lines that would run through the centre of a third cell are bent around it.
+    A pair within 2 standard errors of 0 is left out, and the caption counts these. A pair without a standard error may
+    be one of them: it is thin, grey and dashed, and comes after those that have one. Lines that would run through the
+    centre of a third cell are bent around it.
 
     Args:
         image_HWC: H×W×3, uint8 or floats from 0 to 1.
@@ -51,7 +52,7 @@ def draw_pair_map(
         path: .png, .pdf or .svg.
         shapley_N: side² values, in units of v.
         title, caption, note: words above and below; the note stands out.
-        standard_errors: P, of the values; NaN where unknown.
+        standard_errors: P, of the values; NaN where unknown, 0 where exact; None where all values are exact.
         top: the largest number of pairs to draw.
         unit: of v, e.g. "log-odds".
 
@@ -65,10 +66,10 @@ def draw_pair_map(
     shapley = None if shapley_N is None else _checked_shapley(shapley_N, side)
 
     candidates = np.flatnonzero(np.isfinite(values) & ~(np.abs(values) <= 2 * errors))
-    drawn = candidates[np.argsort(np.abs(values[candidates]), kind="stable")[::-1][:top]]
-    words = [caption, _count(values, errors, len(drawn))]
-    if np.isnan(errors[drawn]).any():
-        words.append("Dashed: no standard error.")
+    # The strongest first, behind them those of which nobody knows whether they are more than noise.
+    ranked = candidates[np.lexsort((-np.abs(values[candidates]), np.isnan(errors[candidates])))]
+    drawn = ranked[:top]
+    words = [caption, _count(values, errors, drawn)]
 
     panels = 1 if shapley is None else 2
     width = SINGLE_COLUMN if panels == 1 else DOUBLE_COLUMN
@@ -101,10 +102,13 @@ def _checked_shapley(shapley_N: ArrayLike, side: int) -> NDArray:
     return shapley.reshape(side, side)
 
 
-def _count(values: NDArray, errors: NDArray, drawn: int) -> str:
+def _count(values: NDArray, errors: NDArray, drawn: NDArray) -> str:
     """What the lines are out of: how many pairs were measured, and how many of them differ from 0."""
-    measured = np.isfinite(values)
-    words = f"Drawn: the {drawn} strongest of {measured.sum():,} measured pairs."
+    measured, unsure = np.isfinite(values), int(np.isnan(errors[drawn]).sum())
+    words = f"Drawn: the {len(drawn) - unsure} strongest of {measured.sum():,} measured pairs"
+    words += f" ({len(values):,} in all)." if measured.sum() < len(values) else "."
+    if unsure:
+        words += f" Grey and dashed: {unsure} pairs without a standard error, which may be noise."
     tested = measured & (errors > 0)
     if tested.any():
         weak = (np.abs(values) <= 2 * errors)[tested].sum()
@@ -119,18 +123,19 @@ def _count(values: NDArray, errors: NDArray, drawn: int) -> str:
 def _draw_pairs(
     axes: Axes, image: NDArray, side: int, pairs: NDArray, values: NDArray, unsure: NDArray, unit: str
 ) -> None:
-    largest = float(np.abs(values).max(initial=0)) or 1.0
+    largest = float(np.abs(values[~unsure]).max(initial=0)) or 1.0
     scale = Normalize(-largest, largest)
     _draw_image(axes, image, side, fading=0.55)
     if len(pairs):
-        weakest_first = np.argsort(np.abs(values), kind="stable")
+        weakest_first = np.lexsort((np.abs(values), ~unsure))
         pairs, values, unsure = pairs[weakest_first], values[weakest_first], unsure[weakest_first]
         curves = [_curve(i, j, side) for i, j in pairs]
-        widths = THIN + (THICK - THIN) * np.abs(values) / largest
+        widths = np.where(unsure, THIN, THIN + (THICK - THIN) * np.abs(values) / largest)
+        colours = np.where(unsure[:, None], to_rgba(GREY), SIGNS(scale(values)))
         dashes = ["--" if dashed else "-" for dashed in unsure]
         # A thin white edge keeps a line apart from the picture and from the lines that it crosses.
         edges = LineCollection(curves, colors="white", linewidths=widths + 0.9, linestyles=dashes, alpha=0.7)
-        lines = LineCollection(curves, colors=SIGNS(scale(values)), linewidths=widths, linestyles=dashes, gid="pairs")
+        lines = LineCollection(curves, colors=colours, linewidths=widths, linestyles=dashes, gid="pairs")
         axes.add_collection(edges)
         axes.add_collection(lines)
         cells = np.unique(pairs)

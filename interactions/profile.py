@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from interactions.baselines import Normalisation
-from interactions.estimators import DESIGN_NAMES, Plan, choose
+from interactions.estimators import DESIGN_NAMES, Plan, check_budget, choose
 from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
-from interactions.published import PUBLISHED, changed_from_published, with_published
+from interactions.published import PUBLISHED, changed_from_published, check_published, with_published
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import Ranks, join
@@ -154,6 +154,26 @@ def load_profile(folder: str | Path) -> Profile:
     return Profile(Path(folder), record)
 
 
+def checked(settings: ProfileSettings) -> tuple[PatchGrid, Tensor, dict[int, float]]:
+    """The grid, its pairs, and the orders with their ratios, ascending.
+
+    Raises:
+        ValueError: for what can be told to be impossible without model and images, a budget too small among it.
+    """
+    settings.check()
+    grid = PatchGrid(settings.grid)
+    pairs_P2, orders = grid.neighbours(settings.radius), orders_of(tuple(settings.ratios), grid.n_players)
+    check_names(settings.value, settings.baseline, settings.amp)
+    if settings.design == PUBLISHED:
+        check_published(settings, len(pairs_P2))
+    elif settings.design not in DESIGN_NAMES:
+        raise ValueError(f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}")
+    else:
+        for order in sorted(orders):
+            check_budget(settings.budget, settings.design, order, pairs_P2, grid.n_players)
+    return grid, pairs_P2, dict(sorted(orders.items()))
+
+
 class Run:
     """One model, one data set and one folder, from the pilot to the tables. State: the game, which keeps its compiled
     network and its batch size from unit to unit."""
@@ -171,15 +191,7 @@ class Run:
         self.settings, self.normalisation = settings, normalisation
         if names is not None and len(names) != len(dataset):
             raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
-        settings.check()
-        self.grid = PatchGrid(settings.grid)
-        self.pairs_P2 = self.grid.neighbours(settings.radius)
-        self.ratios = dict(sorted(orders_of(tuple(settings.ratios), self.grid.n_players).items()))
-        check_names(settings.value, settings.baseline, settings.amp)
-        if settings.design not in (*DESIGN_NAMES, PUBLISHED):
-            raise ValueError(
-                f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}"
-            )
+        self.grid, self.pairs_P2, self.ratios = checked(settings)
         self.game: PatchGame | None = None
 
     def begin(
@@ -233,6 +245,7 @@ class Run:
             record,
             self.settings.unit_images,
             dict(zip(TABLES, (profile.strength, profile.middle_mass), strict=True)),
+            orders=lambda: with_pairs(record["orders"], profile.images()),
             passes=lambda: sum(record["preparation_passes"].values()) + int(profile.images().passes.sum()),
             backed_off=lambda: backed_off(self.folder, record),
         )
@@ -345,6 +358,12 @@ class Run:
                 f"{self.settings.amp} is too coarse at the orders {', '.join(map(str, lost))}: at {first} it rounds by "
                 f"{floors.get(first, np.nan):.1g} where the strength is {rms[first]:.1g}; measure in float32"
             )
+
+
+def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> list[dict[str, Any]]:
+    """The record of the orders with how many pairs were measured, on average over the images."""
+    measured = images.groupby("order").pairs.mean()
+    return [{**one, "pairs_measured": float(measured[one["order"]])} for one in orders]
 
 
 def plain(plan: Plan) -> dict[str, Any]:

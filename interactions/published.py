@@ -38,6 +38,17 @@ def contexts_of(settings: ProfileSettings) -> int:
     return settings.budget // (4 * settings.published_pairs)
 
 
+def check_published(settings: ProfileSettings, pairs: int) -> None:
+    """Raises ValueError for a budget of fewer than two contexts a pair, or for more pairs than there are."""
+    if contexts_of(settings) < 2:
+        raise ValueError(
+            f"a budget of {settings.budget} passes holds fewer than 2 contexts of {settings.published_pairs} pairs: "
+            f"give {8 * settings.published_pairs} or more"
+        )
+    if settings.published_pairs > pairs:
+        raise ValueError(f"{settings.published_pairs} pairs do not fit a grid that has {pairs} of them: give fewer")
+
+
 def changed_from_published(
     settings: ProfileSettings, images: int | None, mean: Sequence[float], std: Sequence[float], transform: Any = None
 ) -> list[str]:

@@ -61,11 +61,6 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
     settings, plan = task.settings, task.plans[order]
     if plan.design == PUBLISHED:
         pairs, contexts = settings.published_pairs, contexts_of(settings)
-        if contexts < 2:
-            raise ValueError(
-                f"a budget of {settings.budget} passes holds fewer than 2 contexts of {pairs} pairs: "
-                f"give {8 * pairs} or more"
-            )
         if order in (0, task.grid.max_order):
             contexts = 2  # the only one there is, once for each half
         return draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)

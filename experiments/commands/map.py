@@ -52,8 +52,8 @@ class Settings:
     """log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
     baseline: str = "mean"
     """What an absent cell shows: mean, image_mean, black, blur or noise."""
-    budget: Budget = 3000
-    """Forward passes for the pairs."""
+    budget: Budget | None = None
+    """Forward passes for the pairs (left out: 3000, or as many as give every pair a standard error)."""
     design: str = "auto"
     """auto, exact, pairwise, shared or pooled."""
     permutations: Count = 10
@@ -73,9 +73,11 @@ def run(settings: Settings) -> None:
     from experiments.image_map import (
         as_pixels,
         cell_table,
+        chosen_budget,
         chosen_order,
         explained,
         measure,
+        missing_words,
         pair_table,
         play,
         read_photograph,
@@ -96,6 +98,7 @@ def run(settings: Settings) -> None:
     about = provenance(settings, device)
     grid = PatchGrid(settings.grid)
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
+    budget, every_pair = chosen_budget(settings.budget, settings.design, order, pairs_P2, grid)
     model, config = open_model(settings)
     photograph = photograph.convert("L") if config["input_size"][0] == 1 else photograph
     game = play(
@@ -108,7 +111,7 @@ def run(settings: Settings) -> None:
         settings.baseline,
     )
     measured, shapley_N = measure(
-        game, order, pairs_P2, settings.budget, settings.design, settings.permutations, settings.seed
+        game, order, pairs_P2, budget, settings.design, settings.permutations, settings.seed, every_pair
     )
     pairs, cells = pair_table(grid, measured), cell_table(grid, shapley_N)
     caption = (
@@ -117,12 +120,7 @@ def run(settings: Settings) -> None:
         f"design. Shapley values: {settings.permutations} permutation{'s' * (settings.permutations > 1)}, "
         f"{game.passes - measured.passes:,} passes."
     )
-    left_out = int(pairs["interaction"].isna().sum())
-    note = (
-        f"{left_out} of {len(pairs)} pairs were not measured: a larger budget or the pooled design reaches all of them."
-        if left_out
-        else ""
-    )
+    note = missing_words(measured, grid)
     draw_pair_map(
         as_pixels(game.images_ICHW[0], config),
         grid.side,
@@ -141,5 +139,10 @@ def run(settings: Settings) -> None:
     write_csv(tables[1], cells)
     about["input"] = description(config)
     found = {"explained": explained(game), "order": order, "design": measured.design, "passes": game.passes}
+    found |= {
+        "pairs": len(pairs),
+        "pairs_measured": int(pairs["interaction"].notna().sum()),
+        "pairs_with_standard_error": int(pairs["standard_error"].notna().sum()),
+    }
     write_json(record, {"command": "map", **about, **found})
     print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")

@@ -90,8 +90,9 @@ def run(settings: Settings) -> None:
     from experiments.inputs import description, open_model
     from experiments.machine import commit, pick_device
     from interactions.baselines import Normalisation
-    from interactions.profile import profile_model
+    from interactions.profile import checked, profile_model
 
+    checked(settings.measure)
     measure, about = asdict(settings.measure), {"commit": commit()}
     model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
@@ -200,7 +201,8 @@ def draw(profile: "Profile") -> None:
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
-        f"baseline {settings['baseline']}, {record['passes']:,} passes. {protocol(record)}"
+        f"baseline {settings['baseline']}, {record['passes']:,} passes. "
+        + " ".join(filter(None, [sampled(record), protocol(record)]))
     ).strip()
     draw_strength(
         profile.folder / "strength.csv",
@@ -209,6 +211,17 @@ def draw(profile: "Profile") -> None:
         caption=caption,
         unit=settings["value"].replace("_", "-"),
     )
+
+
+def sampled(record: "Mapping[str, Any]") -> str:
+    """How many of the pairs were measured, where it is not all of them."""
+    measured = {one["order"]: one["pairs_measured"] for one in record["orders"] if "pairs_measured" in one}
+    some = [pairs for pairs in measured.values() if pairs < record["pairs"]]
+    if not some:
+        return ""
+    least, most = (f"{end(some):.4g}" for end in (min, max))
+    of_all = f"{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
+    return f"Sampled: {of_all} at {len(some)} of {len(measured)} orders."
 
 
 def protocol(record: "Mapping[str, Any]") -> str:
@@ -221,11 +234,11 @@ def report(profile: "Profile") -> None:
     import pandas as pd
 
     record, table = profile.record, pd.read_csv(profile.folder / "strength.csv")
-    columns = ["order", "ratio", "design", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
+    columns = ["order", "ratio", "design", "pairs", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
-    if said := protocol(record):
+    for said in filter(None, (sampled(record), protocol(record))):
         print(said)
     if record["wrong"]:
         print(f"left out {record['wrong']} images that the model classifies wrongly")

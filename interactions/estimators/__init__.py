@@ -4,15 +4,17 @@ A `Plan` names a design and its options; `draw` turns it into a sample of coalit
 context a pair and are always exact, whatever the plan.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from interactions.estimators import exact, pairwise, pooled, shared
-from interactions.estimators.auto import Plan, choose
+from interactions.estimators.auto import DRAWS, PILOT_RANGE, Plan, choose
+from interactions.estimators.needs import check_budget, passes_for_errors, pilot_passes
 from interactions.estimators.sample import Game, Interactions, Sample, as_pairs
 from interactions.settings import whole
 
@@ -23,7 +25,19 @@ DESIGNS: dict[str, Callable[..., Sample]] = {
 }
 DESIGN_NAMES = ("auto", "exact", *DESIGNS)
 
-__all__ = ["DESIGN_NAMES", "Game", "Interactions", "Plan", "Sample", "choose", "draw", "estimate_interactions"]
+__all__ = [
+    "DESIGN_NAMES",
+    "Game",
+    "Interactions",
+    "Plan",
+    "Sample",
+    "check_budget",
+    "choose",
+    "draw",
+    "enough_passes",
+    "estimate_interactions",
+    "passes_for_errors",
+]
 
 
 def estimate_interactions(
@@ -33,6 +47,7 @@ def estimate_interactions(
     budget: int = 3000,
     design: str = "auto",
     generator: torch.Generator | None = None,
+    every_pair: bool = False,
 ) -> Interactions:
     """Interactions I^(m)(i,j) of the wanted pairs of cells, and how well they are known.
 
@@ -44,9 +59,10 @@ def estimate_interactions(
         design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
             A budget too small for all pairs measures a uniform subset of them; the others are NaN.
         generator: CPU source of the coalitions; seed 0 when None.
+        every_pair: let auto choose only among the designs that measure every pair with a standard error.
 
     Raises:
-        ValueError: an impossible order, pair, budget or design.
+        ValueError: an impossible order, pair, budget or design; with every_pair, a budget that no design makes do with.
     """
     if design not in DESIGN_NAMES:
         raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
@@ -55,9 +71,36 @@ def estimate_interactions(
     plan = Plan(design)
     if design == "auto":
         plan = choose([game], order, pairs_P2, budget, generator)
+        if every_pair:
+            plan = keep_to_every_pair(plan, order, pairs_P2, game.n_players, budget)
     sample = draw(plan, order, pairs_P2, game.n_players, budget - plan.passes, generator)
     measured = sample.estimate(game(sample.coalitions_BN))
     return replace(measured, passes=measured.passes + plan.passes)
+
+
+def keep_to_every_pair(plan: Plan, order: int, pairs_P2: Tensor, n_players: int, budget: int) -> Plan:
+    """The plan with the least predicted error among those that measure every pair with a standard error.
+
+    Raises:
+        ValueError: a budget with which none does; says what the cheapest needs.
+    """
+    needs = passes_for_errors(order, pairs_P2, n_players)
+    fit = [design for design, passes in needs.items() if passes <= budget - plan.passes]
+    if not needs:
+        return plan
+    if not fit:
+        raise ValueError(
+            f"{budget} passes do not give every pair a standard error at order {order}: give {enough_passes(needs)}"
+        )
+    predicted = {"exact": 0.0, "pooled": plan.predicted.get("pooled", inf)}
+    predicted |= {design: plan.predicted.get(f"{design} {max(DRAWS)}", inf) for design in ("pairwise", "shared")}
+    return replace(plan, design=min(fit, key=lambda design: predicted[design]), options={})
+
+
+def enough_passes(needs: Mapping[str, int]) -> int:
+    """The budget with which auto finds a design that gives every pair a standard error: the cheapest, and a pilot."""
+    least = min(needs.values(), default=0)
+    return max(least + pilot_passes(2 * least), 2 * PILOT_RANGE[0])
 
 
 def draw(plan: Plan, order: int, pairs: Tensor, n_players: int, budget: int, generator: torch.Generator) -> Sample:

@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments import cli, machine
 from experiments.datasets import evaluation_transform
-from experiments.image_map import chosen_order, measure, pair_table, play, shapley_values
+from experiments.image_map import chosen_budget, chosen_order, measure, pair_table, play, shapley_values
 from experiments.models import create_model
 from interactions.estimators import estimate_interactions
 from interactions.grid import PatchGrid
@@ -193,13 +193,38 @@ def test_cosine_needs_no_target(picture, tmp_path):
     assert "cosine, baseline mean" in out.read_text()
 
 
-def test_says_on_the_figure_that_pairs_were_left_out(picture, tmp_path):
+def test_says_that_pairs_were_left_out_and_what_all_of_them_take(picture, tmp_path, capsys):
     out = tmp_path / "map.svg"
     few = [*SMALL, "--grid", "4", "--design", "pairwise", "--budget", "80"]
     assert cli.main(["map", *few, "--image", str(picture), "--out", str(out)]) == 0
-    left_out = pd.read_csv(out.with_suffix(".csv"))["interaction"].isna().sum()
-    assert left_out > 0
-    assert f"{left_out} of 42 pairs were not measured" in out.read_text()
+    table, record = pd.read_csv(out.with_suffix(".csv")), json.loads(out.with_suffix(".json").read_text())
+    left_out = int(table["interaction"].isna().sum())
+    assert left_out > 0 and table["standard_error"].isna().all()
+    said = (
+        f"{left_out} of 42 pairs were not measured and {42 - left_out} have no standard error: --design auto --budget"
+    )
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert (record["pairs"], record["pairs_measured"]) == (42, 42 - left_out)
+    assert record["pairs_with_standard_error"] == 0
+
+
+def test_without_a_budget_every_pair_gets_a_standard_error(picture, tmp_path):
+    out = tmp_path / "map.png"
+    options = [*SMALL[:-2], "--grid", "6", "--order-ratio", "0.1"]
+    assert cli.main(["map", *options, "--image", str(picture), "--out", str(out)]) == 0
+    assert pd.read_csv(out.with_suffix(".csv"))["standard_error"].notna().all()
+
+
+def test_the_budget_follows_the_order():
+    grid = PatchGrid(14)
+    pairs = grid.neighbours(2)
+    assert chosen_budget(None, "auto", 97, pairs, grid) == (3000, True)  # the middle order needs no more
+    budget, every_pair = chosen_budget(None, "auto", 9, pairs, grid)
+    assert every_pair and 3000 < budget <= 30_000
+    assert chosen_budget(500, "auto", 9, pairs, grid) == (500, False)
+    with pytest.raises(ValueError, match=r"it takes [0-9,]+ passes to give each of 1,782 pairs .* ask for --budget"):
+        chosen_budget(None, "auto", 1, pairs, grid)
+    assert chosen_budget(None, "auto", 0, pairs, grid) == (3000, True)  # exact
 
 
 @pytest.mark.parametrize(
@@ -207,6 +232,8 @@ def test_says_on_the_figure_that_pairs_were_left_out(picture, tmp_path):
     [
         (["--image", "nothing.png"], "image 'nothing.png' is no file"),
         (["--image", "TEXT"], "cannot be read as an image"),
+        (["--budget", "100"], "a budget of 100 passes is too small for auto at order 3: give at least 192"),
+        (["--design", "magic"], "unknown design 'magic'"),
         (["--order", "8"], "order 8 is not possible with 9 players"),
         (["--order-ratio", "1.5"], "--order-ratio 1.5 is too large: use at most 1"),
         (["--radius", "3"], "radius 3 is not possible"),

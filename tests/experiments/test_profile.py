@@ -205,3 +205,31 @@ def test_changes_of_the_published_protocol_are_named(photos, tmp_path, monkeypat
     assert not any(phrase.startswith(("mean", "std", "seed")) for phrase in record["changed_from_published"])
     sentence = f"Published protocol, changed: {'; '.join(record['changed_from_published'])}."
     assert capsys.readouterr().out.count(sentence) == 2 and captions[0].endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("design", "budget", "said"),
+    [
+        ("auto", 191, "a budget of 191 passes is too small for auto at order 7: give at least 192"),
+        ("pairwise", 31, "give at least 32"),
+        ("pooled", 79, "give at least 80"),
+        ("shared", 40, "a budget of 40 passes is too small for shared at order 7: give at least"),
+        ("published", 399, "fewer than 2 contexts of 50 pairs: give 400 or more"),
+    ],
+)
+def test_too_small_a_budget_is_told_before_anything_is_opened(tmp_path, capsys, design, budget, said):
+    options = ["--design", design, "--budget", str(budget)]
+    assert profile(tmp_path / "nowhere", tmp_path / "run", *options, model="no_such_module:net") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_of_how_many_pairs_is_told(photos, tmp_path, monkeypatch, capsys):
+    captions = []
+    monkeypatch.setattr("figures.curves.draw_strength", lambda *_, caption, **__: captions.append(caption))
+    assert profile(photos, tmp_path / "run", "--images", "2", "--budget", "64") == 0
+    record, table = json.loads((tmp_path / "run" / "run.json").read_text()), pd.read_csv(tmp_path / "run/strength.csv")
+    # 64 passes are 8 contexts of 4 passes for 2 of 42 pairs; the two end orders are exact.
+    assert record["pairs"] == 42 and [one["pairs_measured"] for one in record["orders"]] == [42, 2, 42]
+    assert list(table.pairs) == [42, 2, 42]
+    said = "Sampled: 2 of 42 pairs of an image at 1 of 3 orders."
+    assert said in captions[0] and said in capsys.readouterr().out

@@ -52,10 +52,14 @@ def test_pairs_that_may_be_noise_are_left_out_and_counted(tmp_path: Path):
     figure = draw_pair_map(IMAGE, 4, pairs, values, tmp_path / "map.png", standard_errors=errors)
     lines = pair_lines(figure)
     assert len(lines.get_segments()) == 9
-    assert "the 9 strongest of 13 measured pairs" in caption(figure)
+    assert "the 8 strongest of 13 measured pairs (14 in all)." in caption(figure)
     assert "4 pairs lie within 2 standard errors of 0 and are left out; 8 do not" in caption(figure)
-    assert "Dashed: no standard error." in caption(figure)
-    assert [style[1] is not None for style in lines.get_linestyle()] == [False] * 8 + [True]
+    assert "Grey and dashed: 1 pairs without a standard error, which may be noise." in caption(figure)
+    # The strongest value of all has no error: it lies below the others, as thin as the weakest, and has no colour.
+    assert [style[1] is not None for style in lines.get_linestyle()] == [True] + [False] * 8
+    colours, widths = lines.get_colors(), np.asarray(lines.get_linewidths())
+    assert colours[0, 0] == colours[0, 1] == colours[0, 2] and all(np.ptp(each[:3]) > 0.1 for each in colours[1:])
+    assert widths[0] == widths.min() and widths[-1] == pytest.approx(2.8)
     top = draw_pair_map(IMAGE, 4, pairs, values, tmp_path / "map.png", standard_errors=errors, top=3)
     assert len(pair_lines(top).get_segments()) == 3 and "the 3 strongest of 13" in caption(top)
 

@@ -1,0 +1,41 @@
+"""What a design needs is what it takes: below it refuses, and with it every pair has a standard error."""
+
+import pytest
+import torch
+
+from interactions.estimators import DESIGNS, Plan, draw, enough_passes, estimate_interactions, passes_for_errors
+from interactions.estimators.needs import least_budget
+from interactions.grid import PatchGrid
+from tests.interactions.games import network_game
+
+GRID = PatchGrid(4)
+PAIRS = GRID.neighbours(1)
+
+
+@pytest.mark.parametrize("order", [1, 7, 12])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_the_least_budget_is_where_a_design_stops_to_refuse(design, order):
+    least, generator = least_budget(design, order, PAIRS, 16), torch.Generator().manual_seed(0)
+    draw(Plan(design), order, PAIRS, 16, least, generator)
+    with pytest.raises(ValueError, match="too small"):
+        draw(Plan(design), order, PAIRS, 16, least - 1, generator)
+
+
+@pytest.mark.parametrize("order", [1, 5, 12])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_every_pair_has_a_standard_error_with_what_is_needed(design, order):
+    game, needs = network_game("convolution", 4), passes_for_errors(order, PAIRS, 16)
+    measured = estimate_interactions(game, order, PAIRS, needs[design], design)
+    assert measured.standard_error.isfinite().all()
+    if design != "shared":  # whose numbers of draws are random
+        fewer = estimate_interactions(game, order, PAIRS, needs[design] - 4, design)
+        assert not fewer.standard_error.isfinite().all()
+
+
+def test_auto_keeps_to_what_gives_every_pair_one():
+    game = network_game("convolution", 4)
+    enough = enough_passes(passes_for_errors(2, PAIRS, 16))
+    measured = estimate_interactions(game, 2, PAIRS, enough, every_pair=True)
+    assert measured.standard_error.isfinite().all() and measured.passes <= enough
+    with pytest.raises(ValueError, match=f"do not give every pair a standard error at order 2: give {enough}"):
+        estimate_interactions(game, 2, PAIRS, 200, every_pair=True)
