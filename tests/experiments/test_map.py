@@ -210,7 +210,7 @@ def test_says_that_pairs_were_left_out_and_what_all_of_them_take(picture, tmp_pa
 
 def test_without_a_budget_every_pair_gets_a_standard_error(picture, tmp_path):
     out = tmp_path / "map.png"
-    options = [*SMALL[:-2], "--grid", "6", "--order-ratio", "0.1"]
+    options = [*SMALL[:-2], "--grid", "4", "--order", "1", "--image-size", "32"]
     assert cli.main(["map", *options, "--image", str(picture), "--out", str(out)]) == 0
     assert pd.read_csv(out.with_suffix(".csv"))["standard_error"].notna().all()
 
@@ -222,7 +222,7 @@ def test_the_budget_follows_the_order():
     budget, every_pair = chosen_budget(None, "auto", 9, pairs, grid)
     assert every_pair and 3000 < budget <= 30_000
     assert chosen_budget(500, "auto", 9, pairs, grid) == (500, False)
-    with pytest.raises(ValueError, match=r"it takes [0-9,]+ passes to give each of 1,782 pairs .* ask for --budget"):
+    with pytest.raises(ValueError, match=r"it takes [0-9,]+ passes to give each of 1,950 pairs .* ask for --budget"):
         chosen_budget(None, "auto", 1, pairs, grid)
     assert chosen_budget(None, "auto", 0, pairs, grid) == (3000, True)  # exact
 
