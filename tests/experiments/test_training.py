@@ -177,6 +177,9 @@ def test_a_run_from_before_a_setting_existed_goes_on(command, images, tmp_path, 
         ("--model test_vit --data {images} --workers -1", "--workers -1 is too small: use 0"),
         ("--model test_vit --data {images} --limit -5", "--limit -5 is too small: use 0"),
         ("--model test_vit --data {images} --warmup-epochs 200", "200 epochs of warm-up do not fit"),
+        ("--model test_vit --data {images} --mask-cell 32", "covers the whole image: use a smaller --mask-cell"),
+        ("--model test_vit --data {images} --auto-augment nope", "--auto-augment nope): Unknown AA policy nope"),
+        ("--model test_vit --data {images} --device meta", "the device meta computes nothing"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(words, told, images, tmp_path, capsys):
