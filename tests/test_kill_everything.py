@@ -28,7 +28,7 @@ def test_it_compares_every_file_and_leaves_out_times_alone(tmp_path):
     (tmp_path / "units").mkdir()
     before = contents(tmp_path)
     assert before == {
-        Path("run.json"): {"status": "complete", "images": [{"a": 3}]},
+        Path("run.json"): {"status": "complete", "images": [{"image": 3}]},
         Path("log.jsonl"): [{"loss": 1.0}],
         Path("units"): None,
     }
