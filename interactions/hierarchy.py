@@ -1,8 +1,11 @@
-"""Middle mass of several training seeds: images and seeds resampled together, and differences paired by image.
+"""Middle mass of several training seeds: how far it is known for a method, not for one trained network.
 
 A model trained from one seed is one draw of what its method makes. The intervals of `strength.py` hold for the trained
-network as it is; those here also for another seed, as far as the seeds at hand can tell: a bootstrap of two levels,
-which draws seeds with replacement and, in each resample, the same images for every seed and every run.
+network as it is; those here also for another seed, as far as the seeds at hand can tell. Images and seeds are crossed:
+every seed is measured on the same images. So the variance of the mean over both is that of the seeds, from how their
+masses differ, plus that of the images, from their influence on the mean over the seeds; and since three seeds tell
+little about their own variance, the interval is Student's t with the degrees of freedom that Satterthwaite's rule gives
+to such a sum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +13,10 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
-from interactions.strength import MASS_MEASURES, masses_of_resamples
+from interactions.intervals import MIN_IMAGES, Statistic, standard_error, studentised_interval
+from interactions.strength import MASS_MEASURES, difference_of, mass_statistic
 
 Seeds = Sequence[pd.DataFrame]
 
@@ -23,6 +28,7 @@ def seeded_masses(
 
     Args:
         runs: of each run the tables of `image_row` rows (with image, order, ratio), one for each seed.
+        resamples, seed: of the bootstrap, where there is a single seed.
 
     Returns:
         Columns run, measure, M, M_low, M_high, images, seeds. With one seed the interval speaks of images alone.
@@ -33,8 +39,9 @@ def seeded_masses(
     rows = []
     for name, tables in runs.items():
         shared = _shared_images(name, tables)
-        masses_KR = _resampled(tables, shared, *_draws(len(shared), [len(tables)], resamples, seed))
-        rows += _rows({"run": name}, "M", masses_KR, confidence, {"images": len(shared), "seeds": len(tables)})
+        of_seeds = _statistics(tables, shared)
+        found = _interval(of_seeds, [], len(shared), resamples, seed, confidence)
+        rows += _rows({"run": name}, "M", found, {"images": len(shared), "seeds": len(tables)})
     return pd.DataFrame(rows)
 
 
@@ -48,8 +55,7 @@ def seeded_differences(
 ) -> pd.DataFrame:
     """M of run a minus M of run b for each pair, over the images that all seeds of both share.
 
-    A resample draws the images once for both runs, and the seeds of each run for itself, since seeds of two methods
-    have nothing in common.
+    Images are paired, and seeds are not: those of two methods have nothing in common.
 
     Returns:
         Columns run_a, run_b, measure, difference, low, high, images, seeds (the fewer of the two).
@@ -60,11 +66,10 @@ def seeded_differences(
     rows = []
     for a, b in pairs:
         shared = _shared_images(f"{a} and {b}", [*runs[a], *runs[b]])
-        count = [len(runs[a]), len(runs[b])]
-        image_RI, seeds_a, seeds_b = _draws(len(shared), count, resamples, seed)
-        difference_KR = _resampled(runs[a], shared, image_RI, seeds_a) - _resampled(runs[b], shared, image_RI, seeds_b)
-        about = {"images": len(shared), "seeds": min(count)}
-        rows += _rows({"run_a": a, "run_b": b}, "difference", difference_KR, confidence, about)
+        of_a, of_b = (_statistics(runs[name], shared) for name in (a, b))
+        found = _interval(of_a, of_b, len(shared), resamples, seed, confidence)
+        about = {"images": len(shared), "seeds": min(len(runs[a]), len(runs[b]))}
+        rows += _rows({"run_a": a, "run_b": b}, "difference", found, about)
     return pd.DataFrame(rows)
 
 
@@ -77,29 +82,46 @@ def _shared_images(name: str, tables: Seeds) -> np.ndarray:
     return shared
 
 
-def _draws(images: int, seeds: Sequence[int], resamples: int, seed: int) -> list[np.ndarray]:
-    """Image numbers (R+1)×I and, of each run, seed numbers (R+1)×S; row 0 is the sample itself."""
-    rng = np.random.default_rng(seed)
-    return [np.vstack([np.arange(count), rng.integers(count, size=(resamples, count))]) for count in (images, *seeds)]
+def _statistics(tables: Seeds, shared: np.ndarray) -> list[Statistic]:
+    return [mass_statistic(table[table.image.isin(shared)]) for table in tables]
 
 
-def _resampled(tables: Seeds, shared: np.ndarray, image_RI: np.ndarray, seed_RS: np.ndarray) -> np.ndarray:
-    """Each measure of M averaged over the drawn seeds, K×(R+1)."""
-    parts = [table[table.image.isin(shared)] for table in tables]
-    masses_SKR = np.stack([masses_of_resamples(part, image_RI) for part in parts])
-    drawn_KRS = np.take_along_axis(masses_SKR.transpose(1, 2, 0), seed_RS[None], axis=2)
-    return drawn_KRS.mean(2)
+def _interval(
+    first: Sequence[Statistic], second: Sequence[Statistic], images: int, resamples: int, seed: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first run's seeds minus that over the second's (nothing, where it has none), and its half width."""
+    if len(first) == 1 and len(second) <= 1:
+        statistic = difference_of(first[0], second[0]) if second else first[0]
+        return studentised_interval(statistic, images, resamples, seed, confidence)
+    parts = [_of_seeds(statistics, images) for statistics in (first, second) if statistics]
+    values = [values_SK for values_SK, _ in parts]
+    estimate_K = np.subtract.reduce([values_SK.mean(0) for values_SK in values])
+    if images < MIN_IMAGES:
+        return estimate_K, np.full_like(estimate_K, np.nan)
+    influence_KI = np.subtract.reduce([influence for _, influence in parts])
+    several = [values_SK for values_SK in values if len(values_SK) > 1]
+    variance_VK = np.stack(
+        [standard_error(influence_KI) ** 2, *(values_SK.var(0, ddof=1) / len(values_SK) for values_SK in several)]
+    )
+    freedom_V1 = np.array([[images - 1], *([len(values_SK) - 1] for values_SK in several)])
+    variance_K = variance_VK.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # where nothing varies
+        freedom_K = variance_K**2 / (variance_VK**2 / freedom_V1).sum(0)
+        half_K = student.ppf((1 + confidence) / 2, freedom_K) * np.sqrt(variance_K)
+    return estimate_K, np.where(variance_K > 0, half_K, variance_K)
+
+
+def _of_seeds(statistics: Sequence[Statistic], images: int) -> tuple[np.ndarray, np.ndarray]:
+    """M of each seed, S×K, and each image's influence on their mean, K×I."""
+    found = [statistic(np.arange(images)[None]) for statistic in statistics]
+    return np.stack([value[:, 0] for value, _ in found]), np.mean([influence[:, 0] for _, influence in found], axis=0)
 
 
 def _rows(
-    who: Mapping[str, str], value: str, drawn_KR: np.ndarray, confidence: float, about: Mapping[str, int]
+    who: Mapping[str, str], value: str, found: tuple[np.ndarray, np.ndarray], about: Mapping[str, int]
 ) -> list[dict[str, object]]:
     low, high = ("low", "high") if value == "difference" else (f"{value}_low", f"{value}_high")
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    rows: list[dict[str, object]] = []
-    for measure, drawn_R in zip(MASS_MEASURES, drawn_KR, strict=True):
-        known_R = drawn_R[1:][np.isfinite(drawn_R[1:])]
-        varied = len(known_R) and (about["images"] > 1 or about["seeds"] > 1)
-        bounds = np.quantile(known_R, tails) if varied else (np.nan, np.nan)
-        rows.append({**who, "measure": measure, value: drawn_R[0], low: bounds[0], high: bounds[1], **about})
-    return rows
+    return [
+        {**who, "measure": measure, value: estimate, low: estimate - half, high: estimate + half, **about}
+        for measure, estimate, half in zip(MASS_MEASURES, *found, strict=True)
+    ]

@@ -275,7 +275,7 @@ class Run:
         """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""
         settings = self.settings
         wanted = ProfileSettings(value="correct", images=settings.images, shuffle=settings.shuffle, seed=settings.seed)
-        selection = select(self.model, self.dataset, self.names, wanted, progress)
+        selection = select(self.model, self.dataset, self.names, wanted, progress, wanted=wanted.images)
         assert selection.shape is not None
         size = selection.shape[1:]
         self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid

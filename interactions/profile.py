@@ -8,8 +8,11 @@ and every image and order has a random stream of its own: so an interrupted run 
 same numbers, and the processes that torchrun starts share the units.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interactions.baselines import Normalisation
-from interactions.estimators import DESIGN_NAMES, Plan, check_budget, choose
+from interactions.estimators import DESIGN_NAMES, Plan, check_budget
+from interactions.estimators.auto import Pilot, plan_from, run_pilot
 from interactions.floor import numerical_floors
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
+from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published, with_published
+from interactions.rounds import Entry, budgets_of, cut_to_measured, entry_of, plans_of, round_at, rounds_of
 from interactions.runs import storage
+from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import Ranks, join
 from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import backed_off, finish, measure_units
-from interactions.selection import Chosen, Images, read_again, select
-from interactions.settings import ProfileSettings, settled
+from interactions.selection import Chosen, Images, Selection, read_again, select
+from interactions.settings import FREE, ProfileSettings, settled
 from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
 from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
@@ -85,14 +92,14 @@ def profile_model(
         OSError: a folder that cannot be written to, a full disk.
     """
     side = grid.side if isinstance(grid, PatchGrid) else grid
-    wanted = settled(ProfileSettings(grid=side, **with_published(settings)))
+    wanted = settled(ProfileSettings(grid=side, **with_published(settings))).resolved()
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress, accompany))
-        if record["status"] != "complete":
+        while record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
-            ranks.from_first(lambda: run.finish(record))
+            record = ranks.from_first(partial(run.proceed, record, progress))
     return load_profile(out)
 
 
@@ -123,7 +130,7 @@ class Profile:
 
     def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
-        its 95 % bootstrap interval over images (see `strength_table`), and rms_note."""
+        its 95 % interval over images (see `strength_table`), rms_note and interval_note."""
         images = self.images()
         floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
         table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
@@ -170,7 +177,7 @@ def checked(settings: ProfileSettings) -> tuple[PatchGrid, Tensor, dict[int, flo
         raise ValueError(f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}")
     else:
         for order in sorted(orders):
-            check_budget(settings.budget, settings.design, order, pairs_P2, grid.n_players)
+            check_budget(settings.budget or LEAST_BUDGET, settings.design, order, pairs_P2, grid.n_players)
     return grid, pairs_P2, dict(sorted(orders.items()))
 
 
@@ -193,6 +200,7 @@ class Run:
             raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
         self.grid, self.pairs_P2, self.ratios = checked(settings)
         self.game: PatchGame | None = None
+        self.until = time.monotonic() + 60 * settings.minutes if settings.minutes else math.inf
 
     def begin(
         self,
@@ -208,7 +216,7 @@ class Run:
         """
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
         asked = describe(self.model, self.dataset, self.names, named, settings)
-        return begin_run(
+        record = begin_run(
             self.folder,
             asked,
             asdict(ProfileSettings()),
@@ -218,27 +226,78 @@ class Run:
             "profile",
             lambda record: self._prepare(record, progress),
             accompany,
+            FREE,
         )
+        most = self.settings.images
+        if most is not None and most < len(record["images"]):
+            raise ValueError(
+                f"{self.folder} holds {len(record['images'])} images, more than the {most} asked for: give another "
+                "output folder"
+            )
+        if record["status"] == "complete" and self._wants_more(record):
+            record["status"] = "running"
+        if record["status"] != "complete":
+            record["settings"] |= {name: getattr(self.settings, name) for name in FREE}
+        return record
 
     def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
-        task = self._task(plans_of(record))
 
         def measure_unit(
             chosen: Sequence[Chosen], on_batch: Callable[[int], object], kept: Unfinished
         ) -> tuple[Any, Any]:
             game = self._play(chosen, record["batch_size"])
             game.on_batch = on_batch
+            task = self._task(round_at(record, chosen[0].position))
             measured = measure(task, game, chosen, kept)
             parts = {"images": image_table(task, chosen, measured)}
             if self.settings.keep == "pairs":
                 parts["pairs"] = pair_table(chosen, measured)
             return parts, {"batch_size": game.batch_size}
 
-        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress)
+        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress, self.until)
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def proceed(self, record: dict[str, Any], progress: bool) -> dict[str, Any]:
+        """What follows when the units that were planned are measured: another round, or the end."""
+        over = time.monotonic() > self.until
+        if over:
+            cut_to_measured(self.folder, record, self.settings.unit_images)
+        count, precision = len(record["images"]), self.settings.precision
+        ended, following = "minutes" if over else "images", None
+        if precision is None and not over and count < self._most(record):
+            following = Round(count, self._most(record), budgets_of(rounds_of(record)[-1]))
+        if precision is not None:
+            images = Profile(self.folder, record).images()
+            curve = curve_of(images)
+            record["reached"] = reached(curve)
+            if not over:
+                following = next_round(images, curve, precision, self._most(record), self.settings.unit_images)
+                ended = "precision" if following is None and count < self._most(record) else "images"
+            if progress:
+                tell(curve, precision, count, following)
+        if following is not None and self._add_round(record, following, progress):
+            write_json(self.folder / "run.json", record)
+            return record
+        self._finish(record, ended)
+        return record
+
+    def _wants_more(self, record: Mapping[str, Any]) -> bool:
+        """Whether a finished run can come nearer to what is asked now."""
+        if len(record["images"]) >= self._most(record):
+            return False
+        if self.settings.precision is None:
+            return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
+        widest = record["reached"]["widest"]
+        return widest is None or widest > self.settings.precision
+
+    def _most(self, record: Mapping[str, Any]) -> int:
+        """As many images as there can be: what the settings and the data set allow."""
+        usable = len(self.dataset) - len(record["skipped"]) - record["wrong"]
+        return min(self.settings.images or usable, usable)
+
+    def _finish(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
+        record["ended"] = ended
         profile = Profile(self.folder, record)
         finish(
             self.folder,
@@ -252,7 +311,9 @@ class Run:
 
     def _settle(self, progress: bool, transform: Mapping[str, Any] | None) -> dict[str, Any]:
         """Choose the images, and the batch size: values depend on it in their last bits, and a stopwatch picks it."""
-        selection = select(self.model, self.dataset, self.names, self.settings, progress)
+        first = FIRST_IMAGES if self.settings.precision else self.settings.images
+        wanted = min(first or len(self.dataset), self.settings.images or len(self.dataset))
+        selection = select(self.model, self.dataset, self.names, self.settings, progress, wanted=wanted)
         game = self._play(selection.chosen[:PILOT_IMAGES], None)
         mean, std = self.normalisation.mean, self.normalisation.std
         changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
@@ -267,6 +328,7 @@ class Run:
             "preparation_passes": {"selection": selection.passes},
             "skipped": selection.skipped,
             "wrong": selection.wrong,
+            "tried": selection.tried,
             "images": [asdict(one) for one in selection.chosen],
         }
 
@@ -274,30 +336,66 @@ class Run:
         """Choose the plan of each order, and measure the numerical floor."""
         pilot = [Chosen(**one) for one in record["images"][:PILOT_IMAGES]]
         game = self._play(pilot, record["batch_size"])
+        budget = self.settings.budget or FIRST_BUDGET
         with tqdm(self.ratios, "pilot", disable=not progress) as bar:
-            plans = {order: self._plan(game, order) for order in bar}
+            pilots = {order: self._pilot(game, order, budget) for order in bar}
+        orders: list[dict[str, Any]] = [
+            {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found)}
+            for order, found in pilots.items()
+        ]
         spent = {"selection": record["preparation_passes"]["selection"], "pilot": game.passes}
-        task = self._task(plans)
-        passes = sum(len(draw_sample(task, order, pilot[0]).coalitions_BN) for order in plans)
+        entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
         floors, note = self._floors(game, progress)
         if self.settings.amp:
-            self._refuse_imprecise(task, game, pilot, floors)
+            self._refuse_imprecise(self._task(entry), game, pilot, floors)
         spent["floor"] = game.passes - spent["pilot"]
-        orders = [
-            {"order": order, "ratio": self.ratios[order], **plain(plan), "floor": floors.get(order)}
-            for order, plan in plans.items()
-        ]
         return {
             "batch_size": game.batch_size,
             "backed_off": game.backed_off,
-            "passes_per_image": passes,
+            "passes_per_image": entry["passes_per_image"],
             "preparation_passes": spent,
             "floor_note": note,
-            "orders": orders,
+            "orders": [{**one, "floor": floors.get(one["order"])} for one in orders],
+            "rounds": [entry],
         }
 
-    def _task(self, plans: Mapping[int, Plan]) -> Task:
-        return Task(self.grid, self.pairs_P2, self.ratios, plans, self.settings)
+    def _add_round(self, record: dict[str, Any], following: Round, progress: bool) -> bool:
+        """Choose the images of a round and its plans; False where the data set has no more that can be used."""
+        known = Selection(
+            chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
+            skipped=record["skipped"],
+            wrong=record["wrong"],
+            tried=record.get("tried", len(record["images"]) + len(record["skipped"]) + record["wrong"]),
+            classes=record["classes"],
+            shape=tuple(record["image_shape"]),
+        )
+        found = select(
+            self.model, self.dataset, self.names, self.settings, progress, wanted=following.last, known=known
+        )
+        images = found.chosen[: following.last]
+        added, ahead = images[following.first :], found.chosen[following.last :]
+        record |= {"skipped": found.skipped, "wrong": found.wrong, "tried": found.tried}
+        record["preparation_passes"]["selection"] += found.passes
+        if not added:
+            return False
+        rounds = rounds_of(record)
+        entry = self._entry(record["orders"], following.first, len(images), following.budgets, added[0])
+        record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}
+        record |= {"rounds": [*rounds, entry], "passes_per_image": entry["passes_per_image"]}
+        return True
+
+    def _entry(
+        self, orders: Sequence[Mapping[str, Any]], first: int, last: int, budgets: Mapping[int, int], one: Chosen
+    ) -> Entry:
+        """A round, with the plan of each order for its passes."""
+        plans = {each["order"]: self._plan(each, budgets[each["order"]]) for each in orders}
+        entry = entry_of(first, last, plans, budgets, 0)
+        task = self._task(entry)
+        passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
+        return {**entry, "passes_per_image": passes}
+
+    def _task(self, entry: Entry) -> Task:
+        return Task(self.grid, self.pairs_P2, self.ratios, plans_of(entry), budgets_of(entry), self.settings)
 
     def _play(self, chosen: Sequence[Chosen], batch_size: int | None) -> PatchGame:
         """The game on these images, with the network of the games before."""
@@ -324,14 +422,23 @@ class Run:
         )
         return self.game
 
-    def _plan(self, game: PatchGame, order: int) -> Plan:
-        if self.settings.design != "auto":
-            return Plan(self.settings.design)
-        if order in (0, self.grid.max_order):
-            return Plan("exact")
+    def _pilot(self, game: PatchGame, order: int, budget: int) -> Pilot | None:
+        """What the choice of an order's design rests on; None where there is no choice."""
+        if self.settings.design != "auto" or order in (0, self.grid.max_order):
+            return None
         games = [game.of(k) for k in range(game.n_images)]
         generator = random_stream(PILOT, self.settings.seed, order)
-        return choose(games, order, self.pairs_P2, self.settings.budget, generator)
+        return run_pilot(games, order, self.pairs_P2, budget, generator)
+
+    def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
+        if self.settings.design != "auto":
+            return Plan(self.settings.design)
+        if order["order"] in (0, self.grid.max_order):
+            return Plan("exact")
+        if "pilot" not in order:  # of a run from before pilots were kept
+            return Plan(order["design"], order["options"])
+        found = Pilot(**order["pilot"])
+        return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
 
     def _floors(self, game: PatchGame, progress: bool) -> tuple[dict[int, float], str]:
         """The floor of each order, or none and the reason."""
@@ -364,14 +471,3 @@ def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> lis
     """The record of the orders with how many pairs were measured, on average over the images."""
     measured = images.groupby("order").pairs.mean()
     return [{**one, "pairs_measured": float(measured[one["order"]])} for one in orders]
-
-
-def plain(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON has it: an infinite or unknown prediction is null."""
-    predicted = {name: error if np.isfinite(error) else None for name, error in plan.predicted.items()}
-    return asdict(plan) | {"predicted": predicted}
-
-
-def plans_of(record: Mapping[str, Any]) -> dict[int, Plan]:
-    """The plan of each order as the record has it."""
-    return {one["order"]: Plan(one["design"], one["options"]) for one in record["orders"]}

@@ -33,14 +33,14 @@ def with_published(given: Mapping[str, Any]) -> dict[str, Any]:
     return usual | dict(given)
 
 
-def contexts_of(settings: ProfileSettings) -> int:
+def contexts_of(budget: int, pairs: int) -> int:
     """Contexts of each pair."""
-    return settings.budget // (4 * settings.published_pairs)
+    return budget // (4 * pairs)
 
 
 def check_published(settings: ProfileSettings, pairs: int) -> None:
     """Raises ValueError for a budget of fewer than two contexts a pair, or for more pairs than there are."""
-    if contexts_of(settings) < 2:
+    if contexts_of(settings.budget or 0, settings.published_pairs) < 2:
         raise ValueError(
             f"a budget of {settings.budget} passes holds fewer than 2 contexts of {settings.published_pairs} pairs: "
             f"give {8 * settings.published_pairs} or more"
@@ -65,7 +65,7 @@ def changed_from_published(
     pairs_of_numbers = [
         ("images", "all" if images is None else images, IMAGES),
         ("pairs", settings.published_pairs, PAIRS),
-        ("contexts", contexts_of(settings), CONTEXTS),
+        ("contexts", contexts_of(settings.budget or 0, settings.published_pairs), CONTEXTS),
         ("seed", settings.seed, SEED),
         *((name, getattr(settings, name), getattr(usual, name)) for name in ("grid", "radius")),
         ("order ratios", tuple(settings.ratios), usual.ratios),

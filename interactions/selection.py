@@ -1,7 +1,8 @@
 """Which images of a data set a profile measures, and the class that is explained in each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,17 +48,28 @@ class Selection:
     chosen: list[Chosen] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     wrong: int = 0
+    tried: int = 0
     classes: int | None = None
     shape: tuple[int, ...] | None = None
     passes: int = 0
 
 
 def select(
-    model: nn.Module, images: Images, names: Sequence[str] | None, settings: ProfileSettings, progress: bool = False
+    model: nn.Module,
+    images: Images,
+    names: Sequence[str] | None,
+    settings: ProfileSettings,
+    progress: bool = False,
+    *,
+    wanted: int | None = None,
+    known: Selection | None = None,
 ) -> Selection:
-    """The first `settings.images` usable images of a random order that the seed decides.
+    """The first `wanted` usable images of a random order that the seed decides (all where it is None).
 
     An image that cannot be read is skipped; with `only_correct`, so is one whose label is not the model's top class.
+
+    Args:
+        known: a selection to go on from: those that follow it are added to a copy of it.
 
     Raises:
         ValueError: no usable image at all; a missing label, or one outside the model's classes; images of different
@@ -66,12 +78,13 @@ def select(
     """
     if len(images) == 0:
         raise ValueError("the data set is empty: give a folder, a tar or a data set that holds images")
-    wanted = min(settings.images or len(images), len(images))
-    found = Selection()
-    with tqdm(total=wanted, desc="images", disable=not progress) as bar:
-        for number in candidates(len(images), settings):
-            if len(found.chosen) == wanted or (not found.chosen and len(found.skipped) == HOPELESS):
+    wanted = min(wanted or len(images), len(images))
+    found = Selection() if known is None else replace(known, chosen=list(known.chosen), skipped=list(known.skipped))
+    with tqdm(total=wanted, initial=len(found.chosen), desc="images", disable=not progress) as bar:
+        for number in islice(candidates(len(images), settings), found.tried, None):
+            if len(found.chosen) >= wanted or (not found.chosen and len(found.skipped) == HOPELESS):
                 break
+            found.tried += 1
             name = names[number] if names is not None else f"image {number}"
             try:
                 image_CHW, label = read(images, number)

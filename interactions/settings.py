@@ -3,6 +3,10 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+PRECISION = 0.1
+FREE = ("precision", "images", "minutes")
+"""What may differ when a profile goes on: none of it changes what was measured, only how much more is."""
+
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 Target = Literal["label", "predicted"] | int
@@ -92,15 +96,21 @@ class ProfileSettings:
     target: Target = "label"
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, or a number.
     cosine needs none."""
-    images: int | None = 100
-    """At most so many images; all where it is None. 500 in the published design."""
+    precision: float | None = None
+    """Half width of the 95 % interval to which J_rms is measured at every order: images, and the passes of each order,
+    are chosen for it as the run goes. 0.1 where neither --images nor --budget are given."""
+    images: int | None = None
+    """At most so many images. Without --precision exactly so many (100 where --budget alone is given; 500 in the
+    published design, where None stands for all)."""
+    minutes: float = 0.0
+    """Stop after so long, with the precision that is reached by then (0: never); the same command goes on."""
     only_correct: bool = False
     """Leave out images whose label is not the model's own top class."""
     shuffle: bool = True
     """Take images in a random order that the seed decides, not in the data set's own."""
-    budget: int = 3000
-    """Passes for each image and order. The first and the last order take what exactness needs. In the published design
-    those of 50 contexts a pair."""
+    budget: int | None = None
+    """The same number of passes for each image and order, instead of a precision (3000 where --images alone is given;
+    in the published design those of 50 contexts a pair)."""
     design: str = "auto"
     """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, pooled, or published: the
     released code's own protocol with its pairs, contexts and seeds. Without other words that is 50 pairs × 50 contexts,
@@ -123,6 +133,16 @@ class ProfileSettings:
     unit_images: int = 4
     """Images measured and written together; what an interruption loses at most."""
 
+    def resolved(self) -> "ProfileSettings":
+        """With what was left open filled in: a precision, or a number of images and passes."""
+        if self.design == "published":
+            return self
+        fixed = self.images is not None or self.budget is not None
+        if self.precision is not None or not fixed:
+            return replace(self, precision=PRECISION if self.precision is None else self.precision)
+        images = 100 if self.images is None else self.images
+        return replace(self, images=images, budget=3000 if self.budget is None else self.budget)
+
     def check(self) -> None:
         """Raises ValueError for what can be told to be impossible without model and images."""
         refuse_outside(self, 1, LARGEST, "images", "radius", "published_pairs", "batch_size", "unit_images")
@@ -130,6 +150,10 @@ class ProfileSettings:
         refuse_outside(self, 2, LARGEST_GRID, "grid")
         refuse_outside(self, 0, 1, "ratios")
         refuse_outside(self, 0, LARGEST, "seed")
+        refuse_outside(self, 1e-6, 10, "precision")
+        refuse_outside(self, 0, 1e6, "minutes")
+        if self.precision is not None and self.budget is not None:
+            raise ValueError("a precision chooses the passes of each order by itself: give it or a budget, not both")
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
         if self.target not in ("label", "predicted") and (not isinstance(self.target, int) or self.target < 0):

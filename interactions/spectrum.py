@@ -158,7 +158,7 @@ def measure_spectrum(
         asked = describe(model, dataset, names, named, settings)
 
         def prepare() -> dict[str, Any]:
-            found = select(model, dataset, names, wanted, progress)
+            found = select(model, dataset, names, wanted, progress, wanted=wanted.images)
             record = prepared(model, found.shape or (), found.chosen, found.skipped)
             refuse_dependent_maps(model, blocks_of(record), read_again(dataset, found.chosen[:1])[0])
             return record

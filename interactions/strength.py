@@ -12,19 +12,20 @@ Four measures, none a substitute for another (estimators.md, "noise-free strengt
     rms, J_rms       its square root, missing where the mean is not positive.
 
 J divides by the unweighted mean over the listed orders, so it depends on the list. Images are the independent units:
-every interval is a bootstrap over images.
+every interval is one over images (`interactions.intervals`), and below eight images there is none.
 """
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import DegenerateDataWarning, bootstrap
 
 from interactions.estimators.sample import Interactions
+from interactions.intervals import MIN_IMAGES, NO_INTERVAL, Statistic, standard_error, studentised_interval
 
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
+SIGNED = ("A_corrected", "J_corrected", "mean_square")
+"""Measures that noise can make negative; the others are not, and neither are their intervals."""
 MASS_MEASURES = ("J", "J_corrected", "J_rms")
 MIDDLE = (0.3, 0.7)
 FLOOR_FACTOR = 10
@@ -39,6 +40,8 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     Returns:
         pairs: how many pairs were measured. mean_abs: of |Î|, as published. mean_abs_sum and mean_abs_difference: of
         |Î₁ ± Î₂|/2 over the pairs that have both halves in some halving. mean_square: of Î₁·Î₂ over the same.
+        square_spread: the part of mean_square's sampling variance that is of products of two noisy halves, from how
+        much the halvings differ; 0 where exact.
     """
     measured_P = interactions.mean.isfinite()
     first_SP, second_SP = interactions.halvings.unbind(1)
@@ -49,7 +52,16 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     }
     # A pair counts once, however many of the halvings leave it a draw in each half.
     over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
-    return {"pairs": int(measured_P.sum()), "mean_abs": float(interactions.mean[measured_P].abs().mean()), **over_pairs}
+    squares_S = moments["mean_square"].nanmean(1)
+    # With g the noise of a product of two parts: the mean over all 28 has variance g/28, and the seven halvings, each
+    # of 16 products and sharing them, differ by g/32.
+    spread = 8 / 7 * float(squares_S.var()) if len(squares_S) > 1 else 0 * float(squares_S.mean())
+    return {
+        "pairs": int(measured_P.sum()),
+        "mean_abs": float(interactions.mean[measured_P].abs().mean()),
+        **over_pairs,
+        "square_spread": spread,
+    }
 
 
 def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> np.ndarray:
@@ -66,7 +78,7 @@ def strength_table(
     floors: Mapping[int, float] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """One row per order: every measure with its bootstrap interval over images (`X`, `X_low`, `X_high`).
+    """One row per order: every measure with its interval over images (`X`, `X_low`, `X_high`; NaN below 8 images).
 
     Args:
         images: rows of `image_row` with the columns image, order and ratio; every image at every order.
@@ -75,26 +87,25 @@ def strength_table(
     Raises:
         ValueError: no rows, or images that lack orders.
     """
-    moments = _moments(images)
-    orders = moments["mean_abs"].columns
-    low, high = bootstrap_interval(
-        lambda index: _measures(moments, index), len(moments["mean_abs"]), resamples, seed, confidence
-    )
-    estimate = _measures(moments, np.arange(len(moments["mean_abs"]))[None])[:, 0]
+    statistic = measure_statistic(images)
+    count, orders = images.image.nunique(), np.sort(images.order.unique())
+    estimate, half = studentised_interval(statistic, count, resamples, seed, confidence)
     columns: dict[str, object] = {
         "order": orders,
         "ratio": images.groupby("order").ratio.first().loc[orders].to_numpy(),
     }
-    columns["images"] = len(moments["mean_abs"])
+    columns["images"] = count
     columns["pairs"] = images.groupby("order").pairs.mean().loc[orders].to_numpy()
     columns["floor"] = [(floors or {}).get(int(order), np.nan) for order in orders]
     for row, name in enumerate(MEASURES):
-        columns |= {name: estimate[row], f"{name}_low": low[row], f"{name}_high": high[row]}
+        low, high = _ends(name, estimate[row], half[row])
+        columns |= {name: estimate[row], f"{name}_low": low, f"{name}_high": high}
     table = pd.DataFrame(columns)
     negative = table.mean_square <= 0
     table.loc[negative, ["rms", "J_rms"]] = np.nan
     table["rms_note"] = np.where(negative, "mean square is not positive: the noise exceeds the signal", "")
     table.loc[table.mean_square.isna(), "rms_note"] = "no pair has two independent halves: spend more passes"
+    table["interval_note"] = NO_INTERVAL if count < MIN_IMAGES else ""
     table["near_floor"] = table.rms.fillna(table.A) < FLOOR_FACTOR * table.floor
     return table
 
@@ -107,10 +118,10 @@ def middle_mass(
     Raises:
         ValueError: no listed ratio between 0.3 and 0.7.
     """
-    moments = _moments(images)
-    count, middle_M = len(moments["mean_abs"]), _middle(images)
-    low, high = bootstrap_interval(lambda index: _masses(moments, middle_M, index), count, resamples, seed, confidence)
-    estimate = _masses(moments, middle_M, np.arange(count)[None])[:, 0]
+    count = images.image.nunique()
+    estimate, half = studentised_interval(mass_statistic(images), count, resamples, seed, confidence)
+    ends = [_ends(name, estimate[k], half[k]) for k, name in enumerate(MASS_MEASURES)]
+    low, high = np.transpose(ends)
     return pd.DataFrame({"measure": MASS_MEASURES, "M": estimate, "M_low": low, "M_high": high, "images": count})
 
 
@@ -131,35 +142,46 @@ def paired_mass(
             shared = np.intersect1d(runs[a].image, runs[b].image)
             if len(shared) == 0:
                 raise ValueError(f"the runs {a} and {b} share no image: compare runs over the same images")
-            rows += _paired_rows(a, runs[a], b, runs[b], shared, resamples, seed, confidence)
+            parts = [runs[name][runs[name].image.isin(shared)] for name in (a, b)]
+            of_both = difference_of(*map(mass_statistic, parts))
+            difference_K, half_K = studentised_interval(of_both, len(shared), resamples, seed, confidence)
+            rows += [
+                (a, b, name, difference, difference - half, difference + half, len(shared))
+                for name, difference, half in zip(MASS_MEASURES, difference_K, half_K, strict=True)
+            ]
     return pd.DataFrame(rows, columns=["run_a", "run_b", "measure", "difference", "low", "high", "images"])
 
 
-def masses_of_resamples(images: pd.DataFrame, index_RI: np.ndarray) -> np.ndarray:
-    """M of each of MASS_MEASURES over R resamples of the images, which index_RI names by their place in ascending
-    order: len(MASS_MEASURES)×R."""
-    return _masses(_moments(images), _middle(images), index_RI)
+def mass_statistic(images: pd.DataFrame) -> Statistic:
+    """M of each of MASS_MEASURES, K×R, as a function of the images drawn, which are named by their place in ascending
+    order.
+
+    Raises:
+        ValueError: no rows, images that lack orders, no listed ratio between 0.3 and 0.7.
+    """
+    measures, middle_M = measure_statistic(images), _middle(images)
+    rows = [MEASURES.index(name) for name in MASS_MEASURES]
+
+    def masses(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, influence = measures(index_RI)
+        return _mean(value[rows][:, middle_M], 1), _mean(influence[rows][:, middle_M], 1)
+
+    return masses
 
 
-def _paired_rows(
-    a: str,
-    images_a: pd.DataFrame,
-    b: str,
-    images_b: pd.DataFrame,
-    shared: np.ndarray,
-    resamples: int,
-    seed: int,
-    confidence: float,
-) -> list[tuple[object, ...]]:
-    parts = [part[part.image.isin(shared)] for part in (images_a, images_b)]
-    (moments_a, moments_b), (middle_a, middle_b) = [_moments(part) for part in parts], [_middle(part) for part in parts]
+def difference_of(a: Statistic, b: Statistic) -> Statistic:
+    """a − b over the same images."""
 
-    def difference(index_RI: np.ndarray) -> np.ndarray:
-        return _masses(moments_a, middle_a, index_RI) - _masses(moments_b, middle_b, index_RI)
+    def difference(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (value_a, influence_a), (value_b, influence_b) = a(index_RI), b(index_RI)
+        return value_a - value_b, influence_a - influence_b
 
-    low, high = bootstrap_interval(difference, len(shared), resamples, seed, confidence)
-    estimate = difference(np.arange(len(shared))[None])[:, 0]
-    return [(a, b, name, estimate[k], low[k], high[k], len(shared)) for k, name in enumerate(MASS_MEASURES)]
+    return difference
+
+
+def _ends(name: str, estimate: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low = estimate - half
+    return low if name in SIGNED else np.clip(low, 0, None), estimate + half
 
 
 def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -181,23 +203,52 @@ def _middle(images: pd.DataFrame) -> np.ndarray:
     return middle_M
 
 
-def _measures(moments: Mapping[str, pd.DataFrame], index_RI: np.ndarray) -> np.ndarray:
-    """Every measure of R resamples of the images, len(MEASURES)×R×M. NaN of single images is left out of means."""
-    arrays = {name: table.to_numpy() for name, table in moments.items()}
+def measure_statistic(images: pd.DataFrame) -> Statistic:
+    """Each of MEASURES at every order, K×M×R, as `mass_statistic` gives M."""
+    return _measures(_moments(images))
+
+
+def _measures(moments: Mapping[str, pd.DataFrame]) -> Statistic:
+    """Every measure at every order, K×M×R, as a function of the images drawn. NaN of single images is left out."""
+    arrays = {name: table.to_numpy().T for name, table in moments.items()}
     arrays["corrected"] = corrected_abs(arrays["mean_abs_sum"], arrays["mean_abs_difference"])
-    raw, corrected, square = (
-        _mean(arrays[name][index_RI], axis=1) for name in ("mean_abs", "corrected", "mean_square")
-    )
-    rms = np.sqrt(np.clip(square, 0, None))  # of the grand mean; a resample without signal counts as 0
+
+    def measures(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raw, corrected, square = (
+            _mean_of_images(arrays[name][:, index_RI]) for name in ("mean_abs", "corrected", "mean_square")
+        )
+        rms = _root(*square)
+        found = [raw, _relative(*raw), corrected, _relative(*corrected), square, rms, _relative(*rms)]
+        return np.stack([value for value, _ in found]), np.stack([influence for _, influence in found])
+
+    return measures
+
+
+def _mean_of_images(values_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean_MR = _mean(values_MRI, 2)
+    present_MRI = np.isfinite(values_MRI)
+    weight_MR1 = values_MRI.shape[2] / np.maximum(present_MRI.sum(2, keepdims=True), 1)
+    return mean_MR, np.where(present_MRI, (values_MRI - mean_MR[..., None]) * weight_MR1, 0)
+
+
+def _root(square_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The root of the grand mean, which counts as 0 where there is no signal.
+
+    Near 0 the root is too steep to be linearised: there the slope is that at one standard error.
+    """
+    base_MR = np.fmax(square_MR, standard_error(influence_MRI) if influence_MRI.shape[2] > 1 else 0)
+    with np.errstate(divide="ignore"):
+        slope_MR = np.where(base_MR > 0, 0.5 / np.sqrt(base_MR), 0)
+    return np.sqrt(np.clip(square_MR, 0, None)), slope_MR[..., None] * influence_MRI
+
+
+def _relative(value_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """J: the strength divided by its mean over the orders."""
     with np.errstate(invalid="ignore", divide="ignore"):  # all orders may be 0
-        relative = [values / _mean(values, axis=1)[:, None] for values in (raw, corrected, rms)]
-    return np.stack([raw, relative[0], corrected, relative[1], square, rms, relative[2]])
-
-
-def _masses(moments: Mapping[str, pd.DataFrame], middle_M: np.ndarray, index_RI: np.ndarray) -> np.ndarray:
-    """M of each kind of J for R resamples, len(MASS_MEASURES)×R."""
-    rows = [MEASURES.index(name) for name in MASS_MEASURES]
-    return _mean(_measures(moments, index_RI)[rows][:, :, middle_M], axis=2)
+        overall_R = _mean(value_MR, 0)
+        relative_MR = value_MR / overall_R
+        mean_influence_RI = _mean(influence_MRI, 0)
+        return relative_MR, (influence_MRI - relative_MR[..., None] * mean_influence_RI) / overall_R[:, None]
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -205,30 +256,3 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     present = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(present, values, 0).sum(axis) / present.sum(axis)
-
-
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray], np.ndarray], count: int, resamples: int, seed: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap over `count` images of a statistic of image numbers R×count; NaN for a single image."""
-    if count < 2:
-        unknown = np.full_like(statistic(np.zeros((1, 1), dtype=int))[:, 0], np.nan)
-        return unknown, unknown
-
-    def along(index: np.ndarray, axis: int) -> np.ndarray:
-        values = statistic(np.atleast_2d(index).astype(int))
-        return np.moveaxis(values, 1, -1) if np.ndim(index) > 1 else values[:, 0]
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # where a measure is missing, so is its interval
-        result = bootstrap(
-            (np.arange(count),),
-            along,
-            n_resamples=resamples,
-            batch=256,
-            confidence_level=confidence,
-            method="percentile",
-            vectorized=True,
-            rng=np.random.default_rng(seed),
-        )
-    return np.asarray(result.confidence_interval.low), np.asarray(result.confidence_interval.high)

@@ -28,12 +28,13 @@ IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured in every image: the pairs P×2, the orders with their ratios, and the plan of each order."""
+    """What is measured in an image: the pairs P×2, the orders with their ratios, and each order's plan and passes."""
 
     grid: PatchGrid
     pairs: Tensor
     ratios: Mapping[int, float]
     plans: Mapping[int, Plan]
+    budgets: Mapping[int, int]
     settings: ProfileSettings
 
 
@@ -58,14 +59,14 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
     Raises:
         ValueError: a budget too small for the design.
     """
-    settings, plan = task.settings, task.plans[order]
+    settings, plan, budget = task.settings, task.plans[order], task.budgets[order]
     if plan.design == PUBLISHED:
-        pairs, contexts = settings.published_pairs, contexts_of(settings)
+        pairs, contexts = settings.published_pairs, contexts_of(budget, settings.published_pairs)
         if order in (0, task.grid.max_order):
             contexts = 2  # the only one there is, once for each half
         return draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)
     generator = random_stream(COALITIONS, settings.seed, order, one.image)
-    return draw(plan, order, task.pairs, task.grid.n_players, settings.budget, generator)
+    return draw(plan, order, task.pairs, task.grid.n_players, budget, generator)
 
 
 def random_stream(purpose: int, seed: int, order: int, image: int = 0) -> torch.Generator:

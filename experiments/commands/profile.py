@@ -28,13 +28,16 @@ class Settings:
     """Measure how strongly the patches of images interact under a model, at every order.
 
     Writes strength.csv (one row per order, each measure with its interval), middle_mass.csv, strength.png, run.json
-    (all settings, versions, images, passes, seconds), and every image and pair as Parquet, into one folder. The same
-    command again goes on with an interrupted run; torchrun shares the images between processes:
+    (all settings, versions, images, passes, seconds), and every image and pair as Parquet, into one folder. Images, and
+    the passes of each order, are taken until every J is known to --precision, the half width of its 95 % interval;
+    --images and --budget give a fixed design instead. The same command again goes on with an interrupted run, with
+    more --images or a finer --precision it extends a finished one; torchrun shares the images between processes:
 
         torchrun --nproc-per-node 8 --no-python a2mim profile ...
 
     For example:
         a2mim profile resnet50 --data imagenet/val --out runs/resnet50
+        a2mim profile resnet50 --data imagenet/val --precision 0.05 --minutes 600 --out runs/resnet50-fine
         a2mim profile vit_small_patch16_224 --weights vit.pth --data val.tar --images 500 --only-correct --out runs/vit
         a2mim profile resnet50 --weights random --data photos --target 281 --image-size 112 --grid 7 --out runs/random
         a2mim profile my_models:make --weights my.safetensors --data photos --value cosine --out runs/mine
@@ -92,7 +95,7 @@ def run(settings: Settings) -> None:
     from interactions.baselines import Normalisation
     from interactions.profile import checked, profile_model
 
-    checked(settings.measure)
+    checked(settings.measure.resolved())
     measure, about = asdict(settings.measure), {"commit": commit()}
     model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
@@ -229,6 +232,16 @@ def protocol(record: "Mapping[str, Any]") -> str:
     return protocol_in_words(record["changed_from_published"]) if "changed_from_published" in record else ""
 
 
+def reached(record: "Mapping[str, Any]") -> str:
+    """How narrow the curve got, and why the run ended."""
+    why = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
+    if "reached" not in record:
+        return f"{why[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
+    widest = record["reached"]["widest"]
+    known = "unknown at some orders" if widest is None else f"±{widest:.3g} at the widest order"
+    return f"J_rms known to {known} (asked for ±{record['settings']['precision']:g}): {why[record['ended']]}"
+
+
 def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
     import pandas as pd
@@ -244,7 +257,13 @@ def report(profile: "Profile") -> None:
         print(f"left out {record['wrong']} images that the model classifies wrongly")
     if record["floor_note"]:
         print(f"no numerical floor: {record['floor_note']}")
+    if said := reached(record):
+        print(said)
+    mass = pd.read_csv(profile.folder / "middle_mass.csv").set_index("measure")
+    if len(mass):
+        value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
+        print(f"M of J_rms {value:.3f} [{low:.3f}, {high:.3f}]")
     print(
         f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "
-        f"wrote strength.png, strength.csv, middle_mass.csv, run.json into {profile.folder}"
+        f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"
     )

@@ -7,7 +7,7 @@ design whose effective number of draws stays below `MIN_DRAWS` is not considered
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -80,11 +80,16 @@ def choose(games: Sequence[Game], order: int, pairs: Tensor, budget: int, genera
     if budget < 2 * PILOT_RANGE[0]:
         raise ValueError(f"a budget of {budget} passes is too small for a pilot: give at least {2 * PILOT_RANGE[0]}")
     pilot = run_pilot(games, order, pairs, budget, generator)
+    return replace(plan_from(pilot, order, pairs, n_players, budget), passes=pilot.passes)
+
+
+def plan_from(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: int) -> Plan:
+    """The plan with the least predicted error for `budget` passes an image, from what a pilot found."""
     asked = (pilot, order, pairs, n_players, budget)
     predictions = difference_errors(*asked) | pooled_error(*asked)
     design, draws = min(predictions, key=lambda choice: predictions[choice])
     named = {f"{name} {number}" if number else name: error**0.5 for (name, number), error in predictions.items()}
-    return Plan(design, {"draws": draws} if draws else {}, named, pilot.passes)
+    return Plan(design, {"draws": draws} if draws else {}, named)
 
 
 def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Pilot:

@@ -71,6 +71,7 @@ def begin_run(
     command: str,
     prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     accompany: Callable[[Path], object] | None = None,
+    free: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The record to go on with. A fresh run's is written in two steps: first what `settle` finds out, then what
     `prepare` measures with that. A finished run that has its units and its tables is left as it is.
@@ -83,6 +84,7 @@ def begin_run(
         command: that writes such runs.
         prepare: from the record so far; what it refuses leaves nothing of the run.
         accompany: writes into the folder what belongs to the run, before the record that begins to measure.
+        free: settings that may differ from those of the run that is there.
 
     Raises:
         ValueError: the folder holds a run with other settings, or of another command.
@@ -97,7 +99,7 @@ def begin_run(
         record["units"] = 0
         record["seconds"] = time.perf_counter() - start
     else:
-        refuse_other_settings(record, asked, usual, folder)
+        refuse_other_settings(record, asked, usual, folder, free)
         storage.remove_leftovers(folder)
         if "units" not in record:
             storage.mark_old_units(folder, PARTS.get(command, ("images",)))
@@ -149,17 +151,21 @@ def place_of(model: nn.Module, about: Mapping[str, Any] = NOTHING) -> dict[str, 
 
 
 def refuse_other_settings(
-    record: Mapping[str, Any], asked: Mapping[str, Any], usual: Mapping[str, Any], folder: Path
+    record: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    folder: Path,
+    free: Sequence[str] = (),
 ) -> None:
     """Raises ValueError where a folder's run was asked for something else, naming what; names alone may change.
 
     A setting that the run there does not know yet counts as its default.
     """
     there, now = json.loads(json.dumps(usual)) | flat(record), flat(asked)
-    free = ["model name", "data name"]
+    allowed = ["model name", "data name", *free]
     if "data transform" not in there or "data transform" not in now:
-        free.append("data transform")  # where one side does not say how its images are made, their pixels tell
-    keys = [key for key in {**now, **there} if key not in free]
+        allowed.append("data transform")  # where one side does not say how its images are made, their pixels tell
+    keys = [key for key in {**now, **there} if key not in allowed]
     told = {key: (there.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
     differ = {key: (before, after) for key, (before, after) in told.items() if before != after}
     if differ:

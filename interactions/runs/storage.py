@@ -83,6 +83,14 @@ def write_unit(folder: Path, unit: int, parts: Mapping[Part, pd.DataFrame], abou
     write_json(_mark_path(folder, unit), {"files": dict(sorted(files.items())), "about": about})
 
 
+def remove_unit(folder: Path, unit: int) -> None:
+    """Forget a unit: its mark first, so that it does not count while its files go."""
+    files = read_mark(folder, unit).get("files", ())
+    _mark_path(folder, unit).unlink(missing_ok=True)
+    for part in files:
+        _unit_path(folder, part, unit).unlink(missing_ok=True)
+
+
 def mark_old_units(folder: Path, parts: Sequence[Part]) -> None:
     """Mark the units of a run from before there were marks that have all these parts, as they are now."""
     for unit in sorted(_numbers(folder / "images", "parquet") - _numbers(folder / "units", "json")):

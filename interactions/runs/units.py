@@ -1,5 +1,6 @@
 """The work units of a measuring run: who measures which, and the end, which comes when all of them are there."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +29,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 def measure_units(
-    folder: Path, record: dict[str, Any], unit_images: int, ranks: Ranks, measure: Measure, progress: bool
+    folder: Path,
+    record: dict[str, Any],
+    unit_images: int,
+    ranks: Ranks,
+    measure: Measure,
+    progress: bool,
+    until: float = math.inf,
 ) -> None:
     """Measure and write this rank's share of the units that are not there yet; return when all ranks have.
+
+    until: begin no unit after this time (of time.monotonic).
 
     Raises:
         Interrupted: Ctrl-C; what was measured is kept.
@@ -44,6 +53,8 @@ def measure_units(
     with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
         try:
             for unit in mine:
+                if time.monotonic() > until:
+                    break
                 kept = Unfinished(folder, unit)
                 parts, about = measure(units[unit], bar.update, kept)
                 storage.write_unit(folder, unit, parts, about)
@@ -91,9 +102,14 @@ def finish(
 
 
 def units_of(record: Mapping[str, Any], unit_images: int) -> list[list[Chosen]]:
-    """The images of each unit."""
+    """The images of each unit. Units do not cross the rounds of a run that has some."""
     chosen = [Chosen(**one) for one in record["images"]]
-    return [chosen[first : first + unit_images] for first in range(0, len(chosen), unit_images)]
+    rounds = [(each["first"], each["last"]) for each in record.get("rounds", ())] or [(0, len(chosen))]
+    return [
+        chosen[start : min(start + unit_images, last)]
+        for first, last in rounds
+        for start in range(first, last, unit_images)
+    ]
 
 
 def backed_off(folder: Path, record: Mapping[str, Any]) -> bool:

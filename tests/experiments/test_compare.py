@@ -15,7 +15,7 @@ from experiments.comparison import compare_runs
 from interactions.profile import load_profile, profile_model
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-NAMES = [f"photos/{k}.jpg" for k in range(6)]
+NAMES = [f"photos/{k}.jpg" for k in range(8)]
 
 
 def small_network(seed):
@@ -86,7 +86,7 @@ def test_the_tables_hold_each_m_and_the_difference(runs, tmp_path):
         mass[folder.name] = middle_mass_of(load_profile(folder).images())
         assert only(own, "J")["M"] == pytest.approx(mass[folder.name])
     row = only(made.differences, "J")
-    assert (row["run_a"], row["run_b"], row["images"]) == ("one", "two", 6)
+    assert (row["run_a"], row["run_b"], row["images"]) == ("one", "two", 8)
     assert row["difference"] == pytest.approx(mass["one"] - mass["two"])
     assert row["low"] < row["difference"] < row["high"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figure.csv"), made.masses)
@@ -118,11 +118,17 @@ DIFFERENCES = {
         r"pairs \(radius 1: one; radius 1, drawn as released: two\)",
     ),
     "orders": (lambda record: record["orders"].pop(1), r"orders \(0, 2, 5, 8, 11, 14: one; 0, 5, 8, 11, 14: two\)"),
-    "target": (lambda record: record["images"][2].update(target=3), r"target class \(of 1 of 6 shared images\)"),
-    "images": (lambda record: record["images"].pop(), r"images \(6 in one, 5 in two; 5 in all\)"),
+    "target": (
+        lambda record: record["images"][2].update(target=(record["images"][2]["target"] + 1) % 4),
+        r"target class \(of 1 of 8 shared images\)",
+    ),
+    "images": (
+        lambda record: record["images"][3].update(name="another"),
+        r"images \(8 in one, 8 in two; 7 in all\)",
+    ),
     "names": (
         lambda record: [one.update(name="other/" + one["name"]) for one in record["images"]],
-        r"images \(6 in one, 6 in two; 0 in all\)",
+        r"images \(8 in one, 8 in two; 0 in all\)",
     ),
 }
 
@@ -135,6 +141,12 @@ def test_unlike_runs_are_refused_and_nothing_is_written(what, runs, tmp_path, ca
         compare_runs(runs, tmp_path / "new" / "figure.png")
     assert "--anyway" in str(refused.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_of_fewer_of_the_same_images_is_compared_over_those(runs, tmp_path):
+    fewer = measure(tmp_path / "fewer", seed=4, images=6)
+    made = compare_runs((runs[0], fewer), tmp_path / "figure.png")
+    assert made.unlike == () and set(made.differences["images"]) == {6}
 
 
 def test_what_models_have_of_their_own_may_differ(runs, tmp_path):
@@ -199,7 +211,7 @@ def test_unnamed_images_are_told_apart_by_data_set_and_number(tmp_path):
             small_network(0), photographs(), out=runs[-1], data_name=data_name, progress=False,
             grid=4, ratios=RATIOS, budget=400, radius=1, design="pairwise", batch_size=64,
         )  # fmt: skip
-    with pytest.raises(ValueError, match=r"images \(6 in cats, 6 in dogs; 0 in all\)"):
+    with pytest.raises(ValueError, match=r"images \(8 in cats, 8 in dogs; 0 in all\)"):
         compare_runs(runs, tmp_path / "figure.png")
 
 
@@ -237,7 +249,7 @@ def unfinish(folder):
 @pytest.mark.parametrize(
     ("spoil", "arguments", "said"),
     [
-        (lambda runs: unfinish(runs[1]), [], "two is unfinished, 4 of 6 images are measured: start its command again"),
+        (lambda runs: unfinish(runs[1]), [], "two is unfinished, 4 of 8 images are measured: start its command again"),
         (lambda runs: shutil.rmtree(runs[1]), [], "two holds no profile"),
         (lambda runs: (runs[1] / "strength.csv").unlink(), [], "two lacks strength.csv"),
         (lambda runs: (runs[1] / "run.json").write_text("{"), [], "run.json is not the record of a profile"),

@@ -70,7 +70,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
     for one in record["images"]:
         assert one["name"].startswith(f"class-{one['label']}/") and one["target"] == one["label"]
     said = capsys.readouterr()
-    assert f"wrote strength.png, strength.csv, middle_mass.csv, run.json into {out}" in said.out
+    assert f"wrote {out / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it" in said.out
     assert "4 images" in said.out
 
 

@@ -145,6 +145,7 @@ def test_tables_of_every_design_are_as_promised(tmp_path, design):
         *head,
         *(f"{x}{end}" for x in MEASURES for end in ("", "_low", "_high")),
         "rms_note",
+        "interval_note",
     ]
     assert list(strength.passes) == list(images.groupby("order").passes.sum())
     assert (strength.images == 3).all() and not strength.near_floor.any() and (strength.floor > 0).all()

@@ -1,17 +1,19 @@
-"""From interactions to curves, against NumPy loops, numbers worked by hand, simulation and SciPy's bootstrap."""
+"""From interactions to curves, against NumPy loops, numbers worked by hand and simulation."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 import torch
 
-from interactions.estimators.sample import Interactions
+from interactions.estimators.sample import Interactions, halving_sides
 from interactions.strength import (
     MASS_MEASURES,
     MEASURES,
+    _measures,
+    _moments,
     corrected_abs,
     image_row,
+    mass_statistic,
     middle_mass,
     paired_mass,
     strength_table,
@@ -81,6 +83,7 @@ def test_image_row_by_hand():
         "mean_abs_sum": 1.5,
         "mean_abs_difference": 2,
         "mean_square": -2.5,
+        "square_spread": 0,
     }
     assert image_row(interactions_of(mean, halves)) == pytest.approx(expected)
 
@@ -112,8 +115,22 @@ def test_image_row_says_nothing_about_what_was_not_measured():
 
 def test_exact_interactions_have_no_noise_to_take_out():
     row = image_row(interactions_of([1.0, -3.0], [[1.0, -3.0], [1.0, -3.0]]))
+    assert row.pop("square_spread") == 0
     assert row == {"pairs": 2, "mean_abs": 2, "mean_abs_sum": 2, "mean_abs_difference": 0, "mean_square": 5}
     assert corrected(row) == 2
+
+
+def test_the_spread_of_halvings_is_the_noise_of_their_products():
+    """Parts without signal: the mean square is nothing but products of noise, and its variance is what is told."""
+    generator, side_S8 = np.random.default_rng(3), halving_sides().numpy()
+    rows = []
+    for _ in range(1500):
+        part_8P = generator.normal(size=(8, 3))
+        halvings = np.stack([[part_8P[side_8].mean(0), part_8P[~side_8].mean(0)] for side_8 in side_S8])
+        rows.append(image_row(interactions_of(part_8P.mean(0), halvings)))
+    table = pd.DataFrame(rows)
+    assert table.square_spread.mean() == pytest.approx(table.mean_square.var(), rel=0.1)
+    assert table.square_spread.mean() == pytest.approx(1 / 28 / 3, rel=0.1)
 
 
 # The correction
@@ -186,14 +203,15 @@ def test_relative_strengths_average_to_1():
 
 
 def test_a_negative_mean_square_stays_and_has_no_root():
-    square_IM = np.array([[4.0, -3.0, 9.0], [4.0, 1.0, 9.0]])
-    table = strength_table(rows_of(np.ones((2, 3)), square_IM=square_IM), resamples=20)
+    square_IM = np.array([[4.0, -3.0, 9.0], [4.0, 1.0, 9.0]] * 4)
+    table = strength_table(rows_of(np.ones((8, 3)), square_IM=square_IM), resamples=200)
     assert table.mean_square.tolist() == [4, -1, 9]
     np.testing.assert_array_equal(table.rms, [2, np.nan, 3])
     np.testing.assert_allclose(table.J_rms, [2 / (5 / 3), np.nan, 3 / (5 / 3)])  # nothing found counts as 0
     assert [bool(note) for note in table.rms_note] == [False, True, False]
     assert "noise exceeds the signal" in table.rms_note[1]
-    assert table.mean_square_low[1] == -3 and table.mean_square_high[1] == 1
+    assert -3.5 < table.mean_square_low[1] < -2 and 0 < table.mean_square_high[1] < 1.5
+    assert table.J_rms_low[0] == table.J_rms[0] - (table.J_rms_high[0] - table.J_rms[0]) > 0
 
 
 def test_nothing_but_noise_has_a_table_too():
@@ -242,23 +260,50 @@ def test_no_images_and_missing_orders_are_refused():
 # Intervals
 
 
+def studentised(values_I, influence_of, confidence, draws_RI):
+    """The half width of a symmetric studentised interval, resample by resample."""
+    estimate, influence_I = influence_of(values_I)
+    ratios = []
+    for draw_I in draws_RI:
+        value, spread_I = influence_of(values_I[draw_I])
+        ratios.append(abs(value - estimate) / (np.std(spread_I, ddof=1) / np.sqrt(len(draw_I))))
+    return np.quantile(ratios, confidence) * np.std(influence_I, ddof=1) / np.sqrt(len(values_I))
+
+
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
-def test_intervals_of_means_are_those_of_scipy(confidence):
+def test_intervals_of_means_are_studentised(confidence):
     images = made_up(60, 3)
     table = strength_table(images, resamples=3000, seed=1, confidence=confidence)
     columns = {"A": images.mean_abs, "mean_square": images.mean_square}
     columns["A_corrected"] = pd.Series(
         corrected_abs(images.mean_abs_sum.to_numpy(), images.mean_abs_difference.to_numpy())
     )
+    draws_RI = np.random.default_rng(2).integers(60, size=(3000, 60))
     for name, column in columns.items():
         for row, order in enumerate(table.order):
-            values = column[images.order == order].to_numpy()
-            result = scipy.stats.bootstrap(
-                (values,), np.mean, n_resamples=3000, confidence_level=confidence, method="percentile", rng=2
-            ).confidence_interval
-            slack = 0.15 * (result.high - result.low)
-            assert table[f"{name}_low"][row] == pytest.approx(result.low, abs=slack)
-            assert table[f"{name}_high"][row] == pytest.approx(result.high, abs=slack)
+            values_I = column[images.order == order].to_numpy()
+            half = studentised(values_I, lambda x: (x.mean(), x - x.mean()), confidence, draws_RI)
+            assert table[f"{name}_high"][row] - table[name][row] == pytest.approx(half, rel=0.12)
+            assert table[name][row] - table[f"{name}_low"][row] == pytest.approx(half, rel=0.12)
+
+
+def test_the_influence_of_an_image_is_what_more_of_it_changes():
+    """Every image twenty times, and one of them once more: the derivative by its weight, for J, J_rms, rms and M."""
+    images = made_up(12, 5, ratios=RATIOS)
+    whole_I = np.tile(np.arange(12), 20)
+    more_RI = np.stack([np.append(whole_I, k) for k in range(12)])
+    for statistic in (_measures(_moments(images)), mass_statistic(images)):
+        value, influence = statistic(np.arange(12)[None])
+        change = (statistic(more_RI)[0] - value) * more_RI.shape[1]
+        np.testing.assert_allclose(influence[..., 0, :], change, rtol=0.1, atol=0.02 * abs(change).max())
+
+
+def test_few_images_have_no_interval_and_the_table_says_why():
+    seven, eight = strength_table(made_up(7), resamples=50), strength_table(made_up(8), resamples=50)
+    assert seven.J_low.isna().all() and seven.interval_note.str.contains("fewer than 8 images").all()
+    assert eight.J_low.notna().all() and (eight.interval_note == "").all()
+    mass = middle_mass(made_up(7, 5, ratios=RATIOS), resamples=50)
+    assert mass.M.notna().all() and mass[["M_low", "M_high"]].isna().all(axis=None)
 
 
 def test_orders_are_resampled_together():
@@ -310,9 +355,9 @@ def test_the_seed_decides_the_intervals():
 
 def by_hand_runs():
     """A is 4, 1, 2, 1, 2; corrected A is 1 at every order; rms is 1, 2, 3, 2, 2."""
-    raw_IM = np.array([[5.0, 1, 1, 1, 2], [3.0, 1, 3, 1, 2]])
-    square_IM = np.array([[0.5, 4, 10, 3, 4], [1.5, 4, 8, 5, 4]])
-    return rows_of(raw_IM, np.full((2, 5), 5 / 4), np.full((2, 5), 3 / 4), square_IM, RATIOS)
+    raw_IM = np.array([[5.0, 1, 1, 1, 2], [3.0, 1, 3, 1, 2]] * 4)
+    square_IM = np.array([[0.5, 4, 10, 3, 4], [1.5, 4, 8, 5, 4]] * 4)
+    return rows_of(raw_IM, np.full((8, 5), 5 / 4), np.full((8, 5), 3 / 4), square_IM, RATIOS)
 
 
 def test_middle_mass_by_hand():
@@ -320,7 +365,7 @@ def test_middle_mass_by_hand():
     assert mass.measure.tolist() == ["J", "J_corrected", "J_rms"]
     # J is 2, .5, 1, .5, 1; then 1 everywhere; then .5, 1, 1.5, 1, 1.
     np.testing.assert_allclose(mass.M, [2 / 3, 1, 3.5 / 3])
-    assert (mass.images == 2).all()
+    assert (mass.images == 8).all()
     np.testing.assert_allclose(mass.loc[1, ["M_low", "M_high"]].astype(float), [1, 1])  # J_corrected never varies
     assert mass.M_low[0] < 2 / 3 < mass.M_high[0]
 
@@ -374,10 +419,9 @@ def test_intervals_of_differences_resample_both_runs_together():
     table = paired_mass({"a": rows_of(a_IM, ratios=RATIOS), "b": rows_of(b_IM, ratios=RATIOS)}, resamples=3000)
     draws = generator.integers(40, size=(3000, 40))
     together = [raw_mass(a_IM[index]) - raw_mass(b_IM[index]) for index in draws]
-    low, high = np.percentile(together, [2.5, 97.5])
     row = table[table.measure == "J"].iloc[0]
     assert row.difference == pytest.approx(raw_mass(a_IM) - raw_mass(b_IM))
-    assert (row.low, row.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    assert row.high - row.low == pytest.approx(2 * 1.96 * np.std(together), rel=0.35)  # skewed images: wider
     apart = [raw_mass(a_IM[index]) - raw_mass(b_IM[other]) for index, other in zip(draws, draws[::-1], strict=True)]
     assert row.high - row.low < 0.4 * np.ptp(np.percentile(apart, [2.5, 97.5]))
 

@@ -1,0 +1,205 @@
+"""How many images, and how many passes for each of their orders, bring a curve to a wanted width at the least cost.
+
+The curve is J_rms(m) = rms(m) / mean over the listed orders, with rms(m)² the mean over images of unbiased estimates
+X_mk of each image's mean square: the one measure whose expectation does not depend on the passes. Its error follows
+from each image's influence on it, in which what makes an image strong at every order cancels:
+
+    Var J(m) = ( between(m) + Σ_m' G(m,m')² (w1(m')/b(m') + w2(m')/b(m')²) ) / images
+    cost     = images · ( overhead + Σ_m b(m) )
+
+b(m) are the passes of an order, G the derivative of J(m) by the mean square at m', w1 the noise of single halves
+beside the signal, w2 that of the products of two noisy halves. w2 is seen within every image, by how its halvings
+differ; it alone calls for more passes an image, since more images do as much against all else. In the logarithms of
+images and passes both lines are convex (a geometric program), so a local solver finds the best allocation.
+
+A run takes images in rounds. Between two rounds the allocation is made anew from all that was measured; budgets then
+differ between rounds, which leaves every mean unbiased.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, isfinite
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import Bounds, NonlinearConstraint, minimize
+
+from interactions.intervals import standard_error, studentised_interval
+from interactions.strength import MEASURES, measure_statistic
+
+FIRST_IMAGES = 16
+"""Of the first round, whose budgets are a guess."""
+LEAST_IMAGES = 32
+"""Before the widths are looked at: with fewer, a run that stops when they look small stops too early too often."""
+FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET = 300, 100, 20_000
+OVERHEAD = 4.0
+"""What an image costs besides, in passes: it is read, decoded and classified."""
+SINGLE_NOISE = 0.3
+"""Share of the remaining variance that is noise of single halves. It cannot be told from the variance between images
+without measuring some of them twice, and matters little: either is averaged over images."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The images of a round by their places in the run's list, first to last − 1, and the passes of each order."""
+
+    first: int
+    last: int
+    budgets: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """J_rms of each order and the half width of its 95 % interval, by ascending order."""
+
+    orders: tuple[int, ...]
+    values: np.ndarray
+    half_widths: np.ndarray
+
+    @property
+    def widest(self) -> float:
+        return float(np.max(self.half_widths))
+
+
+def curve_of(images: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
+    """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing."""
+    statistic, count = measure_statistic(images), images.image.nunique()
+    row = MEASURES.index("J_rms")
+    value, half = studentised_interval(lambda index: _row(statistic(index), row), count, resamples, seed, 0.95)
+    half = np.where(np.isfinite(value) | np.isnan(half), half, np.inf)
+    return Curve(tuple(int(order) for order in np.sort(images.order.unique())), value, half)
+
+
+def first_round(orders: Sequence[int], available: int, unit_images: int) -> Round:
+    """Sixteen images with the same number of passes at every order."""
+    last = min(available, max(FIRST_IMAGES, unit_images))
+    return Round(0, last, {int(order): FIRST_BUDGET for order in orders})
+
+
+def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available: int, unit_images: int) -> Round | None:
+    """The round that follows what was measured; None where the widths are reached or the images used up.
+
+    Args:
+        images: all rows so far, with image, order, passes, mean_square and square_spread.
+        curve: of the same rows.
+        half_width: wanted at every listed order.
+        available: how many images there are.
+        unit_images: a round is a whole number of units, except at the end of the data.
+    """
+    count = images.image.nunique()
+    if count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width):
+        return None
+    parts = Parts.of(images)
+    budgets, _ = allocate(parts, half_width / parts.stretch(curve))
+    wanted = max(images_needed(parts, budgets, half_width / parts.stretch(curve)), LEAST_IMAGES)
+    # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
+    added = min(max(wanted - count, unit_images), count, available - count)
+    last = min(available, unit_images * ceil((count + added) / unit_images))
+    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the variance of the curve is made of; by order, ascending.
+
+    Attributes:
+        count: images so far. variance_M: of an image's influence on J, at the passes so far.
+        slope_MM: G², squared derivatives of J(m) by the mean square at m'.
+        between_M: the part of variance_M that no pass takes away.
+        single_M, product_M: w1 and w2.
+    """
+
+    count: int
+    variance_M: np.ndarray
+    slope_MM: np.ndarray
+    between_M: np.ndarray
+    single_M: np.ndarray
+    product_M: np.ndarray
+
+    @classmethod
+    def of(cls, images: pd.DataFrame) -> "Parts":
+        statistic, count = measure_statistic(images), images.image.nunique()
+        value, influence = statistic(np.arange(count)[None])
+        values = dict(zip(MEASURES, value[..., 0], strict=True))
+        influences = dict(zip(MEASURES, influence[..., 0, :], strict=True))
+        square_M, rms_M, relative_M = (values[name] for name in ("mean_square", "rms", "J_rms"))
+        influence_MI = influences["mean_square"]
+        base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
+        own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
+        slope_MM = (own_MM / (2 * np.sqrt(base_M) * rms_M.mean())) ** 2
+        by_order = images.assign(product=images.square_spread.fillna(0) * images.passes**2).groupby("order")
+        passes_M, spread_M = by_order.passes.mean().to_numpy(), by_order.square_spread.mean().fillna(0).to_numpy()
+        rest_M = np.maximum(influence_MI.var(1, ddof=1) - spread_M, 0)
+        single_M = SINGLE_NOISE * rest_M * passes_M
+        noise_M = slope_MM @ (single_M / passes_M + spread_M)
+        variance_M = influences["J_rms"].var(1, ddof=1)
+        between_M = np.maximum(variance_M - noise_M, 0.1 * variance_M)
+        return cls(count, variance_M, slope_MM, between_M, single_M, by_order["product"].mean().to_numpy())
+
+    def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
+        """Variance of an image's influence on J(m) at those passes."""
+        return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
+
+    def stretch(self, curve: Curve) -> float:
+        """Half width in units of the standard error: 1.96, or more where images are few and skewed."""
+        ratio_M = curve.half_widths / np.sqrt(np.maximum(self.variance_M, 1e-300) / self.count)
+        finite_M = ratio_M[np.isfinite(ratio_M)]
+        return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
+
+
+def allocate(parts: Parts, error: float) -> tuple[np.ndarray, float]:
+    """Passes of each order, and the number of images, that reach a standard error of every J(m) at the least cost."""
+    orders = len(parts.between_M)
+
+    def cost(log: np.ndarray) -> float:
+        return float(log[0] + np.log(OVERHEAD + np.exp(log[1:]).sum()))
+
+    def slack(log: np.ndarray) -> np.ndarray:
+        return log[0] + 2 * np.log(error) - np.log(parts.of_budgets(np.exp(log[1:])))
+
+    start_M = np.full(orders, np.log(FIRST_BUDGET))
+    needed = max(np.log(parts.of_budgets(np.exp(start_M)).max() / error**2), 0)
+    least_M, most_M = np.full((2, orders), np.log([[LEAST_BUDGET], [MOST_BUDGET]]))
+    bounds = Bounds(np.append(0.0, least_M), np.append(np.inf, most_M))
+    found = minimize(
+        cost,
+        np.concatenate([[needed], start_M]),
+        method="SLSQP",
+        bounds=bounds,
+        constraints=NonlinearConstraint(slack, 0, np.inf),
+        options={"maxiter": 300},
+    )
+    budgets_M = np.clip(np.round(np.exp(found.x[1:])), LEAST_BUDGET, MOST_BUDGET).astype(int)
+    return budgets_M, float(np.exp(found.x[0]))
+
+
+def images_needed(parts: Parts, budgets_M: np.ndarray, error: float) -> int:
+    """Images in all, those measured so far among them, until every J(m) has that standard error."""
+    # (count · variance so far + added · variance to come) / (count + added)² = error²
+    to_come_M = parts.of_budgets(budgets_M)
+    half_M = to_come_M / (2 * error**2)
+    excess_M = parts.count * (parts.variance_M - to_come_M) / error**2
+    return ceil(float(np.max(half_M + np.sqrt(np.maximum(half_M**2 + excess_M, 0)))))
+
+
+def reached(curve: Curve) -> dict[str, object]:
+    """How narrow the curve is, for a record: null where an order says nothing."""
+    half_widths = {order: float(width) for order, width in zip(curve.orders, curve.half_widths, strict=True)}
+    widest = curve.widest if np.isfinite(curve.widest) else None
+    return {"measure": "J_rms", "widest": widest, "half_widths": {k: w for k, w in half_widths.items() if isfinite(w)}}
+
+
+def tell(curve: Curve, half_width: float, count: int, following: Round | None) -> None:
+    """Say on the terminal how far a run is."""
+    if not np.isfinite(curve.widest):
+        known = "no interval yet"
+    else:
+        widest = int(np.argmax(curve.half_widths))
+        known = f"J_rms to ±{curve.widest:.3g} at m = {curve.orders[widest]}, the widest; asked for ±{half_width:g}"
+    what = f"; measuring {following.last - following.first} more" if following else ""
+    print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
+
+
+def _row(found: tuple[np.ndarray, np.ndarray], row: int) -> tuple[np.ndarray, np.ndarray]:
+    return found[0][row], found[1][row]

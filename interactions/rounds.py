@@ -1,0 +1,76 @@
+"""The rounds of a profile as its record holds them: which images were measured with which plans and passes.
+
+    record["rounds"] = [{"first": 0, "last": 16, "passes_per_image": 3900,
+                         "orders": [{"order": 0, "budget": 300, "design": "exact", "options": {}, "predicted": {}}, …]}]
+
+A run with a fixed number of images has one round, and one more for every time that it was extended.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from interactions.estimators import Plan
+from interactions.runs import storage
+from interactions.runs.units import units_of
+
+Entry = Mapping[str, Any]
+
+
+def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:
+    """A round as JSON has it: an infinite or unknown prediction is null."""
+    orders = []
+    for order, plan in plans.items():
+        predicted = {name: error if np.isfinite(error) else None for name, error in plan.predicted.items()}
+        orders.append({"order": order, "budget": budgets[order], **asdict(plan), "predicted": predicted})
+    return {"first": first, "last": last, "passes_per_image": passes, "orders": orders}
+
+
+def rounds_of(record: Mapping[str, Any]) -> list[Entry]:
+    """All rounds; a run from before there were any has one, with the plans of its orders."""
+    if "rounds" in record:
+        return record["rounds"]
+    budget = record["settings"]["budget"]
+    orders = [{"budget": budget, **one} for one in record["orders"]]
+    passes = record["passes_per_image"]
+    return [{"first": 0, "last": len(record["images"]), "passes_per_image": passes, "orders": orders}]
+
+
+def round_at(record: Mapping[str, Any], position: int) -> Entry:
+    """The round of the image at that place of the run's list."""
+    return next(each for each in rounds_of(record) if each["first"] <= position < each["last"])
+
+
+def plans_of(entry: Entry) -> dict[int, Plan]:
+    """The plan of each order."""
+    return {one["order"]: Plan(one["design"], one["options"]) for one in entry["orders"]}
+
+
+def budgets_of(entry: Entry) -> dict[int, int]:
+    """The passes asked for at each order."""
+    return {one["order"]: one["budget"] for one in entry["orders"]}
+
+
+def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> None:
+    """Leave the images that were planned and not measured for later (`ahead` in the record); units beyond the first
+    missing one go, too.
+
+    Raises:
+        ValueError: nothing was measured.
+    """
+    units, finished = units_of(record, unit_images), storage.finished_units(folder)
+    whole = next((unit for unit in range(len(units)) if unit not in finished), len(units))
+    if whole == 0:
+        raise ValueError(
+            f"the time was over before the first {len(units[0])} images were measured: give more minutes, the same "
+            "command goes on"
+        )
+    count = units[whole - 1][-1].position + 1
+    for unit in finished - set(range(whole)):
+        storage.remove_unit(folder, unit)
+    record["ahead"] = record["images"][count:]
+    record["images"] = record["images"][:count]
+    kept = [each for each in rounds_of(record) if each["first"] < count]
+    record["rounds"] = [{**each, "last": min(each["last"], count)} for each in kept]

@@ -1,0 +1,232 @@
+"""Rounds to a precision: the allocation against brute force, simulated curves, real runs that stop, go on and grow."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interactions.intervals import MIN_IMAGES
+from interactions.precision import (
+    FIRST_BUDGET,
+    FIRST_IMAGES,
+    LEAST_BUDGET,
+    LEAST_IMAGES,
+    OVERHEAD,
+    Parts,
+    allocate,
+    curve_of,
+    first_round,
+    images_needed,
+    next_round,
+)
+from interactions.profile import load_profile, profile_model
+from interactions.runs import storage
+from tests.interactions.tiny import Photos, network
+
+ORDERS = (0, 9, 58, 97, 135, 184, 194)
+RATIOS = tuple(order / 194 for order in ORDERS)
+SQUARES = np.array([0.6, 0.15, 0.015, 0.008, 0.014, 0.06, 0.3])  # of a photograph under an ImageNet network
+SINGLE = 320 * (0.7 * SQUARES) ** 2
+PRODUCT = (320 * SQUARES) ** 2 * [0, 0, 1.2, 3, 2, 0.1, 0]
+TRUE_J = np.sqrt(SQUARES) / np.sqrt(SQUARES).mean()
+
+
+def rows_of(generator, first, last, budgets):
+    """Images whose mean squares differ log-normally, partly at all orders alike, measured with those passes."""
+    count, budget_M = last - first, np.array([budgets[order] for order in ORDERS], dtype=float)
+    factor_IM = generator.lognormal(-0.125, 0.5, (count, 1)) * generator.lognormal(-0.18, 0.6, (count, len(ORDERS)))
+    square_IM = SQUARES * factor_IM + generator.normal(size=factor_IM.shape) * np.sqrt(SINGLE / budget_M)
+    square_IM += (generator.chisquare(6, factor_IM.shape) - 6) / np.sqrt(12) * np.sqrt(PRODUCT) / budget_M
+    spread_IM = PRODUCT / budget_M**2 * generator.chisquare(6, factor_IM.shape) / 6
+    size_IM = np.sqrt(abs(square_IM))
+    columns = {"mean_abs": size_IM, "mean_abs_sum": size_IM, "mean_square": square_IM, "square_spread": spread_IM}
+    return pd.DataFrame(
+        {
+            "image": np.repeat(np.arange(first, last), len(ORDERS)),
+            "order": np.tile(ORDERS, count),
+            "ratio": np.tile(RATIOS, count),
+            "passes": np.tile(budget_M, count),
+            "pairs": 100,
+            "mean_abs_difference": 0.0,
+            **{name: values.ravel() for name, values in columns.items()},
+        }
+    )
+
+
+def measured_to(half_width, generator, available=10_000):
+    """A whole run: its rounds, its rows, its curve."""
+    rounds, following, images = [], first_round(ORDERS, available, 4), pd.DataFrame()
+    while following is not None:
+        rounds.append(following)
+        rows = rows_of(generator, following.first, following.last, following.budgets)
+        images = pd.concat([images, rows], ignore_index=True)
+        curve = curve_of(images, resamples=200)
+        following = next_round(images, curve, half_width, available, 4)
+    return rounds, images, curve
+
+
+def cost_of(rounds):
+    return sum((one.last - one.first) * (OVERHEAD + sum(one.budgets.values())) for one in rounds)
+
+
+def true_parts():
+    """What the variance of the curve is made of, from very many images."""
+    images = rows_of(np.random.default_rng(7), 0, 20_000, dict.fromkeys(ORDERS, 300))
+    found = Parts.of(images)
+    noise_M = found.slope_MM @ (SINGLE / 300 + PRODUCT / 300**2)
+    return Parts(found.count, found.variance_M, found.slope_MM, found.variance_M - noise_M, SINGLE, PRODUCT)
+
+
+def test_the_allocation_is_the_cheapest_of_many():
+    parts, error = true_parts(), 0.05
+    budgets_M, images = allocate(parts, error)
+    assert np.sqrt(parts.of_budgets(budgets_M).max() / images) == pytest.approx(error, rel=0.01)
+    best = images * (OVERHEAD + budgets_M.sum())
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        other_M = np.maximum(LEAST_BUDGET, budgets_M * generator.lognormal(0, 0.4, len(ORDERS)))
+        needed = parts.of_budgets(other_M).max() / error**2
+        assert needed * (OVERHEAD + other_M.sum()) > 0.99 * best
+
+
+def test_the_slope_and_the_variance_are_those_of_simulated_curves():
+    """The spread of J over many made-up runs of 200 images is what `Parts` says of one."""
+    generator, budgets = np.random.default_rng(1), dict.fromkeys(ORDERS, 200)
+    values = np.stack([curve_of(rows_of(generator, 0, 200, budgets), resamples=2).values for _ in range(200)])
+    predicted_M = np.sqrt(true_parts().of_budgets(np.full(len(ORDERS), 200.0)) / 200)
+    np.testing.assert_allclose(values.std(0), predicted_M, rtol=0.2)
+    np.testing.assert_allclose(values.mean(0), TRUE_J, atol=0.02)
+
+
+def test_images_needed_counts_those_that_are_there():
+    parts = true_parts()
+    now_M = np.full(len(ORDERS), 300.0)
+    alone = parts.variance_M.max() / 0.02**2
+    assert images_needed(Parts(10, *list(vars(parts).values())[1:]), now_M, 0.02) == pytest.approx(alone, rel=0.03)
+    noisy = Parts(100, 4 * parts.variance_M, *list(vars(parts).values())[2:])
+    assert images_needed(noisy, now_M, 0.02) > alone + 10
+
+
+def test_rounds_reach_the_width_at_little_more_than_the_least_cost():
+    parts, ratios, covered = true_parts(), [], []
+    budgets_M, images = allocate(parts, 0.2 / 1.96)
+    for seed in range(12):
+        rounds, rows, curve = measured_to(0.2, np.random.default_rng(seed))
+        assert curve.widest <= 0.2 and rows.image.nunique() >= LEAST_IMAGES
+        assert [one.last for one in rounds[:-1]] == [one.first for one in rounds[1:]]
+        assert all(one.last <= 2 * one.first for one in rounds[1:])
+        ratios.append(cost_of(rounds) / (max(images, LEAST_IMAGES) * (OVERHEAD + budgets_M.sum())))
+        covered.append(abs(curve.values - TRUE_J) <= curve.half_widths)
+    assert np.median(ratios) < 1.6
+    assert np.mean(covered) > 0.88
+
+
+def test_more_passes_go_where_products_of_noise_rule():
+    parts = true_parts()
+    loud = Parts(*list(vars(parts).values())[:-1], parts.product_M * np.where(np.array(ORDERS) == 97, 1000, 1))
+    assert allocate(loud, 0.05)[0].argmax() == ORDERS.index(97)
+
+
+def test_the_data_may_run_out():
+    _, rows, curve = measured_to(0.01, np.random.default_rng(4), available=50)
+    assert rows.image.nunique() == 50 and curve.widest > 0.01
+
+
+def test_the_first_round_is_a_guess_within_the_data():
+    assert first_round(ORDERS, 1000, 4).budgets == dict.fromkeys(ORDERS, FIRST_BUDGET)
+    assert first_round(ORDERS, 1000, 4).last == FIRST_IMAGES and first_round(ORDERS, 5, 4).last == 5
+
+
+# Real runs
+
+ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "batch_size": 16, "keep": "images", "progress": False}
+
+
+def profile(out, count=60, **asked):
+    return profile_model(network(), Photos(count), out=out, **{**ASKED, **asked})
+
+
+def same_rows(one, other):
+    pd.testing.assert_frame_equal(one.images(), other.images(), check_exact=True)
+    pd.testing.assert_frame_equal(one.strength(resamples=50), other.strength(resamples=50), check_exact=True)
+
+
+def test_a_run_stops_at_its_precision_and_says_how_narrow_it_is(tmp_path):
+    found = profile(tmp_path / "run", precision=0.4)
+    record, table = found.record, found.strength()
+    assert record["status"] == "complete" and record["ended"] == "precision"
+    assert len(record["images"]) == LEAST_IMAGES == table.images[0]
+    assert record["reached"]["widest"] <= 0.4
+    half_widths = list(record["reached"]["half_widths"].values())
+    np.testing.assert_allclose(half_widths, table.J_rms_high - table.J_rms, rtol=0.2)
+    assert record["passes"] == sum(record["preparation_passes"].values()) + table.passes.sum()
+    again = profile(tmp_path / "run", precision=0.4)
+    assert again.record == record  # nothing is measured twice
+
+
+def test_precision_is_what_nobody_asked_otherwise_for(tmp_path):
+    settings = profile(tmp_path / "a", count=MIN_IMAGES, ratios=(0.0, 1.0)).settings
+    assert (settings["precision"], settings["images"], settings["budget"]) == (0.1, None, None)
+    settings = profile(tmp_path / "b", images=2, ratios=(0.0, 1.0)).settings
+    assert (settings["precision"], settings["images"], settings["budget"]) == (None, 2, 3000)
+    settings = profile(tmp_path / "c", images=9, precision=5.0, ratios=(0.0, 1.0)).settings
+    assert (settings["precision"], settings["images"], settings["budget"]) == (5.0, 9, None)
+    with pytest.raises(ValueError, match="give it or a budget, not both"):
+        profile(tmp_path / "d", precision=0.1, budget=300)
+
+
+def test_a_finished_run_is_extended_and_keeps_what_it_has(tmp_path):
+    profile(tmp_path / "run", images=6, budget=200, unit_images=4)
+    before = {path: path.read_bytes() for path in (tmp_path / "run" / "images").iterdir()}
+    longer = profile(tmp_path / "run", images=10, budget=200, unit_images=4)
+    assert len(longer.record["images"]) == 10 == longer.images().image.nunique()
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert longer.record["settings"]["images"] == 10 and len(longer.record["rounds"]) == 2
+    whole = profile(tmp_path / "whole", images=10, budget=200, unit_images=4)
+    assert [one["image"] for one in whole.record["images"]] == [one["image"] for one in longer.record["images"]]
+    pd.testing.assert_frame_equal(longer.images(), whole.images(), rtol=1e-4)
+    with pytest.raises(ValueError, match="holds 10 images, more than the 6"):
+        profile(tmp_path / "run", images=6, budget=200, unit_images=4)
+
+
+def test_a_finer_precision_goes_on_where_a_coarser_one_ended(tmp_path):
+    coarse = profile(tmp_path / "run", precision=2.0)
+    assert len(coarse.record["images"]) == LEAST_IMAGES
+    fine = profile(tmp_path / "run", precision=1e-4)
+    assert fine.record["ended"] == "images" and len(fine.record["images"]) == 60
+    assert profile(tmp_path / "run", precision=2.0).record == fine.record  # finer than asked is as good
+
+
+class Stops(Photos):
+    """Photographs of which one cannot be had at the first reading: as if the run was killed there."""
+
+    def __init__(self, count, at):
+        super().__init__(count)
+        self.left, self.at = at, at
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("at", [10, 52, 62])
+def test_rounds_go_on_after_an_interruption_with_the_same_bits(tmp_path, at):
+    asked = {"precision": 2.0, "unit_images": 8, "ratios": (0.0, 0.5)}
+    whole = profile(tmp_path / "whole", **asked)
+    with pytest.raises(KeyboardInterrupt):
+        profile_model(network(), Stops(60, at), out=tmp_path / "run", **{**ASKED, **asked})
+    same_rows(profile(tmp_path / "run", **asked), whole)
+
+
+def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
+    now = iter(np.arange(0, 1e6, 5.0))  # seconds: each look at the clock costs five
+    asked = {"images": 8, "budget": 200, "unit_images": 2}
+    with monkeypatch.context() as patched:
+        patched.setattr("interactions.profile.time.monotonic", lambda: next(now))
+        cut = profile(tmp_path / "run", minutes=0.3, **asked)
+    assert cut.record["ended"] == "minutes" and cut.record["status"] == "complete"
+    assert 0 < len(cut.record["images"]) < 8
+    assert len(storage.finished_units(tmp_path / "run")) * 2 == len(cut.record["images"]) == cut.strength().images[0]
+    same_rows(profile(tmp_path / "run", **asked), profile(tmp_path / "whole", **asked))
+    assert load_profile(tmp_path / "run").record["ended"] == "images"
