@@ -433,10 +433,10 @@ class Run:
     def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
         if self.settings.design != "auto":
             return Plan(self.settings.design)
-        if order["order"] in (0, self.grid.max_order):
-            return Plan("exact")
         if "pilot" not in order:  # of a run from before pilots were kept
             return Plan(order["design"], order["options"])
+        if order["order"] in (0, self.grid.max_order):
+            return Plan("exact", {"subset": True})
         found = Pilot(**order["pilot"])
         return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
 

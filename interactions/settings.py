@@ -110,7 +110,8 @@ class ProfileSettings:
     """Take images in a random order that the seed decides, not in the data set's own."""
     budget: int | None = None
     """The same number of passes for each image and order, instead of a precision (3000 where --images alone is given;
-    in the published design those of 50 contexts a pair)."""
+    in the published design those of 50 contexts a pair). Too few for all pairs of the first and the last order (2,147
+    of a 14×14 grid) measure a random part of them, each exactly."""
     design: str = "auto"
     """auto (for each order what a pilot predicts best), exact (n ≤ 16), pairwise, shared, pooled, or published: the
     released code's own protocol with its pairs, contexts and seeds. Without other words that is 50 pairs × 50 contexts,

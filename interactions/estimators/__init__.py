@@ -1,7 +1,7 @@
 """Estimators of multi-order interactions, all behind one verb: `estimate_interactions`.
 
 A `Plan` names a design and its options; `draw` turns it into a sample of coalitions. Orders 0 and n − 2 have a single
-context a pair and are always exact, whatever the plan.
+context a pair: what is measured there is exact, whatever the plan, and a budget too small for all pairs measures some.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ def estimate_interactions(
         game: coalitions (bool, B×n) to values (float64, B).
         order: m, the number of context cells, 0 to n − 2.
         pairs: P×2 cell numbers, for instance `grid.neighbours(2)`; a tensor, an array or a list of pairs.
-        budget: passes to spend, a pilot included. Orders 0 and n − 2 and the exact design take what they need.
+        budget: passes to spend, a pilot included. The exact design takes what it needs.
         design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
             A budget too small for all pairs measures a uniform subset of them; the others are NaN.
         generator: CPU source of the coalitions; seed 0 when None.
@@ -106,7 +106,8 @@ def enough_passes(needs: Mapping[str, int]) -> int:
 def draw(plan: Plan, order: int, pairs: Tensor, n_players: int, budget: int, generator: torch.Generator) -> Sample:
     """The coalitions that a plan asks for: a `Sample` to evaluate and then to estimate from."""
     if order in (0, n_players - 2):
-        return shared.draw_exact(order, pairs, n_players)
+        every = plan.design == "exact" and not plan.options.get("subset", False)
+        return shared.draw_exact(order, pairs, n_players, None if every else budget, generator)
     if plan.design == "exact":
         return exact.draw(order, pairs, n_players)
     return DESIGNS[plan.design](order, pairs, n_players, budget, generator, **plan.options)

@@ -17,6 +17,8 @@ from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
+LEAST_BUDGET = 96
+"""A pilot takes at most a third of the budget."""
 DRAWS = (2, 4, 8, 16, 32)
 FEW = 8
 """Fewer draws a pair only where all pairs get them: for the sake of more pairs they did worse than their variance
@@ -68,7 +70,8 @@ class Pilot:
 def choose(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Plan:
     """The plan with the least predicted error for `budget` passes an image, from a pilot on the given games.
 
-    Orders 0 and n − 2 need none. `passes` of the plan counts the pilot on all games, which is not part of the budget.
+    Orders 0 and n − 2 need no pilot: as many pairs as the budget holds, each exact. `passes` of the plan counts the
+    pilot on all games, which is not part of the budget.
 
     Raises:
         ValueError: a budget too small for a pilot and a run.
@@ -76,9 +79,9 @@ def choose(games: Sequence[Game], order: int, pairs: Tensor, budget: int, genera
     n_players = games[0].n_players
     check_order(order, n_players)
     if order in (0, n_players - 2):
-        return Plan("exact")
-    if budget < 2 * PILOT_RANGE[0]:
-        raise ValueError(f"a budget of {budget} passes is too small for a pilot: give at least {2 * PILOT_RANGE[0]}")
+        return Plan("exact", {"subset": True})
+    if budget < LEAST_BUDGET:
+        raise ValueError(f"a budget of {budget} passes is too small for a pilot: give at least {LEAST_BUDGET}")
     pilot = run_pilot(games, order, pairs, budget, generator)
     return replace(plan_from(pilot, order, pairs, n_players, budget), passes=pilot.passes)
 
@@ -96,17 +99,19 @@ def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, gen
     """Two second differences of each of a few pairs, on every game."""
     n_players = games[0].n_players
     least, most = PILOT_RANGE
-    passes, weights = min(max(int(budget * PILOT_SHARE), least), most), pooled.Weights.of(order, n_players)
+    passes, weights = min(max(int(budget * PILOT_SHARE), least), most, budget // 3), pooled.Weights.of(order, n_players)
     found, spent = [], 0
     for game in games:
         sample = pairwise.draw(order, pairs, n_players, passes, generator, draws=2)
         values_B = game(sample.coalitions_BN).double()
         corners_4D = sample.corners_4D.flip(0)  # S, S∪{i}, S∪{j}, S∪{i,j}, as the pool has them
-        shown_4DN = sample.coalitions_BN[corners_4D].to(values_B)
         v_4D = values_B[corners_4D.to(values_B.device)]
-        terms_DP = weights.square_terms(shown_4DN, v_4D - v_4D.mean(), *pairs.to(values_B.device).T)
+        shown_RN = sample.coalitions_BN[corners_4D].flatten(0, 1).to(values_B)
+        first_P, second_P = pairs.to(values_B.device).T
+        both_PR = shown_RN.T[first_P] * shown_RN.T[second_P]
+        terms_PD = weights.square_terms(shown_RN, (v_4D - v_4D.mean()).flatten(), both_PR, first_P, second_P)
         square = sample.estimate(values_B).halvings.prod(1).nanmean()
-        variances = (v_4D[0].var(), sample.differences(values_B).var(), terms_DP.var(0).mean())
+        variances = (v_4D[0].var(), sample.differences(values_B).var(), terms_PD.var(1).mean())
         found.append(torch.stack([*variances, square]))
         spent += len(values_B)
     value, difference, terms, square = torch.stack(found).mean(0).tolist()

@@ -22,8 +22,8 @@ g is fitted to other coalitions than those whose residuals it corrects, inside e
 whatever g is.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import isqrt
 
 import torch
@@ -38,7 +38,14 @@ from interactions.estimators.sample import (
     halving_sides,
     random_coalitions,
 )
-from interactions.estimators.surrogate import Quadratic, fit_quadratic, neighbour_smoothing, no_surrogate
+from interactions.estimators.surrogate import (
+    RIDGES,
+    SELECTION_ROWS,
+    Basis,
+    evidence,
+    fit,
+    neighbour_smoothing,
+)
 
 SQUARE_SHARE = 0.3
 """Share of the passes spent on squares, near the optimum that was measured (experiments/results/estimators)."""
@@ -51,6 +58,7 @@ class PooledSample:
     """Q squares, whose S, S∪{a}, S∪{b} and S∪{a,b} are rows q, Q+q, 2Q+q and 3Q+q, and then single coalitions.
 
     `part_Q` and `part_S` say which of the parts, that make the halves, a square or a single coalition belongs to.
+    `smoothing` is that of `draw`, None for no surrogate.
     """
 
     order: int
@@ -58,65 +66,141 @@ class PooledSample:
     coalitions_BN: Tensor
     part_Q: Tensor
     part_S: Tensor
-    smoothing_NN: Tensor | None
-    surrogate: bool
+    smoothing: float | None
 
     def estimate(self, values_B: Tensor) -> Interactions:
-        sides_28 = [side for side_8 in halving_sides() for side in (side_8, ~side_8)]
-        means, variances = zip(*(self._half(values_B.double(), side_8) for side_8 in sides_28), strict=True)
-        halvings_S2P = torch.stack(means).unflatten(0, (-1, 2))
-        # The mean of two independent halves; every halving tells it of the same draws.
-        error_P = (torch.stack(variances).mean(0) / 2).sqrt()
-        draws = self._effective_draws()
+        parts = self._parts(values_B.double())
+        pairs_2P = self.pairs_P2.to(values_B.device).T
+        basis = basis_of(self.coalitions_BN.shape[1], self.order + 1, self.smoothing).to(values_B.device)
+        functions_8RD = [basis.functions(part.shown_RN) for part in parts]
+        fits_H4D = fit_without(basis, parts, functions_8RD)
+        halves_HP = basis.second_differences(fits_H4D.mean(1), *pairs_2P)
+        variance_P = torch.zeros_like(halves_HP[0])
+        for k, (part, functions_RD) in enumerate(zip(parts, functions_8RD, strict=True)):
+            half_7, place_7 = (halves_of_parts() == k).nonzero(as_tuple=True)
+            left_R7 = part.values_R[:, None] - functions_RD @ fits_H4D[half_7, place_7].T
+            mean_P7, part_variance_P = part.mean_and_variance(left_R7, pairs_2P)
+            halves_HP[half_7] += mean_P7.T / 4
+            variance_P += part_variance_P / PARTS**2
+        halvings_S2P = halves_HP.unflatten(0, (-1, 2))
+        draws = effective_draws(self.order, self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S))
+        # Student's factor: with it z-scores have unit variance, although the variance is itself estimated.
+        error_P = (variance_P * draws / (draws - 2)).sqrt() if draws >= MIN_DRAWS else variance_P * torch.nan
         return Interactions(
             order=self.order,
             pairs=self.pairs_P2,
             mean=halvings_S2P.mean((0, 1)),
-            standard_error=error_P if draws >= MIN_DRAWS else torch.full_like(error_P, torch.nan),
+            standard_error=error_P,
             halvings=halvings_S2P,
-            draws=torch.full_like(error_P, draws),
+            draws=torch.full_like(variance_P, draws),
             passes=len(self.coalitions_BN),
             design="pooled",
         )
 
-    def _half(self, values_B: Tensor, side_8: Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate of each pair from one half, each of its parts corrected by the rest of it, and its variance."""
-        parts = side_8.nonzero().flatten().tolist()
-        means, variances = zip(*(self._part(values_B, part, side_8) for part in parts), strict=True)
-        return torch.stack(means).mean(0), torch.stack(variances).sum(0) / len(parts) ** 2
+    def _parts(self, values_B: Tensor) -> list["Part"]:
+        squares, device = len(self.part_Q), values_B.device
+        weights = Weights.of(self.order, self.coalitions_BN.shape[1])
+        parts = []
+        for k in range(PARTS):
+            square_Q = (self.part_Q == k).nonzero().flatten()
+            single_S = (self.part_S == k).nonzero().flatten()
+            rows_R = torch.cat([*(corner * squares + square_Q for corner in range(4)), 4 * squares + single_S])
+            shown_RN = self.coalitions_BN[rows_R].to(device, torch.float64)
+            parts.append(Part(weights, len(square_Q), len(single_S), shown_RN, values_B[rows_R.to(device)]))
+        return parts
 
-    def _part(self, values_B: Tensor, part: int, side_8: Tensor) -> tuple[Tensor, Tensor]:
-        """I_g + I_{v−g} of each pair from one part of a half, and the variance of its second term."""
-        device, n_players = values_B.device, self.coalitions_BN.shape[1]
-        shown_BN = self.coalitions_BN.to(device, torch.float64)
-        first_P, second_P = self.pairs_P2.to(device).T
-        part_B = torch.cat([self.part_Q.repeat(4), self.part_S]).to(device)
-        rest_B = side_8.to(device)[part_B] & (part_B != part)
-        g = self._fit(shown_BN[rest_B], values_B[rest_B])
-        own_BN = shown_BN[part_B == part]
-        own_B = values_B[part_B == part] - g(own_BN)
-        squares = int((self.part_Q == part).sum())
-        square_4QN, square_4Q = own_BN[: 4 * squares].view(4, squares, -1), own_B[: 4 * squares].view(4, squares)
-        single_1SN, single_1S = own_BN[None, 4 * squares :], own_B[None, 4 * squares :]
-        weights = Weights.of(self.order, n_players)
-        square_P, square_variance_P = mean_and_variance(weights.square_terms, square_4QN, square_4Q, first_P, second_P)
-        single_P, single_variance_P = mean_and_variance(weights.single_terms, single_1SN, single_1S, first_P, second_P)
-        return 2 * g.interactions(first_P, second_P) + square_P + single_P, square_variance_P + single_variance_P
 
-    def _fit(self, shown_BN: Tensor, values_B: Tensor) -> Quadratic:
-        if not self.surrogate:
-            return no_surrogate(shown_BN, values_B)
-        smoothing_NN = None if self.smoothing_NN is None else self.smoothing_NN.to(shown_BN)
-        return fit_quadratic(shown_BN, values_B, smoothing_NN)
+@dataclass(frozen=True)
+class Part:
+    """The coalitions of one part, R×n, squares corner by corner and then singles, with their values."""
 
-    def variance(self, values_B: Tensor) -> float:
-        """Mean over pairs of the variance of their estimates; a rough figure where the effective draws are few."""
-        side_8 = halving_sides()[0]
-        variances = [self._half(values_B.double(), side)[1].mean() for side in (side_8, ~side_8)]
-        return float(torch.stack(variances).mean()) / 2
+    weights: "Weights"
+    squares: int
+    singles: int
+    shown_RN: Tensor
+    values_R: Tensor
 
-    def _effective_draws(self) -> float:
-        return effective_draws(self.order, self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S))
+    def single_rows(self, of_R: Tensor) -> Tensor:
+        """The singles' rows of something that has one for each coalition."""
+        return of_R[4 * self.squares :]
+
+    def mean_and_variance(self, left_RF: Tensor, pairs_2P: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of the squares' terms plus mean of the singles', P×F, for F kinds of values.
+
+        With it the variance, P, of the average of these kinds, which are functions chosen without this part.
+        """
+        block = max(1, BLOCK_ELEMENTS // len(left_RF))
+        blocks = [self._block(left_RF, *cells_2P) for cells_2P in pairs_2P.split(block, 1)]
+        mean_PF, variance_P = (torch.cat(each) for each in zip(*blocks, strict=True))
+        return mean_PF, variance_P
+
+    def _block(self, left_RF: Tensor, first_P: Tensor, second_P: Tensor) -> tuple[Tensor, Tensor]:
+        weights, corners, pairs = self.weights, 4 * self.squares, (first_P, second_P)
+        shown_NR = self.shown_RN.T.bool().contiguous()  # bytes are gathered faster
+        both_PR = (shown_NR[first_P] & shown_NR[second_P]).to(left_RF)
+        squares_R3 = left_RF.new_tensor(weights.corners()).repeat_interleave(self.squares, 0)
+        singles_S3 = left_RF.new_tensor([weights.single_3]).expand(self.singles, -1)
+        pattern_R3 = torch.cat([squares_R3 / self.squares, singles_S3 / self.singles])
+        mean_PF = pattern_sums(pattern_R3, left_RF, self.shown_RN, both_PR, *pairs)
+        average_R = left_RF.mean(1)
+        terms_PQ = weights.square_terms(self.shown_RN[:corners], average_R[:corners], both_PR[:, :corners], *pairs)
+        centred_PQ = terms_PQ - terms_PQ.mean(1, keepdim=True)
+        square_P = centred_PQ.square().sum(1) / ((self.squares - 1) * self.squares)
+        # φ² is a function of how many of a pair's cells are shown, as φ is.
+        single_S1, of_singles = average_R[corners:, None], (self.shown_RN[corners:], both_PR[:, corners:], *pairs)
+        total_P = pattern_sums(singles_S3, single_S1, *of_singles)[:, 0]
+        squared_P = pattern_sums(singles_S3**2, single_S1**2, *of_singles)[:, 0]
+        single_P = (squared_P - total_P**2 / self.singles) / ((self.singles - 1) * self.singles)
+        return mean_PF, square_P + single_P
+
+
+def pattern_sums(
+    pattern_R3: Tensor, values_RF: Tensor, shown_RN: Tensor, both_PR: Tensor, first_P: Tensor, second_P: Tensor
+) -> Tensor:
+    """Σ over R coalitions of value × pattern[how many cells of the pair are shown], P×F; both_PR: both are."""
+    # pattern[T_i + T_j] = p0 + (p1 − p0)(T_i + T_j) + (p0 − 2 p1 + p2) T_i T_j
+    none_R1, one_R1, both_R1 = pattern_R3.T[..., None]
+    cell_NF = shown_RN.T @ (values_RF * (one_R1 - none_R1))
+    pair_PF = both_PR @ (values_RF * (none_R1 - 2 * one_R1 + both_R1))
+    return (values_RF * none_R1).sum(0) + cell_NF[first_P] + cell_NF[second_P] + pair_PF
+
+
+@cache
+def basis_of(n_players: int, size: int, smoothing: float | None) -> Basis:
+    """The surrogate's functions, on the CPU; the constant alone without smoothing (None)."""
+    if smoothing is None:
+        return Basis.constant(n_players)
+    side = isqrt(n_players)
+    square = smoothing > 0 and side**2 == n_players
+    return Basis.quadratic(n_players, size, neighbour_smoothing(side, smoothing) if square else None)
+
+
+@cache
+def halves_of_parts() -> Tensor:
+    """The four parts of each half, two halves for each way of halving: H×4."""
+    sides = [side for one in halving_sides() for side in (one, ~one)]
+    return torch.stack([side.nonzero().flatten() for side in sides])
+
+
+def fit_without(basis: Basis, parts: list[Part], functions_8RD: list[Tensor]) -> Tensor:
+    """Coefficients H×4×D of surrogates, for each part of each half that of the half's other three.
+
+    The same three choose the ridge.
+    """
+    gram_8DD = torch.stack([functions_RD.T @ functions_RD for functions_RD in functions_8RD])
+    target_8D = torch.stack(
+        [functions_RD.T @ part.values_R for part, functions_RD in zip(parts, functions_8RD, strict=True)]
+    )
+    rows = min(SELECTION_ROWS, min(part.singles for part in parts))
+    u_8RL = torch.stack([part.single_rows(own_RD)[:rows] for part, own_RD in zip(parts, functions_8RD, strict=True)])
+    values_8R = torch.stack([part.single_rows(part.values_R)[:rows] for part in parts])
+    losses_8C, ridges = evidence(basis.linear_of(u_8RL), values_8R), values_8R.new_tensor(RIDGES)
+    fits = []
+    for half in halves_of_parts().tolist():  # one at a time, since all the fits' moments are large
+        others_43 = torch.tensor([[part for part in half if part != own] for own in half], device=ridges.device)
+        gram_4DD, target_4D, losses_4C = (of_8[others_43].sum(1) for of_8 in (gram_8DD, target_8D, losses_8C))
+        fits.append(fit(gram_4DD, target_4D, ridges[losses_4C.argmin(1)]))
+    return torch.stack(fits)
 
 
 def draw(
@@ -144,7 +228,6 @@ def draw(
     if budget < 5 * LEAST:
         raise ValueError(f"a budget of {budget} passes is too small for a pool: give at least {5 * LEAST}")
     squares, singles = allocation(budget)
-    side = isqrt(n_players)
     # The first `order` cells of a random permutation are S, the next two a and b.
     ranks_QN = torch.rand(squares, n_players, generator=generator, dtype=torch.float64).argsort(1).argsort(1)
     none_QN = ranks_QN < order
@@ -155,8 +238,7 @@ def draw(
         coalitions_BN=torch.cat([*square_4QN, random_coalitions(singles, n_players, order + 1, generator)]),
         part_Q=torch.arange(squares) % PARTS,
         part_S=torch.arange(singles) % PARTS,
-        smoothing_NN=neighbour_smoothing(side, smoothing) if smoothing > 0 and side**2 == n_players else None,
-        surrogate=surrogate,
+        smoothing=smoothing if surrogate else None,
     )
 
 
@@ -187,22 +269,19 @@ class Weights:
         expected_one = both / (n_players - order - 1) + none / (order + 1) - one
         return cls(none, one, both, (none, expected_one, both))
 
-    def square_terms(self, shown_4QN: Tensor, v_4Q: Tensor, first_P: Tensor, second_P: Tensor) -> Tensor:
-        """The three terms minus the mean of v φ over the middle corners, for each square and pair, Q×P."""
-        none_QP, a_QP, b_QP, both_QP = shown_4QN[:, :, first_P] + shown_4QN[:, :, second_P]
-        none_Q1, a_Q1, b_Q1, both_Q1 = v_4Q[:, :, None]
-        terms_QP = self.both * both_Q1 * (both_QP == 2) + self.none * none_Q1 * (none_QP == 0)
-        return terms_QP - (a_Q1 * self._middle(a_QP) + b_Q1 * self._middle(b_QP)) / 2
+    def corners(self) -> list[tuple[float, float, float]]:
+        """What the corners S, S∪{a}, S∪{b}, S∪{a,b} of a square count: the three terms, less the middle's mean v φ."""
+        none, one, both = self.single_3
+        middle = (-none / 2, -(self.one + one) / 2, -both / 2)
+        return [(self.none, 0.0, 0.0), middle, middle, (0.0, 0.0, self.both)]
 
-    def single_terms(self, shown_1SN: Tensor, v_1S: Tensor, first_P: Tensor, second_P: Tensor) -> Tensor:
-        """v(T) φ(T) of each single coalition and pair, S×P."""
-        return v_1S[0][:, None] * self._phi(shown_1SN[0][:, first_P] + shown_1SN[0][:, second_P])
-
-    def _middle(self, count_BP: Tensor) -> Tensor:
-        return self.one * (count_BP == 1) + self._phi(count_BP)
-
-    def _phi(self, count_BP: Tensor) -> Tensor:
-        return count_BP.new_tensor(self.single_3)[count_BP.long()]
+    def square_terms(self, shown_RN: Tensor, v_R: Tensor, both_PR: Tensor, first_P: Tensor, second_P: Tensor) -> Tensor:
+        """What each square counts for each pair, P×Q; R = 4Q rows, corner by corner, as `pattern_sums` has them."""
+        corner_R3 = v_R.new_tensor(self.corners()).repeat_interleave(len(v_R) // 4, 0)
+        none_R, one_R, both_R = (corner_R3 * v_R[:, None]).T
+        cell_NQ = (shown_RN * (one_R - none_R)[:, None]).unflatten(0, (4, -1)).sum(0).T
+        pair_PQ = (both_PR * (none_R - 2 * one_R + both_R)).unflatten(1, (4, -1)).sum(1)
+        return none_R.unflatten(0, (4, -1)).sum(0) + cell_NQ[first_P] + cell_NQ[second_P] + pair_PQ
 
 
 def pattern_probabilities(size: int, n_players: int) -> tuple[float, float, float]:
@@ -215,30 +294,12 @@ def effective_draws(order: int, n_players: int, squares: int, singles: int) -> f
     """How many draws the standard error of a pair rests on (Welch and Satterthwaite's rule for a sum of two means).
 
     Of each level only those coalitions count that show the pair's rarest pattern, and a level's share of the variance
-    is taken to be its share of the passes, which is so where passes are shared out well.
+    is taken to be its share of the passes, which is so where passes are shared out well. The mean of each part takes
+    one draw away.
     """
     none, one, both = pattern_probabilities(order + 1, n_players)
-    rarest_single = singles * min(none, 2 * one, both)
-    rarest_square = squares * min(
+    rarest_single = (singles - PARTS) * min(none, 2 * one, both)
+    rarest_square = (squares - PARTS) * min(
         pattern_probabilities(order, n_players)[0], 2 * one, pattern_probabilities(order + 2, n_players)[2]
     )
     return 1 / ((1 - SQUARE_SHARE) ** 2 / rarest_single + SQUARE_SHARE**2 / rarest_square)
-
-
-def mean_and_variance(
-    terms: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-    shown_KBN: Tensor,
-    v_KB: Tensor,
-    first_P: Tensor,
-    second_P: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Mean over B of the terms B×P and the variance of that mean, in blocks of rows so that memory stays bounded."""
-    rows = max(1, BLOCK_ELEMENTS // len(first_P))
-    total_P, square_P = first_P.new_zeros(2, len(first_P), dtype=torch.float64)
-    for start in range(0, v_KB.shape[1], rows):
-        block_BP = terms(shown_KBN[:, start : start + rows], v_KB[:, start : start + rows], first_P, second_P)
-        total_P = total_P + block_BP.sum(0)
-        square_P = square_P + block_BP.square().sum(0)
-    count = v_KB.shape[1]
-    mean_P = total_P / count
-    return mean_P, (square_P / count - mean_P**2) / (count - 1)

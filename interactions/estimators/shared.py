@@ -6,7 +6,7 @@ few pairs of a large S lie outside it. The group does not depend on S, and S may
 S from the cells outside the group would be biased (estimators.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -94,16 +94,32 @@ def draw(
     return from_groups(order, pairs_P2, n_players, groups, group_R, part_R, generator)
 
 
-def draw_exact(order: int, pairs_P2: Tensor, n_players: int) -> DifferenceSample:
+def draw_exact(
+    order: int, pairs_P2: Tensor, n_players: int, budget: int | None = None, generator: torch.Generator | None = None
+) -> DifferenceSample:
     """Orders 0 and n − 2: the single context of every pair, each coalition once.
 
+    Args:
+        budget: passes that are not exceeded: too few for all pairs, and a uniform subset of them, each exact, is
+            measured, so that the mean over the measured is an unbiased one over all. None for all pairs.
+        generator: source of the subset.
+
     Raises:
-        ValueError: another order, or impossible pairs.
+        ValueError: another order, impossible pairs, or a budget that holds no pair.
     """
     check_pairs(pairs_P2, n_players)
     if order not in (0, n_players - 2):
         raise ValueError(f"order {order} has more than one context: only 0 and {n_players - 2} have a single one")
-    groups = group_pairs(pairs_P2, len(pairs_P2))
+    cells = len(pairs_P2.unique())
+    subset_P = torch.arange(len(pairs_P2))
+    if budget is not None and budget < 1 + cells + len(pairs_P2):
+        # As many as fit however few cells they share: a number that hung on the pairs drawn would favour some of them.
+        measured = max((budget - 1) // 3, budget - 1 - cells)
+        if measured < 1:
+            raise ValueError(f"a budget of {budget} passes is too small for one pair: give at least 4")
+        subset_P = torch.randperm(len(pairs_P2), generator=generator)[:measured].sort().values
+    groups = group_pairs(pairs_P2[subset_P], len(subset_P))
+    groups = replace(groups, pairs_GE=subset_P[groups.pairs_GE])
     zero_R = torch.zeros(1, dtype=torch.long)
     return from_groups(order, pairs_P2, n_players, groups, zero_R, zero_R, torch.Generator(), exact=True)
 

@@ -5,10 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 from interactions.estimators import DESIGNS, Plan, choose, draw, estimate_interactions, exact, pairwise, pooled, shared
 from interactions.estimators.sample import MIN_DRAWS, halving_sides, random_coalitions
-from interactions.estimators.surrogate import fit_quadratic
+from interactions.estimators.surrogate import RIDGES, Basis, evidence, fit, neighbour_smoothing
 from interactions.grid import PatchGrid
 from tests.interactions.games import TableGame, all_coalitions, network_game
 
@@ -118,6 +119,19 @@ def test_the_surrogate_keeps_the_pool_unbiased_and_calibrated() -> None:
     assert error[1] < 0.7 * error[0]
 
 
+@pytest.mark.parametrize(("kind", "side", "order", "budget"), [("attention", 4, 7, 600), ("convolution", 3, 3, 500)])
+def test_small_pools_with_a_surrogate_know_their_error(kind: str, side: int, order: int, budget: int) -> None:
+    game, pairs, count = network_game(kind, side), PatchGrid(side).all_pairs(), 100 if side == 3 else 40
+    truth = game.exact(order, pairs).mean
+    samples = [pooled.draw(order, pairs, side**2, budget, seeded(seed)) for seed in range(count)]
+    runs = [sample.estimate(game(sample.coalitions_BN)) for sample in samples]
+    z_RP = torch.stack([(run.mean - truth) / run.standard_error for run in runs])
+    # A 3×3 grid has 126 coalitions of one size, so that parts share some and their errors are a little correlated.
+    assert 0.88 < z_RP.square().mean() < (1.2 if side == 3 else 1.12)
+    squares_R = torch.stack([run.halvings.prod(1).mean() for run in runs])
+    assert abs(float(squares_R.mean() - truth.square().mean())) < 4 * float(squares_R.std()) / count**0.5
+
+
 def test_pooled_mean_over_all_pairs_is_the_second_difference_of_the_mean_value() -> None:
     game, n = network_game("convolution", 3), 9
     size_B = all_coalitions(n).sum(1)
@@ -138,19 +152,98 @@ def test_a_quadratic_game_has_a_close_surrogate() -> None:
         shown = coalitions_BN.double()
         return shown @ linear_N + ((shown @ matrix_NN) * shown).sum(1)
 
+    basis = Basis.quadratic(n, order, None)
     shown_BN = random_coalitions(400, n, order, generator).double()
-    g = fit_quadratic(shown_BN, game(shown_BN), None)
+    functions_BD = basis.functions(shown_BN)
+    gram_1DD, target_1D = (functions_BD.T @ functions_BD)[None], (functions_BD.T @ game(shown_BN))[None]
+    g_1D = fit(gram_1DD, target_1D, torch.tensor([0.003], dtype=torch.float64))
     fresh_BN = random_coalitions(50, n, order + 1, generator).double()
     spread = game(fresh_BN).var()
-    assert (g(fresh_BN) - game(fresh_BN)).square().mean() < 0.05 * spread
+    assert (basis.functions(fresh_BN) @ g_1D[0] - game(fresh_BN)).square().mean() < 0.05 * spread
     # Δg = 2 B_ij for every context.
     i, j = torch.tensor([0]), torch.tensor([5])
     context_N = torch.zeros(1, n, dtype=torch.float64)
     context_N[0, [1, 2, 7]] = 1
     corners = [context_N.clone() for _ in range(4)]
     corners[0][0, [0, 5]] = corners[1][0, 0] = corners[2][0, 5] = 1
-    delta = g(corners[0]) - g(corners[1]) - g(corners[2]) + g(corners[3])
-    assert float(delta) == pytest.approx(2 * float(g.interactions(i, j)), rel=1e-9)
+    both, first, second, none = (float(basis.functions(corner) @ g_1D[0]) for corner in corners)
+    assert both - first - second + none == pytest.approx(float(basis.second_differences(g_1D, i, j)), rel=1e-9)
+
+
+def test_the_basis_makes_up_the_kernel_of_the_prior() -> None:
+    generator, similar_NN = seeded(0), neighbour_smoothing(3)
+    shown_BN = random_coalitions(20, 9, 4, generator).double()
+    z_BN, variance = shown_BN - 4 / 9, 4 / 9 * 5 / 9
+    linear_BB = z_BN @ similar_NN @ z_BN.T / (variance * similar_NN.trace())
+    functions_BD = Basis.quadratic(9, 4, similar_NN).functions(shown_BN)
+    torch.testing.assert_close(functions_BD @ functions_BD.T, 1 + linear_BB + 0.3 * linear_BB**2)
+    # A large grid is cut down to the functions that matter most.
+    assert (
+        100 < Basis.quadratic(196, 98, neighbour_smoothing(14)).functions(torch.zeros(1, 196).double()).shape[1] < 250
+    )
+
+
+def test_evidence_is_the_likelihood_of_a_normal_distribution() -> None:
+    u_1RL = torch.randn(1, 12, 3, generator=seeded(0), dtype=torch.float64)
+    values_1R = torch.randn(1, 12, generator=seeded(1), dtype=torch.float64)
+    values_1R -= values_1R.mean()
+    linear_RR = u_1RL[0] @ u_1RL[0].T
+    expected = []
+    for ridge in RIDGES:
+        shape_RR = linear_RR + 0.3 * linear_RR**2 + ridge * torch.eye(12)
+        scale = float(values_1R[0] @ torch.linalg.solve(shape_RR, values_1R[0])) / 12
+        expected.append(-2 * multivariate_normal(np.zeros(12), scale * shape_RR.numpy()).logpdf(values_1R[0].numpy()))
+    found_C = evidence(u_1RL, values_1R)[0].numpy()
+    np.testing.assert_allclose(found_C - found_C[0], np.array(expected) - expected[0], atol=1e-9)
+
+
+def test_the_pool_is_the_plain_formula_with_any_surrogate() -> None:
+    # Of one part and half, coalition by coalition, from the definition of the three terms.
+    game, pairs, order, n = network_game("attention", 4), PatchGrid(4).neighbours(1), 6, 16
+    sample = pooled.draw(order, pairs, n, 400, seeded(2))
+    values_B = game(sample.coalitions_BN)
+    parts, basis = sample._parts(values_B), pooled.basis_of(n, order + 1, 1.2)
+    fits_H4D = pooled.fit_without(basis, parts, [basis.functions(part.shown_RN) for part in parts])
+    weights, squares, half = pooled.Weights.of(order, n), len(sample.part_Q), 5
+    i, j = pairs[7].tolist()
+    shown, part_B = sample.coalitions_BN.numpy().astype(int), torch.cat([sample.part_Q.repeat(4), sample.part_S])
+    phi, total = weights.single_3, 0.0
+    for part, coefficients_D in zip(pooled.halves_of_parts()[half].tolist(), fits_H4D[half], strict=True):
+        left = (values_B - basis.functions(sample.coalitions_BN.double()) @ coefficients_D).numpy()
+        terms, singles = [], []
+        for q in (sample.part_Q == part).nonzero().flatten().tolist():
+            none, a, b, both = (corner * squares + q for corner in range(4))
+            term = weights.both * left[both] * shown[both, i] * shown[both, j]
+            term += weights.none * left[none] * (1 - shown[none, i]) * (1 - shown[none, j])
+            for middle in (a, b):
+                cells = shown[middle, i] + shown[middle, j]
+                term -= left[middle] * (weights.one * (cells == 1) + phi[cells]) / 2
+            terms.append(term)
+        for row in range(4 * squares, len(shown)):
+            if part_B[row] == part:
+                singles.append(left[row] * phi[shown[row, i] + shown[row, j]])
+        two_b = basis.second_differences(coefficients_D[None], pairs[7:8, 0], pairs[7:8, 1])
+        total += (float(two_b) + np.mean(terms) + np.mean(singles)) / 4
+    assert float(sample.estimate(values_B).halvings.flatten(0, 1)[half, 7]) == pytest.approx(total, rel=1e-9)
+
+
+def test_nothing_fitted_to_a_part_corrects_it_or_the_other_half() -> None:
+    game, n = network_game("attention", 4), 16
+    sample = pooled.draw(6, PatchGrid(4).neighbours(1), n, 400, seeded(2))
+    values_B, basis = game(sample.coalitions_BN), pooled.basis_of(n, 7, 1.2)
+    part_B = torch.cat([sample.part_Q.repeat(4), sample.part_S])
+
+    def fits(values_B: torch.Tensor) -> torch.Tensor:
+        parts = sample._parts(values_B)
+        return pooled.fit_without(basis, parts, [basis.functions(part.shown_RN) for part in parts])
+
+    before_H4D = fits(values_B)
+    for part in range(8):
+        moved_H4 = (fits(values_B + 5 * (part_B == part) * torch.randn(400, generator=seeded(part))) != before_H4D).any(
+            2
+        )
+        halves_H4 = pooled.halves_of_parts()
+        assert torch.equal(moved_H4, (halves_H4 == part).any(1)[:, None] & (halves_H4 != part))
 
 
 @pytest.mark.parametrize("order", [2, 97, 192])
@@ -254,6 +347,38 @@ def test_the_ends_are_exact_whatever_the_design(design: str) -> None:
         assert run.standard_error.tolist() == [0] * len(pairs)
         assert torch.equal(run.halves[0], run.mean) and torch.equal(run.halves[1], run.mean)
         assert run.passes == 1 + 16 + len(pairs)
+
+
+def test_the_ends_measure_a_uniform_part_of_the_pairs_within_a_small_budget() -> None:
+    game, pairs = network_game("attention", 4), PatchGrid(4).neighbours(2)
+    truth, counts, means = game.exact(14, pairs).mean, torch.zeros(len(pairs)), []
+    for seed in range(300):
+        design = ("auto", "pairwise", "shared", "pooled")[seed % 4]
+        run = estimate_interactions(game, 14, pairs, 41, design, seeded(seed))
+        measured = run.mean.isfinite()
+        assert run.passes <= 41 and measured.sum() == 24 and run.design == "exact"
+        assert torch.allclose(run.mean[measured], truth[measured], atol=1e-10)
+        assert torch.equal(run.halves[0].nan_to_num(), run.mean.nan_to_num())
+        counts += measured
+        means.append(run.halvings.prod(1).nanmean())
+    expected = 300 * 24 / len(pairs)
+    assert (counts - expected).abs().max() < 4.5 * (expected * (1 - 24 / len(pairs))) ** 0.5
+    error = torch.stack(means).std() / 300**0.5
+    assert abs(float(torch.stack(means).mean() - truth.square().mean())) < 4 * float(error)
+    # Who asks for exactness gets all pairs, and so does a budget that holds them.
+    for budget, design in ((41, "exact"), (1 + 16 + len(pairs), "auto")):
+        assert estimate_interactions(game, 0, pairs, budget, design).mean.isfinite().all()
+    with pytest.raises(ValueError, match="budget of 3 passes"):
+        estimate_interactions(game, 0, pairs, 3, "pooled")
+
+
+def test_a_hundred_passes_are_enough_for_auto() -> None:
+    game, pairs = network_game("attention", 4), PatchGrid(4).neighbours(2)
+    truth = game.exact(7, pairs).mean.square().mean()
+    runs = [estimate_interactions(game, 7, pairs, 100, "auto", seeded(seed)) for seed in range(150)]
+    assert np.mean([run.passes for run in runs]) < 115
+    found_R = torch.stack([run.halvings.prod(1).nanmean() for run in runs])
+    assert abs(float(found_R.mean() - truth)) < 4 * float(found_R.std()) / 150**0.5
 
 
 def test_the_same_seed_gives_the_same_estimate() -> None:
