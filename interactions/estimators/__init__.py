@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from interactions.estimators import exact, pairwise, pooled, shared
-from interactions.estimators.auto import DRAWS, PILOT_RANGE, Plan, choose
-from interactions.estimators.needs import check_budget, passes_for_errors, pilot_passes
+from interactions.estimators.auto import DRAWS, LEAST_BUDGET, Plan, choose, pilot_passes
+from interactions.estimators.needs import check_budget, passes_for_errors
 from interactions.estimators.sample import Game, Interactions, Sample, as_pairs
 from interactions.settings import whole
 
@@ -100,7 +100,7 @@ def keep_to_every_pair(plan: Plan, order: int, pairs_P2: Tensor, n_players: int,
 def enough_passes(needs: Mapping[str, int]) -> int:
     """The budget with which auto finds a design that gives every pair a standard error: the cheapest, and a pilot."""
     least = min(needs.values(), default=0)
-    return max(least + pilot_passes(2 * least), 2 * PILOT_RANGE[0])
+    return max(least + pilot_passes(2 * least), LEAST_BUDGET)
 
 
 def draw(plan: Plan, order: int, pairs: Tensor, n_players: int, budget: int, generator: torch.Generator) -> Sample:

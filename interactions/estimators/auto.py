@@ -95,11 +95,16 @@ def plan_from(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: i
     return Plan(design, {"draws": draws} if draws else {}, named)
 
 
+def pilot_passes(budget: int) -> int:
+    """What a pilot takes of a budget, at the most."""
+    least, most = PILOT_RANGE
+    return min(max(int(budget * PILOT_SHARE), least), most, budget // 3)
+
+
 def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Pilot:
     """Two second differences of each of a few pairs, on every game."""
     n_players = games[0].n_players
-    least, most = PILOT_RANGE
-    passes, weights = min(max(int(budget * PILOT_SHARE), least), most, budget // 3), pooled.Weights.of(order, n_players)
+    passes, weights = pilot_passes(budget), pooled.Weights.of(order, n_players)
     found, spent = [], 0
     for game in games:
         sample = pairwise.draw(order, pairs, n_players, passes, generator, draws=2)

@@ -8,7 +8,7 @@ from math import ceil, sqrt
 from torch import Tensor
 
 from interactions.estimators import exact, pooled, shared
-from interactions.estimators.auto import PILOT_RANGE, PILOT_SHARE
+from interactions.estimators.auto import LEAST_BUDGET
 from interactions.estimators.sample import MIN_DRAWS
 
 DRAWS = 8
@@ -22,7 +22,7 @@ def least_budget(design: str, order: int, pairs_P2: Tensor, n_players: int) -> i
     if order in (0, n_players - 2) or design == "exact":
         return 0
     if design == "auto":
-        return 2 * PILOT_RANGE[0]
+        return LEAST_BUDGET
     if design == "pairwise":
         return 4 * DRAWS
     if design == "pooled":
@@ -56,11 +56,6 @@ def passes_for_errors(order: int, pairs_P2: Tensor, n_players: int) -> dict[str,
         "pooled": _passes_of_pool(order, n_players),
     }
     return needs | ({"exact": 2**n_players} if n_players <= exact.MAX_PLAYERS else {})
-
-
-def pilot_passes(budget: int) -> int:
-    """What a pilot takes of a budget, at the most."""
-    return min(max(int(budget * PILOT_SHARE), PILOT_RANGE[0]), PILOT_RANGE[1])
 
 
 def _passes_of_pool(order: int, n_players: int) -> int:
