@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -99,11 +99,8 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
     with evaluating(backbone):
         try:
             calls, features = _calls(backbone, images[:1])
-        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise ValueError(
-                f"{name} does not run on images of {size}×{size} px ({reason}): choose another image size."
-            ) from error
+        except Exception as error:
+            raise_unfit(backbone, size, error)
         if not isinstance(features, Tensor):
             raise ValueError(
                 f"forward_features of {name} returns a {type(features).__name__}, not one map of features: "
@@ -212,6 +209,41 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m, training in modes:
             m.training = training
+
+
+def refuse_unfit(backbone: nn.Module, size: int, classes: int = 0) -> None:
+    """Run the network once on an image of this side, in evaluation mode: as a whole where it has `classes` outputs,
+    else up to its features.
+
+    Raises ValueError for a network that fails, or returns anything but one row of so many class scores.
+    """
+    name = type(backbone).__name__
+    if not callable(getattr(backbone, "forward_features", None)):
+        raise ValueError(f"{name} has no forward_features, timm's verb for the last map of features: use a timm model")
+    weight = next(backbone.parameters(), torch.empty(0))
+    image = _quadrant_images(backbone, size)[:1].to(weight.device, weight.dtype)
+    with evaluating(backbone), torch.random.fork_rng(devices=[]):
+        try:
+            x = backbone(image) if classes else backbone.forward_features(image)  # type: ignore[operator]
+        except Exception as error:
+            raise_unfit(backbone, size, error)
+    if classes and not (isinstance(x, Tensor) and x.shape == (1, classes)):
+        found = "×".join(map(str, x.shape)) if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ValueError(
+            f"{name} returns {found} for one image, not 1×{classes}, a score of each class: mend its forward"
+        )
+
+
+def raise_unfit(backbone: nn.Module, size: int, error: Exception) -> NoReturn:
+    """Say that a network failed on images of this side; memory that ran out stays what it is."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        raise error
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    raise ValueError(
+        f"{type(backbone).__name__} does not run on images of {size}×{size} px ({reason}): choose another image size, "
+        "or mend its forward"
+    ) from error
 
 
 # --- how the structure is read

@@ -46,6 +46,8 @@ Natural = Annotated[int, Range(0)]
 Pixels = Annotated[int, Range(1, 65536)]
 """A side of an image or of a part of it."""
 Share = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0, 1, above=True, below=True)]
+"""A share that leaves something on either side, such as of masked and of visible cells."""
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
 Rate = Annotated[float, Range(0, 1e6)]

@@ -318,6 +318,8 @@ def open_named(
 ) -> Images:
     """A data set that timm knows by name. Raises ValueError where it cannot be opened, is empty, has other classes."""
     streamed = name.lower().startswith(STREAMED)
+    if name.lower().startswith("torch/") and not root:
+        raise ValueError(f"the folder that holds the data set {name} was not named: use --data-root")
     more: dict[str, Any] = {"input_img_mode": mode}
     if streamed:
         # As it is stored: our own conversion follows. (timm's TFDS reader makes pictures, and needs to know of what.)

@@ -15,7 +15,7 @@ from a2mim.checkpoints import read
 from a2mim.checkpoints.read import split_copy
 from a2mim.decoding import is_constant
 from a2mim.images import Images, open_place, tell
-from experiments.models import weights_file
+from experiments.models import check_timm_name, weights_file
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -135,9 +135,12 @@ def evaluation_transform(config: Mapping[str, Any], image_size: int | None = Non
 
 def size_arguments(name: str, image_size: int | None) -> dict[str, int]:
     """What `create_model` must be told so that the model takes images of `image_size`: nothing, unless its size is
-    built in."""
-    known = timm.get_pretrained_cfg(name, allow_unregistered=True) if image_size and ":" not in name else None
-    return {"img_size": image_size} if image_size and known is not None and known.fixed_input_size else {}
+    built in. Raises ValueError for a name or a tag that timm does not know."""
+    if not image_size or ":" in name:
+        return {}
+    check_timm_name(name, pretrained=False)
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return {"img_size": image_size} if known is not None and known.fixed_input_size else {}
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import binomtest
 from torch import Tensor
 
+from a2mim.backbones import refuse_unfit
 from a2mim.data import make_gallery, open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import pooled_features
@@ -43,6 +44,11 @@ def both_features(settings: Any, world: World) -> tuple[Features, Features]:
     labelled(images)
     held_out = open_held_out(data, images)
     model, _, _ = make_network(settings.network, 0, size, settings.model_seed)
+    if not callable(getattr(model, "forward_head", None)):
+        raise ValueError(
+            f"{type(model).__name__} has no forward_head, timm's verb for pooled features: use a timm model"
+        )
+    refuse_unfit(model, settings.evaluation.eval_size or size)
     model = model.to(world.device)
     found = []
     for part, each in (("train", images), ("validation", held_out)):

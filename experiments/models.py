@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from importlib.machinery import PathFinder
@@ -22,6 +23,7 @@ from a2mim.checkpoints.architecture import guess
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import NotPlainError
+from experiments.cli import out_of_memory
 
 # The model that a checkpoint's own shapes and names say it is of.
 AUTO = "auto"
@@ -85,6 +87,8 @@ def create_model(
             model = from_factory(name, pretrained, args)
         else:
             model = from_timm(name, pretrained, args)
+    if "img_size" in args:
+        refuse_cut_patches(model, args["img_size"])
     if checkpoint is not None:
         report = load_into(model, checkpoint, partial)
         if not report.complete:
@@ -150,6 +154,26 @@ def is_factory(name: str) -> bool:
     return ":" in name and not name.startswith(TIMM_SOURCES)
 
 
+def refuse_cut_patches(model: nn.Module, size: int | tuple[int, int]) -> None:
+    """Raise ValueError where a transformer's patches do not divide the images: it would never see their last rows.
+
+    Some networks are published so (27 patches of 14 px in 384 px), for the size that their own configuration says.
+    """
+    embedding: Any = getattr(model, "patch_embed", None)
+    patch, own = (
+        getattr(embedding, "patch_size", None),
+        (getattr(model, "pretrained_cfg", None) or {}).get("input_size"),
+    )
+    sides = size if isinstance(size, tuple) else (size, size)
+    if not isinstance(patch, tuple) or getattr(embedding, "dynamic_img_pad", False) or (own and sides == own[1:]):
+        return
+    for side, cell in zip(sides, patch, strict=True):
+        if side % cell:
+            below = side // cell * cell
+            choice = f"{below} or {below + cell}" if below else f"{cell}"
+            raise ValueError(f"patches of {cell} px do not divide an image of {side} px: choose {choice} px")
+
+
 def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     """A timm model, with one sentence for each way in which it can fail to come about."""
     if not name.startswith(TIMM_SOURCES):
@@ -205,10 +229,27 @@ def from_factory(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module
         inspect.signature(factory).bind(**args)
     except TypeError as error:
         raise ValueError(f"'{name}' cannot be called with the arguments {args}: {error}") from error
-    model = factory(**args)
+    try:
+        model = factory(**args)
+    except OSError:  # a file that is missing is named by its own sentence
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
+            raise
+        raise ValueError(f"the model factory '{name}' fails: {failure(error)}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"'{name}' returned a {type(model).__name__}, it must return an nn.Module")
     return model
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong in a user's code, and in which line, in words."""
+    said = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):  # its own words name file and line
+        return f"SyntaxError: {said}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    last = frames[-1]
+    return f"{type(error).__name__}{said and f': {said}'} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def find_factory(name: str) -> Callable[..., Any]:
@@ -227,6 +268,8 @@ def find_factory(name: str) -> Callable[..., Any]:
             f"module '{module_name}' of the model factory '{name}' cannot be imported ({error}): "
             "start in the folder that holds it, or install it"
         ) from error
+    except (Exception, SystemExit) as error:  # a user's file may do anything when it is imported
+        raise ValueError(f"module '{module_name}' of the model factory '{name}' fails: {failure(error)}") from error
     factory = getattr(module, function, None)
     if not callable(factory):
         public = [attribute for attribute in dir(module) if callable(getattr(module, attribute))]

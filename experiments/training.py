@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from a2mim.backbones import refuse_unfit
 from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
@@ -232,6 +233,8 @@ def validation(
 ) -> Gallery:
     """The validation images beside the training `images`, ready for the model."""
     held_out = open_held_out(data, images)
+    if evaluation.eval_size:
+        refuse_unfit(model, evaluation.eval_size)
     return make_gallery(held_out, model, size, world.device, evaluation, workers=data.workers, in_memory=data.in_memory)
 
 

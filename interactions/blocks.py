@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from interactions.outputs import run
+from interactions.outputs import DoesNotRun, does_not_run, is_out_of_memory, run
 
 Side = Literal["input", "output"]
 Kind = Literal["NCHW", "NHWC", "NLC", "NCL"]
@@ -367,14 +367,10 @@ def _trace(model: nn.Module, image_shape: Sequence[int]) -> _Call:
         try:
             with tracer:
                 run_features(model, images)
-        except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:  # a network may fail in any way at all
+            if is_out_of_memory(error) or isinstance(error, DoesNotRun):
                 raise
-            size, reason = "×".join(map(str, image_shape[1:])), str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"{type(model).__name__} does not run on images of {size} px ({reason or type(error).__name__}): "
-                "choose another image size"
-            ) from error
+            raise does_not_run(type(model).__name__, image_shape[1:], error) from error
     tracer.root.end = tracer.time
     return tracer.root
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from interactions.baselines import BASELINES, Normalisation
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
-from interactions.outputs import class_logits, refuse_one_output, run
+from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
 from interactions.settings import whole
 from interactions.values import VALUES, Features
 
@@ -277,11 +277,6 @@ def check_names(value: str, baseline: str, amp: str | None) -> None:
             raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     if amp is not None and amp not in AMP_DTYPES:
         raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out, on an accelerator or in main memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def synchronise(device: torch.device) -> None:

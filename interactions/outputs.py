@@ -4,9 +4,10 @@ A reading is made where there is only one sensible one; everything else is refus
 wrap.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 LOGITS = ("logits",)
@@ -28,7 +29,7 @@ def run(model: Callable[[Tensor], Any], x_BCHW: Tensor) -> Any:
     """The model's output.
 
     Raises:
-        ValueError: batch statistics that a single image does not have.
+        ValueError: batch statistics that a single image does not have; a model that fails on these images.
     """
     try:
         return model(x_BCHW)
@@ -41,6 +42,29 @@ def run(model: Callable[[Tensor], Any], x_BCHW: Tensor) -> Any:
             f"the model takes statistics over its batch ({names[0] if names else 'batch normalisation'}), which one "
             "image does not have: give its batch normalisation running statistics"
         ) from error
+    except Exception as error:  # a network may fail in any way at all
+        if is_out_of_memory(error) or type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise does_not_run("the model", x_BCHW.shape[2:], error) from error
+
+
+class DoesNotRun(ValueError):
+    """A model fails on the images that it is shown."""
+
+
+def does_not_run(name: str, sides: Sequence[int], error: Exception) -> DoesNotRun:
+    """The sentence for a model that fails on images of these sides."""
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return DoesNotRun(
+        f"{name} does not run on images of {'×'.join(map(str, sides))} px ({reason}): choose another image size, or "
+        "mend its forward"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on an accelerator or in main memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def class_logits(output: Any, images: int) -> Tensor:

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
-from interactions.game import NonFiniteValueError, full_precision, is_out_of_memory
+from interactions.game import NonFiniteValueError, full_precision
 from interactions.independence import refuse_dependent
+from interactions.outputs import is_out_of_memory
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import join

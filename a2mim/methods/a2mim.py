@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from a2mim.backbones import evaluating, find_place, intercept, read_structure, to_map
+from a2mim.bounds import NotNegative, Part, Pixels, Share
 from a2mim.decoders import PixelShuffleDecoder
 from a2mim.losses import Fourier, Penalty, fourier_loss, spatial_loss
 from a2mim.masking import (
@@ -52,11 +53,11 @@ HOG_ORIENTATIONS, HOG_CELL = 9, 8
 class A2MIMSettings:
     """Settings of A²MIM, the paper's by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    mask_cell: int = 32
+    mask_cell: Pixels = 32
     """Side of a mask cell in pixels."""
-    mask_ratio: float = 0.6
+    mask_ratio: Part = 0.6
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "random"
     """random: single cells; blockwise: rectangles, as in BEiT."""
@@ -75,15 +76,15 @@ class A2MIMSettings:
     """Loss per masked pixel; released CNNs use focal_l1."""
     fourier: Fourier = "paper"
     """The Fourier loss: the paper's formula, or what the released configurations compute."""
-    fourier_weight: float = 0.1
+    fourier_weight: NotNegative = 0.1
     """λ, the weight of the Fourier loss; 0 turns it off."""
-    fourier_alpha: float = 1.0
+    fourier_alpha: NotNegative = 1.0
     """Exponent of the Fourier loss's frequency weights."""
-    fourier_visible: float = 0.0
+    fourier_visible: Share = 0.0
     """q, how much gradient visible pixels get from a released Fourier loss (released CNNs: 1e-3)."""
-    token_lr_scale: float = 1.0
+    token_lr_scale: NotNegative = 1.0
     """Factor on the learning rate of the mask token (released CNNs: 0.1)."""
-    gamma_lr_scale: float = 1.0
+    gamma_lr_scale: NotNegative = 1.0
     """Factor on the learning rate of γ (released ConvNeXts, and 100 epochs of ResNet-50: 0.1)."""
 
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from a2mim.bounds import Count, Pixels, Share
 from a2mim.methods.base import Method
 from a2mim.methods.siamese import (
     ASYMMETRIC,
@@ -45,15 +46,15 @@ __all__ = ["BYOL", "BYOLSettings", "regression_loss"]
 class BYOLSettings:
     """Settings of BYOL, those of 1,000 epochs of ImageNet by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    momentum: float = 0.996
+    momentum: Share = 0.996
     """τ_base, from which the target's momentum rises to 1 (300 epochs: 0.99)."""
-    hidden: int = 4096
+    hidden: Count = 4096
     """Width of the hidden layers of projector and predictor."""
-    embedding: int = 256
+    embedding: Count = 256
     """Width of the projection."""
-    blur: tuple[float, float] = (1.0, 0.1)
+    blur: tuple[Share, Share] = (1.0, 0.1)
     """Probability of a blur, in the first and in the second view."""
 
 

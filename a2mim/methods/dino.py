@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from a2mim.backbones import own_image_size
+from a2mim.bounds import Count, Natural, Pixels, Positive, Share
 from a2mim.methods.base import Method
 from a2mim.methods.siamese import (
     ASYMMETRIC,
@@ -56,41 +57,47 @@ GLOBAL_SIZE, LOCAL_SIZE = 224, 96
 class DINOSettings:
     """Settings of DINO, the paper's for a ViT by default. Durations are parts of the training."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the global crops in pixels; the backbone's own if left out."""
-    local_crops: int = 8
+    local_crops: Natural = 8
     """Number of local crops (0: no multi-crop)."""
-    local_size: int | None = None
+    local_size: Pixels | None = None
     """Side of the local crops; left out: 96/224 of image_size, in whole patches of a transformer."""
-    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_scale: tuple[Positive, Share] = (0.05, 0.4)
     """Range of a local crop's share of the image area (ResNet-50: 0.05 to 0.14). --scale is the global crops'."""
-    prototypes: int = 65536
+    prototypes: Count = 65536
     """Outputs of the head."""
-    hidden: int = 2048
+    hidden: Count = 2048
     """Width of the head's hidden layers."""
-    bottleneck: int = 256
+    bottleneck: Count = 256
     """Width in front of the prototypes."""
     batch_norm: bool = False
     """Batch norm after the head's hidden layers (the official code's use_bn_in_head). It keeps a short training of a
     CNN from collapsing, whose embeddings are too alike at first for targets that tell images apart."""
     norm_last_layer: bool = True
     """Keep the prototypes' length at 1; without it a ViT-S does better, and larger networks are less stable."""
-    momentum: float = 0.996
+    momentum: Share = 0.996
     """λ at the beginning (a batch of 256: 0.9995)."""
-    centre_momentum: float = 0.9
+    centre_momentum: Share = 0.9
     """What remains of the centre at each step."""
-    student_temperature: float = 0.1
+    student_temperature: Positive = 0.1
     """τ_s."""
-    teacher_temperature: float = 0.07
+    teacher_temperature: Positive = 0.07
     """τ_t after its warm-up; above 0.07 most trainings are unstable."""
-    warmup_temperature: float = 0.04
+    warmup_temperature: Positive = 0.04
     """τ_t at the beginning."""
-    temperature_warmup: float = 0.1
+    temperature_warmup: Share = 0.1
     """How long τ_t rises."""
-    freeze_prototypes: float = 0.01
+    freeze_prototypes: Share = 0.01
     """How long the prototypes stay as they are: an epoch."""
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
+    blur: tuple[Share, Share, Share] = (1.0, 0.1, 0.5)
     """Probability of a blur, in the two global crops and in the local ones."""
+
+    def check(self) -> None:
+        """Raises ValueError for a range of scales that ends before it begins."""
+        low, high = self.local_scale
+        if low > high:
+            raise ValueError(f"local_scale of dino runs from {low:g} to {high:g}: give the smaller one first")
 
 
 class DINOHead(nn.Module):

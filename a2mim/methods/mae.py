@@ -25,6 +25,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from a2mim.backbones import evaluating, intercept, read_structure
+from a2mim.bounds import Count, Part, Pixels
 from a2mim.losses import patch_loss
 from a2mim.masking import mask_grid, masked_count, random_mask
 from a2mim.methods.base import Method
@@ -37,23 +38,31 @@ __all__ = ["MAE", "MAESettings", "sincos_positions"]
 class MAESettings:
     """Settings of MAE, the paper's by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    mask_ratio: float = 0.75
+    mask_ratio: Part = 0.75
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
-    mask_cell: int | None = None
+    mask_cell: Pixels | None = None
     """Side of a mask cell in pixels, a multiple of the patch; the patch itself if left out."""
     normalised_target: bool = True
     """Predict each patch normalised by its own mean and deviation; else the pixels."""
     positions: Literal["sincos", "own"] = "sincos"
     """sincos: overwrite the encoder's positions by fixed sines and cosines, as published; own: leave them as they are,
     and learnable (when going on from weights)."""
-    decoder_width: int = 512
+    decoder_width: Count = 512
     """Channels of the decoder."""
-    decoder_depth: int = 8
+    decoder_depth: Count = 8
     """Blocks of the decoder."""
-    decoder_heads: int = 16
+    decoder_heads: Count = 16
     """Attention heads of the decoder."""
+
+    def check(self) -> None:
+        """Raises ValueError for heads that do not share the decoder's channels."""
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"{self.decoder_heads} heads do not divide {self.decoder_width} channels: set decoder_heads or "
+                "decoder_width of mae"
+            )
 
 
 class MAE(Method):

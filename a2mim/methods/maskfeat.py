@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from a2mim.bounds import Part, Pixels
 from a2mim.decoders import PixelShuffleDecoder
 from a2mim.losses import patch_loss
 from a2mim.masking import Strategy, pixel_mask
@@ -38,13 +39,13 @@ ORIENTATIONS = 9
 class MaskFeatSettings(SimMIMSettings):
     """Settings of MaskFeat, the paper's by default: SimMIM's, and the size of a HOG cell."""
 
-    mask_cell: int = 16
+    mask_cell: Pixels = 16
     """Side of a mask cell in pixels: the paper's patch."""
-    mask_ratio: float = 0.4
+    mask_ratio: Part = 0.4
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "blockwise"
     """random: single cells; blockwise: rectangles, as in BEiT."""
-    hog_cell: int = 8
+    hog_cell: Pixels = 8
     """Side of a HOG cell in pixels; it must divide the mask cell and the stride of the backbone."""
     hog: Literal["sobel", "central"] = "sobel"
     """Gradients and bins of the histograms: those of the released code, or central differences, as scikit-image."""

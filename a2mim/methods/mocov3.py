@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from a2mim.bounds import Count, Pixels, Positive, Share
 from a2mim.methods.base import Method
 from a2mim.methods.siamese import (
     ASYMMETRIC,
@@ -48,20 +49,20 @@ __all__ = ["MoCoV3", "MoCoV3Settings", "sincos_positions"]
 class MoCoV3Settings:
     """Settings of MoCo v3, the paper's by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    temperature: float | None = None
+    temperature: Positive | None = None
     """τ; left out: 0.2 for a transformer, 1 for a CNN."""
-    momentum: float = 0.99
+    momentum: Share = 0.99
     """m at the beginning (ResNet-50, 1,000 epochs: 0.996)."""
-    hidden: int = 4096
+    hidden: Count = 4096
     """Width of the hidden layers of the heads."""
-    embedding: int = 256
+    embedding: Count = 256
     """Width of queries and keys."""
     patch_embedding: Literal["random", "kept", "trained"] = "random"
     """Of a transformer. random: new weights and sine–cosine positions, neither trained, the paper's way; kept: those
     that it has, not trained; trained."""
-    blur: tuple[float, float] = (1.0, 0.1)
+    blur: tuple[Share, Share] = (1.0, 0.1)
     """Probability of a blur, in the first and in the second view."""
 
 

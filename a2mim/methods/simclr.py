@@ -18,11 +18,12 @@ blur with a kernel of a tenth of the image. Official heads scale after the last 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from a2mim.bounds import Count, Pixels, Positive, Range, Share
 from a2mim.methods.base import Method
 from a2mim.methods.siamese import contrast, embed, embedding_width, gather, mlp, paper_views, process, views_of
 from a2mim.settings import Augmentation
@@ -34,17 +35,17 @@ __all__ = ["SimCLR", "SimCLRSettings", "nt_xent"]
 class SimCLRSettings:
     """Settings of SimCLR, the paper's for ImageNet by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """τ (CIFAR-10: 0.5)."""
-    hidden: int = 2048
+    hidden: Count = 2048
     """Width of the projection's hidden layer."""
-    embedding: int = 128
+    embedding: Count = 128
     """Width of z."""
-    strength: float = 1.0
+    strength: Annotated[float, Range(0, 2.5)] = 1.0
     """s, the strength of the colour jitter (CIFAR-10: 0.5)."""
-    blur: float = 0.5
+    blur: Share = 0.5
     """Probability of a blur (CIFAR-10: 0)."""
 
 

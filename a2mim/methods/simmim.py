@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from a2mim.bounds import Part, Pixels
 from a2mim.masking import Fill, Strategy
 from a2mim.methods.a2mim import A2MIM, A2MIMSettings
 
@@ -28,11 +29,11 @@ __all__ = ["SimMIM", "SimMIMSettings"]
 class SimMIMSettings:
     """Settings of SimMIM, the paper's by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    mask_cell: int = 32
+    mask_cell: Pixels = 32
     """Side of a mask cell in pixels."""
-    mask_ratio: float = 0.6
+    mask_ratio: Part = 0.6
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "random"
     """random: single cells; blockwise: rectangles, as in BEiT."""

@@ -28,6 +28,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from a2mim.backbones import evaluating, intercept, read_layouts, read_structure
+from a2mim.bounds import Count, Part, Pixels
 from a2mim.losses import patch_loss
 from a2mim.masking import mask_grid, masked_count, random_mask
 from a2mim.methods.base import Method
@@ -43,14 +44,14 @@ SCALES = 4
 class SparKSettings:
     """Settings of SparK, the paper's by default."""
 
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Side of the training images in pixels; the backbone's own if left out."""
-    mask_ratio: float = 0.6
+    mask_ratio: Part = 0.6
     """Part of the cells that is masked; the visible ones are rounded to a whole number: 20 of 49."""
-    mask_cell: int | None = None
+    mask_cell: Pixels | None = None
     """Side of a mask cell, and of a patch of the target, in pixels: a multiple of the backbone's stride, and the stride
     itself if left out."""
-    decoder_width: int = 768
+    decoder_width: Count = 768
     """Channels of the decoder at the coarsest scale; half as many at each finer one."""
 
 

@@ -7,13 +7,14 @@ DeiT: ce, label_smoothing 0.1. RSB A2 and A3: bce, label_smoothing 0, bce_thresh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy
 from torch import Tensor, nn
 
+from a2mim.bounds import Range, Share
 from a2mim.methods.base import Method
 
 __all__ = ["Supervised", "SupervisedSettings"]
@@ -26,9 +27,9 @@ class SupervisedSettings:
     loss: Literal["ce", "bce", "bce_sum"] = "ce"
     """ce: cross entropy; bce: one binary cross entropy per class, the mean over classes (RSB); bce_sum: their sum over
     classes, soft labels as they are, without a threshold (OpenMixup)."""
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.1
     """For labels that are classes; soft labels are taken as they are (mixup smooths by itself)."""
-    bce_threshold: float | None = None
+    bce_threshold: Share | None = None
     """If given, soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
 
 

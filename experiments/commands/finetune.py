@@ -69,6 +69,7 @@ def run(settings: Settings) -> None:
 
 def finetune(settings: Settings, world: Any) -> Any:
     """Fine-tune in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import finetune as tune
     from a2mim.methods import SupervisedSettings
@@ -79,6 +80,7 @@ def finetune(settings: Settings, world: Any) -> Any:
     images = open_images(data, seed=loop.seed)
     classes = labelled(images)
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
+    refuse_unfit(model, size, classes)
     gallery = validation(data, images, model, size, world, settings.evaluation)
     source = make_source(
         images,

@@ -76,6 +76,7 @@ def run(settings: Settings) -> None:
 
 def pretrain(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import evaluator
     from a2mim.train import Hooks, train
@@ -94,6 +95,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     images = open_images(data, seed=loop.seed)
     classes = labelled(images) if supervised else 0
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
+    refuse_unfit(model, size, classes)
     method = make_method(settings.method, model, method_settings(settings), size, loop.seed)
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
     source = make_source(

@@ -162,7 +162,7 @@ def run(settings: Settings) -> int:
         if code in (0, NOT_YET):
             write_study(settings.kept, settings, made)
             collect(settings)
-            draw_cifar10(settings)
+            code = draw_cifar10(settings) or code
         return code
 
 

@@ -26,8 +26,8 @@ class Shown(NamedTuple):
     panel: str
 
 
-def draw_cifar10(settings: cifar10.Settings) -> None:
-    """figures/ and report.html, of what is there."""
+def draw_cifar10(settings: cifar10.Settings) -> int:
+    """figures/ and report.html, of what is there; the exit code: 0, or that of the first figure that failed."""
     tuned = shown(settings, folder_of, "profile-8")
     frozen = shown(settings, backbone_of, "frozen-8")
     occluded = shown(settings, folder_of, "occlusion")
@@ -44,11 +44,10 @@ def draw_cifar10(settings: cifar10.Settings) -> None:
         "figA3": spectra,
         "figA4": spectra,
     }
-    for name, runs in figures.items():
-        draw(name.split("-")[0], runs, settings.kept / "figures" / name)
+    codes = [draw(name.split("-")[0], runs, settings.kept / "figures" / name) for name, runs in figures.items()]
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
         if (settings.kept / table).is_file():
-            draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure)
+            codes.append(draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure))
     runs = [*tuned, *occluded, *spectra]
     folders, names = [each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]
     if (settings.kept / "accuracy.csv").is_file():
@@ -57,10 +56,12 @@ def draw_cifar10(settings: cifar10.Settings) -> None:
     sections = sections_of(open_runs(folders, names)) if folders else []
     write_report(settings.kept / "report.html", [summary, *sections], "CIFAR-10")
     print(f"\nwrote {settings.kept / 'report.html'}")
+    return next(filter(None, codes), 0)
 
 
-def draw_lite0(settings: lite0.Settings) -> None:
-    """figures/ and report.html, of what is there."""
+def draw_lite0(settings: lite0.Settings) -> int:
+    """figures/ and report.html, of what is there; the exit code, as `draw_cifar10` returns it."""
+    codes = []
     found: dict[str, list[Shown]] = {}
     for name, label in lite0.NAMES.items():
         for verb in ("profile", "occlusion", "spectrum"):
@@ -74,11 +75,13 @@ def draw_lite0(settings: lite0.Settings) -> None:
         "figA3": ("spectrum",),
         "figA4": ("spectrum",),
     }.items():
-        draw(figure, [each for verb in verbs for each in found.get(verb, [])], settings.kept / "figures" / figure)
+        shown_there = [each for verb in verbs for each in found.get(verb, [])]
+        codes.append(draw(figure, shown_there, settings.kept / "figures" / figure))
     runs = [each for some in found.values() for each in some]
     if runs:
         names = [f"{each.name}, {each.folder.name}" for each in runs]
         write_report(settings.kept / "report.html", sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
+    return next(filter(None, codes), 0)
 
 
 def shown(
@@ -96,16 +99,16 @@ def shown(
     return found
 
 
-def draw(figure: str, runs: Iterable[Shown], out: Path) -> None:
-    """`a2mim figure`, where there is something to draw."""
+def draw(figure: str, runs: Iterable[Shown], out: Path) -> int:
+    """`a2mim figure`, where there is something to draw; its exit code."""
     runs = list(runs)
     if not runs:
         print(f"{figure}: nothing is finished that it could be drawn from")
-        return
+        return 0
     words = ["figure", figure, *(str(each.folder) for each in runs)]
     if any(each.name for each in runs):
         words += ["--names", *(each.name for each in runs), "--panels", *(each.panel for each in runs)]
-    cli.main([*words, "--out", str(out)])
+    return cli.main([*words, "--out", str(out)])
 
 
 # ------------------------------------------------------------------------------------------- the answer

@@ -85,7 +85,7 @@ def run(settings: Settings) -> int:
         code = run_steps(made, settings.budget, folder=settings.out)
         if code in (0, NOT_YET):
             write_study(settings.kept, settings, made)
-            draw_lite0(settings)
+            code = draw_lite0(settings) or code
         return code
 
 

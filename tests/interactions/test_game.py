@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from interactions.game import CPU_BATCHES, NonFiniteValueError, PatchGame, is_out_of_memory
+from interactions.game import CPU_BATCHES, NonFiniteValueError, PatchGame
 from interactions.grid import PatchGrid
+from interactions.outputs import is_out_of_memory
 from interactions.values import CLASS_VALUES
 from tests.interactions.tiny import CLASSES, SIZE, Photos, network
 

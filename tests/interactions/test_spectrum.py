@@ -261,7 +261,7 @@ def test_what_cannot_be_followed_is_said():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.ReLU(), nn.Linear(20, 2))
     with pytest.raises(ValueError, match="Sequential has no sequence of blocks to follow: 0 of its modules"):
         find_blocks(flat, (3, 8, 8))
-    with pytest.raises(ValueError, match=r"VisionTransformer does not run on images of 40×40 px .*another image size"):
+    with pytest.raises(ValueError, match=r"the model does not run on images of 40×40 px .*another image size"):
         find_blocks(made("vit_tiny_patch16_224")[0], (3, 40, 40))
 
 

@@ -1,0 +1,162 @@
+"""What cannot be is refused in one sentence: factories that fail, images that no patch divides, settings of methods out
+of their range. Exit code 2, one line on stderr, nothing written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+from experiments.reproduce import drawing, lite0
+from tests.a2mim.tiny import write_images
+
+FACTORY = """
+import timm
+from torch import nn
+
+def raises(**given):
+    raise KeyError("sigma")
+
+def lacks(**given):
+    import no_such_package
+
+def leaves(**given):
+    raise SystemExit(3)
+
+def number(**given):
+    return 3
+
+class Misfit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.last(x)
+
+def misfit(**given):
+    return Misfit()
+
+def three(**given):
+    return timm.create_model("test_resnet", num_classes=3)
+"""
+CPU = "--device cpu"
+MEASURED = f"--weights random --image-size 32 --images 2 {CPU}"
+TRAINED = f"--batch 8 --epochs 1 --warmup-epochs 0 --lr-batch 8 --workers 0 {CPU}"
+COMMANDS = {
+    "profile": f"profile MODEL --data photos --target 1 --grid 2 --radius 1 --ratios 0.3 --budget 200 {MEASURED}",
+    "occlusion": f"occlusion MODEL --data photos --shares 0.5 --kinds random --grid 2 --seeds 1 {MEASURED}",
+    "spectrum": f"spectrum MODEL --data photos {MEASURED}",
+    "map": f"map MODEL --image photos/val/class0/0.png --weights random --image-size 32 --grid 3 --radius 1 {CPU}",
+    "supervised": f"pretrain --method supervised --model MODEL --data photos --image-size 32 {TRAINED}",
+    "knn": f"knn --model MODEL --data photos --image-size 32 --k 3 --workers 0 {CPU}",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for part, count in (("train", 3), ("val", 1)):
+        write_images(folder / part, per_class=count, size=32)
+    return folder
+
+
+@pytest.fixture
+def refused(photos, tmp_path, monkeypatch, capsys):
+    """A function that starts a command in a fresh folder and returns the one line that it says."""
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "of_a_user.py").write_text(FACTORY)
+    (tmp_path / "broken_by_a_user.py").write_text("def net(:\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def start(words):
+        out = Path("out") / ("out.png" if words.startswith("map") else "out")
+        assert main([*words.split(), "--out", str(out)]) == 2
+        told = capsys.readouterr().err.strip().splitlines()
+        assert len([line for line in told if line.startswith("a2mim")]) == 1, told
+        assert not [path for path in Path("out").rglob("*") if path.is_file()]
+        return told[-1]
+
+    yield start
+    for name in ("of_a_user", "broken_by_a_user"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "said"),
+    [
+        ("profile", "of_a_user:raises", "'of_a_user:raises' fails: KeyError: 'sigma' (of_a_user.py, line 6)"),
+        ("profile", "of_a_user:lacks", "fails: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("profile", "of_a_user:leaves", "fails: SystemExit: 3"),
+        ("profile", "of_a_user:number", "returned a int, it must return an nn.Module"),
+        ("profile", "broken_by_a_user:net", "fails: SyntaxError: invalid syntax (broken_by_a_user.py, line 1)"),
+        ("supervised", "of_a_user:raises", "KeyError: 'sigma'"),
+        ("profile", "of_a_user:misfit", "the model does not run on images of 32×32 px (RuntimeError: mat1 and mat2"),
+        ("occlusion", "of_a_user:misfit", "the model does not run on images of 32×32 px (RuntimeError: mat1"),
+        ("spectrum", "of_a_user:misfit", "the model does not run on images of 32×32 px (RuntimeError: mat1"),
+        ("map", "of_a_user:misfit", "the model does not run on images of 32×32 px (RuntimeError: mat1"),
+        ("supervised", "of_a_user:misfit", "Misfit has no forward_features"),
+        ("knn", "of_a_user:misfit", "Misfit has no forward_head"),
+        ("supervised", "of_a_user:three", "ResNet returns 1×3 for one image, not 1×4, a score of each class"),
+        ("profile", "test_vit.nope", "timm has no weights 'test_vit.nope', it has test_vit.r160_in1k"),
+    ],
+)
+def test_a_model_that_cannot_be(command, model, said, refused):
+    assert said in refused(COMMANDS[command].replace("MODEL", model))
+
+
+def test_a_named_data_set_without_its_folder(refused):
+    words = COMMANDS["profile"].replace("MODEL", "test_resnet").replace("--data photos", "--data torch/cifar10")
+    assert "the folder that holds the data set torch/cifar10 was not named: use --data-root" in refused(words)
+
+
+@pytest.mark.parametrize("command", ["profile", "supervised", "knn"])
+@pytest.mark.parametrize(("size", "choice"), [(1, "16"), (3, "16"), (33, "32 or 48")])
+def test_an_image_that_patches_do_not_divide(command, size, choice, refused):
+    words = COMMANDS[command].replace("MODEL", "vit_tiny_patch16_224").replace("size 32", f"size {size}")
+    assert f"patches of 16 px do not divide an image of {size} px: choose {choice} px" in refused(words)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "said"),
+    [
+        ("a2mim", "mask_ratio=2", "2 is too large: use less than 1"),
+        ("a2mim", "mask_ratio=0", "0 is too small: use more than 0"),
+        ("a2mim", "fourier_weight=-1", "-1 is too small: use 0 or more"),
+        ("a2mim", "token_lr_scale=-1", "-1 is too small: use 0 or more"),
+        ("simmim", "mask_cell=-1", "-1 is too small: use 1 or more"),
+        ("simclr", "temperature=0", "0 is too small: use more than 0"),
+        ("simclr", "strength=9", "9 is too large: use at most 2.5"),
+        ("simclr", "embedding=0", "0 is too small: use 1 or more"),
+        ("mocov3", "temperature=-1", "-1 is too small: use more than 0"),
+        ("mocov3", "momentum=2", "2 is too large: use at most 1"),
+        ("byol", "hidden=-1", "-1 is too small: use 1 or more"),
+        ("byol", "blur=(1,-1)", "1 -1 is too small: use 0 or more"),
+        ("dino", "local_crops=-1", "-1 is too small: use 0 or more"),
+        ("dino", "centre_momentum=1.5", "1.5 is too large: use at most 1"),
+        ("dino", "teacher_temperature=0", "0 is too small: use more than 0"),
+        ("dino", "local_scale=(0.4,0.05)", "local_scale of dino runs from 0.4 to 0.05"),
+        ("mae", "decoder_depth=-1", "-1 is too small: use 1 or more"),
+        ("mae", "decoder_heads=3", "3 heads do not divide 512 channels"),
+        ("maskfeat", "hog_cell=0", "0 is too small: use 1 or more"),
+        ("spark", "decoder_width=0", "0 is too small: use 1 or more"),
+        ("supervised", "label_smoothing=2", "2 is too large: use less than 1"),
+    ],
+)
+def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
+    words = f"pretrain --method {method} --model test_vit --data photos --image-size 32 {TRAINED} --set {setting}"
+    told = refused(words)
+    assert said in told and setting.partition("=")[0] in told and method in told
+
+
+def test_a_study_whose_figure_fails_does_not_end_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing.cli, "main", lambda words: 2 if words[1] == "fig5" else 0)
+    monkeypatch.setattr(drawing, "is_complete", lambda folder: True)
+    monkeypatch.setattr(drawing, "write_report", lambda *_: None)
+    monkeypatch.setattr(drawing, "sections_of", lambda runs: [])
+    monkeypatch.setattr(drawing, "open_runs", lambda folders, names: [])
+    settings = lite0.Settings(data="photos", out=tmp_path)
+    assert drawing.draw_lite0(settings) == 2
+    monkeypatch.setattr(drawing.cli, "main", lambda words: 0)
+    assert drawing.draw_lite0(settings) == 0
