@@ -1,50 +1,33 @@
 """A profile: the interaction strength of one model at every order, over the images of a data set, in a folder.
 
-    profile = profile_model(model, dataset, out="runs/resnet50", grid=14, images=100, budget=3000)
+    profile = profile_model(model, dataset, out="runs/resnet50", grid=14, precision=0.1)
     profile.strength()          # one row per order: A, J, corrected, noise-free, each with its interval
 
-Images are measured in work units of a few. All coalitions of a unit and order share batches, batches never cross units,
-and every image and order has a random stream of its own: so an interrupted run goes on where it was and ends with the
-same numbers, and the processes that torchrun starts share the units.
+Images and passes are taken in rounds until the curve is as narrow as asked (`interactions.precision`), or in a fixed
+number. Images are measured in work units of a few. All coalitions of a unit and order share batches, batches never
+cross units, and every image and order has a random stream of its own: so an interrupted run goes on where it was and
+ends with the same numbers, and the processes that torchrun starts share the units.
 """
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
 from interactions.baselines import Normalisation
-from interactions.estimators import DESIGN_NAMES, Plan, check_budget
-from interactions.estimators.auto import Pilot, plan_from, run_pilot
-from interactions.floor import numerical_floors
-from interactions.game import PatchGame, check_names
-from interactions.grid import PatchGrid, orders_of
-from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
-from interactions.published import PUBLISHED, changed_from_published, check_published, with_published
-from interactions.rounds import Entry, budgets_of, cut_to_measured, entry_of, plans_of, round_at, rounds_of
-from interactions.runs import storage
-from interactions.runs.files import write_json
+from interactions.grid import PatchGrid
+from interactions.measured import Profile, load_profile
+from interactions.profiling import Run, checked
+from interactions.published import with_published
 from interactions.runs.lock import held
-from interactions.runs.ranks import Ranks, join
-from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
-from interactions.runs.unfinished import Unfinished
-from interactions.runs.units import backed_off, finish, measure_units
-from interactions.selection import Chosen, Images, Selection, read_again, select
-from interactions.settings import FREE, ProfileSettings, settled
-from interactions.strength import FLOOR_FACTOR, MIDDLE, middle_mass, strength_table
-from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
+from interactions.runs.ranks import join
+from interactions.runs.record import NOTHING, names_of
+from interactions.selection import Images
+from interactions.settings import ProfileSettings, settled
 
-PILOT_IMAGES = 2
-TABLES = ("strength.csv", "middle_mass.csv")
+__all__ = ["Profile", "checked", "load_profile", "profile_model"]
 
 
 def profile_model(
@@ -62,7 +45,7 @@ def profile_model(
     accompany: Callable[[Path], object] | None = None,
     progress: bool = True,
     **settings: Any,
-) -> "Profile":
+) -> Profile:
     """Measure a model over the images of a data set; go on with the measurement if `out` holds it unfinished.
 
     Started by torchrun, every process calls this with the same arguments, and each measures its share of the images.
@@ -101,373 +84,3 @@ def profile_model(
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             record = ranks.from_first(partial(run.proceed, record, progress))
     return load_profile(out)
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a run measured so far. `record` is its run.json."""
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.record["settings"]
-
-    def images(self) -> pd.DataFrame:
-        """One row per (image, order): image, order, ratio, design, passes, and the columns of `image_row`."""
-        return storage.read_part(self.folder, "images")
-
-    def pairs(self) -> pd.DataFrame:
-        """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2.
-
-        Raises:
-            ValueError: a run that kept images only.
-        """
-        if self.settings["keep"] != "pairs":
-            raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
-        return storage.read_part(self.folder, "pairs")
-
-    def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-        """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
-        its 95 % interval over images (see `strength_table`), rms_note and interval_note."""
-        images = self.images()
-        floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
-        table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
-        by_order = images.groupby("order")
-        table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
-        table.insert(5, "passes", by_order.passes.sum())
-        table.insert(7, "near_floor", table.pop("near_floor"))
-        return table.reset_index(drop=True)
-
-    def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-        """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
-        ratios = [one["ratio"] for one in self.record["orders"]]
-        if not any(MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6 for ratio in ratios):
-            return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images"])
-        return middle_mass(self.images(), resamples=resamples, seed=seed)
-
-
-def load_profile(folder: str | Path) -> Profile:
-    """The profile in a folder, finished or not.
-
-    Raises:
-        FileNotFoundError: no run there.
-        ValueError: a run.json that is not a profile's.
-    """
-    record = storage.read_run(Path(folder))
-    if record is None:
-        raise FileNotFoundError(f"{folder} holds no profile: there is no run.json")
-    return Profile(Path(folder), record)
-
-
-def checked(settings: ProfileSettings) -> tuple[PatchGrid, Tensor, dict[int, float]]:
-    """The grid, its pairs, and the orders with their ratios, ascending.
-
-    Raises:
-        ValueError: for what can be told to be impossible without model and images, a budget too small among it.
-    """
-    settings.check()
-    grid = PatchGrid(settings.grid)
-    pairs_P2, orders = grid.neighbours(settings.radius), orders_of(tuple(settings.ratios), grid.n_players)
-    check_names(settings.value, settings.baseline, settings.amp)
-    if settings.design == PUBLISHED:
-        check_published(settings, len(pairs_P2))
-    elif settings.design not in DESIGN_NAMES:
-        raise ValueError(f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}")
-    else:
-        for order in sorted(orders):
-            check_budget(settings.budget or LEAST_BUDGET, settings.design, order, pairs_P2, grid.n_players)
-    return grid, pairs_P2, dict(sorted(orders.items()))
-
-
-class Run:
-    """One model, one data set and one folder, from the pilot to the tables. State: the game, which keeps its compiled
-    network and its batch size from unit to unit."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        dataset: Images,
-        folder: Path,
-        settings: ProfileSettings,
-        normalisation: Normalisation,
-        names: Sequence[str] | None,
-    ) -> None:
-        self.model, self.dataset, self.folder, self.names = model.eval(), dataset, folder, names
-        self.settings, self.normalisation = settings, normalisation
-        if names is not None and len(names) != len(dataset):
-            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
-        self.grid, self.pairs_P2, self.ratios = checked(settings)
-        self.game: PatchGame | None = None
-        self.until = time.monotonic() + 60 * settings.minutes if settings.minutes else math.inf
-
-    def begin(
-        self,
-        named: Mapping[str, Any],
-        about: Mapping[str, Any],
-        progress: bool,
-        accompany: Callable[[Path], object] | None,
-    ) -> dict[str, Any]:
-        """The record to go on with; a fresh run gets its images and its batch size here, and then pilot and plans.
-
-        Raises:
-            ValueError: the folder holds a run with other settings.
-        """
-        settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
-        asked = describe(self.model, self.dataset, self.names, named, settings)
-        record = begin_run(
-            self.folder,
-            asked,
-            asdict(ProfileSettings()),
-            lambda: self._settle(progress, named.get("transform")),
-            place_of(self.model, about),
-            TABLES,
-            "profile",
-            lambda record: self._prepare(record, progress),
-            accompany,
-            FREE,
-        )
-        most = self.settings.images
-        if most is not None and most < len(record["images"]):
-            raise ValueError(
-                f"{self.folder} holds {len(record['images'])} images, more than the {most} asked for: give another "
-                "output folder"
-            )
-        if record["status"] == "complete" and self._wants_more(record):
-            record["status"] = "running"
-        if record["status"] != "complete":
-            record["settings"] |= {name: getattr(self.settings, name) for name in FREE}
-        return record
-
-    def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
-        """Measure and write this rank's share of the units that are not there yet."""
-
-        def measure_unit(
-            chosen: Sequence[Chosen], on_batch: Callable[[int], object], kept: Unfinished
-        ) -> tuple[Any, Any]:
-            game = self._play(chosen, record["batch_size"])
-            game.on_batch = on_batch
-            task = self._task(round_at(record, chosen[0].position))
-            measured = measure(task, game, chosen, kept)
-            parts = {"images": image_table(task, chosen, measured)}
-            if self.settings.keep == "pairs":
-                parts["pairs"] = pair_table(chosen, measured)
-            return parts, {"batch_size": game.batch_size}
-
-        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress, self.until)
-
-    def proceed(self, record: dict[str, Any], progress: bool) -> dict[str, Any]:
-        """What follows when the units that were planned are measured: another round, or the end."""
-        over = time.monotonic() > self.until
-        if over:
-            cut_to_measured(self.folder, record, self.settings.unit_images)
-        count, precision = len(record["images"]), self.settings.precision
-        ended, following = "minutes" if over else "images", None
-        if precision is None and not over and count < self._most(record):
-            following = Round(count, self._most(record), budgets_of(rounds_of(record)[-1]))
-        if precision is not None:
-            images = Profile(self.folder, record).images()
-            curve = curve_of(images)
-            record["reached"] = reached(curve)
-            if not over:
-                following = next_round(images, curve, precision, self._most(record), self.settings.unit_images)
-                ended = "precision" if following is None and count < self._most(record) else "images"
-            if progress:
-                tell(curve, precision, count, following)
-        if following is not None and self._add_round(record, following, progress):
-            write_json(self.folder / "run.json", record)
-            return record
-        self._finish(record, ended)
-        return record
-
-    def _wants_more(self, record: Mapping[str, Any]) -> bool:
-        """Whether a finished run can come nearer to what is asked now."""
-        if len(record["images"]) >= self._most(record):
-            return False
-        if self.settings.precision is None:
-            return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
-        widest = record["reached"]["widest"]
-        return widest is None or widest > self.settings.precision
-
-    def _most(self, record: Mapping[str, Any]) -> int:
-        """As many images as there can be: what the settings and the data set allow."""
-        usable = len(self.dataset) - len(record["skipped"]) - record["wrong"]
-        return min(self.settings.images or usable, usable)
-
-    def _finish(self, record: dict[str, Any], ended: str) -> None:
-        """Write the tables, then the record that calls the run complete."""
-        record["ended"] = ended
-        profile = Profile(self.folder, record)
-        finish(
-            self.folder,
-            record,
-            self.settings.unit_images,
-            dict(zip(TABLES, (profile.strength, profile.middle_mass), strict=True)),
-            orders=lambda: with_pairs(record["orders"], profile.images()),
-            passes=lambda: sum(record["preparation_passes"].values()) + int(profile.images().passes.sum()),
-            backed_off=lambda: backed_off(self.folder, record),
-        )
-
-    def _settle(self, progress: bool, transform: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Choose the images, and the batch size: values depend on it in their last bits, and a stopwatch picks it."""
-        first = FIRST_IMAGES if self.settings.precision else self.settings.images
-        wanted = min(first or len(self.dataset), self.settings.images or len(self.dataset))
-        selection = select(self.model, self.dataset, self.names, self.settings, progress, wanted=wanted)
-        game = self._play(selection.chosen[:PILOT_IMAGES], None)
-        mean, std = self.normalisation.mean, self.normalisation.std
-        changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
-        return {
-            **({"changed_from_published": changed} if self.settings.design == PUBLISHED else {}),
-            "players": self.grid.n_players,
-            "pairs": len(self.pairs_P2),
-            "classes": selection.classes,
-            "image_shape": selection.shape,
-            "batch_size": self.settings.batch_size or game.tune(),
-            "backed_off": False,
-            "preparation_passes": {"selection": selection.passes},
-            "skipped": selection.skipped,
-            "wrong": selection.wrong,
-            "tried": selection.tried,
-            "images": [asdict(one) for one in selection.chosen],
-        }
-
-    def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
-        """Choose the plan of each order, and measure the numerical floor."""
-        pilot = [Chosen(**one) for one in record["images"][:PILOT_IMAGES]]
-        game = self._play(pilot, record["batch_size"])
-        budget = self.settings.budget or FIRST_BUDGET
-        with tqdm(self.ratios, "pilot", disable=not progress) as bar:
-            pilots = {order: self._pilot(game, order, budget) for order in bar}
-        orders: list[dict[str, Any]] = [
-            {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found)}
-            for order, found in pilots.items()
-        ]
-        spent = {"selection": record["preparation_passes"]["selection"], "pilot": game.passes}
-        entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
-        floors, note = self._floors(game, progress)
-        if self.settings.amp:
-            self._refuse_imprecise(self._task(entry), game, pilot, floors)
-        spent["floor"] = game.passes - spent["pilot"]
-        return {
-            "batch_size": game.batch_size,
-            "backed_off": game.backed_off,
-            "passes_per_image": entry["passes_per_image"],
-            "preparation_passes": spent,
-            "floor_note": note,
-            "orders": [{**one, "floor": floors.get(one["order"])} for one in orders],
-            "rounds": [entry],
-        }
-
-    def _add_round(self, record: dict[str, Any], following: Round, progress: bool) -> bool:
-        """Choose the images of a round and its plans; False where the data set has no more that can be used."""
-        known = Selection(
-            chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
-            skipped=record["skipped"],
-            wrong=record["wrong"],
-            tried=record.get("tried", len(record["images"]) + len(record["skipped"]) + record["wrong"]),
-            classes=record["classes"],
-            shape=tuple(record["image_shape"]),
-        )
-        found = select(
-            self.model, self.dataset, self.names, self.settings, progress, wanted=following.last, known=known
-        )
-        images = found.chosen[: following.last]
-        added, ahead = images[following.first :], found.chosen[following.last :]
-        record |= {"skipped": found.skipped, "wrong": found.wrong, "tried": found.tried}
-        record["preparation_passes"]["selection"] += found.passes
-        if not added:
-            return False
-        rounds = rounds_of(record)
-        entry = self._entry(record["orders"], following.first, len(images), following.budgets, added[0])
-        record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}
-        record |= {"rounds": [*rounds, entry], "passes_per_image": entry["passes_per_image"]}
-        return True
-
-    def _entry(
-        self, orders: Sequence[Mapping[str, Any]], first: int, last: int, budgets: Mapping[int, int], one: Chosen
-    ) -> Entry:
-        """A round, with the plan of each order for its passes."""
-        plans = {each["order"]: self._plan(each, budgets[each["order"]]) for each in orders}
-        entry = entry_of(first, last, plans, budgets, 0)
-        task = self._task(entry)
-        passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
-        return {**entry, "passes_per_image": passes}
-
-    def _task(self, entry: Entry) -> Task:
-        return Task(self.grid, self.pairs_P2, self.ratios, plans_of(entry), budgets_of(entry), self.settings)
-
-    def _play(self, chosen: Sequence[Chosen], batch_size: int | None) -> PatchGame:
-        """The game on these images, with the network of the games before."""
-        images_ICHW = read_again(self.dataset, chosen)
-        targets = None if chosen[0].target is None else torch.tensor([one.target for one in chosen])
-        names, settings = [one.name for one in chosen], self.settings
-        if self.game is not None:
-            self.game = self.game.holding(images_ICHW, targets, names)
-            self.game.batch_size = self.game.batch_size or batch_size
-            return self.game
-        self.game = PatchGame(
-            self.model,
-            images_ICHW,
-            targets,
-            self.grid,
-            settings.value,
-            settings.baseline,
-            normalisation=self.normalisation,
-            batch_size=batch_size,
-            amp=settings.amp,
-            channels_last=settings.channels_last,
-            compile=settings.compile,
-            names=names,
-        )
-        return self.game
-
-    def _pilot(self, game: PatchGame, order: int, budget: int) -> Pilot | None:
-        """What the choice of an order's design rests on; None where there is no choice."""
-        if self.settings.design != "auto" or order in (0, self.grid.max_order):
-            return None
-        games = [game.of(k) for k in range(game.n_images)]
-        generator = random_stream(PILOT, self.settings.seed, order)
-        return run_pilot(games, order, self.pairs_P2, budget, generator)
-
-    def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
-        if self.settings.design != "auto":
-            return Plan(self.settings.design)
-        if "pilot" not in order:  # of a run from before pilots were kept
-            return Plan(order["design"], order["options"])
-        if order["order"] in (0, self.grid.max_order):
-            return Plan("exact", {"subset": True})
-        found = Pilot(**order["pilot"])
-        return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
-
-    def _floors(self, game: PatchGame, progress: bool) -> tuple[dict[int, float], str]:
-        """The floor of each order, or none and the reason."""
-        with tqdm(desc="numerical floor", unit=" passes", disable=not progress) as bar:
-            game.on_batch = bar.update
-            try:
-                return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed), ""
-            except FloatingPointError as error:
-                return {}, str(error)
-            finally:
-                game.on_batch = None
-
-    def _refuse_imprecise(
-        self, task: Task, game: PatchGame, pilot: Sequence[Chosen], floors: Mapping[int, float]
-    ) -> None:
-        """Raises ValueError where reduced precision rounds off more than a tenth of an order's strength."""
-        images = image_table(task, pilot, measure(task, game, pilot))
-        square = images.groupby("order").mean_square.mean()
-        rms = np.sqrt(square.clip(lower=0))
-        lost = [order for order in self.ratios if not rms[order] >= FLOOR_FACTOR * floors.get(order, np.nan)]
-        if lost:
-            first = lost[0]
-            raise ValueError(
-                f"{self.settings.amp} is too coarse at the orders {', '.join(map(str, lost))}: at {first} it rounds by "
-                f"{floors.get(first, np.nan):.1g} where the strength is {rms[first]:.1g}; measure in float32"
-            )
-
-
-def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> list[dict[str, Any]]:
-    """The record of the orders with how many pairs were measured, on average over the images."""
-    measured = images.groupby("order").pairs.mean()
-    return [{**one, "pairs_measured": float(measured[one["order"]])} for one in orders]

@@ -223,7 +223,7 @@ def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
     now = iter(np.arange(0, 1e6, 5.0))  # seconds: each look at the clock costs five
     asked = {"images": 8, "budget": 200, "unit_images": 2}
     with monkeypatch.context() as patched:
-        patched.setattr("interactions.profile.time.monotonic", lambda: next(now))
+        patched.setattr("interactions.profiling.time.monotonic", lambda: next(now))
         cut = profile(tmp_path / "run", minutes=0.3, **asked)
     assert cut.record["ended"] == "minutes" and cut.record["status"] == "complete"
     assert 0 < len(cut.record["images"]) < 8

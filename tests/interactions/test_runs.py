@@ -213,7 +213,7 @@ def test_the_batch_size_of_the_stopwatch_is_kept_before_anything_is_measured(tmp
     monkeypatch.setattr(PatchGame, "tune", lambda game: 16)
     profile(tmp_path / "whole", batch_size=None)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("interactions.profile.numerical_floors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("interactions.profiling.numerical_floors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         profile(tmp_path / "run", batch_size=None)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["batch_size"] == 16
     monkeypatch.setattr(PatchGame, "tune", lambda game: 8)  # another day, another pace
@@ -222,7 +222,7 @@ def test_the_batch_size_of_the_stopwatch_is_kept_before_anything_is_measured(tmp
 
 
 def test_a_pilot_that_refuses_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("interactions.profile.numerical_floors", lambda *_: (_ for _ in ()).throw(ValueError("no")))
+    monkeypatch.setattr("interactions.profiling.numerical_floors", lambda *_: (_ for _ in ()).throw(ValueError("no")))
     with pytest.raises(ValueError, match="no"):
         profile(tmp_path / "a" / "run")
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,68 @@
+"""What a profile's folder holds: its record, its rows, and the tables of the curve that come of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interactions.runs import storage
+from interactions.strength import MIDDLE, middle_mass, strength_table
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a run measured so far. `record` is its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.record["settings"]
+
+    def images(self) -> pd.DataFrame:
+        """One row per (image, order): image, order, ratio, design, passes, and the columns of `image_row`."""
+        return storage.read_part(self.folder, "images")
+
+    def pairs(self) -> pd.DataFrame:
+        """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2.
+
+        Raises:
+            ValueError: a run that kept images only.
+        """
+        if self.settings["keep"] != "pairs":
+            raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
+        return storage.read_part(self.folder, "pairs")
+
+    def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
+        its 95 % interval over images (see `strength_table`), rms_note and interval_note."""
+        images = self.images()
+        floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
+        table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
+        by_order = images.groupby("order")
+        table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
+        table.insert(5, "passes", by_order.passes.sum())
+        table.insert(7, "near_floor", table.pop("near_floor"))
+        return table.reset_index(drop=True)
+
+    def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
+        ratios = [one["ratio"] for one in self.record["orders"]]
+        if not any(MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6 for ratio in ratios):
+            return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images"])
+        return middle_mass(self.images(), resamples=resamples, seed=seed)
+
+
+def load_profile(folder: str | Path) -> Profile:
+    """The profile in a folder, finished or not.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a run.json that is not a profile's.
+    """
+    record = storage.read_run(Path(folder))
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no profile: there is no run.json")
+    return Profile(Path(folder), record)
