@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from a2mim.backbones import Place, token_grid
 
-Strategy = Literal["random", "blockwise"]
+Strategy = Literal["random", "blockwise", "whole_blocks"]
 Fill = Literal["image_mean", "visible_mean", "zero", "none"]
 
 __all__ = [
@@ -42,17 +42,17 @@ def mask_grid(image_size: tuple[int, int], cell: int) -> tuple[int, int]:
     return height // cell, width // cell
 
 
-Count = Literal["up", "nearest"]
+Count = Literal["up", "nearest", "visible"]
 
 
 def masked_count(cells: int, ratio: float, rounded: Count = "up") -> int:
-    """ceil(ratio · cells), or the nearest whole number, ratio read as the decimal that was written (0.7 of 10 cells
-    are 7).
+    """ceil(ratio · cells), or the nearest whole number, or what leaves the nearest whole number visible; of two equally
+    near ones the even one. ratio is read as the decimal that was written (0.7 of 10 cells are 7).
 
     Raises ValueError where no cell or every cell would be masked.
     """
     masked = round(ratio * cells, 9)
-    count = math.ceil(masked) if rounded == "up" else cells - round(cells - masked)
+    count = {"up": math.ceil(masked), "nearest": round(masked), "visible": cells - round(cells - masked)}[rounded]
     if cells < 2:
         raise ValueError("One mask cell covers the whole image: use a smaller --mask-cell, or larger images.")
     if not 0 < count < cells:
@@ -72,20 +72,24 @@ def random_mask(
     strategy: Strategy = "random",
     rounded: Count = "up",
 ) -> Tensor:
-    """(B, rows, columns) masks, each with exactly `masked_count` masked cells, on the CPU.
+    """(B, rows, columns) masks on the CPU, each with exactly `masked_count` masked cells, of whole blocks at most.
 
     random: the cells of a uniform permutation (A²MIM and SimMIM; their code calls it block-wise).
     blockwise: unions of random rectangles, of at least 8 % of the cells and of an aspect ratio between 0.3 and 1/0.3
         (BEiT, algorithm 1), the last one cut at random to meet the count.
+    whole_blocks: unions of such rectangles, of a fifth of the count and more, as long as they fit into the nearest
+        whole number to ratio · cells: that many masked cells or fewer (SlowFast, for MaskFeat).
     """
     rows, columns = grid
+    if strategy == "whole_blocks":
+        return _whole_blocks(batch, rows, columns, masked_count(rows * columns, ratio, "nearest"), generator)
     count = masked_count(rows * columns, ratio, rounded)
     if strategy == "random":
         mask = torch.zeros(batch, rows * columns)
     elif strategy == "blockwise":
         mask = _rectangles(batch, rows, columns, count, generator).flatten(1)
     else:
-        raise ValueError(f"There is no masking strategy {strategy!r}: choose random or blockwise.")
+        raise ValueError(f"There is no masking strategy {strategy!r}: choose random, blockwise or whole_blocks.")
     # the random order decides among equals: among all cells, or among those of the rectangle that overshot
     order = (mask + torch.rand(mask.shape, generator=generator)).argsort(1, descending=True)
     return torch.zeros_like(mask).scatter_(1, order[:, :count], 1.0).view(batch, rows, columns)
@@ -100,16 +104,52 @@ def _rectangles(batch: int, rows: int, columns: int, count: int, generator: torc
     while (short := (mask > 0).sum((1, 2)) < count).any():
         u_area, u_aspect, u_top, u_left = torch.rand(4, batch, 1, 1, generator=generator)
         missing = (count - (mask > 0).sum((1, 2))).clamp(min=1).view(-1, 1, 1)
-        area = smallest + u_area * (missing - smallest).clamp(min=0)
-        aspect = torch.exp((2 * u_aspect - 1) * math.log(1 / 0.3))
-        height = (area * aspect).sqrt().round().clamp(1, rows)
-        width = (area / aspect).sqrt().round().clamp(1, columns)
+        height, width = _sides(smallest + u_area * (missing - smallest).clamp(min=0), u_aspect)
+        height, width = height.clamp(1, rows), width.clamp(1, columns)
         top = (u_top * (rows - height + 1)).floor()
         left = (u_left * (columns - width + 1)).floor()
         inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
         new = inside & (mask == 0) & short.view(-1, 1, 1)
         mask = torch.where(short.view(-1, 1, 1) & (mask > 0), 2.0, mask).masked_fill(new, 1.0)
     return mask
+
+
+ATTEMPTS = 10
+"""So many blocks in a row that do not fit end a mask of whole blocks, as released."""
+
+
+def _whole_blocks(batch: int, rows: int, columns: int, count: int, generator: torch.Generator) -> Tensor:
+    """Unions of whole rectangles (B, rows, columns) of `count` cells or fewer, the rules of each those of SlowFast.
+
+    A rectangle as high or as wide as the grid, or with more new cells than are missing, is drawn again. In grids so
+    small that none fits, the one cell that is masked is none of the released rules.
+    """
+    smallest = count // 5
+    mask = torch.zeros(batch, rows, columns)
+    failed = torch.zeros(batch, 1, 1)
+    row, column = torch.arange(rows)[:, None], torch.arange(columns)
+    while (open := ((missing := count - mask.sum((1, 2), keepdim=True)) > 0) & (failed < ATTEMPTS)).any():
+        u_area, u_aspect, u_top, u_left = torch.rand(4, batch, 1, 1, generator=generator)
+        # where less than the smallest area is missing, areas lie between the two
+        height, width = _sides(smallest + u_area * (missing - smallest), u_aspect)
+        top = (u_top * (rows - height + 1)).floor()
+        left = (u_left * (columns - width + 1)).floor()
+        inside = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
+        new = inside & (mask == 0)
+        added = new.sum((1, 2), keepdim=True)
+        fits = open & (height < rows) & (width < columns) & (added > 0) & (added <= missing)
+        mask = mask.masked_fill(new & fits, 1.0)
+        failed = torch.where(fits, 0.0, failed + 1)
+    empty = mask.sum((1, 2)) == 0
+    cell = torch.randint(rows * columns, (batch,), generator=generator)
+    mask.view(batch, -1)[empty, cell[empty]] = 1.0
+    return mask
+
+
+def _sides(area: Tensor, u_aspect: Tensor) -> tuple[Tensor, Tensor]:
+    """Height and width, in whole cells, of rectangles of these areas and of aspect ratios between 0.3 and 1/0.3."""
+    aspect = torch.exp((2 * u_aspect - 1) * math.log(1 / 0.3))
+    return (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
 
 
 def pixel_mask(mask: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,15 @@ def from_plain(kind: type[T], plain: Any) -> T:
     return typing.cast(T, _read(kind, plain))
 
 
+def before(kind: Any, known: Container[str]) -> dict[str, Any]:
+    """Of the settings that a record does not know, since it was written before there were any: what was done then."""
+    return {
+        field.name: field.metadata["before"]
+        for field in dataclasses.fields(kind)
+        if "before" in field.metadata and field.name not in known
+    }
+
+
 def _read(kind: Any, plain: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
@@ -41,9 +50,8 @@ def _read(kind: Any, plain: Any) -> Any:
         if unknown:
             name = getattr(kind, "__name__", "settings")
             raise ValueError(f"{name} has no setting called {', '.join(unknown)}: it was written by another version")
-        before = {field.name: field.metadata["before"] for field in known if "before" in field.metadata}
         given = {name: _read(hints[name], value) for name, value in plain.items()}
-        return kind(**{**before, **given})  # type: ignore[operator]
+        return kind(**{**before(kind, plain), **given})  # type: ignore[operator]
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in inner if choice is not type(None)]

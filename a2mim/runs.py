@@ -60,7 +60,12 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def open_run(
-    folder: Path, command: str, settings: Any, free: Sequence[str] = (), about: Mapping[str, Any] = NOTHING
+    folder: Path,
+    command: str,
+    settings: Any,
+    free: Sequence[str] = (),
+    about: Mapping[str, Any] = NOTHING,
+    first: Mapping[str, Any] = NOTHING,
 ) -> dict[str, Any]:
     """Begin a run in `folder`, or go on with the one that is there.
 
@@ -68,6 +73,7 @@ def open_run(
     run there does not know yet counts as the default of its dataclass.
     about: what else to say of this start, such as the commit: of the first one in run.json itself, of each later one
     in its list `resumed`.
+    first: what to say where the run begins, and never again.
 
     Raises ValueError where the folder holds another command's run or other settings (and says which), or files that
     are no run.
@@ -76,7 +82,7 @@ def open_run(
     if not (folder / "run.json").exists():
         if folder.is_dir() and any(not _begun(path) for path in folder.iterdir()):
             raise ValueError(f"{folder} holds files but no run: name another folder with --out")
-        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), **about}
+        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), **about, **first}
         write_json(folder / "run.json", run | {"finished": False, "resumed": []})
         return read_run(folder)
     run = read_run(folder)

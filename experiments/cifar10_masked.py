@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from experiments.commands.pretrain import Settings
 
 
-# Central differences, as what is in experiments/results was trained with.
-_CELLS = ("hog_cell=4", "hog=central")
+# Central differences and blocks that are cut, as what is in experiments/results was trained with.
+_CELLS = ("hog_cell=4", "hog=central", "mask_strategy=blockwise")
 
 
 def _recipe(method: str, network: str, cell: int, *set: str) -> Settings:

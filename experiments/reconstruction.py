@@ -175,7 +175,7 @@ def method_of(
     begin_as(backbone, run.get("loaded") or {})
     with torch.random.fork_rng(devices=[]):
         wanted = {**method_settings(settings), **given}
-        return make_method(settings.method, backbone, wanted, image_size, settings.loop.seed)
+        return make_method(settings.method, backbone, wanted, image_size, settings.loop.seed, run)
 
 
 def begin_as(backbone: torch.nn.Module, loaded: Mapping[str, Any]) -> None:

@@ -23,8 +23,8 @@ from a2mim.dist import World
 from a2mim.images import Files, Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
-from a2mim.plain import differences, from_plain, overlay, pairs, to_plain
-from a2mim.runs import open_run, read_run, update_run
+from a2mim.plain import before, differences, from_plain, overlay, pairs, to_plain
+from a2mim.runs import NOTHING, open_run, read_run, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from a2mim.trees import listed
@@ -115,11 +115,17 @@ def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
 
 
 def begin(
-    settings: Any, command: str, world: World, about: dict[str, Any], parts: Mapping[str, Images]
+    settings: Any,
+    command: str,
+    world: World,
+    about: dict[str, Any],
+    parts: Mapping[str, Images],
+    first: Mapping[str, Any] = NOTHING,
 ) -> Callable[[], None]:
     """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins.
 
     parts: the images of the run, by which it is noticed that they have changed when it goes on.
+    first: what run.json says from the beginning on, and is not said again.
     """
 
     def open_and_tell() -> None:
@@ -127,7 +133,7 @@ def begin(
             folder = Path(settings.out)
             rows = {part: images.rows() for part, images in parts.items()}
             refuse_other_images(folder, rows)
-            open_run(folder, command, identity(settings), FREE, {"commit": commit()})
+            open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
             remove_leftovers(folder)
             data = keep_rows(folder, rows)
             update_run(folder, recipe=settings.recipe, data=data, classes=parts["train"].classes, **about)
@@ -175,22 +181,42 @@ def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:
     return load_into(model, dataclasses.replace(checkpoint, tensors=kept), partial)
 
 
-def make_method(name: str, backbone: nn.Module, given: dict[str, Any], image_size: int, seed: int) -> Method:
-    """The method of that name with `given` settings. Raises ValueError for names and values that it does not have."""
+def make_method(
+    name: str,
+    backbone: nn.Module,
+    given: dict[str, Any],
+    image_size: int,
+    seed: int,
+    run: Mapping[str, Any] | None = None,
+) -> Method:
+    """The method of that name with the settings that `settings_of` finds. Raises as that does."""
+    settings = settings_of(name, given, image_size, run)
+    torch.manual_seed(seed)
+    return METHODS[name](backbone, settings)  # type: ignore[call-arg]
+
+
+def settings_of(name: str, given: dict[str, Any], image_size: int, run: Mapping[str, Any] | None = None) -> Any:
+    """All settings of the method of that name: the `given` ones, and its defaults.
+
+    run: run.json of the run that goes on; of settings that it does not know yet, what was done then.
+
+    Raises ValueError for names and values that the method does not have.
+    """
     if name not in METHODS:
         raise ValueError(f"there is no method '{name}': choose {', '.join(METHODS)}")
     kind: Any = METHODS[name]
     hints = typing.get_type_hints(kind.Settings)
     if "image_size" in hints:
         given = {"image_size": image_size, **given}
+    if run is not None:
+        given = {**before(kind.Settings, run.get("method_settings") or ()), **given}
     for key in given:
         if key not in hints:
             near = did_you_mean(key, list(hints)) or f": it has {', '.join(hints)}"
             raise ValueError(f"{name} has no setting '{key}'{near}")
     settings = kind.Settings(**given)
     check(settings, lambda key: f"{key} of {name}")
-    torch.manual_seed(seed)
-    return kind(backbone, settings)
+    return settings
 
 
 # ------------------------------------------------------------------------------------------- images

@@ -145,7 +145,7 @@ def openmixup_a2mim(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
 
 def openmixup_simmim(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
     if is_convnext(checkpoint.tensors):
-        return openmixup(checkpoint, parts, "a2mim", {"fourier_weight": 0.0, "fill": "none", "mask_at": 0})
+        return openmixup(checkpoint, parts, "simmim", {"mask_token": "add"})
     return openmixup(checkpoint, parts, "simmim", {})
 
 

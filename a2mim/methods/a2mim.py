@@ -60,7 +60,7 @@ class A2MIMSettings:
     mask_ratio: Part = 0.6
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "random"
-    """random: single cells; blockwise: rectangles, as in BEiT."""
+    """random: single cells; blockwise: rectangles, as in BEiT; whole_blocks: as in MaskFeat, a little fewer cells."""
     fill: Fill = "image_mean"
     """What masked pixels show. none: themselves, which leaks them into everything before the mask token."""
     mask_at: int | str = "default"

@@ -10,9 +10,9 @@ Released hyper-parameters for images: 40 % of the patches masked, in blocks (BEi
 with 30 of warm-up; crops of 50 % and more, and flips.
 
 HOG is that of the released layer (a2mim.targets.sobel_hog), or the textbook's (hog: central differences, as
-scikit-image). Masks hold ceil(0.4 · cells) patches, where the released ones hold round(0.4 · cells) or fewer. The
-encoder side is SimMIM's, with its limits: where a stem overlaps (on a CNN, for which MaskFeat was not published) masked
-pixels leak through it, and construction warns of that.
+scikit-image). Masks are the released ones, too: whole blocks, of round(0.4 · cells) patches or fewer. The encoder side
+is SimMIM's, with its limits: where a stem overlaps (on a CNN, for which MaskFeat was not published) masked pixels leak
+through it, and construction warns of that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from a2mim.decoders import PixelShuffleDecoder
 from a2mim.losses import patch_loss
 from a2mim.masking import Strategy, pixel_mask
 from a2mim.methods.simmim import SimMIM, SimMIMSettings
+from a2mim.settings import since
 from a2mim.targets import hog, sobel_hog
 
 __all__ = ["MaskFeat", "MaskFeatSettings"]
@@ -42,12 +43,13 @@ class MaskFeatSettings(SimMIMSettings):
     mask_cell: Pixels = 16
     """Side of a mask cell in pixels: the paper's patch."""
     mask_ratio: Part = 0.4
-    """Part of the cells that is masked: ceil(ratio · cells) of them."""
-    mask_strategy: Strategy = "blockwise"
-    """random: single cells; blockwise: rectangles, as in BEiT."""
+    """Part of the cells that is masked: round(ratio · cells) of them or fewer (random, blockwise: ceil)."""
+    mask_strategy: Strategy = since("whole_blocks", before="blockwise")
+    """whole_blocks: rectangles as long as they fit; blockwise: rectangles, the last one cut to the number; random:
+    single cells."""
     hog_cell: Pixels = 8
     """Side of a HOG cell in pixels; it must divide the mask cell and the stride of the backbone."""
-    hog: Literal["sobel", "central"] = "sobel"
+    hog: Literal["sobel", "central"] = since("sobel", before="central")
     """Gradients and bins of the histograms: those of the released code, or central differences, as scikit-image."""
 
 

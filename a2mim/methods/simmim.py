@@ -36,7 +36,7 @@ class SimMIMSettings:
     mask_ratio: Part = 0.6
     """Part of the cells that is masked: ceil(ratio · cells) of them."""
     mask_strategy: Strategy = "random"
-    """random: single cells; blockwise: rectangles, as in BEiT."""
+    """random: single cells; blockwise: rectangles, as in BEiT; whole_blocks: as in MaskFeat, a little fewer cells."""
     fill: Fill = "none"
     """What masked pixels show; none, as published, leaks them through an overlapping stem."""
     mask_token: Literal["replace", "add"] = "replace"

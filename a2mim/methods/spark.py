@@ -76,7 +76,7 @@ class SparK(Method):
         if self.cell % stride:
             raise ValueError(f"A mask cell of {self.cell} px is no multiple of the stride of {name} ({stride} px).")
         grid = mask_grid((size, size), self.cell)
-        masked_count(grid[0] * grid[1], settings.mask_ratio, "nearest")
+        masked_count(grid[0] * grid[1], settings.mask_ratio, "visible")
         for unused in self.structure.unused:
             backbone.get_parameter(unused).requires_grad_(False)
         self.plan = read_sparse(backbone, size, self.structure.channels, grid)
@@ -107,7 +107,7 @@ class SparK(Method):
     def draw_mask(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """(B, rows, columns) masks, 1 = masked, the same number in each image; on the CPU (see Visible)."""
         grid = mask_grid((image.shape[2], image.shape[3]), self.cell)
-        return random_mask(len(image), grid, self.settings.mask_ratio, generator, rounded="nearest")
+        return random_mask(len(image), grid, self.settings.mask_ratio, generator, rounded="visible")
 
     def encode(self, image: Tensor, mask: Tensor) -> list[Tensor]:
         """The sparse maps (B, C_i, h_i, w_i), the coarsest first, exactly zero at masked positions."""

@@ -1,6 +1,6 @@
 """`a2mim bench estimators`: how many passes the estimators need for the accuracy of the published protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from experiments.datasets import ImageData
     from interactions.estimators import Interactions
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
@@ -70,8 +71,6 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure what is missing, then summarise everything that was measured."""
-    from dataclasses import replace
-
     from experiments.machine import pick_device, provenance
     from experiments.steps import read_record
     from interactions.runs.lock import held
@@ -122,20 +121,20 @@ def identity(settings: Settings) -> dict[str, Any]:
     """What decides the contents of a file of measurements, besides its name."""
     from interactions.fingerprint import names_digest
 
-    names = photographs(settings).filenames(absolute=False)
+    names = photographs(settings).names or ()
     size = settings.data.stat().st_size if settings.data.is_file() else None
     data = {"photographs": len(names), "names": names_digest(names), "bytes": size}
     fixed = ("image_size", "replicates", "pairs", "budget", "seed", "compile")
     return data | {name: getattr(settings, name) for name in fixed}
 
 
-def photographs(settings: Settings) -> Any:
-    """The data set. Raises ValueError where there is none."""
-    from timm.data import create_dataset
+def photographs(settings: Settings) -> "ImageData":
+    """The data set, labelled for a model of ImageNet's 1,000 classes. Raises as the reader of images does."""
+    from torchvision.transforms.functional import pil_to_tensor
 
-    if not settings.data.exists():
-        raise FileNotFoundError(f"there are no photographs at {settings.data}: give a folder or a tar with --data")
-    return create_dataset("", root=str(settings.data))
+    from experiments.datasets import open_images
+
+    return open_images(str(settings.data), pil_to_tensor, model_classes=1000)
 
 
 def measure(settings: Settings) -> None:
@@ -169,20 +168,24 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
     Raises ValueError where there are too few of them.
     """
     import torch
-    from timm.data import create_transform
 
+    from a2mim.decoding import Damaged
+    from experiments.datasets import evaluation_transform
     from experiments.models import create_model, efficientnet_lite0_file
     from interactions.game import PatchGame
 
     model, config = create_model("tf_efficientnet_lite0", str(efficientnet_lite0_file()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device)
-    size = (3, settings.image_size, settings.image_size)
-    data = photographs(settings)
-    data.transform = create_transform(size, mean=config["mean"], std=config["std"], crop_pct=0.875)
-    found: list[tuple[torch.Tensor, int]] = []
+    as_measured = {name: config[name] for name in ("input_size", "mean", "std")} | {"crop_pct": 0.875}
+    data = replace(photographs(settings), transform=evaluation_transform(as_measured, settings.image_size))
+    found: list[tuple[torch.Tensor, int | None]] = []
     for index in torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed)).tolist():
-        image_CHW, label = data[index]
+        try:
+            image_CHW, label = data[index]
+        except Damaged as error:
+            data.images.reports.add("damaged", index, str(error))
+            continue
         with torch.inference_mode():
             right = int(model(image_CHW[None].to(device)).argmax()) == label
         found += [(image_CHW, label)] if right else []

@@ -79,6 +79,8 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import evaluator
+    from a2mim.plain import to_plain
+    from a2mim.runs import read_run
     from a2mim.train import Hooks, train
     from experiments.training import (
         begin,
@@ -87,6 +89,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
         labelled,
         make_method,
         make_network,
+        settings_of,
         validation,
     )
 
@@ -96,7 +99,11 @@ def pretrain(settings: Settings, world: Any) -> Any:
     classes = labelled(images) if supervised else 0
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)
-    method = make_method(settings.method, model, method_settings(settings), size, loop.seed)
+    folder = Path(settings.out)
+    run = read_run(folder) if (folder / "run.json").exists() else None
+    wanted = method_settings(settings)
+    method = make_method(settings.method, model, wanted, size, loop.seed, run)
+    first = {"method_settings": to_plain(settings_of(settings.method, wanted, size))}
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
     source = make_source(
         images,
@@ -111,13 +118,12 @@ def pretrain(settings: Settings, world: Any) -> Any:
     about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
     parts = {"train": images} | ({"validation": gallery.images} if gallery else {})
     hooks = Hooks(
-        begin=begin(settings, "pretrain", world, about, parts),
+        begin=begin(settings, "pretrain", world, about, parts, first),
         evaluate=evaluator(gallery, world, loop) if gallery else None,
         pictures=draw_pictures,
         finished=draw_training,
         held_out=parts.get("validation"),
     )
-    folder = Path(settings.out)
     return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
 
 

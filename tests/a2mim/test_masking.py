@@ -28,9 +28,10 @@ def generator(seed=0):
 def test_published_counts():
     """Released configurations: 30 of 49 cells at 224 px, 22 of 36 at 192."""
     assert masked_count(49, 0.6) == 30 and masked_count(36, 0.6) == 22
-    assert masked_count(49, 0.6, "nearest") == 29  # SparK: round(0.4 · 49) = 20 are visible
-    assert random_mask(2, (7, 7), 0.6, generator(), rounded="nearest").sum((1, 2)).tolist() == [29, 29]
+    assert masked_count(49, 0.6, "visible") == 29  # SparK: round(0.4 · 49) = 20 are visible
+    assert random_mask(2, (7, 7), 0.6, generator(), rounded="visible").sum((1, 2)).tolist() == [29, 29]
     assert masked_count(10, 0.7) == 7  # 0.7 · 10 is 7.000000000000001
+    assert masked_count(196, 0.4, "nearest") == 78 and masked_count(25, 0.5, "nearest") == 12  # Python's round
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,7 +45,7 @@ def test_published_counts():
 def test_every_mask_has_exactly_the_ratio(rows, columns, percent, strategy, seed):
     count = math.ceil(Fraction(percent, 100) * rows * columns)
     if count == rows * columns:
-        with pytest.raises(ValueError, match="some must be masked and some visible"):
+        with pytest.raises(ValueError, match=r"some must be masked and some visible|One mask cell covers"):
             random_mask(3, (rows, columns), percent / 100, generator(seed), strategy)
         return
     mask = random_mask(3, (rows, columns), percent / 100, generator(seed), strategy)
@@ -78,6 +79,35 @@ def test_blockwise_masks_are_made_of_blocks():
     small = random_mask(200, (14, 14), 16 / 196, generator(), "blockwise")  # a rectangle, cut to 16
     rows, columns = small.amax(2).sum(1), small.amax(1).sum(1)
     assert (rows * columns >= 16).all() and (rows * columns).mean() < 24  # scattered cells would span nearly everything
+
+
+@pytest.mark.parametrize(
+    ("side", "count", "mean", "deviation", "whole", "adjacent", "corner", "centre"),
+    [
+        (14, 78, 77.554, 0.883, 0.703, 130.62, 0.0447, 0.733),
+        (8, 26, 25.936, 0.257, 0.939, 37.42, 0.1113, 0.694),
+    ],
+)
+def test_whole_blocks_are_those_of_the_released_generator(
+    side, count, mean, deviation, whole, adjacent, corner, centre
+):
+    """Numbers of 20,000 masks of SlowFast's MaskingGenerator(side, count, min_num_patches=count // 5): masked cells,
+    their deviation, masks with all of them, masked neighbours, and how often a corner and the centre are masked."""
+    mask = random_mask(20_000, (side, side), 0.4, generator(), "whole_blocks")
+    cells = mask.sum((1, 2))
+    assert cells.max() == count and set(mask.unique().tolist()) == {0.0, 1.0}
+    assert cells.mean() == pytest.approx(mean, abs=0.03) and cells.std() == pytest.approx(deviation, rel=0.05)
+    assert (cells == count).double().mean() == pytest.approx(whole, abs=0.015)
+    pairs = (mask[:, 1:] * mask[:, :-1]).sum((1, 2)) + (mask[:, :, 1:] * mask[:, :, :-1]).sum((1, 2))
+    assert pairs.mean() == pytest.approx(adjacent, rel=0.005)
+    assert mask[:, 0, 0].mean() == pytest.approx(corner, abs=0.01)
+    assert mask[:, side // 2, side // 2].mean() == pytest.approx(centre, abs=0.015)
+
+
+@pytest.mark.parametrize("grid", [(1, 2), (1, 9), (2, 2), (2, 40), (3, 4)])
+def test_whole_blocks_mask_something_in_any_grid(grid):
+    cells = random_mask(50, grid, 0.4, generator(), "whole_blocks").sum((1, 2))
+    assert cells.min() >= 1 and cells.max() <= max(1, round(0.4 * grid[0] * grid[1]))
 
 
 def test_bad_masks_are_refused():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from experiments.benchmarks import estimators as bench
 from interactions.grid import PatchGrid
@@ -68,6 +69,34 @@ def test_measurements_of_other_settings_are_refused(tmp_path, change):
     (tmp_path / "old" / "image0-order97-round0.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="nothing says with what settings"):
         bench.remember(replace(settings, work=tmp_path / "old"))
+
+
+class Brightness(torch.nn.Module):
+    """Class 0 is dark, class 1 bright."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        light_B = x_BCHW.mean((1, 2, 3))
+        return torch.stack([-light_B, light_B], 1)
+
+
+def test_a_damaged_photograph_is_told_and_left_out(tmp_path, monkeypatch, capsys):
+    """Another one took its place before, and was measured twice."""
+    noise = np.random.default_rng(0).integers(0, 40, (64, 64, 3), dtype=np.uint8)
+    for name, light in (("a/0", 20), ("a/1", 30), ("b/0", 200)):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise + np.uint8(light)).save(path)
+    damaged = tmp_path / "a" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    config = {"input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    monkeypatch.setattr("experiments.models.create_model", lambda *_: (Brightness(), config))
+    monkeypatch.setattr("experiments.models.efficientnet_lite0_file", lambda: "none")
+    settings = replace(SETTINGS, data=tmp_path, images=2, image_size=56)
+    game = bench.photographs_game(settings, PatchGrid(14))
+    assert sorted((game.images_ICHW.mean((1, 2, 3)) > 0).tolist()) == [False, True]
+    with pytest.raises(ValueError, match="classifies only 2 of the 3 images"):
+        bench.photographs_game(replace(settings, images=3), PatchGrid(14))
+    assert "left out a/1.png: " in capsys.readouterr().err
 
 
 def made_up_cell(rng, truth, published_spread, spreads, replicates):

@@ -1,7 +1,9 @@
 """The README keeps its word: its Python runs, and its commands exist with the options that it names."""
 
+import io
 import re
 import shlex
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ from interactions.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-READING = (ROOT / "docs" / "reading-curves.md").read_text(encoding="utf-8")
 JOINED = re.sub(r"\\\n\s+", "", README)  # a command may go on in the next line
 COMMANDS = re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", JOINED, re.MULTILINE)
 
@@ -60,15 +61,35 @@ def test_every_command_of_the_readme_is_understood(command, monkeypatch):
     assert command.startswith(called[0])
 
 
-@pytest.mark.parametrize("text", [README, READING], ids=["README", "reading-curves"])
-def test_options_and_links_lead_somewhere(text):
-    for path in re.findall(r"\]\(([^)#]+)\)", text):
-        assert (ROOT / path).exists(), path
-    pages = ["".join((ROOT / "experiments" / "commands" / f"{name}.py").read_text()) for name in ("profile", "compare")]
-    pages += [(ROOT / name).read_text() for name in ("interactions/settings.py", "experiments/inputs.py")]
-    known = set(re.findall(r"^    (\w+):", "\n".join(pages), re.M))
-    for option in re.findall(r"`--([a-z-]+)", text):
-        assert option.replace("-", "_") in known, option
+@pytest.fixture(scope="module")
+def options():
+    """Every option of every command, as its own --help names it."""
+    found: set[str] = set()
+    for command in commands(cli.COMMANDS):
+        with redirect_stdout(io.StringIO()) as help_text, pytest.raises(SystemExit, match="0"):
+            cli.main([*command, "--help"])
+        found |= set(re.findall(r"--[a-z][a-z0-9-]*", help_text.getvalue()))
+    return found
+
+
+def commands(group, above=()):
+    """The words of every command of a group and of those in it."""
+    for name, module in group.items():
+        yield from commands(module, (*above, name)) if isinstance(module, dict) else [(*above, name)]
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_options_and_links_lead_somewhere(page, options):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert link.startswith("https://") or ((ROOT / page).parent / link).exists(), link
+    unknown = {option for option in re.findall(r"`(--[a-z-]+)", text) if option not in options}
+    assert not unknown
+
+
+def test_every_page_is_reached_from_the_readme():
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{path.name})" in README, path.name
 
 
 def test_the_readme_names_every_value_baseline_and_design():

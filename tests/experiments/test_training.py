@@ -16,7 +16,7 @@ from a2mim.settings import Network
 from experiments import machine, training
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import find_recipe, make_network, resolved
+from experiments.training import find_recipe, make_network, resolved, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
 
 SMALL = [
@@ -145,6 +145,26 @@ def test_a_run_from_before_a_setting_existed_goes_on(command, images, tmp_path, 
     assert "augment.hue was 0.0, is 0.1" in sentence(capsys, *given, "--hue", 0.1)
     assert main([command, "--resume", str(run), "--device", "cpu"]) == 0
     assert json.loads((run / "run.json").read_text())["finished"]
+
+
+def test_a_run_from_before_a_method_s_setting_existed_goes_on_as_it_began(images, tmp_path):
+    """MaskFeat had other histograms and masks; a run from then says nothing of either."""
+    old, now = settings_of("maskfeat", {}, 32, run={}), settings_of("maskfeat", {}, 32)
+    assert (old.mask_strategy, old.hog, now.mask_strategy, now.hog) == ("blockwise", "central", "whole_blocks", "sobel")
+    assert settings_of("maskfeat", {"hog": "sobel"}, 32, run={}).hog == "sobel"
+    given = ["pretrain", "--method", "maskfeat", "--model", "test_vit", "--data", str(images), *SMALL, "--epochs", "2"]
+    given += ["--mask-cell", "16", "--set", "mask_strategy=blockwise", "hog=central"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main([*given, "--out", str(whole)]) == 0
+    assert main([*given, "--out", str(run), "--minutes", "1e-9"]) == 0
+    record = json.loads((run / "run.json").read_text())
+    assert record.pop("method_settings") == to_plain(
+        settings_of("maskfeat", {"mask_cell": 16, "mask_strategy": "blockwise", "hog": "central"}, 32)
+    )
+    record["settings"]["set"] = []
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["pretrain", "--resume", str(run), "--device", "cpu"]) == 0
+    assert same(newest_state(run)["method"], newest_state(whole)["method"])
 
 
 @pytest.mark.parametrize(

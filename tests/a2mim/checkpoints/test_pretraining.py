@@ -243,6 +243,7 @@ def test_openmixup_convnext_normalises_its_last_map_and_adds_the_token(tmp_path,
         net.mask_gamma = layouts.vector(1, width, 1, 1)
     whole, decoder = openmixup_file(tmp_path / "full.pth", net, 20, 32, neck)
     method, _ = opened(tmp_path / "full.pth", 64, mask_ratio=0.5)
+    assert type(method) is (A2MIM if neck == "decoder_pred" else SimMIM)
     net, x = whole.backbone, images(64)
     mask = mask_of(method, x)
 
