@@ -261,7 +261,7 @@ def edited(run, to, edit):
         ),
         (
             lambda r: r["settings"].update(set=["fill=purple"]),
-            "fill of simmim cannot be 'purple'",
+            "fill of simmim purple is not known: choose image_mean",
         ),
         (lambda r: r["settings"].update(colour="red"), "written by another version"),
         (
