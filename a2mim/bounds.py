@@ -56,6 +56,10 @@ Peak = Annotated[float, Range(0, 1e6, above=True)]
 """A learning rate of something that has to learn."""
 Decay = Annotated[float, Range(0, 1, below=True)]
 """What an average keeps of itself from step to step."""
+Mean = Annotated[float, Range(-10, 10)]
+"""What is subtracted from pixels in 0 to 1."""
+Deviation = Annotated[float, Range(1e-6, 1e3)]
+"""What they are divided by: far beyond it no network sees an image."""
 
 Grid = Annotated[int, Range(2, 1024)]
 """Cells along a side of an image."""

@@ -17,10 +17,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
 from a2mim.plain import differences, from_plain, printable, to_plain
 from a2mim.versions import versions
 
 NOTHING: Mapping[str, Any] = {}
+LONGEST_RECORD = 100_000_000
+"""Bytes of a run.json: it lists the damaged images."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -54,8 +57,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no run: there is no run.json")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(read_text(path, LONGEST_RECORD))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -175,6 +178,9 @@ def best_state(folder: Path) -> dict[str, Any] | None:
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
+        check_file(path)
+        if is_zip(path):
+            check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be read: remove it to go on from an older state") from error
@@ -219,8 +225,9 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; one cut short by a kill is left out."""
+    """The lines of log.jsonl; one cut short by a kill is left out. Raises ValueError where it is no file."""
     lines = []
+    check_file(folder / "log.jsonl")
     for line in (folder / "log.jsonl").read_text().splitlines():
         try:
             lines.append(json.loads(line))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.outputs import claim
+from experiments.outputs import claim, tables_beside
 from figures.curves import draw_comparison
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
@@ -69,7 +69,7 @@ def compare_runs(
     out = check_suffix(out)
     if measure not in MASS_MEASURES:
         raise ValueError(f"there is no relative strength {measure!r}: choose one of {', '.join(MASS_MEASURES)}")
-    beside = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-differences.csv"))
+    beside = tables_beside(out)
     claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
     unlike = tuple(differences_of({name: run.record for name, run in runs.items()}))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from a2mim.bounds import Pixels, Positive, Range
+from a2mim.bounds import Deviation, Mean, Pixels, Range
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,10 +28,10 @@ class Input:
     """Share of the resized image's side that the centre crop keeps (left out: what the model asks for)."""
     interpolation: Interpolation | None = None
     """How an image is resized (left out: what the model asks for)."""
-    mean: tuple[float, ...] | None = None
+    mean: tuple[Mean, ...] | None = None
     """What is subtracted from each channel of pixels in 0 to 1 (left out: what the model asks for; ImageNet's where a
     factory's model says nothing)."""
-    std: tuple[Positive, ...] | None = None
+    std: tuple[Deviation, ...] | None = None
     """What each channel is then divided by (left out: as for the mean)."""
 
 

@@ -35,6 +35,11 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
         remove_orphans(path.parent, path.name)
 
 
+def tables_beside(figure: Path) -> tuple[Path, Path]:
+    """The tables of `a2mim compare` to a figure: M of each run, and the differences."""
+    return figure.with_suffix(".csv"), figure.with_name(f"{figure.stem}-differences.csv")
+
+
 def owner(path: Path) -> Path | None:
     """The folder of the run or study that a file is a part of; None for any other file."""
     folder = path.parent

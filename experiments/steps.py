@@ -22,6 +22,14 @@ NOT_YET = 3
 
 CAN_STOP = ("pretrain", "finetune")
 """Commands that take --minutes; the others are brought to their end."""
+PICTURES = {
+    "pretrain": {"loss.png": "log.jsonl"},
+    "finetune": {"loss.png": "log.jsonl"},
+    "profile": {"strength.png": "strength.csv"},
+    "occlusion": {"occlusion.png": "occlusion.csv"},
+    "spectrum": {"spectrum.png": "spectrum.csv", "variance.png": "variance.csv"},
+}
+"""What a command draws into its run's folder when all else is there, and the table that it is drawn from."""
 COMMANDS = "commands.json"
 ELSEWHERE = ("--out", "--device", "--data-root", "--workers")
 """Options that say where a command works, and not what it does."""
@@ -40,8 +48,23 @@ class Step:
 
 
 def finished(step: Step) -> bool:
-    """Whether the file is there, or the run is complete."""
-    return step.out.is_file() or is_complete(step.out)
+    """Whether the command came to its end: what it writes last is there.
+
+    A command draws behind its record: one that was killed in between is run again, and only draws.
+    """
+    from experiments.outputs import tables_beside
+
+    if step.words[0] == "compare":
+        return all(path.is_file() for path in (step.out, *tables_beside(step.out)))
+    return step.out.is_file() or (is_complete(step.out) and is_drawn(step.out, step.words[0]))
+
+
+def is_drawn(folder: Path, command: str) -> bool:
+    """Whether a complete run has its figures; of a table without rows there is none."""
+    from figures.tables import has_rows
+
+    figures = PICTURES.get(command, {})
+    return all((folder / name).is_file() or not has_rows(folder / table) for name, table in figures.items())
 
 
 def is_complete(folder: Path) -> bool:

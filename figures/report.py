@@ -23,7 +23,7 @@ from figures.page.blocks import Block, Card, Chart, Charts, Curve, Fold, Gallery
 from figures.page.document import check_suffix, write_page
 from figures.run_pictures import holds_pictures, picture_section, study_figures
 from figures.runs import Run, alike, label, open_runs, unlike
-from figures.tables import read_table
+from figures.tables import has_rows, read_table
 from figures.training import read_log
 
 __all__ = [
@@ -125,7 +125,7 @@ def study_section(runs: Sequence[Run]) -> Section:
         if run.record.get("command") is None:
             blocks += [_figure(path) for path in study_figures(run)]
         for name, (caption, plot, reference) in STUDY.items():
-            if not _has_rows(run.folder / name):
+            if not has_rows(run.folder / name):
                 continue
             blocks.append(
                 _rows(read_table(run.folder / name, [], [], f"{name} of {run.name}"), caption, plot, reference)
@@ -404,13 +404,8 @@ def _read(runs: Iterable[Run], table: str, numbers: list[str], texts: list[str])
     return {
         run.name: read_table(run.folder / table, numbers, texts, f"{table} of {run.name}")
         for run in runs
-        if _has_rows(run.folder / table)
+        if has_rows(run.folder / table)
     }
-
-
-def _has_rows(path: Path) -> bool:
-    """Whether the table is there and has more than its header: what was not measured is a table without rows."""
-    return path.is_file() and path.read_bytes().strip().count(b"\n") > 0
 
 
 def _rows(table: pd.DataFrame, caption: str, plot: str = "", reference: float | None = None) -> Rows:

@@ -32,6 +32,11 @@ def read_table(table: Table, numbers: Iterable[str], texts: Iterable[str], what:
     return table
 
 
+def has_rows(path: Path) -> bool:
+    """Whether the table is there and has more than its header: what was not measured is a table without rows."""
+    return path.is_file() and path.read_bytes().strip().count(b"\n") > 0
+
+
 def _read_csv(path: Path, what: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{what} does not exist")

@@ -13,8 +13,10 @@ starts, is left out of the comparison (MASKED).
 
 import argparse
 import contextlib
+import html
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,8 +30,14 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 MASKED = {"started", "seconds", "cpu_seconds", "resumed", "load_average", "images_per_second", "commit"}
+FACT = re.compile(f"<dt>({'|'.join(sorted(MASKED))})</dt><dd>[^<]*</dd>")
+RECORD = re.compile('<pre tabindex="0">({.*?})</pre>', re.DOTALL)
+"""What a page says of a run, in short and whole."""
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.symlink"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+HANGS = 600
+"""Seconds, after which a command has lost."""
 
 # Small networks, images and budgets; sizes change what is measured, not which files are written.
 TINY = "--device cpu --batch-size 16 --images 4 --unit-images 2"
@@ -58,7 +66,7 @@ COMMANDS = {
     "--out {out}/run",
     "linear": f"linear {FROZEN} --epochs 2 --lrs 0.1 --out {{out}}/linear.json",
     "knn": f"knn {FROZEN} --out {{out}}/knn.json",
-    "convert": "convert {weights} --out {out}/converted.safetensors",
+    "convert": "convert {weights} --model test_vit --out {out}/converted.safetensors",
     "compare": "compare {one} {two} --out {out}/comparison.png",
     "figure": "figure fig5 {one} {two} --out {out}/fig5",
     "report": "report {one} {two} --out {out}/report.html",
@@ -119,18 +127,16 @@ def load() -> None:
     from experiments import cli, training
     from experiments.reproduce import drawing
     from interactions import occlusion, profile, spectrum
-    from interactions.runs import unfinished
 
     del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, training, drawing, occlusion, profile, spectrum
-    unfinished.EVERY = 0  # what is known of a unit is written from image to image, not once a second
 
 
-def make_inputs(folder: Path) -> dict[str, str]:
-    """Images, weights and finished runs that the commands read."""
+def make_inputs(folder: Path, runs: bool = True) -> dict[str, str]:
+    """Images, weights and finished runs (unless not `runs`) that the commands read."""
     inputs = {name: str(folder / name) for name in ("photos", "images", "picture", "weights", "one", "two")}
     inputs |= {"picture": f"{inputs['picture']}.png", "weights": f"{inputs['weights']}.pth"}
     run_child(write_images, folder, inputs)
-    for name, seed in (("one", "0"), ("two", "1")):
+    for name, seed in (("one", "0"), ("two", "1")) if runs else ():
         words = f"{PROFILE} --model-seed {seed} --out {inputs[name]}".format(**inputs).split()
         code, _, said = attempt(words, folder / "nowhere", None)
         assert code == 0, said
@@ -195,6 +201,8 @@ def contents(folder: Path) -> dict[Path, Any]:
         content: Any = None if path.is_dir() else path.read_bytes()
         if path.suffix == ".json":
             content = masked(json.loads(content))
+        elif path.suffix == ".html":
+            content = masked_page(content.decode())
         elif path.suffix == ".pt":
             content = unpacked(path)
         elif path.suffix == ".jsonl":
@@ -221,6 +229,11 @@ def masked(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: masked(value) for key, value in content.items() if key not in MASKED}
     return [masked(each) for each in content] if isinstance(content, list) else content
+
+
+def masked_page(page: str) -> str:
+    """The same of a page, which shows the records of runs."""
+    return RECORD.sub(lambda found: json.dumps(masked(json.loads(html.unescape(found[1])))), FACT.sub("", page))
 
 
 # ------------------------------------------------------------------------------------------- the process that is killed
@@ -291,7 +304,10 @@ class Operations:
 
 def command(words: list[str], out: Path, kill_at: int | None) -> int:
     from experiments import cli
+    from interactions.runs import unfinished
 
+    unfinished.EVERY = 0  # what is known of a unit is written from image to image, not once a second
+    signal.alarm(HANGS)
     if words[:2] == ["bench", "estimators"]:
         play_a_formula()
     if words[:2] == ["reproduce", "lite0"]:

@@ -8,11 +8,12 @@ from typing import Any
 import timm
 
 from a2mim.checkpoints.architecture import Architecture, build
+from a2mim.checkpoints.archive import is_zip
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import LoadReport, adapt, compare
 from a2mim.checkpoints.positions import table_of
-from a2mim.checkpoints.read import Checkpoint, is_zip
+from a2mim.checkpoints.read import Checkpoint
 
 # What stands under a source's name when its marks alone tell the method.
 METHODS = {

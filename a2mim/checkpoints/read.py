@@ -7,9 +7,7 @@ containers alone, and the harmless records listed in `inert`.
 import argparse
 import json
 import re
-import struct
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from a2mim.bounds import Deviation, Mean, complaint
+from a2mim.checkpoints.archive import TORCHSCRIPT, check_file, check_zip, is_zip, read_text
 from a2mim.checkpoints.convert import Dropped, Pixels, Source, Tensors, drop
 from a2mim.checkpoints.errors import CheckpointError, listed, sound
 from a2mim.checkpoints.inert import INERT
@@ -53,9 +53,7 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}\.|\.index\.json$")
 
 # What Hugging Face's hub calls a file of weights, with a config.json of its own beside it.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
-LONGEST_JSON = 10_000_000
 
-TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
 # Buffers, which OpenMMLab's hook averages only when it is told to.
 NEVER_AVERAGED = r"(running_mean|running_var|num_batches_tracked|_index|attn_mask|data_preprocessor\.(mean|std))$"
 OTHER_COPY = "another copy of the network: the file's name with #{} behind it takes that one"
@@ -247,9 +245,7 @@ def json_beside(path: Path, name: str) -> dict[str, Any]:
     """A configuration beside a file of Hugging Face or of timm's hub; empty without one."""
     beside = path.parent / name
     try:
-        if not beside.is_file() or beside.stat().st_size > LONGEST_JSON:
-            return {}
-        content = json.loads(beside.read_text())
+        content = json.loads(read_text(beside))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -272,7 +268,12 @@ def pixels(path: Path, source: Source, tensors: Tensors, metadata: Mapping[str, 
         (*mean,), (*std,) = stated
     except (TypeError, ValueError):
         mean, std = [], []
-    if not mean or len(mean) != len(std) or not all(map(number(-10, 10), mean)) or not all(map(number(1e-6, 1e3), std)):
+    if (
+        not mean
+        or len(mean) != len(std)
+        or not any(complaint(x, Mean) for x in mean)
+        or any(complaint(x, Deviation) for x in std)
+    ):
         raise CheckpointError(f"{where} states no mean and deviation of images: {shown(stated)}")
     return tuple(map(float, mean)), tuple(map(float, std))
 
@@ -295,8 +296,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         )
     if not path.exists():
         raise FileNotFoundError(f"checkpoint '{path}' does not exist")
-    if not path.is_file():  # a pipe, a socket, a device: reading could wait for ever, or never end
-        raise CheckpointError(f"checkpoint '{path}' is no file: copy what it gives into one")
+    check_file(path, f"checkpoint '{path}'")
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
@@ -315,63 +315,6 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     except Exception as error:
         # Damaged bytes make the readers fail in any way at all (RuntimeError, EOFError, KeyError, struct.error …).
         raise CheckpointError(unreadable(path, error)) from error
-
-
-def is_zip(path: Path) -> bool:
-    """Whether torch reads a file as a zip archive: by its first four bytes, and by nothing else."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def check_zip(path: Path) -> None:
-    """Refuse an archive that would unpack to more than the file's own size: torch stores, it never compresses.
-
-    torch's reader and Python's look for the list of entries in different ways, and an archive may show each another
-    list. So it must end as torch ends it: the list, its end record, and nothing behind, where both find the same.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        file.seek(max(0, size - END_RECORD.size - END_64.size))
-        tail = file.read()
-    if not ends_as_written(tail, size):
-        raise CheckpointError(
-            f"checkpoint '{path}' does not end as an archive that torch wrote: it is damaged or was changed, fetch it "
-            "again or save model.state_dict() again"
-        )
-    if any("/code/" in entry.filename for entry in entries):
-        raise CheckpointError(TORCHSCRIPT.format(path))
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(
-            f"checkpoint '{path}' has {size:,} bytes and would unpack to {unpacked:,}, torch writes nothing of that "
-            "kind: save model.state_dict() again, best as .safetensors"
-        )
-
-
-# The records that end an archive (APPNOTE.TXT of the zip format, 4.3.14 to 4.3.16): that of large ones with its locator
-# behind it, then the usual one.
-END_64 = struct.Struct("<4sQ2H2L4Q 4sLQL")
-END_RECORD = struct.Struct("<4s4H2LH")
-
-
-def ends_as_written(tail: bytes, size: int) -> bool:
-    """Whether the end records of an archive are its last bytes, the list of entries right in front of them.
-
-    tail: the file's end, long enough for both records.
-    """
-    if len(tail) < END_RECORD.size:
-        return False
-    magic, *_, length, start, comment = END_RECORD.unpack(tail[-END_RECORD.size :])
-    if magic != b"PK\x05\x06" or comment:
-        return False
-    large = tail[: -END_RECORD.size]
-    if large[-20:-16] != b"PK\x06\x07":
-        return start + length == size - END_RECORD.size
-    if len(large) < END_64.size:
-        return False
-    magic, *_, length, start, _, _, record, _ = END_64.unpack(large[-END_64.size :])
-    return magic == b"PK\x06\x06" and start + length == record == size - END_RECORD.size - END_64.size
 
 
 def unreadable(path: Path, error: Exception) -> str:

@@ -90,7 +90,6 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
 
 def has_mass(run: "Run") -> bool:
     """Whether the profile measured middle orders."""
-    import pandas as pd
+    from figures.tables import has_rows
 
-    path = run.folder / "middle_mass.csv"
-    return path.is_file() and len(pd.read_csv(path)) > 0
+    return has_rows(run.folder / "middle_mass.csv")

@@ -34,13 +34,15 @@ def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
     """run.json of a run of `a2mim COMMAND`, or None where the folder holds no run.
 
     Raises:
-        ValueError: measured units without run.json, or one that another command wrote.
+        ValueError: measured units without run.json, one that is no file, or one that another command wrote.
     """
     path = folder / "run.json"
     if not path.exists():
         if any(folder.glob("*/unit-*")):
             raise ValueError(f"{folder} holds measured units but no run.json: give another output folder")
         return None
+    if not path.is_file():  # a pipe, a device: reading could wait for ever, or never end
+        raise ValueError(f"{path} is no file: give another output folder")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         complete = isinstance(run, dict) and {"settings", "images", "status"} <= run.keys()

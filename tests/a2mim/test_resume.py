@@ -1,18 +1,30 @@
 """A run that was killed with SIGKILL, at any moment, ends with the bits of one that was not."""
 
 import dataclasses
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from a2mim.plain import differences, from_plain, overlay, to_plain
-from a2mim.runs import Log, best_state, open_run, read_log, read_run, save_state, update_run, write_atomically
+from a2mim.runs import (
+    Log,
+    best_state,
+    newest_state,
+    open_run,
+    read_log,
+    read_run,
+    save_state,
+    update_run,
+    write_atomically,
+)
 from a2mim.settings import Data, Loop, Network, Optim
 from tests.a2mim.child import KILLED
 from tests.a2mim.tiny import log_of, same, state_of, tiny_run
@@ -131,6 +143,37 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         open_run(tmp_path, "pretrain", {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(FileNotFoundError, match=r"holds no run: there is no run.json"):
+        read_run(tmp_path)
+
+
+def test_what_is_no_file_or_larger_inside_in_a_runs_folder_is_refused_at_once(tmp_path):
+    """A pipe would be waited for, a device read without end, and a compressed state unpacked a thousandfold."""
+    (tmp_path / "state").mkdir()
+    record, log, state = tmp_path / "run.json", tmp_path / "log.jsonl", tmp_path / "state" / "step-00000001.pt"
+
+    def pipe(path):
+        os.mkfifo(path)
+
+    def device(path):
+        path.symlink_to("/dev/zero")
+
+    for make in (pipe, device):
+        for path, read in ((record, read_run), (log, read_log), (state, newest_state)):
+            make(path)
+            with pytest.raises(ValueError, match=f"{path.name} (is no file|cannot be read: remove it)"):
+                read(tmp_path)
+            path.unlink()
+    with zipfile.ZipFile(state, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(30_000_000))
+    with pytest.raises(ValueError, match="cannot be read: remove it") as refused:
+        newest_state(tmp_path)
+    assert "would unpack to 30,000,000" in str(refused.value.__cause__)
+    for text, said in (("[" * 100_000, "is not valid JSON"), (b"\xff", "is not valid JSON")):
+        record.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ValueError, match=said):
+            read_run(tmp_path)
+    os.truncate(record, 200_000_000)  # a hole: no byte of it is on the disk
+    with pytest.raises(ValueError, match="has 200,000,000 bytes, and is read up to 100,000,000"):
         read_run(tmp_path)
 
 

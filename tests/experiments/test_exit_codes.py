@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
+from experiments.steps import PICTURES, Step, finished
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
@@ -101,6 +102,16 @@ def test_a_command_that_did_its_work_ends_with_0(codes):
     _, found, said = codes
     failed = [line for line in map(" ".join, commands(WORKS)) if found[line] != 0]
     assert not failed, said
+
+
+@pytest.mark.slow
+def test_a_study_takes_what_is_done_for_done(codes, monkeypatch):
+    monkeypatch.chdir(codes[0])
+    tried = [words for words in commands(WORKS) if words[0] in (*PICTURES, "compare")]
+    steps = [Step(tuple(words), Path(words[words.index("--out") + 1])) for words in tried]
+    assert {step.words[0] for step in steps} == {*PICTURES, "compare"} and all(map(finished, steps))
+    pictures = [step.out / name for step in steps for name in PICTURES.get(step.words[0], ())]
+    assert pictures and all(path.is_file() for path in pictures)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_what_a_factory_does_not_say_is_told_and_recorded(photos, tmp_path, caps
     ("option", "said"),
     [
         (["--mean", "0.5", "0.5"], "--mean has 2 numbers, images have 3 channels: give 1 or all"),
-        (["--std", "0", "1", "1"], "--std 0.0 1.0 1.0 is too small: use more than 0"),
+        (["--std", "0", "1", "1"], "--std 0.0 1.0 1.0 is too small: use 1e-06 or more"),
         (["--crop-pct", "1.5"], "--crop-pct 1.5 is too large: use at most 1"),
         (["--image-size", "0"], "--image-size 0 is too small: use 1 or more"),
     ],

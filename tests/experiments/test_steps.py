@@ -1,13 +1,17 @@
 """Studies of `a2mim` commands: what is done is skipped, what failed ends them, what is left is told."""
 
 import json
+import platform
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import cli
 from experiments.steps import (
     NOT_YET,
+    PICTURES,
     Step,
     duration,
     finished,
@@ -34,6 +38,8 @@ def typed(monkeypatch):
         Path(out).mkdir(exist_ok=True)
         record = {"seconds": 30.0, "finished": verb != "half", "status": "complete" if verb == "profile" else None}
         (Path(out) / "run.json").write_text(json.dumps(record))
+        for name in PICTURES.get(verb, ()):
+            (Path(out) / name).touch()
         return 0
 
     monkeypatch.setattr(cli, "main", main)
@@ -95,3 +101,43 @@ def test_what_another_command_made_is_not_taken_for_this_ones(tmp_path, typed):
     with pytest.raises(ValueError, match=r"'a.tar \(1 bytes\)' there, 'a.tar \(2 bytes\)' now"):
         refuse_other_commands(steps(images=moved), folder)
     refuse_other_commands([Step(("knn", "--out", str(folder / "new")), folder / "new")], folder)
+
+
+def test_a_run_is_done_when_its_picture_is_drawn_or_there_is_none_to_draw(tmp_path):
+    """One that was killed behind its record was taken for done, and never drawn."""
+    for verb, figures in PICTURES.items():
+        one = step(tmp_path, verb, verb)
+        one.out.mkdir(parents=True)
+        (one.out / "run.json").write_text('{"status": "complete", "finished": true}')
+        for picture, table in figures.items():
+            (one.out / table).write_text("header\n1\n2\n")
+            assert not finished(one)
+            (one.out / picture).touch()
+        assert finished(one), verb
+    (one.out / "variance.png").unlink()
+    assert not finished(one)
+    (one.out / "variance.csv").write_text("header\n")  # no block of the network has any
+    assert finished(one)
+
+
+def test_a_comparison_is_done_when_its_tables_are_written(tmp_path):
+    one = Step(("compare", "a", "b", "--out", str(tmp_path / "c.png")), tmp_path / "c.png")
+    for name in ("c.png", "c.csv", "c-differences.csv"):
+        assert not finished(one)
+        (tmp_path / name).touch()
+    assert finished(one)
+
+
+def test_a_run_that_was_killed_while_it_drew_is_drawn_and_swept(tmp_path):
+    for number in range(2):
+        Image.fromarray(np.full((16, 16, 3), 100 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    words = f"profile tests.interactions.tiny:network --weights random --data {tmp_path} --grid 4 --radius 1 --images 2"
+    words += " --ratios 0.5 --budget 200 --target 1 --image-size 12 --batch-size 16 --device cpu --out"
+    run = tmp_path / "runs" / "a"
+    steps = [Step((*words.split(), str(run)), run)]
+    assert run_steps(steps) == 0
+    whole = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    half = run / f".strength.png.{2**22 + 1}@{platform.node()}.tmp"
+    (run / "strength.png").rename(half)
+    assert not finished(steps[0]) and run_steps(steps) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == whole
