@@ -11,7 +11,7 @@ from torch import nn
 
 from interactions.game import CPU_BATCHES, NonFiniteValueError, PatchGame
 from interactions.grid import PatchGrid
-from interactions.outputs import is_out_of_memory
+from interactions.outputs import DoesNotRun, is_out_of_memory
 from interactions.values import CLASS_VALUES
 from tests.interactions.tiny import CLASSES, SIZE, Photos, network
 
@@ -232,7 +232,7 @@ def test_other_errors_of_the_model_are_not_taken_for_lack_of_memory():
     watch = Watch()
     game = PatchGame(watch, IMAGES[0], 1, GRID, batch_size=4)
     watch.forward = broken  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with pytest.raises(DoesNotRun, match=r"the model does not run on images of .*RuntimeError: mat1 and mat2"):
         game(some_coalitions())
     assert (game.batch_size, game.backed_off) == (4, False)
 
