@@ -44,6 +44,8 @@ def before(kind: Any, known: Container[str]) -> dict[str, Any]:
 
 def _read(kind: Any, plain: Any) -> Any:
     if dataclasses.is_dataclass(kind):
+        if not isinstance(plain, dict):
+            raise ValueError(f"a {type(plain).__name__} stands where {getattr(kind, '__name__', 'settings')} belong")
         hints = typing.get_type_hints(kind)
         known = dataclasses.fields(kind)
         unknown = sorted(set(plain) - {field.name for field in known})
@@ -57,6 +59,8 @@ def _read(kind: Any, plain: Any) -> Any:
         choices = [choice for choice in inner if choice is not type(None)]
         return plain if plain is None or len(choices) != 1 else _read(choices[0], plain)
     if origin is tuple:
+        if not isinstance(plain, tuple | list):
+            raise ValueError(f"{plain!r} is no list")
         kinds = [inner[0]] * len(plain) if len(inner) == 2 and inner[1] is Ellipsis else inner
         return tuple(_read(each, item) for each, item in zip(kinds, plain, strict=True))
     return Path(plain) if kind is Path else plain

@@ -12,18 +12,31 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 
+from a2mim.bounds import check
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
 from a2mim.plain import differences, from_plain, printable, to_plain
 from a2mim.versions import versions
 
+S = TypeVar("S")
 NOTHING: Mapping[str, Any] = {}
 LONGEST_RECORD = 100_000_000
 """Bytes of a run.json: it lists the damaged images."""
+NEEDED = {"command": str, "settings": dict, "finished": bool}
+"""What every run.json holds."""
+KINDS: dict[str, Any] = {
+    **NEEDED,
+    **dict.fromkeys(("data", "architecture", "classes", "last", "best", "versions"), dict),
+    **dict.fromkeys(("resumed", "skipped", "constant"), list),
+    **dict.fromkeys(("step", "steps", "epochs"), int),
+    "seconds": (int, float),
+    "cpu_seconds": (int, float, type(None)),
+}
+"""Of what kind its parts are, where they are there."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,14 +65,43 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json of a run. Raises FileNotFoundError where there is none, ValueError where it cannot be read."""
+    """run.json of a run. Raises FileNotFoundError where there is none, ValueError where it is no record of a run."""
     path = folder / "run.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no run: there is no run.json")
     try:
-        return json.loads(read_text(path, LONGEST_RECORD))
+        run = json.loads(read_text(path, LONGEST_RECORD))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if wrong := _wrong(run):
+        raise ValueError(
+            f"{path} is not the record of a training run ({wrong}): put back the file that the run wrote, or begin a "
+            "new run in another folder"
+        )
+    return run
+
+
+def _wrong(run: Any) -> str:
+    """What is wrong with the content of a run.json, in words; nothing where it is sound."""
+    if not isinstance(run, dict):
+        return f"it is a {type(run).__name__}"
+    if missing := [name for name in NEEDED if name not in run]:
+        return f"it lacks {', '.join(missing)}"
+    other = [name for name, kind in KINDS.items() if name in run and not isinstance(run[name], kind)]
+    return f"{other[0]} is a {type(run[other[0]]).__name__}" if other else ""
+
+
+def stored_settings(kind: type[S], folder: Path, run: Mapping[str, Any]) -> S:
+    """The settings in a run's record. Raises ValueError where they are none of `kind`."""
+    try:
+        settings = from_plain(kind, run["settings"])
+        check(settings, lambda name: name)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the settings in {folder / 'run.json'} cannot be used ({error}): put back the file that the run wrote, or "
+            "begin a new run in another folder"
+        ) from error
+    return settings
 
 
 def open_run(
@@ -91,7 +133,7 @@ def open_run(
     run = read_run(folder)
     if run["command"] != command:
         raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
-    there = to_plain(from_plain(type(settings), run["settings"]))
+    there = to_plain(stored_settings(type(settings), folder, run))
     changed = [part for part in differences(there, asked) if part.split(" was ")[0] not in free]
     if changed:
         raise ValueError(
@@ -119,6 +161,10 @@ def _now() -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- states
+
+
+STATE = {"step", "method", "optimizer", "scaler", "ema", "recent", "epoch_average", "closed_epochs", "best"}
+"""What every saved state holds."""
 
 
 def save_state(folder: Path, state: dict[str, Any], keep: int, best: bool = False) -> Path:
@@ -176,14 +222,22 @@ def best_state(folder: Path) -> dict[str, Any] | None:
     return _read_state(path) if path.exists() else None
 
 
+def state_path(folder: Path) -> Path:
+    """The file of the latest saved state. Raises IndexError where there is none."""
+    return _states(folder)[-1]
+
+
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         check_file(path)
         if is_zip(path):
             check_zip(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be read: remove it to go on from an older state") from error
+    if not isinstance(state, dict) or not state.keys() >= STATE or not isinstance(state["step"], int):
+        raise ValueError(f"{path} is not a state of a run: remove it to go on from an older state")
+    return state
 
 
 def _states(folder: Path) -> list[Path]:
@@ -225,14 +279,20 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; one cut short by a kill is left out. Raises ValueError where it is no file."""
-    lines = []
-    check_file(folder / "log.jsonl")
-    for line in (folder / "log.jsonl").read_text().splitlines():
+    """The lines of log.jsonl; one cut short by a kill is left out.
+
+    Raises ValueError for a line that is none of a log, and where it is no file.
+    """
+    path, lines = folder / "log.jsonl", []
+    check_file(path)
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            lines.append(json.loads(line))
+            read = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if not (isinstance(read, dict) and isinstance(read.get("step"), int) and isinstance(read.get("kind"), str)):
+            raise ValueError(f"line {number} of {path} is none of a training log: remove it")
+        lines.append(read)
     return lines
 
 

@@ -41,7 +41,7 @@ from a2mim.optim import (
     set_weight_decay,
 )
 from a2mim.plan import Plan
-from a2mim.runs import Log, newest_state, read_run, save_state, settle_states, update_run, write_atomically
+from a2mim.runs import Log, newest_state, read_run, save_state, settle_states, state_path, update_run, write_atomically
 from a2mim.seeds import seed_everything, seed_of
 from a2mim.settings import Loop, Optim
 
@@ -346,7 +346,7 @@ def training(
         refuse_other_number(folder, state, world, loop)
         if world.main:
             settle_states(folder, state, loop.keep)
-        trainer.load(state)
+        load_state(trainer, state, folder)
     run = _Run(trainer, source, folder, hooks)
     remaining = range(trainer.step, trainer.steps)
     batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, loop.channels_last)
@@ -563,9 +563,22 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
+def load_state(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:
+    """Go on from a saved state. Raises ValueError for one of another network, method or optimizer."""
+    try:
+        trainer.load(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"{state_path(folder)} does not fit this run ({' '.join(str(error).split())[:200]}): remove it to go on "
+            "from an older state"
+        ) from error
+
+
 def refuse_other_number(folder: Path, state: Mapping[str, Any], world: World, loop: Loop) -> None:
     """Raise ValueError where another number of processes goes on than saved the state, unless that is wanted."""
-    saved = state["processes"]
+    saved = state.get("processes", world.size)
     if saved != world.size and not loop.anyway:
         raise ValueError(
             f"{folder} was saved by {saved} processes and {world.size} would go on: they share the images in another "

@@ -23,8 +23,8 @@ from a2mim.dist import World
 from a2mim.images import Files, Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
-from a2mim.plain import before, differences, from_plain, overlay, pairs, to_plain
-from a2mim.runs import NOTHING, open_run, read_run, update_run
+from a2mim.plain import before, differences, overlay, pairs, to_plain
+from a2mim.runs import NOTHING, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from a2mim.trees import listed
@@ -74,7 +74,7 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
     run = read_run(Path(given.resume))
     if run["command"] != command:
         raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
-    stored: Any = from_plain(type(given), run["settings"])
+    stored: Any = stored_settings(type(given), Path(given.resume), run)
     wanted = overlay(stored, given, default)
     parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
     changed = [part for part in parts if part.split(" was ")[0] not in FREE]

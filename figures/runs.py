@@ -15,6 +15,13 @@ from figures.style import Look, look, save
 
 Record = Mapping[str, Any]
 SUFFIXES = (".png", ".pdf")
+KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("settings", "data", "versions"), dict),
+    **dict.fromkeys(("orders", "skipped", "resumed"), list),
+    **dict.fromkeys(("command", "status"), str),
+    "finished": bool,
+}
+"""Of what kind the parts of a run.json are, where they are there."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,9 @@ def _record(folder: Path) -> Record:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not the record of a run")
+    if other := [name for name, kind in KINDS.items() if name in record and not isinstance(record[name], kind)]:
+        kind = type(record[other[0]]).__name__
+        raise ValueError(f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote")
     if record.get("status", "complete") != "complete" or not record.get("finished", True):
         raise ValueError(f"{folder} is unfinished: start its command again, it goes on where it was")
     return record

@@ -28,6 +28,20 @@ from interactions.runs.files import remove_orphans, write_atomically, write_json
 
 Part = str  # "images", and what else the run writes: "pairs", "saliency" …
 PART = re.compile("[a-z_]+")
+NEEDED: dict[str, Any] = {
+    **dict.fromkeys(("settings", "model", "data"), dict),
+    **dict.fromkeys(("images", "resumed"), list),
+    "status": str,
+    "seconds": (int, float),
+}
+"""What every run.json of a measuring run holds."""
+KINDS: dict[str, Any] = {
+    **NEEDED,
+    "versions": dict,
+    **dict.fromkeys(("orders", "skipped", "image_shape", "places", "blocks"), list),
+    "units": int,
+}
+"""Of what kind its parts are, where they are there."""
 
 
 def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
@@ -45,13 +59,19 @@ def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
         raise ValueError(f"{path} is no file: give another output folder")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        complete = isinstance(run, dict) and {"settings", "images", "status"} <= run.keys()
+        complete = isinstance(run, dict) and NEEDED.keys() <= run.keys()
     except ValueError:
         complete = False
     # The first profiles did not write down their command; they alone had orders.
     if not complete or run.get("command", "profile" if "orders" in run else None) != command:
         article = "an" if command[0] in "aeiou" else "a"
         raise ValueError(f"{path} is not the record of {article} {command} run: give another output folder")
+    if other := [name for name, kind in KINDS.items() if name in run and not isinstance(run[name], kind)]:
+        kind = type(run[other[0]]).__name__
+        raise ValueError(
+            f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote, or give another output "
+            "folder"
+        )
     return run
 
 

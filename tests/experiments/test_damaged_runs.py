@@ -1,0 +1,196 @@
+"""A run whose record, state or log is damaged: one sentence that names the file and what to do, and nothing lost."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import timm
+import torch
+
+from a2mim import runs
+from a2mim.methods import A2MIM
+from experiments.cli import main
+from tests.a2mim.tiny import write_images
+
+CPU = "--device cpu"
+TRAIN = (
+    "pretrain --model test_vit --mask-cell 16 --data {photos} --image-size 32 --batch 8 --lr-batch 8 --epochs 2 "
+    f"--warmup-epochs 0 --workers 0 {CPU} --out {{out}}"
+)
+PROFILE = (
+    "profile test_resnet --weights random --data {photos} --target 1 --image-size 32 --images 2 --grid 2 --radius 1 "
+    f"--ratios 0.3 --budget 200 {CPU} --out {{out}}"
+)
+
+
+def write(folder, record):
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Photographs, a training that was stopped after a step, and a profile."""
+    folder = tmp_path_factory.mktemp("made")
+    for part, count in (("train", 3), ("val", 1)):
+        write_images(folder / "photos" / part, per_class=count, size=32)
+    for name, words in (("train", f"{TRAIN} --minutes 1e-9"), ("profile", PROFILE)):
+        assert main(words.format(photos=folder / "photos", out=folder / name).split()) == 0
+    return folder
+
+
+@pytest.fixture
+def refused(made, tmp_path, capsys):
+    """A function that damages a copy of a run, starts a command on it and returns what is said."""
+
+    def start(kind, damage, words):
+        run = tmp_path / "run"
+        shutil.copytree(made / kind, run)
+        damage(run)
+        before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+        capsys.readouterr()
+        command = words.format(photos=made / "photos", out=run, run=run, other=tmp_path / "other")
+        assert main(command.split()) == 2
+        assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith("a2mim")
+        return told.replace(f"{run}/", "")
+
+    return start
+
+
+RESUME = f"pretrain --resume {{run}} {CPU}"
+REPORT = "report {run} --out {other}/page.html"
+DAMAGE = {
+    "a list": lambda record: [],
+    "without settings": lambda record: {key: value for key, value in record.items() if key != "settings"},
+    "settings a list": lambda record: record | {"settings": []},
+    "resumed a number": lambda record: record | {"resumed": 7},
+    "data a text": lambda record: record | {"data": "photos"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "words", "said"),
+    [
+        ("train", "a list", RESUME, "run.json is not the record of a training run (it is a list): put back the file"),
+        ("train", "without settings", RESUME, "run.json is not the record of a training run (it lacks settings)"),
+        ("train", "settings a list", RESUME, "run.json is not the record of a training run (settings is a list)"),
+        ("train", "resumed a number", TRAIN, "run.json is not the record of a training run (resumed is a int)"),
+        ("train", "data a text", TRAIN, "run.json is not the record of a training run (data is a str)"),
+        ("profile", "a list", PROFILE, "run.json is not the record of a profile run: give another output folder"),
+        ("profile", "without settings", PROFILE, "run.json is not the record of a profile run"),
+        ("profile", "settings a list", PROFILE, "run.json is damaged (settings is a list): put back the file"),
+        ("profile", "resumed a number", PROFILE, "run.json is damaged (resumed is a int)"),
+        ("profile", "data a text", PROFILE, "run.json is damaged (data is a str)"),
+        ("profile", "a list", REPORT, "run.json is not the record of a run"),
+        ("profile", "settings a list", REPORT, "run.json is damaged (settings is a list)"),
+    ],
+)
+def test_a_damaged_record(kind, damage, words, said, refused):
+    told = refused(kind, lambda run: write(run, DAMAGE[damage](json.loads((run / "run.json").read_text()))), words)
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "said"),
+    [
+        ("loop", "batch", "many", "batch many is no whole number"),
+        ("optim", "lr", [], "is no number"),
+        ("loop", None, 7, "a int stands where Loop belong"),
+        ("set", None, 7, "7 is no list"),
+    ],
+)
+def test_settings_of_wrong_types_in_a_record(group, name, value, said, refused):
+    def damage(run):
+        record = json.loads((run / "run.json").read_text())
+        if name is None:
+            record["settings"][group] = value
+        else:
+            record["settings"][group][name] = value
+        write(run, record)
+
+    told = refused("train", damage, RESUME)
+    assert "the settings in run.json cannot be used (" in told and said in told and "put back the file" in told
+
+
+def reshape(run):
+    path = next((run / "state").glob("step-*.pt"))
+    state = torch.load(path, weights_only=True)
+    state["method"] = {name: tensor.flatten()[:1] for name, tensor in state["method"].items()}
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (reshape, "step-00000001.pt does not fit this run (Error(s) in loading state_dict"),
+        (lambda run: torch.save([1], next((run / "state").glob("step-*.pt"))), "is not a state of a run: remove it"),
+        (lambda run: torch.save({"step": 1}, next((run / "state").glob("step-*.pt"))), "is not a state of a run"),
+        (lambda run: (run / "log.jsonl").write_text("[1]\n"), "line 1 of log.jsonl is none of a training log"),
+        (lambda run: (run / "log.jsonl").write_text('{"kind": "train"}\n'), "line 1 of log.jsonl is none of a"),
+    ],
+)
+def test_a_state_or_a_log_that_does_not_fit(damage, said, made, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(made / "train", run)
+    damage(run)
+    state = {path.name: path.read_bytes() for path in (run / "state").iterdir()}
+    capsys.readouterr()
+    assert main(RESUME.format(run=run).split()) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in told.replace(f"{run}/", "") and "remove it" in told
+    assert {path.name: path.read_bytes() for path in (run / "state").iterdir()} == state
+
+
+# ------------------------------------------------------------------------------------------- disks and memory
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def torn(*_, **__):
+    raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: file write failed")
+
+
+@pytest.mark.parametrize(("writer", "said"), [(full, "No space left on device"), (torn, "cannot be written")])
+def test_a_disk_that_is_full_in_training(writer, said, made, tmp_path, monkeypatch, capsys):
+    run, words = tmp_path / "run", TRAIN.format(photos=made / "photos", out=tmp_path / "run").split()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.torch, "save", writer)
+        assert main(words) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("a2mim pretrain: ") and said in told
+    assert not list(run.rglob("*.tmp")) and not list(run.rglob("*.pt"))
+    assert main(["pretrain", "--resume", str(run), "--device", "cpu"]) == 0
+
+
+def test_a_disk_that_is_full_in_convert(tmp_path, monkeypatch, capsys):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "net.pth")
+    monkeypatch.setattr("a2mim.export.save_file", torn)
+    out = tmp_path / "net.safetensors"
+    assert main(["convert", str(tmp_path / "net.pth"), "--model", "test_vit", "--out", str(out)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
+def no_memory(*_, **__):
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+
+def test_memory_that_runs_out_in_training(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(A2MIM, "forward", no_memory)
+    assert main(TRAIN.format(photos=made / "photos", out=tmp_path / "run").split()) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("a2mim pretrain: memory ran out: ") and told.endswith(
+        "use a smaller batch, image or network"
+    )
+
+
+def test_memory_that_runs_out_for_a_single_image(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("timm.models.resnet.ResNet.forward", no_memory)
+    assert main(PROFILE.format(photos=made / "photos", out=tmp_path / "run").split()) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("a2mim profile: memory ran out: ")
+    assert not (tmp_path / "run" / "run.json").exists()
