@@ -5,6 +5,7 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -95,7 +96,8 @@ def stored_settings(kind: type[S], folder: Path, run: Mapping[str, Any]) -> S:
     """The settings in a run's record. Raises ValueError where they are none of `kind`."""
     try:
         settings = from_plain(kind, run["settings"])
-        check(settings, lambda name: name)
+        if dataclasses.is_dataclass(settings):  # plain data has no types
+            check(settings, lambda name: name)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"the settings in {folder / 'run.json'} cannot be used ({error}): put back the file that the run wrote, or "
