@@ -475,6 +475,9 @@ def test_a_dead_loader_process_is_one_sentence_and_loses_nothing(tmp_path):
         def __init__(self, raw):
             self.raw = raw
 
+        def __len__(self):
+            return len(self.raw)
+
         def __getitem__(self, index):
             if index == 31:
                 os.kill(os.getpid(), signal.SIGKILL)
