@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from a2mim.checkpoints.archive import check_file
 from a2mim.runs import read_run, write_atomically
 from a2mim.trees import listed
 
 FILE = "images.txt.gz"
+LONGEST = 1_000_000_000
+"""Bytes of the lists: some ten million images."""
 
 Rows = Mapping[str, Sequence[str]]
 """Part of the data (train, validation) -> a line for each image: name, bytes, label (`Images.rows`)."""
@@ -28,7 +32,7 @@ def refuse_other_images(folder: Path, rows: Rows) -> None:
     changed = [part for part in rows if part in there and there[part]["digest"] != digest(rows[part])]
     if not changed:
         return
-    before = read_rows(folder / FILE) if (folder / FILE).exists() else {}
+    before = read_rows(folder / FILE)
     told = [
         f"{part}: "
         + (changes(before[part], rows[part]) if part in before else counts(there[part]["images"], rows[part]))
@@ -61,12 +65,18 @@ def write_rows(path: Path, parts: Rows) -> None:
 
 
 def read_rows(path: Path) -> dict[str, list[str]]:
-    """The lists by part."""
+    """The lists by part; none where the file is gone, damaged or beyond all lists of images. It only tells what has
+    changed: that something has, the digest in run.json says."""
     parts: dict[str, list[str]] = {}
-    with gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for line in file:
-            part, _, row = line.rstrip("\n").partition("\t")
-            parts.setdefault(part, []).append(row)
+    try:
+        check_file(path)
+        with gzip.open(path, "rb") as file:
+            text = file.read(LONGEST + 1)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return parts
+    for line in text.decode(errors="surrogateescape").split("\n")[:-1] if len(text) <= LONGEST else ():
+        part, _, row = line.partition("\t")
+        parts.setdefault(part, []).append(row)
     return parts
 
 
