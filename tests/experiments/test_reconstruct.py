@@ -269,7 +269,7 @@ def edited(run, to, edit):
             "missing key .mask_token.gamma",
         ),
         (lambda r: r["architecture"].update(depth=3), "does not fit vit_tiny_patch16_224: 12 missing keys"),
-        (lambda r: r.update(architecture=None), "does not say what its network is"),
+        (lambda r: r.update(architecture=None), "architecture is a NoneType"),
     ],
 )
 def test_a_run_that_cannot_be_drawn(edit, said, runs, images, tmp_path, capsys):
@@ -280,9 +280,9 @@ def test_a_run_that_cannot_be_drawn(edit, said, runs, images, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--best", "--count", "0"], "--count 0 draws nothing"),
+        (["--best", "--count", "0"], "--count 0 is too small"),
         (["--mask-cell", "7"], "mask cell of 7 px does not divide"),
-        (["--mask-ratio", "1"], "mask ratio of 1.0 masks 16 of 16 cells"),
+        (["--mask-ratio", "1"], "mask_ratio of simmim 1.0 is too large"),
         (["--norm-pix", "yes"], "--norm-pix is no setting of simmim"),
         (["--data", "nowhere"], "there are no images at 'nowhere'"),
         (["--set", "beauty=3"], "simmim has no setting 'beauty'"),

@@ -24,10 +24,10 @@ def network(seed: int) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory) -> list[Path]:
-    """Two networks over the same six images."""
+    """Two networks over the same eight images."""
     folder, generator = tmp_path_factory.mktemp("profiles"), torch.Generator().manual_seed(0)
-    photographs = [(torch.randn(3, 16, 16, generator=generator), k % 4) for k in range(6)]
-    names = [f"photo {k}" for k in range(6)]
+    photographs = [(torch.randn(3, 16, 16, generator=generator), k % 4) for k in range(8)]
+    names = [f"photo {k}" for k in range(8)]
     for seed, name in enumerate(("one", "two")):
         profile_model(
             network(seed), photographs, out=folder / name, grid=4, ratios=(0.0, 0.4, 0.6, 1.0), radius=1, budget=400,
@@ -49,7 +49,7 @@ def test_writes_the_page_and_says_what_is_on_it(profiles, tmp_path, capsys):
     assert f"wrote {out} (0." in said
     html = out.read_text("utf-8")
     assert "<title>Two &amp; one</title>" in html and html.count('<article class="card">') == 3
-    assert "ViT: order ratio 0, J " in html and "6 images" in html
+    assert "ViT: order ratio 0, J " in html and "8 images" in html
     assert list(tmp_path.glob("*.html")) == [out] and not list(tmp_path.glob(".*"))
 
 
