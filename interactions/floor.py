@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interactions.estimators import pairwise
 from interactions.game import PatchGame
+from interactions.outputs import DoesNotRun
 
 PAIRS, CONTEXTS = 4, 2
 """Differences that the floor of one order is taken from: 32 passes, and as many in float64, which a CPU does slowly."""
@@ -52,7 +53,7 @@ def _in_double(game: PatchGame, model: nn.Module, coalitions_BN: Tensor) -> Tens
     double.batch_size = max(1, (game.batch_size or 8) // 8)
     try:
         values_B = double.of(0)(coalitions_BN).cpu()
-    except RuntimeError as error:
+    except (RuntimeError, DoesNotRun) as error:
         raise FloatingPointError(f"the model does not run in float64 ({' '.join(str(error).split())})") from error
     game.passes += double.passes
     return values_B

@@ -271,7 +271,7 @@ def pixels(path: Path, source: Source, tensors: Tensors, metadata: Mapping[str, 
     if (
         not mean
         or len(mean) != len(std)
-        or not any(complaint(x, Mean) for x in mean)
+        or any(complaint(x, Mean) for x in mean)
         or any(complaint(x, Deviation) for x in std)
     ):
         raise CheckpointError(f"{where} states no mean and deviation of images: {shown(stated)}")

@@ -313,7 +313,7 @@ def test_compiled():
     [
         ("test_vit", {"img_size": 32}, {"image_size": 32}, "needs a CNN whose last map .* is NLC with a stride of 16"),
         ("test_resnet", {}, {"mask_cell": 16}, "A mask cell of 16 px is no multiple of the stride of ResNet"),
-        ("test_resnet", {}, {"mask_ratio": 0.01, "image_size": 32}, "masks 0 of 1 cells"),
+        ("test_resnet", {}, {"mask_ratio": 0.01, "image_size": 32}, "One mask cell covers the whole image"),
         ("test_resnet", {}, {"decoder_width": 16}, "cannot be halved 5 times"),
         ("poolformer_s12", {}, {"image_size": 64}, "is a GroupNorm1, whose statistics would count"),
     ],

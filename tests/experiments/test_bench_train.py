@@ -118,7 +118,7 @@ def test_left_out_settings_depend_on_the_device():
         (["--workers", "-1"], "--workers -1 is too small: use 0"),
         (["cifar10:a2mim_vi"], "has no recipe 'a2mim_vi', did you mean a2mim_vit"),
         (["cifar10:finetune_vit"], "cifar10:finetune_vit is not one of `a2mim pretrain`"),
-        (["--data", "nowhere.tar"], "there are no images at nowhere.tar"),
+        (["--data", "nowhere.tar"], "there are no images at 'nowhere.tar'"),
         (["--device", "nowhere"], "there is no device 'nowhere' here"),
     ],
 )

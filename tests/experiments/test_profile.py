@@ -210,7 +210,7 @@ def test_changes_of_the_published_protocol_are_named(photos, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("design", "budget", "said"),
     [
-        ("auto", 191, "a budget of 191 passes is too small for auto at order 7: give at least 192"),
+        ("auto", 95, "a budget of 95 passes is too small for auto at order 7: give at least 96"),
         ("pairwise", 31, "give at least 32"),
         ("pooled", 79, "give at least 80"),
         ("shared", 40, "a budget of 40 passes is too small for shared at order 7: give at least"),

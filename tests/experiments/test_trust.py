@@ -158,7 +158,7 @@ def attempt(what):
 
 def test_the_canary_is_heard(place):
     """Named on the command line, the code is run: by design."""
-    with listening() as heard, pytest.raises(SystemExit):
+    with listening() as heard, pytest.raises(ValueError, match="code of a file was run"):
         create_model("canary_of_the_tests:net", "random")
     assert "import canary_of_the_tests:net" in heard and any("os.system" in event for event in heard)
     sys.modules.pop("canary_of_the_tests")
@@ -256,7 +256,9 @@ def test_runs_of_every_recipe_go_on_without_words(tmp_path):
     for name, recipe in recipes().items():
         run = tmp_path / name
         run.mkdir()
-        (run / "run.json").write_text(json.dumps({"command": "pretrain", "settings": to_plain(recipe())}))
+        (run / "run.json").write_text(
+            json.dumps({"command": "pretrain", "finished": False, "settings": to_plain(recipe())})
+        )
         assert resolved(Settings(resume=str(run)), "pretrain").network == recipe().network, name
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -155,7 +156,8 @@ class Watch(nn.Module):
 
     def random_pictures(self, tmp_path, **changes):
         """What it is shown of one image while random cells are dropped, each picture once."""
-        run = occlude(tmp_path, self, images=1, shuffle_grids=(), kinds=("random",), **changes)
+        with mock.patch("interactions.game.refuse_dependent"):  # which looks at pictures of its own
+            run = occlude(tmp_path, self, images=1, shuffle_grids=(), kinds=("random",), **changes)
         return run, np.unique(np.stack(self.seen), axis=0)
 
 
@@ -243,7 +245,8 @@ class Even(nn.Module):
 
 def test_of_equally_salient_cells_the_first_is_dropped_first(tmp_path):
     model = Even()
-    run = occlude(tmp_path / "run", model, kinds=("salient",), images=1, shuffle_grids=(), shares=(0.0, 0.25, 0.5))
+    with mock.patch("interactions.game.refuse_dependent"):  # which looks at pictures of its own
+        run = occlude(tmp_path / "run", model, kinds=("salient",), images=1, shuffle_grids=(), shares=(0.0, 0.25, 0.5))
     saliency = run.saliency().saliency
     assert np.ptp(saliency) == 0 and saliency[0] == pytest.approx(3 * CELL**2)
     sets = dropped_sets(np.unique(np.stack(model.seen), axis=0), Photos(9)[run.record["images"][0]["image"]][0])

@@ -67,7 +67,7 @@ def test_a_whole_profile_and_occlusion_of_a_model_with_a_dict(tmp_path):
     )
     assert ours.strength(resamples=10).equals(plain.strength(resamples=10))
     run = measure_occlusion(model, Photos(5), out=tmp_path / "o", grid=3, progress=False, shares=(0, 0.5, 1), seeds=1)
-    assert len(run.occlusion(resamples=10)) == 9
+    assert len(run.occlusion()) == 9
 
 
 @pytest.mark.parametrize(("returned", "said"), UNREADABLE.values(), ids=UNREADABLE)
