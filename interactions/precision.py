@@ -91,8 +91,9 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     if count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width):
         return None
     parts = Parts.of(images)
-    budgets, _ = allocate(parts, half_width / parts.stretch(curve))
-    wanted = max(images_needed(parts, budgets, half_width / parts.stretch(curve)), LEAST_IMAGES)
+    error = half_width / parts.stretch(curve)
+    budgets, _ = allocate(parts, error)
+    wanted = max(images_needed(parts, budgets, error), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
     last = min(available, unit_images * ceil((count + added) / unit_images))
