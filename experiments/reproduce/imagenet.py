@@ -190,19 +190,29 @@ def seconds(work: float, settings: Settings) -> float:
 
 def operations(recipe: Any) -> float:
     """Of a forward and a backward pass of one image: three times those of the forward pass."""
-    return 3 * 2 * size_of(recipe.network.model, recipe.network.model_args, recipe.augment.image_size)[0]
+    return 3 * 2 * size_of(recipe)[0]
+
+
+SIZELESS = ("drop_path_rate", "weight_init", "zero_init_last", "pretrained_cfg_overlay")
+"""Arguments of networks that change neither operations nor parameters."""
+
+
+def size_of(recipe: Any) -> tuple[float, float]:
+    """Multiply-adds of an image's forward pass and parameters of a recipe's network."""
+    arguments = tuple(each for each in recipe.network.model_args if each.partition("=")[0] not in SIZELESS)
+    return counted(recipe.network.model, arguments, recipe.augment.image_size)
 
 
 @cache
-def size_of(model: str, arguments: tuple[str, ...], image_size: int) -> tuple[float, float]:
-    """Multiply-adds of an image's forward pass and parameters, counted on shapes alone: nothing is computed."""
+def counted(model: str, arguments: tuple[str, ...], image_size: int) -> tuple[float, float]:
+    """The same, counted on shapes alone: nothing is computed."""
     import timm
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from a2mim.plain import pairs
 
-    with torch.device("meta"):
+    with torch.device("meta"), torch.no_grad():
         network = timm.create_model(model, num_classes=1000, **pairs(arguments)).eval()
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 3, image_size, image_size))
@@ -231,5 +241,5 @@ def plan(made: list[Step], settings: Settings) -> str:
 
 def gigabytes(recipe: Any) -> float:
     """Saved states of one run: weights, gradient moments and a moving copy, as often as are kept, and the best."""
-    parameters = size_of(recipe.network.model, recipe.network.model_args, recipe.augment.image_size)[1]
+    parameters = size_of(recipe)[1]
     return parameters * 4 * 4 * (recipe.loop.keep + 1) / 1e9

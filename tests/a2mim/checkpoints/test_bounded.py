@@ -144,7 +144,7 @@ def test_a_layer_that_cannot_be_is_unexpected(tmp_path):
     ("stated", "said"),
     [
         ({**VIT, "depth": 100_000_000}, "'depth' = 100000000"),
-        ({**VIT, "depth": 250, "embed_dim": 16_384}, "holds .* numbers, and vit_tiny_patch16_224 with .* has"),
+        ({**VIT, "depth": 30, "embed_dim": 16_384}, "holds .* numbers, and vit_tiny_patch16_224 with .* has"),
         ({**VIT, "img_size": 4096, "patch_size": 1}, "holds .* numbers, and vit_tiny_patch16_224 with .* has"),
         ({**VIT, "num_heads": 7}, "cannot build|does not take the arguments"),
         ({**VIT, "norm_layer": "nothing"}, "cannot build|does not take the arguments"),
@@ -255,7 +255,7 @@ def test_a_sound_file_is_still_read(tmp_path, vit):
 
 def test_mutated_files_load_rightly_or_end_in_a_sentence():
     """A part of what `python -m tests.mutate_checkpoints` tries."""
-    found = mutate_checkpoints.run(cases=40, seed=1)
+    found = mutate_checkpoints.run(cases=12, seed=1)
     assert found["bad"] == [] and found["counts"]["executed"] == 0
-    assert sum(found["counts"].values()) == 40
+    assert sum(found["counts"].values()) == 12
     assert found["largest"] < mutate_checkpoints.MEMORY

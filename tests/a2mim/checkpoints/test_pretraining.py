@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from a2mim.checkpoints import CheckpointError, read
 from a2mim.methods import A2MIM, MAE, SimMIM, SparK
@@ -17,6 +17,7 @@ from a2mim.methods.restore import load_method, own_tensors
 from a2mim.targets import patchify
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import HFMAE, Beit, ConvNeXt, MMConvNeXt, MMViT, Named, Swin, at_pixels, randomise
+from tests.a2mim.checkpoints.resnets import resnet, widths
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 EPS6 = partial(nn.LayerNorm, eps=1e-6)
@@ -205,13 +206,12 @@ def masked_resnet(net, x, mask, stage, gamma=None, replace=False):
 
 @pytest.mark.parametrize(("stage", "gamma"), [(3, True), (3, False), (0, False)])
 def test_a2mim_resnet_has_the_token_where_its_length_fits(tmp_path, stage, gamma):
-    net = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 2, 1, 1])
-    del net.fc
-    channels = (64, 256, 512, 1024)[stage]
+    net = resnet(narrower=32)
+    channels = (64, *widths(narrower=32))[stage]
     net.mask_token = layouts.vector(1, channels, 1, 1)
     if gamma:
         net.mask_gamma = layouts.vector(1, channels, 1, 1)
-    whole, decoder = openmixup_file(tmp_path / "full.pth", net, 2048, 32)
+    whole, decoder = openmixup_file(tmp_path / "full.pth", net, widths(narrower=32)[-1], 32)
     method, _ = opened(tmp_path / "full.pth", 64, mask_ratio=0.5)
     x = images(64)
     mask = mask_of(method, x)
@@ -221,10 +221,9 @@ def test_a2mim_resnet_has_the_token_where_its_length_fits(tmp_path, stage, gamma
 
 
 def test_simmim_resnet_replaces_behind_the_stem_and_leaks(tmp_path):
-    net = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 2, 1, 1])
-    del net.fc
+    net = resnet(narrower=32)
     net.mask_token = layouts.vector(1, 64, 1, 1)
-    whole, decoder = openmixup_file(tmp_path / "full.pth", net, 2048, 32, "decoder")
+    whole, decoder = openmixup_file(tmp_path / "full.pth", net, widths(narrower=32)[-1], 32, "decoder")
     with pytest.warns(UserWarning, match="masked pixels leak"):
         method, _ = load_method(tmp_path / "full.pth", 64, mask_ratio=0.5)
     method, x = method.double(), images(64)
@@ -258,11 +257,10 @@ def test_openmixup_convnext_normalises_its_last_map_and_adds_the_token(tmp_path,
 
 
 def test_a_token_that_fits_no_place_is_refused(tmp_path):
-    net = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])
-    del net.fc
+    net = resnet(depths=(1, 1, 1, 1), narrower=32)
     net.mask_token = layouts.vector(1, 96, 1, 1)
-    openmixup_file(tmp_path / "full.pth", net, 2048, 32)
-    with pytest.raises(CheckpointError, match=r"has 96 channels, and .* has places of 64, 256, 512, 1024"):
+    openmixup_file(tmp_path / "full.pth", net, widths(narrower=32)[-1], 32)
+    with pytest.raises(CheckpointError, match=r"has 96 channels, and .* has places of 64, 8, 16, 32"):
         load_method(tmp_path / "full.pth", 64, mask_ratio=0.5)
 
 
@@ -272,11 +270,9 @@ def test_a_token_that_fits_no_place_is_refused(tmp_path):
 def spark_net(kind):
     if kind == "convnext":
         return layouts.SparK(ConvNeXt(classes=0, last=""), (20, 16, 12, 8), EPS6)
-    block = torchvision.models.resnet.BasicBlock if kind == "as wide" else torchvision.models.resnet.Bottleneck
-    cnn = torchvision.models.ResNet(block, [1, 2, 1, 1])
-    del cnn.fc
-    channels = tuple(block.expansion * width for width in (512, 256, 128, 64))
-    return layouts.SparK(cnn, channels, nn.BatchNorm2d, decoder=channels[0] if kind == "as wide" else 32)
+    block = BasicBlock if kind == "as wide" else Bottleneck
+    channels = widths(block)[::-1]
+    return layouts.SparK(resnet(block), channels, nn.BatchNorm2d, decoder=channels[0] if kind == "as wide" else 32)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "as wide", "convnext"])

@@ -15,6 +15,7 @@ from a2mim.checkpoints import CheckpointError, load_into, read
 from a2mim.checkpoints.architecture import guess
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import Beit, ConvNeXt, HFViT, MMViT, Named, Swin, ViT, randomise
+from tests.a2mim.checkpoints.resnets import resnet, widths
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -32,17 +33,6 @@ def reread(path, **arguments):
 
 def same(a, b):
     torch.testing.assert_close(a, b, **EXACT)
-
-
-def resnet(**arguments):
-    made = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 2, 1, 1], **arguments)
-    return made
-
-
-def headless_resnet():
-    made = resnet()
-    made.fc = nn.Identity()
-    return made
 
 
 def sin_cos(dim, side, row_first):
@@ -143,7 +133,7 @@ def test_moco_v3_with_six_heads_is_refused(tmp_path):
 
 
 def test_moco_v3_resnet(tmp_path):
-    moco = moco_v3(resnet, 2048, 2, "fc")
+    moco = moco_v3(resnet, widths()[-1], 2, "fc")
     torch.save({"state_dict": moco.state_dict()}, tmp_path / "moco.pth")
     model, _, _ = reread(tmp_path / "moco.pth")
     net = moco.module.base_encoder
@@ -201,7 +191,7 @@ def test_dino_released_backbone_is_flat(tmp_path):
 
 
 def test_dino_resnet_lacks_a_classifier(tmp_path):
-    net = randomise(headless_resnet())
+    net = randomise(resnet())
     torch.save(net.state_dict(), tmp_path / "dino.pth")
     model, _, _ = reread(tmp_path / "dino.pth")
     same(model(IMAGES), net(IMAGES))
@@ -296,7 +286,7 @@ def test_simmim_swin(tmp_path):
 
 
 def test_spark_resnet(tmp_path):
-    net = randomise(layouts.SparK(headless_resnet(), (2048, 1024, 512, 256), nn.BatchNorm2d))
+    net = randomise(layouts.SparK(resnet(), widths()[::-1], nn.BatchNorm2d))
     content = {"args": "…", "input_size": 224, "arch": "resnet50", "epoch": 1, "module": net.state_dict()}
     torch.save({**content, "optimizer": {}, "is_pretrain": True}, tmp_path / "spark.pth")
     model, report, checkpoint = reread(tmp_path / "spark.pth")
@@ -356,7 +346,7 @@ def test_deit_iii(tmp_path):
 
 
 def test_torchvision_resnet(tmp_path):
-    net = randomise(resnet(num_classes=9))
+    net = randomise(resnet(classes=9))
     torch.save(net.state_dict(), tmp_path / "net.pth")
     model, _, _ = reread(tmp_path / "net.pth")
     same(model(IMAGES), net(IMAGES))
@@ -364,8 +354,9 @@ def test_torchvision_resnet(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "wide_resnet50_2", "resnet34"])
 def test_torchvision_resnets_by_name(tmp_path, name):
-    net = getattr(torchvision.models, name)(num_classes=9)
-    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with torch.device("meta"):  # their shapes alone are looked at
+        net = getattr(torchvision.models, name)(num_classes=9)
+    torch.save(net.half().to_empty(device="cpu").state_dict(), tmp_path / "net.pth")
     found = guess(read(tmp_path / "net.pth"))
     assert (found.name, found.arguments) == (name, {"num_classes": 9})
 
@@ -444,9 +435,9 @@ def test_openmixup_average_by_choice(tmp_path):
 
 
 def test_a2mim_resnet(tmp_path):
-    cnn = headless_resnet()
-    cnn.mask_token = layouts.vector(1, 1024, 1, 1)
-    neck = Named(decoder_pred=nn.Sequential(nn.Conv2d(2048, 96, 1), nn.PixelShuffle(8)))
+    cnn = resnet()
+    cnn.mask_token = layouts.vector(1, widths()[2], 1, 1)
+    neck = Named(decoder_pred=nn.Sequential(nn.Conv2d(widths()[-1], 96, 1), nn.PixelShuffle(8)))
     net = mm(cnn, neck=neck)
     mm_save(net, tmp_path / "r50_full.pth")
     torch.save({"state_dict": cnn.state_dict(), "author": "openmixup"}, tmp_path / "r50_backbone.pth")
@@ -457,8 +448,8 @@ def test_a2mim_resnet(tmp_path):
 
 
 def test_openmixup_tuned_resnet(tmp_path):
-    cnn = headless_resnet()
-    net = mm(cnn, head=Named(fc=nn.Linear(2048, 9)))
+    cnn = resnet()
+    net = mm(cnn, head=Named(fc=nn.Linear(widths()[-1], 9)))
     mm_save(net, tmp_path / "r50_ft.pth")
     model, _, _ = reread(tmp_path / "r50_ft.pth")
     same(model(IMAGES), net.head.fc(cnn(IMAGES)))
@@ -597,7 +588,7 @@ def mutated_files():
         "simmim": layouts.SimMIM(beit, 32),
         "beit": Beit(),
         "swin": Swin(),
-        "spark": layouts.SparK(headless_resnet(), (2048, 1024, 512, 256), nn.BatchNorm2d),
+        "spark": layouts.SparK(resnet(), widths()[::-1], nn.BatchNorm2d),
         "convnext": ConvNeXt(),
         "deit iii": ViT(gamma=True, bare=True, head=nn.Linear(128, 9)),
         "mm vit": Named(backbone=MMViT(beit=True, dim=32, heads=4, scale="openmixup"), head=Named(fc=nn.Linear(32, 9))),
