@@ -15,14 +15,16 @@ from interactions.profile import Profile, load_profile
 from interactions.published import PUBLISHED
 from interactions.runs.files import write_csv
 from interactions.strength import MASS_MEASURES, paired_mass
+from interactions.tokens import in_words
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """masses: run, measure, M, M_low, M_high, images. differences: run_a, run_b, measure, difference (M of a − M of b),
-    low, high, images, over the images that both runs hold. unlike: what else sets the runs apart, one phrase each."""
+    """masses: run, measure, M, M_low, M_high, images, baseline. differences: run_a, run_b, measure, difference (M of a
+    − M of b), low, high, images, over the images that both runs hold. unlike: what else sets the runs apart, one phrase
+    each."""
 
     masses: pd.DataFrame
     differences: pd.DataFrame
@@ -78,8 +80,9 @@ def compare_runs(
             f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "
             "or compare them --anyway, and the figure says so"
         )
-    masses = pd.concat([read(run, "middle_mass.csv").assign(run=name) for name, run in runs.items()])
-    masses = masses[["run", "measure", "M", "M_low", "M_high", "images"]].reset_index(drop=True)
+    read_masses = {name: read(run, "middle_mass.csv") for name, run in runs.items()}
+    parts = [table.assign(run=name, baseline=runs[name].settings["baseline"]) for name, table in read_masses.items()]
+    masses = pd.concat(parts)[["run", "measure", "M", "M_low", "M_high", "images", "baseline"]].reset_index(drop=True)
     paired = paired_differences({name: run for name, run in runs.items() if name in set(masses["run"])})
     first = next(iter(runs.values())).record
     draw_comparison(
@@ -212,5 +215,5 @@ def common_ground(record: Record) -> str:
     settings = record["settings"]
     return (
         f"{grid_of(record)} grid, pairs within {pairs_of(record)}, value {settings['value']}, "
-        f"baseline {settings['baseline']}."
+        f"baseline {in_words(settings['baseline'])}."
     )

@@ -85,7 +85,9 @@ def play(
     if target is None and value != "cosine":
         target = int(logits_of(model.eval(), image_CHW, "the image", value).argmax())
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
-    return PatchGame(model, image_CHW, target, grid, value, baseline, normalisation=normalisation)
+    game = PatchGame(model, image_CHW, target, grid, value, baseline, normalisation=normalisation)
+    game.refuse_empty()  # Shapley values begin with it
+    return game
 
 
 def explained(game: PatchGame) -> str:

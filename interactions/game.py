@@ -21,6 +21,7 @@ from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
 from interactions.settings import whole
+from interactions.tokens import DROP, TokenDrop
 from interactions.values import VALUES, Features
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,17 +43,19 @@ class PatchGame:
         images: normalised, C×H×W or I×C×H×W, a tensor or an array.
         targets: class of each image, an int or I of them; unused by `cosine`.
         grid: the players.
-        value, baseline: names in `VALUES` and `BASELINES`.
+        value, baseline: names in `VALUES` and `BASELINES`; or the baseline `drop`, which removes the tokens of absent
+            cells (`interactions.tokens`).
         normalisation: how the pixels were normalised; `black` needs it.
-        batch_size: coalitions in one forward pass; found by itself (`tune`) when None. Out of memory halves it
-            (`backed_off` tells) instead of ending the run.
+        batch_size: coalitions in one forward pass, or as many more as make up for dropped tokens; found by itself
+            (`tune`) when None. Out of memory halves it (`backed_off` tells) instead of ending the run.
         amp: "bfloat16", "float16" or None for float32; TF32 is off either way.
         channels_last, compile: memory layout and torch.compile of the model.
         names: how errors call the images.
 
     Raises:
         ValueError: an unknown name, targets that do not fit the images or the model's classes; outputs that cannot be
-            read; a model whose output for an image depends on its batch, or on chance: names the module.
+            read; a model whose output for an image depends on its batch, or on chance: names the module; `drop` of a
+            model whose tokens cannot be left out, on a grid that cuts its patches, or compiled.
         NonFiniteValueError: v is NaN or infinite; names the image.
     """
 
@@ -73,6 +76,8 @@ class PatchGame:
         names: Sequence[str] | None = None,
     ) -> None:
         check_names(value, baseline, amp)
+        if compile and baseline == DROP:
+            raise ValueError("under the baseline drop batches come in many shapes: leave the model uncompiled")
         first = next(iter(model.parameters()), None)
         images = images if isinstance(images, Tensor) else as_images(images, first)
         self.device = images.device if first is None else first.device
@@ -88,6 +93,7 @@ class PatchGame:
         """Called with the number of passes of each batch, for a progress bar."""
         self._hold(images, targets, names)
         self._refuse_dependent()
+        self.tokens = self._find_tokens() if baseline == DROP else None
 
     @property
     def n_players(self) -> int:
@@ -101,24 +107,15 @@ class PatchGame:
         """v of each coalition, float64 B on the device. `image` says whose: one index, or one a row (B)."""
         if self.batch_size is None:
             self.batch_size = self.tune()
-        coalitions_BN = torch.as_tensor(coalitions_BN).to(self.device, non_blocking=True)
-        image_B = torch.as_tensor(image, device=self.device).expand(len(coalitions_BN))
-        parts, start = [], 0
-        while start < len(coalitions_BN):
-            rows = slice(start, start + self.batch_size)
-            try:
-                parts.append(self._values(coalitions_BN[rows], image_B[rows]))
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self.batch_size == 1:
-                    raise
-                self.batch_size, self.backed_off = self.batch_size // 2, True
-                continue
-            start += len(parts[-1])
-            if self.on_batch is not None:
-                self.on_batch(len(parts[-1]))
+        coalitions_BN = torch.as_tensor(coalitions_BN)
+        image_B = torch.as_tensor(image, device=coalitions_BN.device).expand(len(coalitions_BN))
+        if self.tokens is not None:
+            values_B = self._by_size(self.tokens, coalitions_BN, image_B)
+        else:
+            coalitions_BN, image_B = (x.to(self.device, non_blocking=True) for x in (coalitions_BN, image_B))
+            values_B = self._in_batches(len(image_B), lambda rows: self._values(coalitions_BN[rows], image_B[rows]))
         self.passes += len(coalitions_BN)
-        values_B = torch.cat(parts)
-        self._refuse_non_finite(values_B, image_B)
+        self._refuse_non_finite(values_B, image_B.to(self.device))
         return values_B
 
     def holding(
@@ -132,6 +129,11 @@ class PatchGame:
         game = copy.copy(self)
         game._hold(images, targets, names)
         return game
+
+    def refuse_empty(self) -> None:
+        """Raises ValueError where a coalition without cells has no value, so that it is told before time is spent."""
+        if self.tokens is not None:
+            self.tokens.refuse_empty()
 
     def of(self, image: int) -> "ImageGame":
         """The game on one of the images: coalitions in, values out."""
@@ -166,7 +168,8 @@ class PatchGame:
     def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
         self.images_ICHW = images_ICHW.to(self.device, memory_format=self.layout)
-        self.absent_ICHW = BASELINES[self.baseline](self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
+        painted = BASELINES["mean" if self.baseline == DROP else self.baseline]
+        self.absent_ICHW = painted(self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
         self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
         self.passes = 0
         self.reference_I = self._reference(targets)
@@ -190,6 +193,56 @@ class PatchGame:
             )
         return target_I
 
+    def _in_batches(self, count: int, play: Callable[[slice], Tensor], share: float = 1.0) -> Tensor:
+        """The values of `count` rows, batch by batch; share: of a whole pass that one of them costs."""
+        parts, start = [], 0
+        while start < count:
+            rows = slice(start, start + max(1, int(self.batch_size / share)))  # type: ignore[operator]
+            try:
+                parts.append(play(rows))
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size, self.backed_off = self.batch_size // 2, True  # type: ignore[operator]
+                continue
+            start += len(parts[-1])
+            if self.on_batch is not None:
+                self.on_batch(len(parts[-1]))
+        return torch.cat(parts)
+
+    def _by_size(self, tokens: TokenDrop, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
+        """Values of coalitions whose absent cells are dropped: those of one size are as long, and share batches."""
+        values_B = torch.empty(len(image_B), dtype=torch.float64, device=self.device)
+        coalitions_BN, image_B = coalitions_BN.cpu(), image_B.cpu()  # what a batch needs is told without waiting
+        size_B = coalitions_BN.sum(1)
+        for cells in size_B.unique().tolist():
+            if cells == 0:
+                self.refuse_empty()
+            row_R = (size_B == cells).nonzero().flatten()
+            play = partial(self._kept_values, tokens, coalitions_BN[row_R], image_B[row_R], cells)
+            values_B[row_R.to(self.device)] = self._in_batches(len(row_R), play, tokens.share(cells))
+        return values_B
+
+    def _kept_values(
+        self, tokens: TokenDrop, coalitions_RN: Tensor, image_R: Tensor, cells: int, rows: slice
+    ) -> Tensor:
+        used, place_B = image_R[rows].unique(return_inverse=True)
+        used, place_B, image_B = (x.to(self.device, non_blocking=True) for x in (used, place_B, image_R[rows]))
+        keep_BK = tokens.kept(coalitions_RN[rows].to(self.device, non_blocking=True), cells)
+        with tokens.keeping(self.network, keep_BK, place_B):
+            outputs_BK = self._outputs(self.network, self.images_ICHW[used], rows=len(place_B))
+        return VALUES[self.value](outputs_BK, self.reference_I[image_B])
+
+    def _find_tokens(self) -> TokenDrop:
+        """Raises ValueError for a model whose tokens cannot be left out."""
+        forward = partial(self._outputs, self.eager, reduced=False)
+        image_CHW = self.images_ICHW[0]
+        tokens = TokenDrop(self.eager, forward, image_CHW, self.grid.side)
+        shown_N = torch.randperm(self.n_players, generator=torch.Generator().manual_seed(0)) < self.n_players // 2
+        shown_1HW = self.grid.pixels(shown_N[None].to(self.device), *image_CHW.shape[1:])[0]
+        tokens.check(self.eager, forward, image_CHW, shown_N.to(self.device), image_CHW.where(shown_1HW, 1 - image_CHW))
+        return tokens
+
     def _values(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
         rows = len(coalitions_BN)
         if self.compiled and rows < (self.batch_size or rows):
@@ -208,10 +261,11 @@ class PatchGame:
         return torch.where(shown_B1HW, self.images_ICHW[image_B], self.absent_ICHW[image_B])
 
     @torch.inference_mode()
-    def _outputs(self, network: nn.Module, x_BCHW: Tensor, reduced: bool = True) -> Tensor:
+    def _outputs(self, network: nn.Module, x_BCHW: Tensor, reduced: bool = True, rows: int | None = None) -> Tensor:
         amp = AMP_DTYPES.get(self.amp or "") if reduced else None
         with full_precision(), torch.autocast(self.device.type, amp, amp is not None):
-            return class_logits(run(network, x_BCHW.contiguous(memory_format=self.layout)), len(x_BCHW)).double()
+            output = run(network, x_BCHW.contiguous(memory_format=self.layout))
+            return class_logits(output, len(x_BCHW) if rows is None else rows).double()
 
     def _refuse_dependent(self) -> None:
         """Raises ValueError for a model whose output is no matter of the image alone; four images at once."""
@@ -272,7 +326,7 @@ def as_classes(targets: ArrayLike | Tensor) -> Tensor:
 
 def check_names(value: str, baseline: str, amp: str | None) -> None:
     """Raises ValueError for a value, a baseline or a precision that does not exist."""
-    for kind, name, known in (("value", value, VALUES), ("baseline", baseline, BASELINES)):
+    for kind, name, known in (("value", value, VALUES), ("baseline", baseline, (*BASELINES, DROP))):
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     if amp is not None and amp not in AMP_DTYPES:

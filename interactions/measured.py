@@ -37,7 +37,7 @@ class Profile:
 
     def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
-        its 95 % interval over images (see `strength_table`), rms_note and interval_note."""
+        its 95 % interval over images (see `strength_table`), rms_note, interval_note and baseline."""
         images = self.images()
         floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
         table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
@@ -45,14 +45,15 @@ class Profile:
         table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
         table.insert(5, "passes", by_order.passes.sum())
         table.insert(7, "near_floor", table.pop("near_floor"))
-        return table.reset_index(drop=True)
+        return table.reset_index(drop=True).assign(baseline=self.settings["baseline"])
 
     def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
         ratios = [one["ratio"] for one in self.record["orders"]]
         if not any(MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6 for ratio in ratios):
-            return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images"])
-        return middle_mass(self.images(), resamples=resamples, seed=seed)
+            return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images", "baseline"])
+        masses = middle_mass(self.images(), resamples=resamples, seed=seed)
+        return masses.assign(baseline=self.settings["baseline"])
 
 
 def load_profile(folder: str | Path) -> Profile:

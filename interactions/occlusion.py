@@ -47,6 +47,7 @@ from interactions.runs.units import backed_off, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings, settled
+from interactions.tokens import DROP
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
 PILOT_IMAGES = 2
@@ -133,7 +134,7 @@ class Occlusion:
         return storage.read_part(self.folder, "saliency")
 
     def occlusion(self) -> pd.DataFrame:
-        """One row per kind and share: kind, share (dropped / n), dropped, top1, low, high, images, seeds."""
+        """One row per kind and share: kind, share (dropped / n), dropped, top1, low, high, images, seeds, baseline."""
         table, n = self.images(), self.settings["grid"] ** 2
         parts = []
         for kind in self.settings["kinds"]:
@@ -141,7 +142,7 @@ class Occlusion:
             part.insert(0, "share", part.dropped / n)
             part.insert(0, "kind", kind)
             parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True).assign(baseline=self.settings["baseline"])
 
     def shuffling(self) -> pd.DataFrame:
         """One row per cut: grid (cells a side), top1, low, high, images, seeds."""
@@ -220,8 +221,9 @@ class Run:
             raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
         self.grid = PatchGrid(settings.grid)
         self.baseline = AT_POINT.get((settings.baseline, settings.masking), settings.baseline)
-        if self.baseline not in BASELINES:
-            raise ValueError(f"unknown baseline {settings.baseline!r}: choose one of zero, {', '.join(BASELINES)}")
+        if self.baseline not in (*BASELINES, DROP):
+            known = ", ".join((*BASELINES, DROP))
+            raise ValueError(f"unknown baseline {settings.baseline!r}: choose one of zero, {known}")
         check_names("correct", self.baseline, settings.amp)
         self.dropped_D = dropped_cells(settings.shares, self.grid.n_players)
         self.ranked = [kind for kind in settings.kinds if kind != "random"]
@@ -282,6 +284,8 @@ class Run:
         grids = shuffle_grids(self.settings.shuffle_grids, size)
         pilot = selection.chosen[:PILOT_IMAGES]
         game = self._play(PatchGame, pilot, read_again(self.dataset, pilot), None)
+        if self.grid.n_players in self.dropped_D:
+            game.refuse_empty()
         if self.ranked:
             self._saliency(game, pilot if self.given is None else selection.chosen)
         inner = sum(0 < dropped < self.grid.n_players for dropped in self.dropped_D)
@@ -320,7 +324,7 @@ class Run:
                 targets_I,
                 self.grid,
                 "correct",
-                self.baseline,
+                "mean" if kind is ShuffledGame else self.baseline,  # shuffled images lack no cell
                 normalisation=self.normalisation,
                 batch_size=batch_size,
                 amp=settings.amp,

@@ -296,6 +296,8 @@ class Run:
             compile=settings.compile,
             names=names,
         )
+        if 0 in self.ratios or settings.design == "exact":
+            self.game.refuse_empty()
         return self.game
 
     def _pilot(self, game: PatchGame, order: int, budget: int) -> Pilot | None:

@@ -92,7 +92,8 @@ class ProfileSettings:
     value: str = "log_odds"
     """What v is: log_odds, log_prob, logit, probability, correct (0 or 1), or cosine, which needs no classifier."""
     baseline: str = "mean"
-    """What an absent cell shows: mean, image_mean, black, blur or noise."""
+    """What an absent cell shows: mean, image_mean, black, blur or noise; or drop, which removes its tokens from a plain
+    vision transformer and shows nothing: another game, and a quicker one."""
     target: Target = "label"
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, or a number.
     cosine needs none."""
@@ -172,7 +173,8 @@ class OcclusionSettings:
     kinds: tuple[Kind, ...] = ("random", "salient", "non_salient")
     """Which cells are dropped first: random ones, the most salient, or the least salient."""
     baseline: str = "zero"
-    """What a dropped cell shows: zero, whose colour --masking decides, or mean, image_mean, black, blur or noise."""
+    """What a dropped cell shows: zero, whose colour --masking decides, or mean, image_mean, black, blur or noise; or
+    drop, which removes its tokens from a plain vision transformer."""
     masking: Masking = "after_normalisation"
     """Where cells are dropped: zero is the data set's mean colour after normalisation, and black before it; noise is
     normal after it, and uniform over the pixel values before it. Other baselines are the same either way."""

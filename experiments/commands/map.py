@@ -51,7 +51,8 @@ class Settings:
     value: str = "log_odds"
     """log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
     baseline: str = "mean"
-    """What an absent cell shows: mean, image_mean, black, blur or noise."""
+    """What an absent cell shows: mean, image_mean, black, blur or noise; or drop, which removes its tokens from a plain
+    vision transformer."""
     budget: Budget | None = None
     """Forward passes for the pairs (left out: 3000, or as many as give every pair a standard error)."""
     design: str = "auto"
@@ -89,6 +90,7 @@ def run(settings: Settings) -> None:
     from figures.style import check_suffix
     from interactions.grid import PatchGrid
     from interactions.runs.files import write_csv, write_json
+    from interactions.tokens import in_words
 
     out = check_suffix(settings.out)
     tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
@@ -116,8 +118,9 @@ def run(settings: Settings) -> None:
     pairs, cells = pair_table(grid, measured), cell_table(grid, shapley_N)
     caption = (
         f"Order {order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius {settings.radius}; "
-        f"{explained(game)}, baseline {settings.baseline}. Interactions: {measured.passes:,} passes, {measured.design} "
-        f"design. Shapley values: {settings.permutations} permutation{'s' * (settings.permutations > 1)}, "
+        f"{explained(game)}, baseline {in_words(settings.baseline)}. "
+        f"Interactions: {measured.passes:,} passes, {measured.design} design. Shapley values: {settings.permutations} "
+        f"permutation{'s' * (settings.permutations > 1)}, "
         f"{game.passes - measured.passes:,} passes."
     )
     note = missing_words(measured, grid)

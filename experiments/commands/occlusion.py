@@ -113,8 +113,7 @@ def draw(measured: "Occlusion") -> None:
     height, width = record["image_shape"][1:]
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px, in {settings['grid']}×"
-        f"{settings['grid']} cells; dropped ones show {settings['baseline'].replace('_', ' ')} "
-        f"({settings['masking'].replace('_', ' ')}). "
+        f"{settings['grid']} cells; {shown(settings['baseline'], settings['masking'])}. "
     )
     if {"salient", "non_salient"} & set(settings["kinds"]):
         source = record["saliency_from"] or settings["saliency"].replace("_", " ")
@@ -126,6 +125,13 @@ def draw(measured: "Occlusion") -> None:
         title=name,
         caption=caption,
     )
+
+
+def shown(baseline: str, masking: str) -> str:
+    """What becomes of dropped cells, in words."""
+    if baseline == "drop":
+        return "the tokens of dropped ones are removed, nothing is painted"
+    return f"dropped ones show {baseline} ({masking})".replace("_", " ")
 
 
 def report(measured: "Occlusion") -> None:

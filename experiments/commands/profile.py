@@ -198,13 +198,14 @@ def warn_about_labels(settings: Settings, model: "nn.Module", data: "ImageData")
 def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
     from figures.curves import draw_strength
+    from interactions.tokens import in_words
 
     record, settings = profile.record, profile.settings
     height, width = record["image_shape"][1:]
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
-        f"baseline {settings['baseline']}, {record['passes']:,} passes. "
+        f"baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
         + " ".join(filter(None, [sampled(record), protocol(record)]))
     ).strip()
     draw_strength(

@@ -193,6 +193,15 @@ def test_cosine_needs_no_target(picture, tmp_path):
     assert "cosine, baseline mean" in out.read_text()
 
 
+def test_dropped_tokens_are_told_in_the_caption_and_a_cnn_has_none(picture, tmp_path, capsys):
+    out = tmp_path / "map.svg"
+    vit = ["test_vit", *SMALL[1:], "--image-size", "48", "--baseline", "drop"]
+    assert cli.main(["map", *vit, "--image", str(picture), "--out", str(out)]) == 0
+    assert "baseline drop (tokens of absent cells removed, nothing painted)" in capsys.readouterr().out
+    assert cli.main(["map", *SMALL, "--baseline", "drop", "--image", str(picture), "--out", str(out)]) == 2
+    assert "the baseline drop needs a plain vision transformer" in capsys.readouterr().err
+
+
 def test_says_that_pairs_were_left_out_and_what_all_of_them_take(picture, tmp_path, capsys):
     out = tmp_path / "map.svg"
     few = [*SMALL, "--grid", "4", "--design", "pairwise", "--budget", "80"]

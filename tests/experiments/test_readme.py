@@ -14,6 +14,7 @@ from experiments import cli
 from interactions.baselines import BASELINES
 from interactions.estimators import DESIGN_NAMES
 from interactions.strength import MEASURES
+from interactions.tokens import DROP
 from interactions.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +95,7 @@ def test_every_page_is_reached_from_the_readme():
 
 
 def test_the_readme_names_every_value_baseline_and_design():
-    for name in (*VALUES, *BASELINES, *DESIGN_NAMES):
+    for name in (*VALUES, *BASELINES, DROP, *DESIGN_NAMES):
         assert f"`{name}`" in README
 
 

@@ -146,20 +146,21 @@ def test_tables_of_every_design_are_as_promised(tmp_path, design):
         *(f"{x}{end}" for x in MEASURES for end in ("", "_low", "_high")),
         "rms_note",
         "interval_note",
+        "baseline",
     ]
     assert list(strength.passes) == list(images.groupby("order").passes.sum())
     assert (strength.images == 3).all() and not strength.near_floor.any() and (strength.floor > 0).all()
     written = pd.read_csv(tmp_path / "run" / "strength.csv").drop(columns="rms_note")  # empty everywhere
     pd.testing.assert_frame_equal(written, strength.drop(columns="rms_note"), check_dtype=False)
     mass = pd.read_csv(tmp_path / "run" / "middle_mass.csv")
-    assert list(mass.columns) == ["measure", "M", "M_low", "M_high", "images"]
+    assert list(mass.columns) == ["measure", "M", "M_low", "M_high", "images", "baseline"]
     assert mass.M[0] == pytest.approx(strength.J[1:3].mean())
 
 
 def test_orders_without_a_middle_leave_the_mass_table_empty(tmp_path):
     profile(tmp_path / "run", images=2, ratios=(0.0, 1.0))
     table = pd.read_csv(tmp_path / "run" / "middle_mass.csv")
-    assert len(table) == 0 and list(table.columns) == ["measure", "M", "M_low", "M_high", "images"]
+    assert len(table) == 0 and list(table.columns) == ["measure", "M", "M_low", "M_high", "images", "baseline"]
 
 
 def test_numbers_do_not_depend_on_the_units(tmp_path):
