@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Share
+from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
 from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
+from interactions.settings import PAPER_RATIOS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,15 +48,17 @@ class Settings:
     """Folder of tables, figures and page; without it, `results` in --out."""
     image_size: Pixels = 112
     """Side of the network's input in pixels (its own is 224, at a quarter of the pace)."""
-    grid: Grid = 7
-    """Cells along one side: of 16 pixels at 112, as 14 are at 224. (300 passes are too few for 14×14.)"""
-    images: Count = 8
-    """Photographs for the interactions."""
+    grid: Grid = 14
+    """Cells along one side."""
+    precision: Positive = 0.05
+    """Half width of the 95 % interval of J_rms, to which the interactions are measured at every order."""
+    images: Count | None = None
+    """At most so many photographs for the interactions."""
+    passes: Budget | None = None
+    """Passes for each photograph and order, in place of a precision."""
     photographs: Count = 100
     """Photographs for occlusion and spectrum."""
-    passes: Budget = 300
-    """Passes for each photograph and order."""
-    ratios: tuple[Share, ...] = (0.05, 0.3, 0.5, 0.7, 0.95)
+    ratios: tuple[Share, ...] = PAPER_RATIOS
     """Orders, as shares of n − 2."""
     budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
@@ -93,10 +96,11 @@ def steps(settings: Settings) -> list[Step]:
     """The trained network first; what random weights show is cheap and comes last."""
     size = ("--image-size", str(settings.image_size), "--data", settings.data, "--device", settings.device)
     grid = ("--grid", str(settings.grid))
-    measure: tuple[str, ...] = ("--images", str(settings.images), "--budget", str(settings.passes))
-    measure += ("--ratios", *(f"{ratio:g}" for ratio in settings.ratios))
+    measure: tuple[str, ...] = ("--ratios", *(f"{ratio:g}" for ratio in settings.ratios))
+    measure += ("--budget", str(settings.passes)) if settings.passes else ("--precision", f"{settings.precision:g}")
+    measure += ("--images", str(settings.images)) if settings.images else ()
     photographs = ("--images", str(settings.photographs))
-    total = settings.images * settings.passes * len(settings.ratios)
+    total = (settings.images or 200) * (settings.passes or 200) * len(settings.ratios)
     found = []
     for name in NAMES:
         weights = ("--weights", "pretrained" if name == "trained" else "random")
