@@ -47,6 +47,8 @@ from a2mim.plain import printable
 
 COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
+        "coverage": "experiments.benchmarks.coverage",
+        "curve": "experiments.benchmarks.curve",
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",
         "methods": "experiments.benchmarks.methods",

@@ -34,7 +34,13 @@ def provenance(settings: Any, device: torch.device) -> dict[str, Any]:
     settings: a dataclass; its `out` is left out, and paths keep their last part: results are for everybody, folders
     belong to one machine.
     """
-    given = {key: value.name if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [shown(each) for each in value]
+        return value.name if isinstance(value, Path) else value
+
+    given = {key: shown(value) for key, value in asdict(settings).items()}
     given.pop("out", None)
     return {"settings": given, "commit": commit(), "machine": machine(device), "versions": versions()}
 
