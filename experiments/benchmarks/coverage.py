@@ -202,12 +202,12 @@ def accelerated(
 
     resamples = value_QR.shape[1]
     share_Q = ((value_QR < estimate_Q[:, None]).sum(1) + 0.5) / (resamples + 1)
-    z0_Q = norm.ppf(share_Q)
+    z0_Q = np.asarray(norm.ppf(share_Q))
     scale_Q = np.maximum((influence_QI**2).sum(1), np.finfo(float).tiny)
     skew_Q = (influence_QI**3).sum(1) / (6 * scale_Q**1.5)
     ends = []
     for z in norm.ppf(((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)):
-        level_Q = norm.cdf(z0_Q + (z0_Q + z) / (1 - skew_Q * (z0_Q + z)))
+        level_Q = np.asarray(norm.cdf(z0_Q + (z0_Q + z) / (1 - skew_Q * (z0_Q + z))))
         ends.append(np.array([np.quantile(each_R, level) for each_R, level in zip(value_QR, level_Q, strict=True)]))
     return ends[0], ends[1]
 

@@ -152,7 +152,7 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
     import pandas as pd
 
     generator = np.random.default_rng(settings.seed)
-    count, all_I = published.raw_MIP.shape[1], np.arange(ours.squares_MI.shape[1])
+    count, all_I = int(published.raw_MIP.shape[1]), np.arange(ours.squares_MI.shape[1])
     seen_M, size = small_runs(ours.squares_MI, generator)
     predicted_M = variance_of_curve(ours.squares_MI)
 
@@ -169,7 +169,7 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
 
     found = gains(all_I, np.arange(count))
     drawn = [
-        gains(generator.integers(len(all_I), size=len(all_I)), generator.integers(count, size=count))
+        gains(generator.choice(all_I, len(all_I)), generator.choice(np.arange(count), count))
         for _ in range(settings.resamples)
     ]
     errors = published_errors(published.raw_MIP, published.noise_MIP)
@@ -248,7 +248,7 @@ def small_runs(squares_MI: "np.ndarray", generator: "np.random.Generator") -> "t
     if size < 2:
         raise ValueError(f"{count} images are too few to be cut into {GROUPS} small runs: measure {2 * GROUPS} or more")
     whole_M = curve(squares_MI)
-    errors = []
+    errors: list[np.ndarray] = []
     while len(errors) < SMALL_RUNS:
         mixed_I = generator.permutation(count)[: GROUPS * size].reshape(GROUPS, size)
         errors += [(curve(squares_MI[:, group]) - whole_M) ** 2 for group in mixed_I]
