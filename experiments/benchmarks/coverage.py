@@ -206,7 +206,7 @@ def accelerated(
     scale_Q = np.maximum((influence_QI**2).sum(1), np.finfo(float).tiny)
     skew_Q = (influence_QI**3).sum(1) / (6 * scale_Q**1.5)
     ends = []
-    for z in norm.ppf(((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)):
+    for z in np.asarray(norm.ppf(((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))):
         level_Q = np.asarray(norm.cdf(z0_Q + (z0_Q + z) / (1 - skew_Q * (z0_Q + z))))
         ends.append(np.array([np.quantile(each_R, level) for each_R, level in zip(value_QR, level_Q, strict=True)]))
     return ends[0], ends[1]
