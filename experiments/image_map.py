@@ -29,6 +29,7 @@ from interactions.estimators.sample import check_order
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid, orders_of
 from interactions.selection import logits_of
+from interactions.speed import settle
 
 USUAL_BUDGET = 3000
 LARGEST_RAISE = 10 * USUAL_BUDGET
@@ -146,6 +147,7 @@ def measure(
     if permutations < 1:
         raise ValueError(f"{permutations} permutations give no Shapley values: ask for 1 or more")
     total = budget + permutations * game.n_players
+    settle(game, "auto", game.batch_size, total)
     with tqdm(total=total, unit=" passes", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         game.on_batch = bar.update
         generator = torch.Generator().manual_seed(seed)
@@ -161,7 +163,7 @@ def shapley_values(game: PatchGame, permutations: int, seed: int = 0) -> Tensor:
     captum's permutation sampling (Castro et al. 2009), permutations × n passes. The values sum to v(all) − v(none),
     however few the permutations.
     """
-    game.batch_size = game.batch_size or game.tune()
+    game.batch_size = game.batch_size or game.tune()[0]
     # captum perturbs the coalition itself, so that grid, baseline and value function are those of the interactions.
     sampling = ShapleyValueSampling(lambda coalitions_BN: game(coalitions_BN > 0.5))
     with torch.random.fork_rng(devices=[]):

@@ -49,7 +49,6 @@ def _in_double(game: PatchGame, model: nn.Module, coalitions_BN: Tensor) -> Tens
     """v in float64, on the CPU. Small batches: the copy of the weights and its activations take twice the memory."""
     # A CPU takes twice as long for float64 convolutions in channels-last.
     double = game.double(copy.deepcopy(model).double().to(memory_format=torch.contiguous_format))
-    double.layout = torch.contiguous_format
     double.batch_size = max(1, (game.batch_size or 8) // 8)
     try:
         values_B = double.of(0)(coalitions_BN).cpu()

@@ -5,7 +5,6 @@ as booleans and become pixels on the device.
 """
 
 import copy
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
 from interactions.settings import whole
+from interactions.speed import Speed, as_speed, in_turns, prepared
 from interactions.tokens import DROP, TokenDrop
 from interactions.values import VALUES, Features
 
@@ -49,7 +49,8 @@ class PatchGame:
         batch_size: coalitions in one forward pass, or as many more as make up for dropped tokens; found by itself
             (`tune`) when None. Out of memory halves it (`backed_off` tells) instead of ending the run.
         amp: "bfloat16", "float16" or None for float32; TF32 is off either way.
-        channels_last, compile: memory layout and torch.compile of the model.
+        speed: how the network runs: a name in `interactions.speed.WAYS`, or a `Speed`. (`interactions.speed.settle`
+            finds the fastest way.)
         names: how errors call the images.
 
     Raises:
@@ -71,22 +72,19 @@ class PatchGame:
         normalisation: Normalisation | None = None,
         batch_size: int | None = None,
         amp: str | None = None,
-        channels_last: bool = False,
-        compile: bool = False,
+        speed: str | Speed = "plain",
         names: Sequence[str] | None = None,
     ) -> None:
         check_names(value, baseline, amp)
-        if compile and baseline == DROP:
-            raise ValueError("under the baseline drop batches come in many shapes: leave the model uncompiled")
+        self.images_ICHW: Tensor
+        self.absent_ICHW: Tensor
         first = next(iter(model.parameters()), None)
         images = images if isinstance(images, Tensor) else as_images(images, first)
         self.device = images.device if first is None else first.device
         self.grid, self.value, self.baseline, self.amp = grid, value, baseline, amp
         self.normalisation = normalisation or Normalisation()
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.eager = (Features(model) if value == "cosine" else model).eval().to(memory_format=self.layout)
-        self.network: nn.Module = torch.compile(self.eager) if compile else self.eager  # type: ignore[assignment]
-        self.compiled = compile
+        self.speed = as_speed(speed)
+        self.eager = self.network = (Features(model) if value == "cosine" else model).eval()
         self.batch_size = None if batch_size is None else whole(batch_size, "batch_size")
         self.backed_off = False
         self.on_batch: Callable[[int], object] | None = None
@@ -94,6 +92,7 @@ class PatchGame:
         self._hold(images, targets, names)
         self._refuse_dependent()
         self.tokens = self._find_tokens() if baseline == DROP else None
+        self.run_as(self.speed)
 
     @property
     def n_players(self) -> int:
@@ -106,7 +105,7 @@ class PatchGame:
     def __call__(self, coalitions_BN: Tensor, image: Tensor | int = 0) -> Tensor:
         """v of each coalition, float64 B on the device. `image` says whose: one index, or one a row (B)."""
         if self.batch_size is None:
-            self.batch_size = self.tune()
+            self.batch_size, _ = self.tune()
         coalitions_BN = torch.as_tensor(coalitions_BN)
         image_B = torch.as_tensor(image, device=coalitions_BN.device).expand(len(coalitions_BN))
         if self.tokens is not None:
@@ -139,13 +138,27 @@ class PatchGame:
         """The game on one of the images: coalitions in, values out."""
         return ImageGame(self, image)
 
-    def tune(self, sizes: Sequence[int] | None = None) -> int:
-        """The batch size of most passes a second among `sizes`, larger ones tried as long as they gain and fit."""
+    def run_as(self, speed: Speed) -> None:
+        """Run the network in another way from now on.
+
+        Raises:
+            ValueError: compiled, under the baseline drop.
+        """
+        if speed.compiled and self.tokens is not None:
+            raise ValueError("under the baseline drop batches come in many shapes: choose a speed without compilation")
+        self.speed = speed
+        self.images_ICHW, self.absent_ICHW = self._laid_out(self.images_ICHW), self._laid_out(self.absent_ICHW)
+        two_BCHW = torch.stack([self.images_ICHW[0], self.absent_ICHW[0]])
+        self.network, self.folds = prepared(self.eager, speed, two_BCHW, partial(self._logits, reduced=False))
+
+    def tune(self, sizes: Sequence[int] | None = None) -> tuple[int, float]:
+        """The batch size of most passes a second among `sizes`, larger ones tried as long as they gain and fit; and how
+        many those are (0 where none fits)."""
         sizes = sizes or (CPU_BATCHES if self.device.type == "cpu" else ACCELERATOR_BATCHES)
         best_size, best_rate = sizes[0], 0.0
         for size in sizes:
             try:
-                rate = self._rate(size)
+                rate = self.rate(size)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -153,21 +166,30 @@ class PatchGame:
             if rate < 1.02 * best_rate:
                 break
             best_size, best_rate = size, rate
-        return best_size
+        return best_size, best_rate
+
+    def rate(self, size: int) -> float:
+        """Passes a second in batches of that size."""
+        return size / in_turns([partial(self.trial, size)], self.device, turns=1)[0]
+
+    def trial(self, size: int) -> Tensor:
+        """v of as many coalitions, the empty one and all cells in turns; they are not counted."""
+        rows_BN = (torch.arange(size, device=self.device) % 2 == 1)[:, None].expand(-1, self.n_players)
+        return self._values(rows_BN, torch.zeros(size, dtype=torch.long, device=self.device))
 
     def double(self, model: nn.Module) -> "PatchGame":
         """The same game in float64, played by `model` (a float64 copy of this game's): the numerical reference."""
         game = copy.copy(self)
         game.images_ICHW, game.absent_ICHW = self.images_ICHW.double(), self.absent_ICHW.double()
         game.eager = game.network = Features(model) if self.value == "cosine" else model
-        game.amp, game.compiled, game.passes = None, False, 0
+        game.amp, game.speed, game.passes = None, Speed(), 0
         if self.value == "cosine":
             game.reference_I = game._outputs(game.network, game.images_ICHW)
         return game
 
     def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
-        self.images_ICHW = images_ICHW.to(self.device, memory_format=self.layout)
+        self.images_ICHW = self._laid_out(images_ICHW.to(self.device))
         painted = BASELINES["mean" if self.baseline == DROP else self.baseline]
         self.absent_ICHW = painted(self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
         self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
@@ -245,7 +267,7 @@ class PatchGame:
 
     def _values(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
         rows = len(coalitions_BN)
-        if self.compiled and rows < (self.batch_size or rows):
+        if self.speed.compiled and rows < (self.batch_size or rows):
             # A compiled model is built for one batch shape: fill the last batch with copies of its first row.
             padding = self.batch_size - rows  # type: ignore[operator]
             coalitions_BN = torch.cat([coalitions_BN, coalitions_BN[:1].expand(padding, -1)])
@@ -262,10 +284,15 @@ class PatchGame:
 
     @torch.inference_mode()
     def _outputs(self, network: nn.Module, x_BCHW: Tensor, reduced: bool = True, rows: int | None = None) -> Tensor:
+        return self._logits(network, x_BCHW, reduced, rows)
+
+    def _logits(self, network: nn.Module, x_BCHW: Tensor, reduced: bool, rows: int | None = None) -> Tensor:
         amp = AMP_DTYPES.get(self.amp or "") if reduced else None
         with full_precision(), torch.autocast(self.device.type, amp, amp is not None):
-            output = run(network, x_BCHW.contiguous(memory_format=self.layout))
-            return class_logits(output, len(x_BCHW) if rows is None else rows).double()
+            return class_logits(run(network, self._laid_out(x_BCHW)), len(x_BCHW) if rows is None else rows).double()
+
+    def _laid_out(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW.contiguous(memory_format=self.speed.layout)
 
     def _refuse_dependent(self) -> None:
         """Raises ValueError for a model whose output is no matter of the image alone; four images at once."""
@@ -277,16 +304,6 @@ class PatchGame:
             if not is_out_of_memory(error):
                 raise
             self.batch_size, self.backed_off = 1, True  # where four do not fit, none will meet another
-
-    def _rate(self, size: int) -> float:
-        rows_BN = torch.zeros(size, self.n_players, dtype=torch.bool, device=self.device)
-        image_B = torch.zeros(size, dtype=torch.long, device=self.device)
-        for _ in range(2):  # the first one warms up
-            synchronise(self.device)
-            start = time.perf_counter()
-            self._values(rows_BN, image_B)
-            synchronise(self.device)
-        return size / (time.perf_counter() - start)
 
     def _refuse_non_finite(self, values_B: Tensor, image_B: Tensor) -> None:
         broken_B = ~values_B.isfinite()
@@ -331,12 +348,6 @@ def check_names(value: str, baseline: str, amp: str | None) -> None:
             raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     if amp is not None and amp not in AMP_DTYPES:
         raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device; nothing to wait for on the CPU."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 @contextmanager

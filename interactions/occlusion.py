@@ -47,6 +47,7 @@ from interactions.runs.units import backed_off, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings, settled
+from interactions.speed import Speed, recorded, settle
 from interactions.tokens import DROP
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
@@ -251,11 +252,11 @@ class Run:
         """Measure and write this rank's share of the units that are not there yet."""
 
         def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object], _: Any) -> tuple[Any, Any]:
-            images_ICHW = read_again(self.dataset, chosen)
-            game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], on_batch)
+            images_ICHW, speed = read_again(self.dataset, chosen), recorded(record)
+            game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], speed, on_batch)
             parts, sizes = self._occlude(game, chosen), [game.batch_size]
             if record["shuffle_grids"]:
-                game = self._play(ShuffledGame, chosen, images_ICHW, record["batch_size"], on_batch)
+                game = self._play(ShuffledGame, chosen, images_ICHW, record["batch_size"], speed, on_batch)
                 parts["shuffling"] = self._shuffle(game, chosen, record["shuffle_grids"])
                 sizes.append(game.batch_size)
             return parts, {"batch_size": min(sizes)}  # type: ignore[type-var]
@@ -283,7 +284,7 @@ class Run:
         self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid
         grids = shuffle_grids(self.settings.shuffle_grids, size)
         pilot = selection.chosen[:PILOT_IMAGES]
-        game = self._play(PatchGame, pilot, read_again(self.dataset, pilot), None)
+        game = self._play(PatchGame, pilot, read_again(self.dataset, pilot), None, Speed())
         if self.grid.n_players in self.dropped_D:
             game.refuse_empty()
         if self.ranked:
@@ -291,6 +292,7 @@ class Run:
         inner = sum(0 < dropped < self.grid.n_players for dropped in self.dropped_D)
         draws = sum(self.settings.seeds if kind == "random" else 1 for kind in self.settings.kinds)
         cuts = sum(1 if side == 1 else self.settings.seeds for side in grids)
+        passes = inner * draws + len(self.dropped_D) - inner + cuts
         return {
             "players": self.grid.n_players,
             "classes": selection.classes,
@@ -298,9 +300,9 @@ class Run:
             "dropped": self.dropped_D,
             "shuffle_grids": grids,
             "saliency_from": self.settings.saliency if self.given is not None else None,
-            "batch_size": self.settings.batch_size or game.tune(),
+            **settle(game, settings.speed, settings.batch_size, passes * len(selection.chosen), progress),
             "backed_off": False,
-            "passes_per_image": inner * draws + len(self.dropped_D) - inner + cuts,
+            "passes_per_image": passes,
             "skipped": selection.skipped,
             "images": [asdict(one) for one in selection.chosen],
         }
@@ -311,6 +313,7 @@ class Run:
         chosen: Sequence[Chosen],
         images_ICHW: Tensor,
         batch_size: int | None,
+        speed: Speed,
         on_batch: Callable[[int], object] | None = None,
     ) -> PatchGame:
         """A game on these images, with the network of the games before."""
@@ -328,8 +331,7 @@ class Run:
                 normalisation=self.normalisation,
                 batch_size=batch_size,
                 amp=settings.amp,
-                channels_last=settings.channels_last,
-                compile=settings.compile,
+                speed=speed,
                 names=names,
             )
         else:

@@ -29,7 +29,8 @@ def run(model: Callable[[Tensor], Any], x_BCHW: Tensor) -> Any:
     """The model's output.
 
     Raises:
-        ValueError: batch statistics that a single image does not have; a model that fails on these images.
+        ValueError: batch statistics that a single image does not have; a model that fails on these images, or that
+            cannot be compiled where it should be.
     """
     try:
         return model(x_BCHW)
@@ -43,13 +44,23 @@ def run(model: Callable[[Tensor], Any], x_BCHW: Tensor) -> Any:
             "image does not have: give its batch normalisation running statistics"
         ) from error
     except Exception as error:  # a network may fail in any way at all
-        if is_out_of_memory(error) or type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if is_out_of_memory(error):
             raise
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = " ".join(str(error).split())[:200]
+            raise DoesNotCompile(
+                f"torch.compile does not work for this model on this machine ({reason}): choose another speed, or, for "
+                "a run that was begun compiled, another output folder"
+            ) from error
         raise does_not_run("the model", x_BCHW.shape[2:], error) from error
 
 
 class DoesNotRun(ValueError):
     """A model fails on the images that it is shown."""
+
+
+class DoesNotCompile(ValueError):
+    """A model, or a machine, that torch.compile cannot deal with."""
 
 
 def does_not_run(name: str, sides: Sequence[int], error: Exception) -> DoesNotRun:

@@ -22,7 +22,16 @@ from interactions.grid import PatchGrid, orders_of
 from interactions.measured import Profile
 from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
-from interactions.rounds import Entry, budgets_of, cut_to_measured, entry_of, plans_of, round_at, rounds_of
+from interactions.rounds import (
+    Entry,
+    budgets_of,
+    cut_to_measured,
+    entry_of,
+    passes_at_least,
+    plans_of,
+    round_at,
+    rounds_of,
+)
 from interactions.runs.files import write_json
 from interactions.runs.ranks import Ranks
 from interactions.runs.record import begin_run, describe, place_of
@@ -30,6 +39,7 @@ from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units
 from interactions.selection import Chosen, Images, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
+from interactions.speed import Speed, recorded, settle
 from interactions.strength import FLOOR_FACTOR
 from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
@@ -85,7 +95,7 @@ class Run:
         progress: bool,
         accompany: Callable[[Path], object] | None,
     ) -> dict[str, Any]:
-        """The record to go on with; a fresh run gets its images and its batch size here, and then pilot and plans.
+        """The record to go on with; a fresh run gets its images and its speed here, and then pilot and plans.
 
         Raises:
             ValueError: the folder holds a run with other settings.
@@ -122,7 +132,7 @@ class Run:
         def measure_unit(
             chosen: Sequence[Chosen], on_batch: Callable[[int], object], kept: Unfinished
         ) -> tuple[Any, Any]:
-            game = self._play(chosen, record["batch_size"])
+            game = self._play(chosen, record["batch_size"], recorded(record))
             game.on_batch = on_batch
             task = self._task(round_at(record, chosen[0].position))
             measured = measure(task, game, chosen, kept)
@@ -186,11 +196,12 @@ class Run:
         )
 
     def _settle(self, progress: bool, transform: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Choose the images, and the batch size: values depend on it in their last bits, and a stopwatch picks it."""
+        """Choose the images, and how the network runs, which a stopwatch picks and values feel in their last bits."""
         first = FIRST_IMAGES if self.settings.precision else self.settings.images
         wanted = min(first or len(self.dataset), self.settings.images or len(self.dataset))
         selection = select(self.model, self.dataset, self.names, self.settings, progress, wanted=wanted)
-        game = self._play(selection.chosen[:PILOT_IMAGES], None)
+        game = self._play(selection.chosen[:PILOT_IMAGES], None, Speed())
+        expected = passes_at_least(self.settings, len(self.dataset))
         mean, std = self.normalisation.mean, self.normalisation.std
         changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
         return {
@@ -199,7 +210,7 @@ class Run:
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,
             "image_shape": selection.shape,
-            "batch_size": self.settings.batch_size or game.tune(),
+            **settle(game, self.settings.speed, self.settings.batch_size, expected, progress),
             "backed_off": False,
             "preparation_passes": {"selection": selection.passes},
             "skipped": selection.skipped,
@@ -211,7 +222,7 @@ class Run:
     def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""
         pilot = [Chosen(**one) for one in record["images"][:PILOT_IMAGES]]
-        game = self._play(pilot, record["batch_size"])
+        game = self._play(pilot, record["batch_size"], recorded(record))
         budget = self.settings.budget or FIRST_BUDGET
         with tqdm(self.ratios, "pilot", disable=not progress) as bar:
             pilots = {order: self._pilot(game, order, budget) for order in bar}
@@ -273,7 +284,7 @@ class Run:
     def _task(self, entry: Entry) -> Task:
         return Task(self.grid, self.pairs_P2, self.ratios, plans_of(entry), budgets_of(entry), self.settings)
 
-    def _play(self, chosen: Sequence[Chosen], batch_size: int | None) -> PatchGame:
+    def _play(self, chosen: Sequence[Chosen], batch_size: int | None, speed: Speed) -> PatchGame:
         """The game on these images, with the network of the games before."""
         images_ICHW = read_again(self.dataset, chosen)
         targets = None if chosen[0].target is None else torch.tensor([one.target for one in chosen])
@@ -292,8 +303,7 @@ class Run:
             normalisation=self.normalisation,
             batch_size=batch_size,
             amp=settings.amp,
-            channels_last=settings.channels_last,
-            compile=settings.compile,
+            speed=speed,
             names=names,
         )
         if 0 in self.ratios or settings.design == "exact":

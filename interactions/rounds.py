@@ -13,10 +13,20 @@ from typing import Any
 import numpy as np
 
 from interactions.estimators import Plan
+from interactions.precision import FIRST_BUDGET, LEAST_IMAGES
 from interactions.runs import storage
 from interactions.runs.units import units_of
+from interactions.settings import ProfileSettings
 
 Entry = Mapping[str, Any]
+
+
+def passes_at_least(settings: ProfileSettings, available: int) -> int:
+    """As many as a run takes, roughly, or with a precision no fewer than: of the orders' whole budgets."""
+    images = min(settings.images or available, available)
+    if settings.budget is None:
+        return min(images, LEAST_IMAGES) * len(settings.ratios) * FIRST_BUDGET
+    return images * len(settings.ratios) * settings.budget
 
 
 def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:

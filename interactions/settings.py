@@ -9,6 +9,8 @@ FREE = ("precision", "images", "minutes")
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
+SpeedName = Literal["auto", "plain", "channels-last", "folded", "compiled"]
+
 Target = Literal["label", "predicted"] | int
 
 LARGEST = 2**63 - 1
@@ -30,6 +32,12 @@ def refuse_outside(settings: Any, low: float, high: float, *names: str) -> None:
                 continue
             wrong = f"small: use {low:g} or more" if number < low else f"large: use at most {high:.12g}"
             raise ValueError(f"{name} {number} is {'no number' if number != number else f'too {wrong}'}")
+
+
+def refuse_unknown_speed(speed: str) -> None:
+    """Raises ValueError for a way of running that does not exist."""
+    if speed not in get_args(SpeedName):
+        raise ValueError(f"unknown speed {speed!r}: choose one of {', '.join(get_args(SpeedName))}")
 
 
 S = TypeVar("S")
@@ -126,10 +134,10 @@ class ProfileSettings:
     """Coalitions in one forward pass; found by itself where it is None."""
     amp: str | None = None
     """bfloat16 or float16, where the measured rounding error allows it; float32 without TF32 where it is None."""
-    channels_last: bool = False
-    """Memory layout of model and images."""
-    compile: bool = False
-    """Run the model through torch.compile."""
+    speed: SpeedName = "auto"
+    """How the network runs: plain, channels-last, folded (channels-last, with batch normalisations folded into
+    convolutions), compiled (channels-last, by torch.compile), or auto, which takes what is fastest by a short
+    measurement, compilation only in runs of more than twenty minutes. The values differ in their last bits alone."""
     keep: Literal["pairs", "images"] = "pairs"
     """Detail that stays: every pair's interaction, or only each image's strength."""
     unit_images: int = 4
@@ -154,6 +162,7 @@ class ProfileSettings:
         refuse_outside(self, 0, LARGEST, "seed")
         refuse_outside(self, 1e-6, 10, "precision")
         refuse_outside(self, 0, 1e6, "minutes")
+        refuse_unknown_speed(self.speed)
         if self.precision is not None and self.budget is not None:
             raise ValueError("a precision chooses the passes of each order by itself: give it or a budget, not both")
         if self.keep not in ("pairs", "images"):
@@ -196,10 +205,10 @@ class OcclusionSettings:
     """Pictures in one forward pass; found by itself where it is None."""
     amp: str | None = None
     """bfloat16 or float16; float32 without TF32 where it is None."""
-    channels_last: bool = False
-    """Memory layout of model and images."""
-    compile: bool = False
-    """Run the model through torch.compile."""
+    speed: SpeedName = "auto"
+    """How the network runs: plain, channels-last, folded (channels-last, with batch normalisations folded into
+    convolutions), compiled (channels-last, by torch.compile), or auto, which takes what is fastest by a short
+    measurement, compilation only in runs of more than twenty minutes. The values differ in their last bits alone."""
     unit_images: int = 16
     """Images measured and written together; what an interruption loses at most."""
 
@@ -208,6 +217,7 @@ class OcclusionSettings:
         refuse_outside(self, 1, LARGEST, "images", "seeds", "batch_size", "unit_images", "shuffle_grids")
         refuse_outside(self, 1, LARGEST_GRID, "grid")
         refuse_outside(self, 0, 1, "shares")
+        refuse_unknown_speed(self.speed)
         refuse_outside(self, 0, LARGEST, "seed")
         if not self.shares:
             raise ValueError("there are no shares of dropped cells: give numbers between 0 and 1")

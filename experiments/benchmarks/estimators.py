@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from a2mim.bounds import Budget, Count, Natural, Pixels, Share
 
@@ -63,8 +63,8 @@ class Settings:
     """Passes of one run: about what the published accuracy takes, so that little is left to a law of scaling."""
     seed: Natural = 0
     """Seed of photographs and coalitions."""
-    compile: bool = False
-    """torch.compile the model."""
+    speed: Literal["plain", "channels-last", "folded", "compiled"] = "folded"
+    """How the model runs."""
     quick: bool = False
     """One image, one order and small rounds: minutes, for a look at the path."""
 
@@ -124,7 +124,7 @@ def identity(settings: Settings) -> dict[str, Any]:
     names = photographs(settings).names or ()
     size = settings.data.stat().st_size if settings.data.is_file() else None
     data = {"photographs": len(names), "names": names_digest(names), "bytes": size}
-    fixed = ("image_size", "replicates", "pairs", "budget", "seed", "compile")
+    fixed = ("image_size", "replicates", "pairs", "budget", "seed", "speed")
     return data | {name: getattr(settings, name) for name in fixed}
 
 
@@ -198,8 +198,7 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
         )
     images, labels = zip(*found, strict=True)
     batch = 64 if device == "cpu" else None
-    layout = {"channels_last": device == "cpu", "compile": settings.compile, "batch_size": batch}
-    return PatchGame(model, torch.stack(images), torch.tensor(labels), grid, **layout)  # type: ignore[arg-type]
+    return PatchGame(model, torch.stack(images), torch.tensor(labels), grid, speed=settings.speed, batch_size=batch)
 
 
 def cell_file(settings: Settings, turn: int, image: int, order: int) -> Path:

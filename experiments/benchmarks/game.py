@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from a2mim.bounds import Count, Grid, Threads
+from interactions.settings import SpeedName
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +47,8 @@ class Settings:
     """Cells along one side of the image."""
     amp: str | None = None
     """bfloat16 or float16; without it float32, TF32 off."""
-    channels_last: bool = False
-    """Memory layout of both."""
-    compile: bool = False
-    """torch.compile the model for both."""
+    speed: SpeedName = "auto"
+    """How both run: plain, channels-last, folded, compiled, or auto for what is fastest without compilation."""
     threads: Threads | None = None
     """CPU threads; without it, torch's own choice."""
 
@@ -89,6 +88,7 @@ def time_model(name: str, settings: Settings, device: "torch.device") -> dict[st
     from experiments.models import create_model
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
+    from interactions.speed import SHORT, settle
 
     model, config = create_model(name, "random")
     generator = torch.Generator().manual_seed(0)
@@ -97,16 +97,15 @@ def time_model(name: str, settings: Settings, device: "torch.device") -> dict[st
         torch.randn(settings.images, *config["input_size"], generator=generator),
         torch.zeros(settings.images, dtype=torch.long),
         PatchGrid(settings.grid),
-        batch_size=settings.batch_size,
         amp=settings.amp,
-        channels_last=settings.channels_last,
-        compile=settings.compile,
     )
-    size = game.batch_size = game.batch_size or game.tune()
+    settle(game, settings.speed, settings.batch_size, SHORT)
+    size = game.batch_size
+    assert size is not None
     passes = size * settings.batches
     coalitions_BN = torch.rand(passes, game.n_players, generator=generator) < 0.5
     image_B = torch.arange(passes) % settings.images
-    x_BCHW = torch.randn(size, *config["input_size"], generator=generator).to(device, memory_format=game.layout)
+    x_BCHW = torch.randn(size, *config["input_size"], generator=generator).to(device, memory_format=game.speed.layout)
 
     def forward() -> None:
         for _ in range(settings.batches):
@@ -115,7 +114,7 @@ def time_model(name: str, settings: Settings, device: "torch.device") -> dict[st
     times = time_in_turns(forward, lambda: game(coalitions_BN, image_B), settings.repeats, device, name)
     if game.backed_off:
         raise ValueError(f"{name} runs out of memory at {size} coalitions a batch: give a smaller --batch-size")
-    return {"batch_size": size, "passes": passes, **times}
+    return {"speed": str(game.speed), "batch_size": size, "passes": passes, **times}
 
 
 def bare_forward(game: "PatchGame", x_BCHW: "torch.Tensor") -> "torch.Tensor":
@@ -138,6 +137,7 @@ def row(name: str, times: dict[str, Any]) -> dict[str, Any]:
     ratio, low, high = speed_ratio(times)
     return {
         "model": name,
+        "speed": times["speed"],
         "batch_size": times["batch_size"],
         "repeats": len(times["first"]),
         "bare_per_second": times["passes"] / float(np.median(times["first"])),

@@ -1,7 +1,6 @@
 """Two tasks timed against each other in one process."""
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from interactions.game import synchronise
+from interactions.speed import seconds_of
 
 Task = Callable[[], object]
 
@@ -26,19 +25,10 @@ def time_in_turns(first: Task, second: Task, repeats: int, device: torch.device,
     """
     tasks = (first, second, second, first)
     for task in tasks[:2]:
-        seconds(task, device)
-    turns = range(repeats)
-    times_R4 = [[seconds(task, device) for task in tasks] for _ in tqdm(turns, name, disable=not sys.stderr.isatty())]
+        seconds_of(task, device)
+    turns = tqdm(range(repeats), name, disable=not sys.stderr.isatty())
+    times_R4 = [[seconds_of(task, device) for task in tasks] for _ in turns]
     return {"first": [[a, d] for a, _, _, d in times_R4], "second": [[b, c] for _, b, c, _ in times_R4]}
-
-
-def seconds(task: Task, device: torch.device) -> float:
-    """Wall-clock seconds of a task, the device's work included."""
-    synchronise(device)
-    start = time.perf_counter()
-    task()
-    synchronise(device)
-    return time.perf_counter() - start
 
 
 def speed_ratio(times: dict[str, Any]) -> tuple[float, float, float]:

@@ -112,7 +112,8 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
     from a2mim.data import open_images
     from a2mim.plan import Plan
     from a2mim.settings import Data
-    from experiments.benchmarks.timing import seconds, time_in_turns
+    from experiments.benchmarks.timing import time_in_turns
+    from interactions.speed import seconds_of
 
     recipe = benchmark_recipe(name, settings)
     # Opened before anything is timed, so that a bad --data is told at once.
@@ -132,7 +133,7 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
         times = time_in_turns(loop_steps, bare_steps, settings.repeats, device, name)
     ready = batches_of(source, plan, recipe, device)
     next(ready)
-    times["memory"] = [seconds(lambda: next(ready), device) for _ in range(settings.repeats)]
+    times["memory"] = [seconds_of(lambda: next(ready), device) for _ in range(settings.repeats)]
     times["files"] = []
     if files is not None:
         decoding = replace(source, images=files, memory=None, workers=settings.workers)
@@ -228,10 +229,10 @@ def bare(recipe: "Pretrain", batch: dict[str, Any], device: "torch.device") -> A
 
 def loading_times(loading: Iterator[Any], settings: Settings, device: "torch.device") -> list[float]:
     """Seconds of one batch after another, once what the processes fetched ahead is used up."""
-    from experiments.benchmarks.timing import seconds
+    from interactions.speed import seconds_of
 
     ahead = 2 * settings.workers + 1
-    found = [seconds(lambda: next(loading), device) for _ in range(ahead + max(settings.repeats, 2 * ahead))]
+    found = [seconds_of(lambda: next(loading), device) for _ in range(ahead + max(settings.repeats, 2 * ahead))]
     return found[ahead:]
 
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interactions.runs.files import remove_orphans, write_atomically, write_json
+from interactions.speed import from_older
 
 Part = str  # "images", and what else the run writes: "pairs", "saliency" …
 PART = re.compile("[a-z_]+")
@@ -38,6 +39,7 @@ NEEDED: dict[str, Any] = {
 KINDS: dict[str, Any] = {
     **NEEDED,
     "versions": dict,
+    "speed": dict,
     **dict.fromkeys(("orders", "skipped", "image_shape", "places", "blocks"), list),
     "units": int,
 }
@@ -72,7 +74,7 @@ def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
             f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote, or give another output "
             "folder"
         )
-    return run
+    return from_older(run)
 
 
 def refuse_unwritable(folder: Path) -> None:

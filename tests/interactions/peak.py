@@ -41,7 +41,7 @@ def profile(model: nn.Module, batch: int, out: str) -> None:
     from interactions.profile import profile_model
 
     images = [(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), 7)]
-    profile_model(Seldom(model), images, out=out, grid=14, budget=3000, batch_size=batch, progress=False)  # type: ignore[arg-type]
+    profile_model(Seldom(model), images, out=out, grid=14, budget=3000, batch_size=batch, speed="plain", progress=False)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

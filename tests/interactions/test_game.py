@@ -1,6 +1,5 @@
 """The game, against a plain loop that builds every masked image by hand and reads v from NumPy formulas."""
 
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -269,15 +268,15 @@ def test_tuning_stops_where_speed_or_memory_ends(monkeypatch, rates, best):
         return rates[size]
 
     game = PatchGame(network(), IMAGES[0], 1, GRID)
-    monkeypatch.setattr(game, "_rate", rate)
-    assert game.tune() == best
+    monkeypatch.setattr(game, "rate", rate)
+    assert game.tune() == (best, rates[best] or 0)
 
 
 def test_tuning_runs_full_batches():
     watch = Watch(limit=4)
     game = PatchGame(watch, IMAGES, torch.tensor(TARGETS), GRID)
     del watch.batches[:]
-    assert game.tune((2, 6, 7)) == 2
+    assert game.tune((2, 6, 7))[0] == 2
     assert watch.sizes == [2, 2, 6]
 
 
@@ -398,16 +397,18 @@ def test_reduced_precision_of_the_caller_does_not_leak_in():
 
 def test_channels_last_reaches_the_model_and_changes_no_value():
     watch = Watch()
-    values_B = PatchGame(watch, IMAGES[0], 1, GRID, batch_size=4, channels_last=True)(some_coalitions())
-    assert all(x_BCHW.is_contiguous(memory_format=torch.channels_last) for x_BCHW in watch.batches)
+    game = PatchGame(watch, IMAGES[0], 1, GRID, batch_size=4, speed="channels-last")
+    game.network.batches.clear()
+    values_B = game(some_coalitions())
+    assert all(x_BCHW.is_contiguous(memory_format=torch.channels_last) for x_BCHW in game.network.batches)
     reference = PatchGame(network(), IMAGES[0], 1, GRID, batch_size=4)(some_coalitions())
     torch.testing.assert_close(values_B, reference, rtol=1e-5, atol=1e-6)
 
 
 def test_a_compiled_model_sees_a_single_batch_shape(monkeypatch):
     compiled = Watch()
-    monkeypatch.setattr(torch, "compile", lambda model: compiled)
-    game = PatchGame(network(), IMAGES, torch.tensor(TARGETS), GRID, batch_size=4, compile=True)
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled)
+    game = PatchGame(network(), IMAGES, torch.tensor(TARGETS), GRID, batch_size=4, speed="compiled")
     values_B = game(some_coalitions(), torch.arange(11) % 3)
     assert compiled.sizes == [4, 4, 4]
     assert game.passes == 11
@@ -416,8 +417,11 @@ def test_a_compiled_model_sees_a_single_batch_shape(monkeypatch):
 
 
 def test_the_option_compile_compiles(monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # graph capture, no C++ compiler
-    game = PatchGame(network(), IMAGES[0], 1, GRID, batch_size=4, compile=True)
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **_: real(model, backend="eager")
+    )  # graph capture, no C++ compiler
+    game = PatchGame(network(), IMAGES[0], 1, GRID, batch_size=4, speed="compiled")
     assert isinstance(game.network, torch._dynamo.OptimizedModule)
     reference = PatchGame(network(), IMAGES[0], 1, GRID, batch_size=4)(some_coalitions())
     torch.testing.assert_close(game(some_coalitions()), reference, rtol=1e-5, atol=1e-6)

@@ -138,7 +138,8 @@ def test_the_first_round_is_a_guess_within_the_data():
 
 # Real runs
 
-ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "batch_size": 16, "keep": "images", "progress": False}
+ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "keep": "images", "progress": False}
+ASKED |= {"batch_size": 16, "speed": "plain"}
 
 
 def profile(out, count=60, **asked):

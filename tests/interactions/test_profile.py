@@ -473,7 +473,7 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(tmp_path, changes, 
 def test_a_setting_that_an_older_run_does_not_know_counts_as_its_default(tmp_path):
     profile(tmp_path / "run", images=2)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    del record["command"], record["settings"]["published_pairs"], record["settings"]["channels_last"]
+    del record["command"], record["settings"]["published_pairs"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     profile(tmp_path / "run", images=2)
     with pytest.raises(ValueError, match="published_pairs 50 there, 6 now"):

@@ -226,8 +226,8 @@ def test_what_is_no_set_of_patches_is_refused(model, why):
 def test_grids_that_cut_patches_and_compiled_networks_are_refused():
     with pytest.raises(ValueError, match=r"8×8 grid does not fit the model's 4×4 patches.*choose --grid 2 or 4"):
         drop_game(network(), side=8)
-    with pytest.raises(ValueError, match="leave the model uncompiled"):
-        drop_game(network(), compile=True)
+    with pytest.raises(ValueError, match="choose a speed without compilation"):
+        drop_game(network(), speed="compiled")
 
 
 @pytest.fixture

@@ -1,0 +1,202 @@
+"""How a network is run so that its passes take the least time: memory layout, folding, compilation, batch size.
+
+Each way computes the same values, up to their last bits. What is chosen is therefore written down before anything is
+measured, and a run that goes on runs in the recorded way.
+"""
+
+import copy
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from interactions.folding import folded
+from interactions.outputs import is_out_of_memory
+
+if TYPE_CHECKING:
+    from interactions.game import PatchGame
+
+SHORT = 3_000
+"""Passes of a run that is over before a choice has paid: finding one takes about 350."""
+COMPILING_PAYS = 1_200.0
+"""Seconds of a run from which compilation, which may take a minute and gain nothing, is tried."""
+GAIN = 1.03
+"""By how much a way must be faster than a simpler one: less is chance."""
+COMPILED_TOLERANCE = 1e-3
+TRIAL_BATCH, SHORT_BATCH = {"cpu": 8}, {"cpu": 16}
+TRIAL_ELSEWHERE = 64
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One way of running a network: weights and images in channels-last layout, batch normalisations folded into
+    convolutions, and torch.compile of a copy with frozen weights."""
+
+    channels_last: bool = False
+    folded: bool = False
+    compiled: bool = False
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def __str__(self) -> str:
+        parts = ("channels-last" if self.channels_last else "", "folded" * self.folded, "compiled" * self.compiled)
+        return ", ".join(filter(None, parts)) or "plain"
+
+
+WAYS = {
+    "plain": Speed(),
+    "channels-last": Speed(channels_last=True),
+    "folded": Speed(channels_last=True, folded=True),
+    "compiled": Speed(channels_last=True, compiled=True),
+}
+EAGER = (Speed(), Speed(channels_last=True), Speed(folded=True), Speed(channels_last=True, folded=True))
+"""What auto tries, the simplest first."""
+
+
+def as_speed(speed: str | Speed) -> Speed:
+    """A way, or the one of that name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(speed, Speed):
+        return speed
+    if speed not in WAYS:
+        raise ValueError(f"unknown speed {speed!r}: choose one of {', '.join(WAYS)}")
+    return WAYS[speed]
+
+
+def prepared(
+    model: nn.Module, speed: Speed, x_BCHW: Tensor, forward: Callable[[nn.Module, Tensor], Tensor]
+) -> tuple[nn.Module, bool]:
+    """What runs in a model's place, the model itself where it runs plainly, else a copy; and whether anything of it
+    is folded."""
+    if speed == Speed():
+        return model, False
+    network = folded(model, x_BCHW, forward) if speed.folded else None
+    folds = network is not None
+    network = (copy.deepcopy(model) if network is None else network).to(memory_format=speed.layout)  # type: ignore[call-overload]
+    if speed.compiled:
+        # A compiled network is built for one batch shape. Frozen weights are folded and laid out for the machine.
+        network = torch.compile(network, dynamic=False, options={"freezing": True})  # type: ignore[assignment]
+    return network, folds
+
+
+def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float, say: bool = False) -> dict[str, Any]:
+    """Choose how a game runs, and run it so from now on.
+
+    Args:
+        wanted: auto, or a name in `WAYS`.
+        batch_size: coalitions in one pass; found where it is None.
+        passes: about as many as the run will take. A short one is not worth a choice.
+
+    Returns:
+        What a record says about it: speed, batch_size, passes_per_second (None where none were timed).
+
+    Raises:
+        ValueError: a network that cannot be compiled, where that is asked for.
+    """
+    kind, long, rate = game.device.type, passes >= SHORT, None
+    if wanted != "auto":
+        game.run_as(as_speed(wanted))
+    elif long:
+        speed, rate = fastest(game, TRIAL_BATCH.get(kind, TRIAL_ELSEWHERE))
+        game.run_as(speed)
+    game.batch_size = batch_size
+    if game.batch_size is None:
+        game.batch_size, rate = game.tune() if long else (SHORT_BATCH.get(kind, TRIAL_ELSEWHERE), None)
+    if wanted == "auto" and rate and passes / rate > COMPILING_PAYS and game.tokens is None:
+        rate = try_compiled(game, say)
+    return {"speed": asdict(game.speed), "batch_size": game.batch_size, "passes_per_second": rate}
+
+
+def fastest(game: "PatchGame", size: int) -> tuple[Speed, float | None]:
+    """The way without compilation in which batches of that size take the least time, tried in turns, and its passes a
+    second; plain where memory is short."""
+    games = {speed: copy.copy(game) for speed in EAGER}
+    for speed, own in games.items():
+        own.run_as(speed)
+    # Where nothing can be folded, to fold is no way of its own.
+    kept = {speed: own for speed, own in games.items() if own.folds == speed.folded}
+    try:
+        seconds = in_turns([partial(own.trial, size) for own in kept.values()], game.device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return Speed(), None
+    best, least = Speed(), seconds[0]
+    for speed, taken in zip(kept, seconds, strict=True):
+        if taken * GAIN < least:
+            best, least = speed, taken
+    return best, size / least
+
+
+def try_compiled(game: "PatchGame", say: bool) -> float:
+    """Compile the game's network where that makes it faster; passes a second then. Says so where it does not work."""
+    before = game.speed
+    assert game.batch_size is not None
+    if say:
+        print("compiling the network, which takes a minute and pays in a long run …", file=sys.stderr, flush=True)
+    reason, rate, compiled_rate = "", game.rate(game.batch_size), 0.0
+    try:
+        expected = game.trial(2)
+        game.run_as(replace(before, folded=False, compiled=True))
+        found, compiled_rate = game.trial(2), game.rate(game.batch_size)
+        if not bool((found - expected).abs().max() <= COMPILED_TOLERANCE * expected.abs().max().clamp(min=1)):
+            reason = "its values are others"
+    except Exception as error:  # what a compiler meets in a network may be anything at all
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if reason:
+        print(f"note: torch.compile does not work here ({reason}): going on without", file=sys.stderr, flush=True)
+    if reason or compiled_rate < GAIN * rate:
+        game.run_as(before)
+        return rate
+    return compiled_rate
+
+
+def in_turns(tasks: Sequence[Callable[[], object]], device: torch.device, turns: int = 2) -> list[float]:
+    """The least seconds of each task, all run once beforehand and then in turns: a shared machine changes its pace."""
+    for task in tasks:
+        task()
+    times = [[seconds_of(task, device) for task in tasks] for _ in range(turns)]
+    return [min(of_task) for of_task in zip(*times, strict=True)]
+
+
+def seconds_of(task: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of a task, the device's work included."""
+    synchronise(device)
+    start = time.perf_counter()
+    task()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device; nothing to wait for on the CPU."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def recorded(record: Mapping[str, Any]) -> Speed:
+    """The way in which a run measures."""
+    return Speed(**record["speed"])
+
+
+def from_older(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's record as it is written today: before there was `speed`, two settings said how the network runs."""
+    settings = record.get("settings", {})
+    if "speed" in settings or record.get("command") not in (None, "profile", "occlusion"):
+        return record
+    old = {name: settings.get(name, False) for name in ("channels_last", "compile")}
+    # Where nothing can be folded, to fold is no way of its own.
+    kept = {name: value for name, value in settings.items() if name not in old}
+    way = Speed(old["channels_last"], compiled=old["compile"])
+    name = {Speed(): "auto"}.get(way, "compiled" if way.compiled else "channels-last")
+    return {**record, "settings": {**kept, "speed": name}, "speed": asdict(way)}
