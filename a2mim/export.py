@@ -50,6 +50,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
         metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
     if checkpoint.classes:
         metadata["classes"] = json.dumps(checkpoint.classes)
+    if checkpoint.assumed:
+        metadata["assumed"] = json.dumps(dict(checkpoint.assumed))
     if checkpoint.pixels:
         metadata["pixels"] = json.dumps(checkpoint.pixels)
     # Mapped tensors are written as they are; only what shares memory is copied, which safetensors refuses.

@@ -130,7 +130,8 @@ def evaluation_transform(config: Mapping[str, Any], image_size: int | None = Non
         image_size: side in pixels, instead of the configured one.
     """
     size = (config["input_size"][0], image_size, image_size) if image_size else config["input_size"]
-    return create_transform(**{**config, "input_size": size}, is_training=False)
+    known = {name: value for name, value in config.items() if name != "assumed"}
+    return create_transform(**{**known, "input_size": size}, is_training=False)
 
 
 def size_arguments(name: str, image_size: int | None) -> dict[str, int]:

@@ -45,6 +45,8 @@ class Measured(Protocol):
     @property
     def num_classes(self) -> int | None: ...
     @property
+    def model_args(self) -> tuple[str, ...]: ...
+    @property
     def partial(self) -> bool: ...
     @property
     def model_seed(self) -> int: ...
@@ -58,6 +60,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     Raises:
         ValueError: mean or std of another number of channels than the model's; and as `create_model` does.
     """
+    from a2mim.plain import pairs
     from experiments.datasets import size_arguments
     from experiments.models import create_model, named
 
@@ -67,7 +70,10 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         settings.num_classes,
         settings.model_seed,
         settings.partial,
-        **size_arguments(named(settings.model, settings.weights), settings.input.image_size),
+        **{
+            **size_arguments(named(settings.model, settings.weights), settings.input.image_size),
+            **pairs(settings.model_args),
+        },
     )
     silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))
     config = adjusted(config, settings.input)
@@ -75,6 +81,8 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)
+        for words in config.get("assumed", {}).values():
+            print(f"note: {words} (--mean, --std, --model-args num_heads=N)", flush=True)
     return model, config
 
 
@@ -96,6 +104,8 @@ def adjusted(config: Mapping[str, Any], given: Input) -> dict[str, Any]:
             if len(numbers) not in (1, channels):
                 raise ValueError(f"--{name} has {len(numbers)} numbers, images have {channels} channels: give 1 or all")
             config[name] = tuple(numbers) * (channels // len(numbers))
+    if given.mean is not None and given.std is not None and "assumed" in config:
+        config["assumed"] = {what: words for what, words in config["assumed"].items() if what != "pixels"}
     return config
 
 
@@ -105,7 +115,18 @@ def description(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
     resized = floor(min(height, width) / config["crop_pct"])
     plain = {name: list(config[name]) if name in ("mean", "std") else config[name] for name in names}
-    return {"size": [height, width], "resize": resized, **plain}
+    assumed = {"assumed": config["assumed"]} if config.get("assumed") else {}
+    return {"size": [height, width], "resize": resized, **plain, **assumed}
+
+
+def assumptions(told: Mapping[str, Any]) -> str:
+    """What of a model and of its images nothing told, as sentences for a caption."""
+    return " ".join(f"{words[:1].upper()}{words[1:]}." for words in told.get("assumed", {}).values())
+
+
+def title(settings: Measured) -> str:
+    """The measured model in words."""
+    return f"{settings.model} ({', '.join((settings.weights, *settings.model_args))})"
 
 
 def in_words(told: Mapping[str, Any]) -> str:

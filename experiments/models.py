@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def create_model(
 
     Returns:
         The module, and the data configuration it asks for: mean, std, input_size, interpolation, crop_pct, crop_mode
-        (timm's defaults, ImageNet statistics at 224 px, where the model says nothing).
+        (timm's defaults, ImageNet statistics at 224 px, where the model says nothing), and under `assumed` in words
+        what neither the file nor model_args tell.
 
     Raises:
         ValueError: unknown name, tag or argument; no pretrained weights; a checkpoint that does not fit.
@@ -77,7 +79,8 @@ def create_model(
     args = model_args if num_classes is None else {"num_classes": num_classes, **model_args}
     checkpoint = read(file) if file else None
     if checkpoint is not None:
-        name, said = fitted(name, checkpoint)
+        name, said, assumed = fitted(name, checkpoint)
+        checkpoint = replace(checkpoint, assumed={**checkpoint.assumed, **unsaid(assumed, args)})
         args = {**said, **args}
     elif name == AUTO:
         raise ValueError("the model 'auto' is read off a weights file: give one, or name a model")
@@ -94,6 +97,8 @@ def create_model(
         if not report.complete:
             warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
     config = timm.data.resolve_model_data_config(model)
+    if checkpoint is not None and checkpoint.assumed:
+        config["assumed"] = dict(checkpoint.assumed)
     if "img_size" in args:
         size = args["img_size"]
         config["input_size"] = (config["input_size"][0], *(size if isinstance(size, tuple) else (size, size)))
@@ -120,8 +125,13 @@ def weights_file(weights: str | Path) -> Path | None:
     return path
 
 
-def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
-    """The timm model for a checkpoint, and the arguments of timm.create_model that it needs.
+def unsaid(assumed: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, str]:
+    """What is assumed of the arguments that were not given."""
+    return {key: words for key, words in assumed.items() if key not in args}
+
+
+def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any], Mapping[str, str]]:
+    """The timm model for a checkpoint, the arguments of timm.create_model that it needs, and what of these is assumed.
 
     name: `auto` or empty for the model that the checkpoint is of. For a timm model of the same family only what its
     name leaves open is taken from the checkpoint (pooling, heads, biases), never a size; for others nothing.
@@ -133,14 +143,14 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
         found = identify(checkpoint)
         if found is None:
             raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
-        return found.name, found.arguments
+        return found.name, found.arguments, found.assumed
     try:
         found = None if is_factory(name) else guess(checkpoint)
     except NotPlainError:  # what somebody named counts, not what the file says
-        return name, {}
+        return name, {}, {}
     if found is None or name.split("_")[0] not in RELATED.get(found.family, (found.family,)):
-        return name, {}
-    return name, {key: found.arguments[key] for key in found.form if key in found.arguments}
+        return name, {}, {}
+    return name, {key: found.arguments[key] for key in found.form if key in found.arguments}, {}
 
 
 def named(name: str, weights: str | Path) -> str:

@@ -30,7 +30,7 @@ from a2mim.train import describe
 from a2mim.trees import listed
 from experiments.datasets import size_arguments
 from experiments.machine import commit
-from experiments.models import create_model, did_you_mean, fitted, weights_file
+from experiments.models import create_model, did_you_mean, fitted, unsaid, weights_file
 from experiments.recipes import recipes_of
 from experiments.trust import check_data, check_network
 from figures.reconstruction import draw_reconstruction
@@ -155,7 +155,7 @@ def make_network(
     a file (None: none was). Raises ValueError for unknown names and weights that do not fit, FileNotFoundError.
     """
     file = weights_file(network.weights)
-    name, stored = fitted(network.model, read(file)) if file else (network.model, {})
+    name, stored, assumed = fitted(network.model, read(file)) if file else (network.model, {}, {})
     if not name:
         raise ValueError("no network was named: use --model with the name of a timm model, such as resnet50")
     arguments = {
@@ -166,6 +166,8 @@ def make_network(
     source = network.weights if file is None else "random"
     model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
     report = load_backbone(model, file, network.partial) if file else None
+    if report is not None:
+        report = dataclasses.replace(report, assumed={**report.assumed, **unsaid(assumed, pairs(network.model_args))})
     if file and classes:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -7,8 +7,9 @@ name, and shows up as unexpected when the tensors are fitted to a model.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -21,27 +22,74 @@ Dropped = dict[str, tuple[str, ...]]  # why → which keys
 
 
 def unchanged(tensors: Tensors) -> Tensors:
-    """The conversion of a source that has timm's own names."""
+    """The last step of a conversion that is one of names alone."""
     return tensors
 
 
 @dataclass(frozen=True)
 class Source:
-    """Whose names a checkpoint uses: how to tell, what to leave out, and how to rename the rest."""
+    """Whose names a checkpoint uses, as data: how to tell, what to leave out, and how to rename the rest.
+
+    Regular expressions are of whole keys. A wrapper (`inner`) takes its own prefix off and leaves the names behind it
+    to the sources that come after it.
+    """
 
     name: str
-    is_this: Callable[[Tensors], bool]
-    convert: Callable[[Tensors], Tensors] = unchanged
+    where: str = ""
+    """The public code that writes these names."""
+    marks: tuple[str, ...] = ()
+    """Each is the name of a tensor that such a file has."""
+    unless: tuple[str, ...] = ()
+    """None is the name of a tensor that such a file has."""
+    when: Callable[[Tensors], bool] | None = None
+    """What else tells it, where names do not."""
+    beside: tuple[str, ...] = ()
+    """Each is a key of the file's top level."""
+    prefix: str = ""
+    """Taken off the front of the names that begin so, before `names` are looked up."""
+    inner: bool = False
+    """Whether the names behind the prefix are those of another source."""
     drops: Mapping[str, str] = field(default_factory=dict)
-    """Regular expression of whole keys, as the source writes them → why they are left out."""
+    """Whole keys, as the source writes them → why they are left out."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Whole keys behind the prefix → timm's."""
+    finish: Callable[[Tensors], Tensors] = unchanged
+    """What is done with the renamed tensors: joined, turned, cut."""
+    fresh: Mapping[str, str] = field(default_factory=dict)
+    """Whole keys of the model that such a file lacks and that stay as they are made → why."""
     norm_eps: Mapping[str, float] = field(default_factory=dict)
     """Beginning of timm's module names → epsilon of the layer norms there, as the source's code has it."""
-    positions: PositionRule = "bicubic"
+    config_eps: str = ""
+    """Beginning of the names whose epsilon a Hugging Face configuration states."""
+    positions: PositionRule | None = None
     """How the source's code resizes its position embeddings."""
     pixels: Pixels | None = None
     """Mean and deviation that the source normalises its images with; None where that is not one for all its models."""
     model: str = ""
     """timm's name of the model, where the source has one alone."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of timm.create_model, where the source's code fixes what no shape tells."""
+    unread: str = ""
+    """Why files of this kind are not read, and what to do instead: a part of a sentence."""
+
+    def is_this(self, tensors: Tensors, beside: Collection[str] = ()) -> bool:
+        return (
+            all(has(tensors, mark) for mark in self.marks)
+            and not any(has(tensors, mark) for mark in self.unless)
+            and all(key in beside for key in self.beside)
+            and (self.when is None or self.when(tensors))
+        )
+
+    def convert(self, tensors: Tensors) -> Tensors:
+        """Renamed and finished; of a wrapper's file only the prefix is taken off."""
+        stripped = substitute(tensors, {f"{self.prefix}(.*)": r"\1"}) if self.prefix else tensors
+        return self.finish(substitute(stripped, self.names))
+
+
+def has(tensors: Tensors, mark: str) -> bool:
+    """Whether the whole of a key is a match of the regular expression."""
+    matches = re.compile(mark).fullmatch
+    return any(matches(key) for key in tensors)
 
 
 def drop(tensors: Tensors, rules: Mapping[str, str]) -> tuple[Tensors, Dropped]:

@@ -1,7 +1,8 @@
 """What a checkpoint is, as plain data: method, family, model, head, copies, and what of it would be loaded."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,20 @@ from a2mim.checkpoints.read import Checkpoint
 METHODS = {
     "mae": "MAE",
     "mae linear probe": "MAE, linear probe",
+    "mae, hiera": "MAE",
+    "fcmae": "FCMAE",
+    "i-jepa": "I-JEPA",
+    "dinov2": "DINOv2",
     "moco v3": "MoCo v3",
     "dino": "DINO",
     "ibot": "iBOT",
     "simmim": "SimMIM",
-    "simmim swin": "SimMIM",
     "spark": "SparK",
     "imgsim": "AugNet, instance contrast",
-    "deit iii": "DeiT III (or another ViT with BEiT's layer scale)",
+    "deit iii": "DeiT III",
+    "deit iii, parallel": "DeiT III",
+    "vit with beit's layer scale": "iBOT, or another ViT with BEiT's layer scale",
+    "spark's convnext": "SparK",
     "deit distilled": "DeiT, distilled",
 }
 
@@ -38,10 +45,12 @@ TRACES = {
     "backbone.mask_gamma": "A²MIM",
     "mask_gamma": "A²MIM",
     "decoder.decoder_": "MAE",
+    "cls_pt_": "BEiT v2",
     "lm_head.": "BEiT",
 }
 
 UNTOLD = "not told by the file"
+NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -58,15 +67,22 @@ class Fit:
         return self.report is not None and self.report.complete
 
 
-def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
+def fit(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = NONE) -> Fit | None:
     """Compare a checkpoint with the timm model of that name, or with the one that its shapes suggest; loads nothing.
+
+    arguments: of the model, which win over what the file suggests.
 
     None where no model was named and none is known. Raises ValueError for a name that timm does not have, and
     CheckpointError for a file that names what no file may name.
     """
+    if checkpoint.unread:
+        raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")
     if model and not timm.is_model(model):
         raise ValueError(f"timm has no model '{model}': timm.list_models() names those it has")
     found = Architecture(model.split("_")[0], model) if model else identify(checkpoint)
+    if found is not None and arguments:
+        told = {key: words for key, words in found.assumed.items() if key not in arguments}
+        found = replace(found, arguments={**found.arguments, **arguments}, assumed=told)
     if found is None:
         return None
     try:
@@ -74,16 +90,16 @@ def fit(checkpoint: Checkpoint, model: str = "") -> Fit | None:
     except ValueError as error:
         return Fit(found, None, str(error))
     with sound(checkpoint.path):
-        tensors, _ = adapt(checkpoint, empty)
-        report = compare(checkpoint, tensors, empty.state_dict())
+        tensors, adapted = adapt(checkpoint, empty)
+        report = replace(compare(checkpoint, tensors, empty.state_dict()), adapted=adapted)
     return Fit(found, report, report.differences)
 
 
-def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
+def describe(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = NONE) -> dict[str, Any]:
     """Everything that `a2mim inspect` says. Raises ValueError for a model name that timm does not have."""
     problem = "no timm model is known for these names and shapes"
     try:
-        fitting = fit(checkpoint, model)
+        fitting = fit(checkpoint, model, arguments)
     except CheckpointError as error:  # it names what no file may, or several fit; all the rest can be said
         fitting, problem = None, str(error)
     report = fitting.report if fitting else None
@@ -115,6 +131,9 @@ def describe(checkpoint: Checkpoint, model: str = "") -> dict[str, Any]:
         "missing": list(report.missing) if report else [],
         "unexpected": list(report.unexpected) if report else [],
         "mis_shaped": dict(report.mis_shaped) if report else {},
+        "fresh": {why: list(keys) for why, keys in checkpoint.fresh.items()},
+        "adapted": list(report.adapted) if report else [],
+        "assumed": {**checkpoint.assumed, **(fitting.architecture.assumed if fitting else {})},
         "dropped": {why: list(keys) for why, keys in checkpoint.dropped.items()},
         "norm_eps": dict(checkpoint.norm_eps),
         "pixels": checkpoint.pixels and {"mean": checkpoint.pixels[0], "std": checkpoint.pixels[1]},

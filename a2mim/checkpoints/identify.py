@@ -14,6 +14,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+import a2mim.networks
 from a2mim.checkpoints.architecture import Architecture, build, classes, guess
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.positions import table_of
@@ -130,10 +131,12 @@ def unrivalled(checkpoint: Checkpoint, shaped: Architecture) -> Architecture:
     ours = fitting(checkpoint.tensors, shaped)
     if ours is None:  # what does not fit is refused where it is loaded, key by key
         return shaped
+    if timm.model_entrypoint(shaped.name).__module__ == a2mim.networks.__name__:
+        return shaped  # this project's own, each of one kind
     if shaped.family == "vit" and (width := checkpoint.tensors["patch_embed.proj.weight"].shape[0]) not in USUAL_WIDTHS:
         raise UntoldError(
             f"the shapes in '{path}' do not tell its number of attention heads, and none is usual at {width} channels: "
-            "name the timm model that it is of, or a factory"
+            "name the timm model that it is of, or a factory, or give --model-args num_heads=N"
         )
     made_of = parts(ours)
     others = [name for name in alike(checkpoint, shaped) if differs(checkpoint, name, shaped, made_of)]

@@ -37,8 +37,12 @@ class LoadReport:
     """Keys of both whose shapes or kinds of number differ, and how."""
     dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Why → which keys of the file were left out by rule."""
+    fresh: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Why → which of the loaded keys the file has not, and were made."""
     adapted: tuple[str, ...] = ()
     """What was changed to fit: resized positions, epsilons of layer norms."""
+    assumed: dict[str, str] = field(default_factory=dict)
+    """What the file does not tell → what was taken, in words."""
 
     @property
     def complete(self) -> bool:
@@ -86,7 +90,8 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
         report = compare(checkpoint, found, wanted)
     fitting = {key: found[key] for key in wanted if key in found and key not in report.mis_shaped}
     if not fitting or not (report.complete or partial):
-        raise CheckpointError(misfit(report, model, wanted, found))
+        unread = f"checkpoint '{checkpoint.path}' is {checkpoint.unread}" if checkpoint.unread else ""
+        raise CheckpointError(unread or misfit(report, model, wanted, found))
     check_heads(checkpoint, model)
     model.load_state_dict(fitting, strict=report.complete)
     adapted += set_epsilons(model, checkpoint.norm_eps) + set_pixels(model, checkpoint.pixels)
@@ -106,6 +111,8 @@ def compare(checkpoint: Checkpoint, found: Tensors, wanted: Tensors) -> LoadRepo
         unexpected=tuple(key for key in found if key not in wanted),
         mis_shaped=mis_shaped,
         dropped=checkpoint.dropped,
+        fresh=checkpoint.fresh,
+        assumed=dict(checkpoint.assumed),
     )
 
 

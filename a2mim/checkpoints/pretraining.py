@@ -17,11 +17,13 @@ from typing import Any
 
 from torch import Tensor
 
-from a2mim.checkpoints.architecture import count, is_convnext
+from a2mim.checkpoints.configured import head_count
 from a2mim.checkpoints.convert import Tensors, substitute
 from a2mim.checkpoints.describe import method as method_name
 from a2mim.checkpoints.errors import CheckpointError, sound
-from a2mim.checkpoints.read import Checkpoint, head_count
+from a2mim.checkpoints.families.cnn import is_convnext
+from a2mim.checkpoints.families.common import count
+from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.sources.common import DECODER, MASK_TOKEN, stack_qkv
 
 
@@ -83,6 +85,9 @@ def mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
         "decoder_depth": count(tensors, r"decoder_blocks\.(\d+)\."),
         "decoder_heads": max(1, width // 32),
     }
+    inside = tensors.get("decoder_blocks.0.mlp.fc1.weight")
+    if inside is not None and inside.ndim == 2 and inside.shape[0] != 4 * width:
+        settings["decoder_hidden"] = inside.shape[0]
     if settings["decoder_depth"]:
         check_width(checkpoint, tensors.get("decoder_blocks.0.attn.proj.weight"), width)
     if "decoder_num_attention_heads" in told:
@@ -100,7 +105,8 @@ def check_width(checkpoint: Checkpoint, weight: Tensor | None, width: int) -> No
         raise CheckpointError(f"the decoder in '{checkpoint.path}' is not {width} wide throughout: it is damaged")
 
 
-HF_LAYER = r"decoder\.decoder_layers\.(\d+)"
+# transformers 4 and 5.
+HF_LAYER = r"decoder\.(?:decoder_layers|decoder_encoder\.layer)\.(\d+)"
 HF_NAMES = {
     r"decoder\.(mask_token|decoder_pos_embed|(?:decoder_embed|decoder_norm|decoder_pred)\..*)": r"\1",
     rf"{HF_LAYER}\.layernorm_before\.(.*)": r"decoder_blocks.\1.norm1.\2",
@@ -153,11 +159,7 @@ def openmixup(checkpoint: Checkpoint, parts: Tensors, method: str, settings: dic
     tensors = squeezed(substitute(parts, OPENMIXUP_NAMES), "mask_token.token_C", "mask_token.gamma_C")
     if "mask_token.gamma_C" in tensors:
         settings = {**settings, "gamma_init": 1e-6}
-    if not is_convnext(checkpoint.tensors):
-        return PreTraining(checkpoint, method, settings, tensors)
-    normalising = substitute(checkpoint.tensors, {r"head\.norm\.(.*)": r"norm_pre.\1"})
-    encoder = replace(checkpoint, tensors=normalising)
-    return PreTraining(encoder, method, settings, tensors, {"head_norm_first": True})
+    return PreTraining(checkpoint, method, settings, tensors)
 
 
 # --- SparK
@@ -178,7 +180,9 @@ def spark(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
     renamed = substitute(parts, SPARK_NAMES)
     tensors = squeezed(renamed, *(key for key in renamed if key.endswith("mask_token_C")))
     first, black = tensors.get("decoder.0.0.weight"), checkpoint.left_out.get("norm_black")
-    settings = {} if first is None else {"decoder_width": first.shape[0]}
+    settings: dict[str, Any] = {} if first is None else {"decoder_width": first.shape[0]}
+    if not any(".norm." in key for key in tensors if key.startswith("densify.")):
+        settings["densify_norm"] = False
     if first is not None:
         check_width(checkpoint, first, first.shape[0])
     size = black.shape[-1] if black is not None and black.ndim == 4 else None

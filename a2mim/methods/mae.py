@@ -55,6 +55,8 @@ class MAESettings:
     """Blocks of the decoder."""
     decoder_heads: Count = 16
     """Attention heads of the decoder."""
+    decoder_hidden: Count | None = None
+    """Channels inside of the decoder's MLPs (left out: four times its width)."""
 
     def check(self) -> None:
         """Raises ValueError for heads that do not share the decoder's channels."""
@@ -100,7 +102,9 @@ class MAE(Method):
         prefix = torch.zeros(self.structure.features.prefix, width)
         self.register_buffer("positions_ND", torch.cat([prefix, sincos_positions(grid, width)]), persistent=False)
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        block = partial(Block, width, settings.decoder_heads, qkv_bias=True, norm_layer=norm)
+        hidden = settings.decoder_hidden or 4 * width
+        ratio = hidden / width + 1e-9  # timm cuts the product off
+        block = partial(Block, width, settings.decoder_heads, ratio, qkv_bias=True, norm_layer=norm)
         self.decoder_blocks = nn.Sequential(*(block() for _ in range(settings.decoder_depth)))
         self.decoder_norm = norm(width)
         self.head = nn.Linear(width, patch * patch * self.structure.channels)

@@ -53,6 +53,8 @@ class SparKSettings:
     itself if left out."""
     decoder_width: Count = 768
     """Channels of the decoder at the coarsest scale; half as many at each finer one."""
+    densify_norm: bool = True
+    """Normalise each map before its empty places are filled; the public code can do without."""
 
 
 class SparK(Method):
@@ -89,7 +91,8 @@ class SparK(Method):
             raise ValueError(
                 f"A decoder of width {settings.decoder_width} cannot be halved {stride.bit_length() - 1} times."
             )
-        norm = nn.BatchNorm2d if self.plan.gathered else partial(LayerNorm2d, eps=1e-6)
+        norm: Any = nn.BatchNorm2d if self.plan.gathered else partial(LayerNorm2d, eps=1e-6)
+        norm = norm if settings.densify_norm else nn.Identity
         self.densify = nn.ModuleList(
             Densify(width, decoder[i], norm(width), kernel=3 if i else 1) for i, width in enumerate(widths)
         )

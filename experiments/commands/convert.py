@@ -1,6 +1,6 @@
 """`a2mim convert`: any checkpoint as safetensors under timm's names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -25,6 +25,8 @@ class Settings:
     """The file to write (.safetensors)."""
     model: str = ""
     """The timm model that it is of, instead of the one that the shapes suggest."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that the file does not tell, such as num_heads=12."""
 
 
 def run(settings: Settings) -> None:
@@ -32,7 +34,7 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import fit
     from a2mim.export import write_checkpoint
-    from a2mim.plain import printable
+    from a2mim.plain import pairs, printable
     from experiments.outputs import claim
 
     if settings.out.suffix != ".safetensors":
@@ -43,14 +45,17 @@ def run(settings: Settings) -> None:
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
     claim([settings.out], [Path(settings.file.partition("#")[0])])
     checkpoint = read(settings.file)
-    fitting = fit(checkpoint, settings.model)
+    fitting = fit(checkpoint, settings.model, pairs(settings.model_args))
     if fitting is None:
         raise ValueError(f"no known model fits '{settings.file}': name the timm model that it is of with --model")
     name, arguments = fitting.architecture.name, fitting.architecture.arguments
     if not fitting.complete:
         raise ValueError(f"'{settings.file}' does not fit timm's {name} completely: {fitting.problem}")
-    write_checkpoint(checkpoint, settings.out, {"architecture": name, **arguments})
+    assumed = {**checkpoint.assumed, **fitting.architecture.assumed}
+    write_checkpoint(replace(checkpoint, assumed=assumed), settings.out, {"architecture": name, **arguments})
     given = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    for words in assumed.values():
+        print(f"note: {words}")
     print(f"wrote {len(checkpoint.tensors)} tensors into {settings.out}; open it with")
     print(f'    timm.create_model("{name}"{given}, checkpoint_path="{settings.out}")')
     if checkpoint.norm_eps:

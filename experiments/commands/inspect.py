@@ -26,6 +26,8 @@ class Settings:
     """The checkpoint; FILE#copy for one of its copies of the network (student, momentum_encoder, model, ema ...)."""
     model: str = ""
     """Compare with this timm model, instead of the one that the shapes suggest."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that the file does not tell, such as num_heads=12."""
     json: bool = False
     """Print JSON with every key, instead of a table."""
 
@@ -36,9 +38,9 @@ def run(settings: Settings) -> None:
 
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import describe
-    from a2mim.plain import printable
+    from a2mim.plain import pairs, printable
 
-    said = describe(read(settings.file), settings.model)
+    said = describe(read(settings.file), settings.model, pairs(settings.model_args))
     if settings.json:
         print(json.dumps(said, indent=2))
         return
@@ -73,6 +75,9 @@ def table(said: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("fits", f"yes, all {said['loaded']} keys" if said["fits"] else f"no: {said['problem']}"))
     for why, keys in said["dropped"].items():
         rows.append(("left out", f"{len(keys)} keys, {why} ({listed(keys)})"))
+    for why, keys in said["fresh"].items():
+        rows.append(("made", f"{len(keys)} keys, {why} ({listed(keys)})"))
+    rows += [("adapted", note) for note in said["adapted"]]
     if said["missing"]:
         rows.append(("missing", f"{len(said['missing'])} keys that the model needs ({listed(said['missing'])})"))
     if said["norm_eps"]:
@@ -80,9 +85,7 @@ def table(said: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("norms", f"layer norms get an epsilon of {epsilons}"))
     if said["pixels"]:
         rows.append(("images", f"normalised with mean {said['pixels']['mean']}, deviation {said['pixels']['std']}"))
-    else:
-        rows.append(("images", "the file does not tell their mean and deviation: those of timm's model are taken"))
-    return rows
+    return rows + [("assumed", words) for words in said["assumed"].values()]
 
 
 def listed(keys: list[str]) -> str:

@@ -34,6 +34,8 @@ class Settings:
     its copies of the network)."""
     num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
     model_seed: Natural = 0
@@ -83,7 +85,7 @@ def run(settings: Settings) -> None:
         play,
         read_photograph,
     )
-    from experiments.inputs import description, open_model
+    from experiments.inputs import assumptions, description, open_model
     from experiments.machine import pick_device, provenance
     from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
@@ -121,8 +123,8 @@ def run(settings: Settings) -> None:
         f"{explained(game)}, baseline {in_words(settings.baseline)}. "
         f"Interactions: {measured.passes:,} passes, {measured.design} design. Shapley values: {settings.permutations} "
         f"permutation{'s' * (settings.permutations > 1)}, "
-        f"{game.passes - measured.passes:,} passes."
-    )
+        f"{game.passes - measured.passes:,} passes. {assumptions(config)}"
+    ).strip()
     note = missing_words(measured, grid)
     draw_pair_map(
         as_pixels(game.images_ICHW[0], config),

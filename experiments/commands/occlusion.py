@@ -43,6 +43,8 @@ class Settings:
     it is; `FILE#student` takes that one of its copies of the network)."""
     num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
     model_seed: Natural = 0
@@ -64,7 +66,7 @@ def run(settings: Settings) -> None:
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, known_classes, open_images
-    from experiments.inputs import description, open_model
+    from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
     from interactions.baselines import Normalisation
     from interactions.occlusion import measure_occlusion
@@ -94,7 +96,7 @@ def run(settings: Settings) -> None:
         out=settings.out,
         normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
         names=data.names,
-        model_name=f"{settings.model} ({settings.weights})",
+        model_name=title(settings),
         data_name=settings.data,
         transform=description(config),
         about=about,
@@ -107,6 +109,7 @@ def run(settings: Settings) -> None:
 
 def draw(measured: "Occlusion") -> None:
     """occlusion.png, from the tables that were written."""
+    from experiments.inputs import assumptions
     from figures.occlusion import draw_occlusion
 
     record, settings, name = measured.record, measured.settings, measured.record["model"]["name"]
@@ -117,7 +120,8 @@ def draw(measured: "Occlusion") -> None:
     )
     if {"salient", "non_salient"} & set(settings["kinds"]):
         source = record["saliency_from"] or settings["saliency"].replace("_", " ")
-        caption += f"Saliency: {source}."
+        caption += f"Saliency: {source}. "
+    caption = f"{caption}{assumptions(record['data'].get('transform', {}))}".strip()
     draw_occlusion(
         {name: measured.folder / "occlusion.csv"},
         measured.folder / "occlusion.png",

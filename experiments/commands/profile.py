@@ -56,6 +56,8 @@ class Settings:
     it is; `FILE#student` takes that one of its copies of the network)."""
     num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
     model_seed: Natural = 0
@@ -90,7 +92,7 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.datasets import evaluation_transform, known_classes, open_images
-    from experiments.inputs import description, open_model
+    from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
     from interactions.baselines import Normalisation
     from interactions.profile import checked, profile_model
@@ -136,7 +138,7 @@ def run(settings: Settings) -> None:
         out=settings.out,
         normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
         names=data.names,
-        model_name=f"{settings.model} ({settings.weights})",
+        model_name=title(settings),
         data_name=settings.data,
         transform=description(config),
         about=about,
@@ -197,6 +199,7 @@ def warn_about_labels(settings: Settings, model: "nn.Module", data: "ImageData")
 
 def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
+    from experiments.inputs import assumptions
     from figures.curves import draw_strength
     from interactions.tokens import in_words
 
@@ -206,7 +209,7 @@ def draw(profile: "Profile") -> None:
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
         f"baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
-        + " ".join(filter(None, [sampled(record), protocol(record)]))
+        + " ".join(filter(None, [sampled(record), protocol(record), assumptions(record["data"].get("transform", {}))]))
     ).strip()
     draw_strength(
         profile.folder / "strength.csv",

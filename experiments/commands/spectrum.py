@@ -40,6 +40,8 @@ class Settings:
     it is; `FILE#student` takes that one of its copies of the network)."""
     num_classes: Natural | None = None
     """Classes of the model, where a checkpoint has others than its usual ones."""
+    model_args: tuple[str, ...] = ()
+    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
     partial: bool = False
     """Load what fits of a checkpoint that does not fit whole."""
     model_seed: Natural = 0
@@ -66,7 +68,7 @@ def run(settings: Settings) -> None:
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, open_images
-    from experiments.inputs import description, open_model
+    from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
     from interactions.spectrum import measure_spectrum
 
@@ -90,7 +92,7 @@ def run(settings: Settings) -> None:
         seed=settings.seed,
         unit_images=settings.unit_images,
         names=data.names,
-        model_name=f"{settings.model} ({settings.weights})",
+        model_name=title(settings),
         data_name=settings.data,
         transform=description(config),
         about=about,
@@ -104,11 +106,13 @@ def draw(measured: "Spectrum") -> list[str]:
     """spectrum.png and variance.png, from the tables that were written; the names of those with anything to show."""
     import pandas as pd
 
+    from experiments.inputs import assumptions
     from figures.spectrum import draw_spectrum, draw_variance
 
     record = measured.record
     height, width = record["image_shape"][1:]
     caption = f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px."
+    caption = f"{caption} {assumptions(record['data'].get('transform', {}))}".strip()
     drawn = []
     for name, figure in (("spectrum", draw_spectrum), ("variance", draw_variance)):
         table = pd.read_csv(measured.folder / f"{name}.csv")

@@ -158,7 +158,7 @@ def test_settings_and_a_hubs_configuration_are_evidence(tmp_path, capsys):
 def test_a_model_that_was_named_keeps_its_heads(tmp_path):
     """Its name says them, and shapes do not."""
     torch.save(timm.create_model("vit_so150m2_patch16_reg1_gap_256", depth=1).state_dict(), tmp_path / "net.pth")
-    name, arguments = fitted("vit_so150m2_patch16_reg1_gap_256", read(tmp_path / "net.pth"))
+    name, arguments, _ = fitted("vit_so150m2_patch16_reg1_gap_256", read(tmp_path / "net.pth"))
     assert name == "vit_so150m2_patch16_reg1_gap_256" and "num_heads" not in arguments
 
 

@@ -1,7 +1,7 @@
 """What several sources share: reasons for leaving keys out, and steps of a conversion."""
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from a2mim.checkpoints.convert import Pixels, Tensors, substitute
 
@@ -12,13 +12,20 @@ INDEX = "index or mask that the model computes itself"
 POSITION_INDEX = r"(.*\.)?relative_position_index"
 ATTENTION_MASK = r"(.*\.)?attn_mask"
 
+TOKENS = "predictor of visual tokens"
+OTHER_COPY = "another copy of the network: the file's name with #{} behind it takes that one"
+
 VIT_EPS = {"": 1e-6}
 IMAGENET: Pixels = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+HALF: Pixels = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OF_CLIP: Pixels = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
 
-
-def blocks_start(tensors: Tensors, name: str) -> bool:
-    """Whether the first transformer block has an entry of that name."""
-    return f"blocks.0.{name}" in tensors
+LEAF = r"(weight|bias)"
+NORM_LEAF = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+ANY = r"(\w+\.)*\w+"
+BLOCK = r"blocks\.0\."
+ATTENTION = r"blocks\.0\.attn\.qkv\.weight"
+TABLE = r"blocks\.0\.attn\.relative_position_bias_table"
 
 
 def stack_qkv(tensors: Tensors, parts: dict[str, tuple[str, str, str]]) -> Tensors:
@@ -57,3 +64,10 @@ def fold_batch_norm(tensors: Tensors, norm: str, linear: str, eps: float, into: 
     bias = bias_K.double() - folded_KD @ mean_D.double()
     kept = {key: x for key, x in tensors.items() if key not in (*names, f"{norm}.num_batches_tracked")}
     return kept | {f"{into}.weight": folded_KD.to(weight_KD.dtype), f"{into}.bias": bias.to(bias_K.dtype)}
+
+
+def one_head(tensors: Tensors) -> Tensors:
+    """A distillation token beside a single classifier, which reads the class token: timm's ViT calls it a register."""
+    if "head.weight" not in tensors or "head_dist.weight" in tensors:
+        return tensors
+    return substitute(tensors, {"dist_token": "reg_token"})

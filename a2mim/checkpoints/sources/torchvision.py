@@ -1,6 +1,6 @@
 """torchvision's ViT and ConvNeXt (its ResNets have timm's names)."""
 
-from a2mim.checkpoints.convert import Source, Tensors, substitute
+from a2mim.checkpoints.convert import Source, Tensors
 from a2mim.checkpoints.sources.common import IMAGENET, VIT_EPS
 
 LAYER = r"encoder\.layers\.encoder_layer_(\d+)"
@@ -20,14 +20,11 @@ VIT_NAMES = {
 }
 
 
-def is_vit(tensors: Tensors) -> bool:
-    return "conv_proj.weight" in tensors and any(key.startswith("encoder.layers.encoder_layer_0.") for key in tensors)
-
-
 VIT = Source(
     "torchvision vit",
-    is_vit,
-    lambda tensors: substitute(tensors, VIT_NAMES),
+    "github.com/pytorch/vision, torchvision/models/vision_transformer.py",
+    marks=(r"conv_proj\.weight", r"encoder\.layers\.encoder_layer_0\..*"),
+    names=VIT_NAMES,
     norm_eps=VIT_EPS,
     positions="align corners",
     pixels=IMAGENET,
@@ -53,16 +50,20 @@ CONVNEXT_NAMES = {
 }
 
 
-def is_convnext(tensors: Tensors) -> bool:
-    return "features.0.0.weight" in tensors and any(key.endswith(".layer_scale") for key in tensors)
-
-
-def convert_convnext(tensors: Tensors) -> Tensors:
-    """Rename; the layer scale, D×1×1 here, is a vector in timm."""
+def flat_layer_scale(tensors: Tensors) -> Tensors:
+    """The layer scale, D×1×1 here, is a vector in timm."""
     return {
         key: x.flatten() if key.endswith(".gamma") and x.ndim == 3 and x.shape[1:] == (1, 1) else x
-        for key, x in substitute(tensors, CONVNEXT_NAMES).items()
+        for key, x in tensors.items()
     }
 
 
-CONVNEXT = Source("torchvision convnext", is_convnext, convert_convnext, norm_eps={"": 1e-6}, pixels=IMAGENET)
+CONVNEXT = Source(
+    "torchvision convnext",
+    "github.com/pytorch/vision, torchvision/models/convnext.py",
+    marks=(r"features\.0\.0\.weight", r".*\.layer_scale"),
+    names=CONVNEXT_NAMES,
+    finish=flat_layer_scale,
+    norm_eps={"": 1e-6},
+    pixels=IMAGENET,
+)

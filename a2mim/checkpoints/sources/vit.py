@@ -1,114 +1,115 @@
-"""Plain vision transformers whose names are timm's but for what surrounds them: MAE, MoCo v3, DINO, iBOT, DeiT.
+"""Plain vision transformers whose names are timm's but for what surrounds them: MAE, DeiT, DINO's backbones.
 
-Containers (see `read`): MAE and DeiT {model}; MoCo v3 {state_dict}; DINO and iBOT {student, teacher}, or flat.
+Containers (see `read`): MAE and DeiT {model}; DINO's released backbones are flat.
 """
 
-from a2mim.checkpoints.convert import Source, Tensors, substitute, unchanged
+from a2mim.checkpoints.convert import Source, Tensors
+from a2mim.checkpoints.resize import square_side
 from a2mim.checkpoints.sources.common import (
+    ATTENTION,
     DECODER,
     IMAGENET,
+    LEAF,
     MASK_TOKEN,
-    PROJECTOR,
     VIT_EPS,
-    blocks_start,
     fold_batch_norm,
     layer_scale,
+    one_head,
 )
 
-LEAF = r"(weight|bias)"
-BATCH_NORM_LEAF = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-
-# --- MAE: github.com/facebookresearch/mae, models_mae.py and main_linprobe.py
-
-MAE_DECODER = {
-    rf"decoder_(embed|norm|pred)\.{LEAF}": DECODER,
-    rf"decoder_blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.{LEAF}": DECODER,
-    r"decoder_pos_embed": DECODER,
-    r"mask_token": MASK_TOKEN,
-}
-
-
-def is_mae(tensors: Tensors) -> bool:
-    return blocks_start(tensors, "attn.qkv.weight") and any(key.startswith("decoder_") for key in tensors)
+MAE = Source(
+    "mae",
+    "github.com/facebookresearch/mae, models_mae.py",
+    marks=(ATTENTION, r"decoder_.*"),
+    drops={
+        rf"decoder_(embed|norm|pred)\.{LEAF}": DECODER,
+        rf"decoder_blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.{LEAF}": DECODER,
+        r"decoder_pos_embed": DECODER,
+        r"mask_token": MASK_TOKEN,
+    },
+    norm_eps=VIT_EPS,
+    pixels=IMAGENET,
+)
 
 
-def is_mae_probe(tensors: Tensors) -> bool:
-    return blocks_start(tensors, "attn.qkv.weight") and "head.0.running_mean" in tensors and "head.1.weight" in tensors
-
-
-def convert_mae_probe(tensors: Tensors) -> Tensors:
+def folded_probe(tensors: Tensors) -> Tensors:
     """The linear probe's batch norm (eps 1e-6) becomes a part of the linear classifier."""
     return fold_batch_norm(tensors, norm="head.0", linear="head.1", eps=1e-6, into="head")
 
 
-MAE = Source("mae", is_mae, unchanged, MAE_DECODER, VIT_EPS, pixels=IMAGENET)
-MAE_PROBE = Source("mae linear probe", is_mae_probe, convert_mae_probe, norm_eps=VIT_EPS, pixels=IMAGENET)
-
-# --- MoCo v3: github.com/facebookresearch/moco-v3, moco/builder.py. The encoder to read comes first in the file as
-# base_encoder; `read` puts the momentum encoder in its place where that is asked for.
-
-MOCO = "base_encoder."
-
-
-def is_moco_v3(tensors: Tensors) -> bool:
-    return any(key.startswith(MOCO) for key in tensors)
-
-
-def convert_moco_v3(tensors: Tensors) -> Tensors:
-    return substitute(tensors, {r"base_encoder\.(.*)": r"\1"})
-
-
-MOCO_V3 = Source(
-    "moco v3",
-    is_moco_v3,
-    convert_moco_v3,
-    {
-        rf"predictor\.\d+\.{BATCH_NORM_LEAF}": PROJECTOR,
-        rf"base_encoder\.(head|fc)\.\d+\.{BATCH_NORM_LEAF}": PROJECTOR,
-    },
-    VIT_EPS,
+I_JEPA = Source(
+    "i-jepa",
+    "github.com/facebookresearch/ijepa, src/models/vision_transformer.py and src/helper.py",
+    marks=(ATTENTION, "pos_embed"),
+    unless=("cls_token",),
+    beside=("encoder", "predictor"),
+    norm_eps=VIT_EPS,
+    pixels=IMAGENET,
+)
+MAE_PROBE = Source(
+    "mae linear probe",
+    "github.com/facebookresearch/mae, main_linprobe.py",
+    marks=(ATTENTION, r"head\.0\.running_mean", r"head\.1\.weight"),
+    finish=folded_probe,
+    norm_eps=VIT_EPS,
     pixels=IMAGENET,
 )
 
-# --- DINO: github.com/facebookresearch/dino, utils.MultiCropWrapper and vision_transformer.DINOHead.
-# --- iBOT: github.com/bytedance/ibot, models/head.py, models/vision_transformer.py.
 
-DINO_HEAD = {
-    rf"head\.mlp2?(\.\d+)?\.{BATCH_NORM_LEAF}": PROJECTOR,
-    r"head\.last_layer2?\.(weight|bias|weight_[gv]|parametrizations\.weight\.original[01])": PROJECTOR,
+def class_token_without_position(tensors: Tensors) -> bool:
+    """DeiT III adds its positions to the patches alone; others with BEiT's layer scale have one for the class token."""
+    positions = tensors.get("pos_embed")
+    return positions is not None and positions.ndim == 3 and bool(square_side(positions.shape[1]))
+
+
+SCALED = (r"blocks\.0\.gamma_1", ATTENTION, r"blocks\.0\.attn\.qkv\.bias")
+PARALLEL_NAMES = {
+    rf"(blocks\.\d+)\.{there}{old}\.(.*)": rf"\1.{here}.{new}\2"
+    for old, here_number in (("", 0), ("1", 1))
+    for there, here, new in (
+        (r"attn", f"attns.{here_number}", "attn."),
+        (r"norm1", f"attns.{here_number}", "norm."),
+        (r"mlp", f"ffns.{here_number}", "mlp."),
+        (r"norm2", f"ffns.{here_number}", "norm."),
+    )
+} | {
+    r"(blocks\.\d+)\.gamma_1(?:_0)?": r"\1.attns.0.ls.gamma",
+    r"(blocks\.\d+)\.gamma_1_1": r"\1.attns.1.ls.gamma",
+    r"(blocks\.\d+)\.gamma_2(?:_0)?": r"\1.ffns.0.ls.gamma",
+    r"(blocks\.\d+)\.gamma_2_1": r"\1.ffns.1.ls.gamma",
 }
-IBOT_MASK = r"(backbone\.)?masked_embed"
 
-
-def is_ibot(tensors: Tensors) -> bool:
-    marked = any(key in tensors for key in ("masked_embed", "backbone.masked_embed"))
-    return marked or (is_dino(tensors) and any(key.startswith("head.last_layer2.") for key in tensors))
-
-
-def is_dino(tensors: Tensors) -> bool:
-    heads = any(key.startswith(("head.mlp", "head.last_layer")) for key in tensors)
-    return heads and any(key.startswith("backbone.") for key in tensors)
-
-
-def convert_multi_crop(tensors: Tensors) -> Tensors:
-    """Off with the multi-crop wrapper's prefix; iBOT's layer scale gets the ViT's name."""
-    return layer_scale(substitute(tensors, {r"backbone\.(.*)": r"\1"}))
-
-
-IBOT = Source("ibot", is_ibot, convert_multi_crop, {**DINO_HEAD, IBOT_MASK: MASK_TOKEN}, VIT_EPS, "dino", IMAGENET)
-DINO = Source("dino", is_dino, convert_multi_crop, DINO_HEAD, VIT_EPS, "dino", IMAGENET)
-
-# --- DeiT: github.com/facebookresearch/deit. Distilled models have timm's names; DeiT III writes its layer scale as
-# BEiT does, and has no position for the class token.
-
-
-def is_deit_iii(tensors: Tensors) -> bool:
-    return all(blocks_start(tensors, key) for key in ("gamma_1", "attn.qkv.weight", "attn.qkv.bias"))
-
-
-def is_deit_distilled(tensors: Tensors) -> bool:
-    return "dist_token" in tensors and blocks_start(tensors, "attn.qkv.weight")
-
-
-DEIT_III = Source("deit iii", is_deit_iii, layer_scale, norm_eps=VIT_EPS, pixels=IMAGENET)
-DEIT_DISTILLED = Source("deit distilled", is_deit_distilled, norm_eps=VIT_EPS, pixels=IMAGENET)
+DEIT_PARALLEL = Source(
+    "deit iii, parallel",
+    "github.com/facebookresearch/deit, models_v2.py",
+    marks=(ATTENTION, r"blocks\.0\.attn1\.qkv\.weight", r"blocks\.0\.mlp1\.fc1\.weight"),
+    names=PARALLEL_NAMES,
+    norm_eps=VIT_EPS,
+    pixels=IMAGENET,
+)
+DEIT_III = Source(
+    "deit iii",
+    "github.com/facebookresearch/deit, models_v2.py",
+    marks=SCALED,
+    when=class_token_without_position,
+    finish=layer_scale,
+    norm_eps=VIT_EPS,
+    pixels=IMAGENET,
+)
+SCALED_VIT = Source(
+    "vit with beit's layer scale",
+    "github.com/bytedance/ibot, models/vision_transformer.py",
+    marks=SCALED,
+    finish=layer_scale,
+    norm_eps=VIT_EPS,
+    positions="dino",
+    pixels=IMAGENET,
+)
+DEIT_DISTILLED = Source(
+    "deit distilled",
+    "github.com/facebookresearch/deit, models.py",
+    marks=(ATTENTION, "dist_token"),
+    finish=one_head,
+    norm_eps=VIT_EPS,
+    pixels=IMAGENET,
+)

@@ -336,16 +336,22 @@ def window_attention(x_BHWD, q_k_v, proj, heads, window, shift, table, index):
 
 
 class Swin(nn.Module):
-    """The original Swin (2 stages): layers.N.blocks.M, and downsampling at the end of a stage."""
+    """The original Swin (2 stages): layers.N.blocks.M, and downsampling at the end of a stage.
 
-    def __init__(self, classes=5, dim=16, window=2, heads=(2, 4)):
+    windows: of each stage; a stage that is no larger than its window has one alone, and no shift.
+    """
+
+    def __init__(self, classes=5, dim=16, windows=(2, 2), heads=(2, 4), image=32):
         super().__init__()
-        self.heads, self.window = heads, window
+        self.heads, self.windows = heads, windows
         self.patch_embed = Named(proj=nn.Conv2d(3, dim, 4, 4), norm=nn.LayerNorm(dim))
         self.layers = nn.ModuleList()
         for stage, n in enumerate(heads):
             wide = dim * 2**stage
-            parts = {"blocks": nn.ModuleList([self.block(wide, n, window, shift) for shift in (0, window // 2)])}
+            window, cells = windows[stage], image // 4 // 2**stage
+            shifts = (0, window // 2 if cells > window else 0)
+            blocks = [self.block(wide, n, window, shift, (cells // window) ** 2) for shift in shifts]
+            parts = {"blocks": nn.ModuleList(blocks)}
             if stage < len(heads) - 1:
                 reduction = nn.Linear(4 * wide, 2 * wide, bias=False)
                 parts["downsample"] = Named(norm=nn.LayerNorm(4 * wide), reduction=reduction)
@@ -354,21 +360,21 @@ class Swin(nn.Module):
         if classes:
             self.head = nn.Linear(wide, classes)
 
-    def block(self, dim, heads, window, shift):
+    def block(self, dim, heads, window, shift, count):
         attn = Named(qkv=nn.Linear(dim, 3 * dim), proj=nn.Linear(dim, dim))
         attn.relative_position_bias_table = vector((2 * window - 1) ** 2, heads)
         attn.register_buffer("relative_position_index", relative_index(window, cls=False))
         block = Named(norm1=nn.LayerNorm(dim), attn=attn, norm2=nn.LayerNorm(dim), mlp=mlp(dim))
         if shift:
-            block.register_buffer("attn_mask", torch.zeros(4, window**2, window**2))
+            block.register_buffer("attn_mask", torch.zeros(count, window**2, window**2))
         return block
 
     def tokens(self, images, mask_BLL=None):
         x = self.patch_embed.norm(self.patch_embed.proj(images).permute(0, 2, 3, 1))
         x = x if mask_BLL is None else masked(x, mask_BLL, self.mask_token, replace=True)
-        for heads, layer in zip(self.heads, self.layers, strict=True):
-            for shift, block in zip((0, self.window // 2), layer.blocks, strict=True):
-                shift = 0 if x.shape[1] <= self.window else shift
+        for heads, window, layer in zip(self.heads, self.windows, self.layers, strict=True):
+            for shift, block in zip((0, window // 2), layer.blocks, strict=True):
+                shift = 0 if x.shape[1] <= window else shift
                 a = block.attn
                 table, index = a.relative_position_bias_table, a.relative_position_index
                 x = x + window_attention(
@@ -376,7 +382,7 @@ class Swin(nn.Module):
                     lambda y, a=a: a.qkv(y).chunk(3, -1),
                     a.proj,
                     heads,
-                    self.window,
+                    window,
                     shift,
                     table,
                     index,
@@ -636,8 +642,8 @@ class MMSwin(Swin):
     def forward(self, images):
         x = self.patch_embed.norm(self.patch_embed.projection(images).permute(0, 2, 3, 1))
         for heads, stage in zip(self.heads, self.stages, strict=True):
-            for shift, block in zip((0, self.window // 2), stage.blocks, strict=True):
-                shift = 0 if x.shape[1] <= self.window else shift
+            for shift, block in zip((0, self.windows[0] // 2), stage.blocks, strict=True):
+                shift = 0 if x.shape[1] <= self.windows[0] else shift
                 a = block.attn.w_msa
                 table, index = a.relative_position_bias_table, a.relative_position_index
                 x = x + window_attention(
@@ -645,7 +651,7 @@ class MMSwin(Swin):
                     lambda y, a=a: a.qkv(y).chunk(3, -1),
                     a.proj,
                     heads,
-                    self.window,
+                    self.windows[0],
                     shift,
                     table,
                     index,

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from a2mim.checkpoints import CheckpointError, read
-from a2mim.checkpoints.architecture import count
 from a2mim.checkpoints.archive import END_64, END_RECORD, ends_as_written, is_zip
 from a2mim.checkpoints.describe import describe
 from a2mim.checkpoints.errors import listed
+from a2mim.checkpoints.families.common import count
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import load_into
 from a2mim.checkpoints.pretraining import pretraining

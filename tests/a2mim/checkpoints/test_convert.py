@@ -32,9 +32,9 @@ def test_a_lost_key_is_an_error():
 
 def test_timm_names_stay(lite0_file):
     tensors = timm.create_model("tf_efficientnet_lite0").state_dict()
-    source = recognise(tensors)
-    assert source.name == "timm"
-    assert source.convert(tensors) is tensors
+    found = recognise(tensors)
+    assert found.name == "timm"
+    assert found.tensors == tensors and not found.dropped
 
 
 def test_lite0_is_recognised(lite0_file):

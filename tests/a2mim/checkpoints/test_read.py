@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a2mim.checkpoints import CheckpointError, read
-from a2mim.checkpoints.read import CONTAINERS
+from a2mim.checkpoints.contents import CONTAINERS
 
 TENSORS = {"stem.weight": torch.arange(12.0).reshape(3, 4), "stem.bias": torch.tensor([1.5, -2.0, 0.25])}
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from a2mim.checkpoints import CheckpointError, read
+from a2mim.checkpoints.contents import read_file
 from a2mim.checkpoints.inert import INERT, Inert, InertDict
-from a2mim.checkpoints.read import read_file
 
 TENSORS = {"stem.weight": torch.arange(12.0).reshape(3, 4), "stem.bias": torch.tensor([1.5, -2.0, 0.25])}
 

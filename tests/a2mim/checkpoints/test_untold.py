@@ -1,0 +1,116 @@
+"""What a file tells beside its weights, and what is said where it tells nothing: image size, pixels, heads, norms."""
+
+import argparse
+import json
+from collections import OrderedDict
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from a2mim.checkpoints import read
+from a2mim.checkpoints.describe import describe
+from a2mim.checkpoints.sources.common import HALF, IMAGENET
+from experiments.models import create_model
+from tests.a2mim.checkpoints import layouts
+from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, Swin, ViT, randomise
+from tests.a2mim.checkpoints.test_sources import IMAGES, mm, reread, same
+
+
+def test_a_last_stage_smaller_than_the_window_tells_the_image_size(tmp_path):
+    net = randomise(layouts.SimMIM(Swin(classes=0, windows=(8, 4)), 16))
+    torch.save({"model": net.state_dict()}, tmp_path / "simmim.pth")
+    model, report, _ = reread(tmp_path / "simmim.pth")
+    assert model.patch_embed.img_size == (32, 32)
+    assert not [note for note in report.adapted if "resized" in note]
+    same(model.forward_features(IMAGES), net.encoder.tokens(IMAGES))
+
+
+def test_the_image_size_of_a_swin_by_its_settings(tmp_path):
+    net = randomise(Swin())
+    state = {key: x for key, x in net.state_dict().items() if not key.endswith(("_index", "attn_mask"))}
+    config = OrderedDict(DATA=OrderedDict(IMG_SIZE=32), MODEL=OrderedDict(TYPE="swin"))
+    torch.save({"model": state, "config": config}, tmp_path / "swin.pth")
+    model, _, checkpoint = reread(tmp_path / "swin.pth")
+    assert checkpoint.image_size == 32
+    same(model(IMAGES), net(IMAGES))
+
+
+def test_every_resized_tensor_is_listed_with_both_shapes(tmp_path):
+    net = timm.create_model("swin_tiny_patch4_window7_224", img_size=64, window_size=2, depths=(1, 1, 1, 1))
+    torch.save(net.state_dict(), tmp_path / "swin.pth")
+    said = describe(read(tmp_path / "swin.pth"), "swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1)})
+    tables = [note for note in said["adapted"] if "resized" in note]
+    assert said["fits"] and len(tables) == 4
+    assert tables[0] == "layers.0.blocks.0.attn.relative_position_bias_table was resized from 9×3 to 169×3"
+
+
+def vit(**arguments):
+    return ViT(head=nn.Linear(128, 9), **arguments)
+
+
+def args(imagenet):
+    return {"args": argparse.Namespace(imagenet_default_mean_and_std=imagenet)}
+
+
+SWIN_CODE = {"config": OrderedDict(DATA=OrderedDict(IMG_SIZE=32)), "max_accuracy": 80.0}
+PIXELS = {
+    # content of the file, its name, what its images are normalised with, whether that is assumed
+    "mae, tuned": (lambda: {"model": vit(mean=True).state_dict()}, "tuned.pth", IMAGENET, True),
+    "deit": (lambda: {"model": vit().state_dict()}, "deit_base_patch16_224.pth", IMAGENET, True),
+    "dino": (lambda: ViT().state_dict(), "dino_vitbase16_pretrain.pth", IMAGENET, True),
+    "timm": (lambda: vit().state_dict(), "model.pth", None, True),
+    "simmim, tuned": (lambda: {"model": Beit().state_dict(), **SWIN_CODE}, "ckpt.pth", IMAGENET, False),
+    "beit": (lambda: {"model": Beit().state_dict()}, "beit_base_patch16_224.pth", HALF, True),
+    "beit v2": (lambda: {"model": Beit().state_dict()}, "beitv2_base_patch16_224_pt1k_ft1k.pth", IMAGENET, True),
+    "beit, told": (lambda: {"model": Beit().state_dict(), **args(True)}, "checkpoint.pth", IMAGENET, False),
+    "beit, told half": (lambda: {"model": Beit().state_dict(), **args(False)}, "checkpoint.pth", HALF, False),
+    "mae": (lambda: {"model": layouts.MAE().state_dict()}, "mae.pth", IMAGENET, False),
+}
+
+
+@pytest.mark.parametrize("case", PIXELS)
+def test_mean_and_deviation_of_the_images(tmp_path, case):
+    make, name, wanted, assumed = PIXELS[case]
+    torch.save(make(), tmp_path / name)
+    checkpoint = read(tmp_path / name)
+    assert checkpoint.pixels == wanted
+    assert ("pixels" in checkpoint.assumed) == assumed
+    assert all("assumed" in words for words in checkpoint.assumed.values())
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("vit_mae", IMAGENET), ("vit", HALF), ("deit", IMAGENET)])
+def test_a_hugging_face_file_without_its_processor(tmp_path, kind, wanted):
+    save_file(Named(vit=HFViT()).float().state_dict(), tmp_path / "model.safetensors")
+    config = {"model_type": kind, "num_attention_heads": 2, "layer_norm_eps": 1e-12}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = read(tmp_path / "model.safetensors")
+    assert checkpoint.pixels == wanted and f"as of {kind}" in checkpoint.assumed["pixels"]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}))
+    stated = read(tmp_path / "model.safetensors")
+    assert stated.pixels == ((0.1,) * 3, (0.2,) * 3) and not stated.assumed
+
+
+def test_assumed_heads_are_said_and_can_be_given(tmp_path):
+    net = randomise(Named(vit=HFViT(), classifier=nn.Linear(128, 9)))
+    state = {key: x.float().contiguous() for key, x in net.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    said = describe(read(tmp_path / "model.safetensors"))
+    assert said["assumed"]["num_heads"] == "attention heads are assumed: 2 of 64 channels, for the file does not say"
+    _, config = create_model("auto", tmp_path / "model.safetensors")
+    assert set(config["assumed"]) == {"num_heads", "pixels"}
+    model, config = create_model("auto", tmp_path / "model.safetensors", num_heads=4)
+    assert model.blocks[0].attn.num_heads == 4 and set(config["assumed"]) == {"pixels"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "num_attention_heads": 2}))
+    assert "num_heads" not in describe(read(tmp_path / "model.safetensors"))["assumed"]
+
+
+def test_a2mims_convnext_normalises_its_map_as_it_did_in_training(tmp_path):
+    net = randomise(mm(layouts.MMConvNeXt(), neck=Named(decoder_pred=nn.Sequential(nn.Conv2d(12, 3, 1)))))
+    torch.save({"meta": {}, "state_dict": net.state_dict()}, tmp_path / "full.pth")
+    model, _, _ = reread(tmp_path / "full.pth")
+    x_BDHW = net.backbone.feature_map(IMAGES)
+    normalised = net.backbone.norm3(x_BDHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    same(model.forward_features(IMAGES), normalised)
