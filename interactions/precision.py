@@ -51,24 +51,38 @@ class Round:
 
 @dataclass(frozen=True)
 class Curve:
-    """J_rms of each order and the half width of its 95 % interval, by ascending order."""
+    """J_rms of each order and the half width of its 95 % interval, by ascending order.
+
+    relative: whether an order above 1 counts by the share of J_rms that its half width is.
+    """
 
     orders: tuple[int, ...]
     values: np.ndarray
     half_widths: np.ndarray
+    relative: bool = False
+
+    @property
+    def units(self) -> np.ndarray:
+        """In which each half width counts."""
+        return np.fmax(self.values, 1) if self.relative else np.ones_like(self.half_widths)
+
+    @property
+    def widths(self) -> np.ndarray:
+        """What is held against the precision."""
+        return self.half_widths / self.units
 
     @property
     def widest(self) -> float:
-        return float(np.max(self.half_widths))
+        return float(np.max(self.widths))
 
 
-def curve_of(images: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
+def curve_of(images: pd.DataFrame, *, relative: bool = False, resamples: int = 1000, seed: int = 0) -> Curve:
     """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing."""
     statistic, count = measure_statistic(images), images.image.nunique()
     row = MEASURES.index("J_rms")
     value, half = studentised_interval(lambda index: _row(statistic(index), row), count, resamples, seed, 0.95)
     half = np.where(np.isfinite(value) | np.isnan(half), half, np.inf)
-    return Curve(tuple(int(order) for order in np.sort(images.order.unique())), value, half)
+    return Curve(tuple(int(order) for order in np.sort(images.order.unique())), value, half, relative)
 
 
 def first_round(orders: Sequence[int], available: int, unit_images: int) -> Round:
@@ -83,7 +97,7 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     Args:
         images: all rows so far, with image, order, passes, mean_square and square_spread.
         curve: of the same rows.
-        half_width: wanted at every listed order.
+        half_width: wanted at every listed order, in the curve's units.
         available: how many images there are.
         unit_images: a round is a whole number of units, except at the end of the data.
     """
@@ -91,9 +105,9 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     if count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width):
         return None
     parts = Parts.of(images)
-    error = half_width / parts.stretch(curve)
-    budgets, _ = allocate(parts, error)
-    wanted = max(images_needed(parts, budgets, error), LEAST_IMAGES)
+    error_M = half_width * curve.units / parts.stretch(curve)
+    budgets, _ = allocate(parts, error_M)
+    wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
     last = min(available, unit_images * ceil((count + added) / unit_images))
@@ -149,18 +163,19 @@ class Parts:
         return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
 
 
-def allocate(parts: Parts, error: float) -> tuple[np.ndarray, float]:
-    """Passes of each order, and the number of images, that reach a standard error of every J(m) at the least cost."""
+def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
+    """Passes of each order, and the number of images, that reach a standard error of every J(m) (one for all, or one
+    for each) at the least cost."""
     orders = len(parts.between_M)
 
     def cost(log: np.ndarray) -> float:
         return float(log[0] + np.log(OVERHEAD + np.exp(log[1:]).sum()))
 
     def slack(log: np.ndarray) -> np.ndarray:
-        return log[0] + 2 * np.log(error) - np.log(parts.of_budgets(np.exp(log[1:])))
+        return log[0] + 2 * np.log(error_M) - np.log(parts.of_budgets(np.exp(log[1:])))
 
     start_M = np.full(orders, np.log(FIRST_BUDGET))
-    needed = max(np.log(parts.of_budgets(np.exp(start_M)).max() / error**2), 0)
+    needed = max(np.log((parts.of_budgets(np.exp(start_M)) / error_M**2).max()), 0)
     least_M, most_M = np.full((2, orders), np.log([[LEAST_BUDGET], [MOST_BUDGET]]))
     bounds = Bounds(np.append(0.0, least_M), np.append(np.inf, most_M))
     found = minimize(
@@ -175,20 +190,21 @@ def allocate(parts: Parts, error: float) -> tuple[np.ndarray, float]:
     return budgets_M, float(np.exp(found.x[0]))
 
 
-def images_needed(parts: Parts, budgets_M: np.ndarray, error: float) -> int:
+def images_needed(parts: Parts, budgets_M: np.ndarray, error_M: np.ndarray | float) -> int:
     """Images in all, those measured so far among them, until every J(m) has that standard error."""
     # (count · variance so far + added · variance to come) / (count + added)² = error²
     to_come_M = parts.of_budgets(budgets_M)
-    half_M = to_come_M / (2 * error**2)
-    excess_M = parts.count * (parts.variance_M - to_come_M) / error**2
+    half_M = to_come_M / (2 * error_M**2)
+    excess_M = parts.count * (parts.variance_M - to_come_M) / error_M**2
     return ceil(float(np.max(half_M + np.sqrt(np.maximum(half_M**2 + excess_M, 0)))))
 
 
 def reached(curve: Curve) -> dict[str, object]:
-    """How narrow the curve is, for a record: null where an order says nothing."""
+    """How narrow the curve is, for a record: null where an order says nothing. `widest` is in the curve's units."""
     half_widths = {order: float(width) for order, width in zip(curve.orders, curve.half_widths, strict=True)}
     widest = curve.widest if np.isfinite(curve.widest) else None
-    return {"measure": "J_rms", "widest": widest, "half_widths": {k: w for k, w in half_widths.items() if isfinite(w)}}
+    finite = {k: w for k, w in half_widths.items() if isfinite(w)}
+    return {"measure": "J_rms", "relative": curve.relative, "widest": widest, "half_widths": finite}
 
 
 def tell(curve: Curve, half_width: float, count: int, following: Round | None) -> None:
@@ -196,8 +212,11 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None) -
     if not np.isfinite(curve.widest):
         known = "no interval yet"
     else:
-        widest = int(np.argmax(curve.half_widths))
-        known = f"J_rms to ±{curve.widest:.3g} at m = {curve.orders[widest]}, the widest; asked for ±{half_width:g}"
+        widest = int(np.argmax(curve.widths))
+        share = " of J_rms" if curve.units[widest] > 1 else ""
+        known = (
+            f"J_rms to ±{curve.widest:.3g}{share} at m = {curve.orders[widest]}, the widest; asked for ±{half_width:g}"
+        )
     what = f"; measuring {following.last - following.first} more" if following else ""
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 

@@ -154,7 +154,7 @@ class Run:
             following = Round(count, self._most(record), budgets_of(rounds_of(record)[-1]))
         if precision is not None:
             images = Profile(self.folder, record).images()
-            curve = curve_of(images)
+            curve = curve_of(images, relative=self.settings.relative)
             record["reached"] = reached(curve)
             if not over:
                 following = next_round(images, curve, precision, self._most(record), self.settings.unit_images)
@@ -173,8 +173,8 @@ class Run:
             return False
         if self.settings.precision is None:
             return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
-        widest = record["reached"]["widest"]
-        return widest is None or widest > self.settings.precision
+        widest, relative = (record["reached"].get(name) for name in ("widest", "relative"))
+        return bool(relative) != self.settings.relative or widest is None or widest > self.settings.precision
 
     def _most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 PRECISION = 0.1
-FREE = ("precision", "images", "minutes")
+FREE = ("precision", "relative", "images", "minutes")
 """What may differ when a profile goes on: none of it changes what was measured, only how much more is."""
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -108,6 +108,9 @@ class ProfileSettings:
     precision: float | None = None
     """Half width of the 95 % interval to which J_rms is measured at every order: images, and the passes of each order,
     are chosen for it as the run goes. 0.1 where neither --images nor --budget are given."""
+    relative: bool = False
+    """Where J_rms is above 1, measure it to that share of itself: 5 to ±0.5 at a precision of 0.1. Curves that rise
+    steeply at an end take many times the images otherwise."""
     images: int | None = None
     """At most so many images. Without --precision exactly so many (100 where --budget alone is given; 500 in the
     published design, where None stands for all)."""

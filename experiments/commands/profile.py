@@ -243,6 +243,7 @@ def reached(record: "Mapping[str, Any]") -> str:
         return f"{why[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
     widest = record["reached"]["widest"]
     known = "unknown at some orders" if widest is None else f"±{widest:.3g} at the widest order"
+    known += ", of itself where it is above 1" if record["reached"].get("relative") else ""
     return f"J_rms known to {known} (asked for ±{record['settings']['precision']:g}): {why[record['ended']]}"
 
 

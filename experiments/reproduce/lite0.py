@@ -50,8 +50,9 @@ class Settings:
     """Side of the network's input in pixels (its own is 224, at a quarter of the pace)."""
     grid: Grid = 14
     """Cells along one side."""
-    precision: Positive = 0.05
-    """Half width of the 95 % interval of J_rms, to which the interactions are measured at every order."""
+    precision: Positive = 0.1
+    """Half width of the 95 % interval of J_rms, to which the interactions are measured at every order; a share of J_rms
+    where it is above 1."""
     images: Count | None = None
     """At most so many photographs for the interactions."""
     passes: Budget | None = None
@@ -97,7 +98,8 @@ def steps(settings: Settings) -> list[Step]:
     size = ("--image-size", str(settings.image_size), "--data", settings.data, "--device", settings.device)
     grid = ("--grid", str(settings.grid))
     measure: tuple[str, ...] = ("--ratios", *(f"{ratio:g}" for ratio in settings.ratios))
-    measure += ("--budget", str(settings.passes)) if settings.passes else ("--precision", f"{settings.precision:g}")
+    to_precision = ("--precision", f"{settings.precision:g}", "--relative")
+    measure += ("--budget", str(settings.passes)) if settings.passes else to_precision
     measure += ("--images", str(settings.images)) if settings.images else ()
     photographs = ("--images", str(settings.photographs))
     total = (settings.images or 200) * (settings.passes or 200) * len(settings.ratios)

@@ -52,14 +52,14 @@ def rows_of(generator, first, last, budgets):
     )
 
 
-def measured_to(half_width, generator, available=10_000):
+def measured_to(half_width, generator, available=10_000, relative=False):
     """A whole run: its rounds, its rows, its curve."""
     rounds, following, images = [], first_round(ORDERS, available, 4), pd.DataFrame()
     while following is not None:
         rounds.append(following)
         rows = rows_of(generator, following.first, following.last, following.budgets)
         images = pd.concat([images, rows], ignore_index=True)
-        curve = curve_of(images, resamples=200)
+        curve = curve_of(images, relative=relative, resamples=200)
         following = next_round(images, curve, half_width, available, 4)
     return rounds, images, curve
 
@@ -118,6 +118,23 @@ def test_rounds_reach_the_width_at_little_more_than_the_least_cost():
         covered.append(abs(curve.values - TRUE_J) <= curve.half_widths)
     assert np.median(ratios) < 1.6
     assert np.mean(covered) > 0.88
+
+
+def test_a_share_of_what_is_above_one():
+    """J is 2.9 and 2.1 at the ends: a tenth of that is reached sooner than ±0.1; below 1 it is ±0.1 all the same."""
+    _, rows, curve = measured_to(0.1, np.random.default_rng(0), relative=True)
+    above_M = TRUE_J > 1.1
+    assert above_M.any() and (curve.half_widths[above_M] > 0.1).any()
+    assert (curve.half_widths <= 0.1 * np.maximum(curve.values, 1)).all() and curve.widest <= 0.1
+    assert rows.image.nunique() < measured_to(0.1, np.random.default_rng(0))[1].image.nunique() / 2
+
+
+def test_each_order_may_have_an_error_of_its_own():
+    parts, error_M = true_parts(), np.where(TRUE_J > 1, 0.1, 0.05)
+    budgets_M, images = allocate(parts, error_M)
+    reached_M = np.sqrt(parts.of_budgets(budgets_M) / images)
+    assert (reached_M <= error_M * 1.01).all() and (reached_M / error_M).max() == pytest.approx(1, rel=0.01)
+    assert images < allocate(parts, 0.05)[1]
 
 
 def test_more_passes_go_where_products_of_noise_rule():
