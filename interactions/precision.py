@@ -26,7 +26,14 @@ import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 from interactions.intervals import standard_error, studentised_interval
-from interactions.strength import MEASURES, measure_statistic
+from interactions.strength import (
+    MASS_MEASURES,
+    MEASURES,
+    difference_of,
+    mass_statistic,
+    measure_statistic,
+    middle_orders,
+)
 
 FIRST_IMAGES = 16
 """Of the first round, whose budgets are a guess."""
@@ -102,21 +109,60 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
         unit_images: a round is a whole number of units, except at the end of the data.
     """
     count = images.image.nunique()
-    if count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width):
+    if is_over(count, available, curve, half_width):
         return None
-    parts = Parts.of(images)
-    error_M = half_width * curve.units / parts.stretch(curve)
+    last, budgets = further(Parts.of(images), curve, half_width, available, unit_images)
+    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)))
+
+
+def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool:
+    """Whether there are no more images to take, or no need of them."""
+    return count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width)
+
+
+def further(
+    parts: "Parts", curve: Curve, half_width: float, available: int, unit_images: int
+) -> tuple[int, np.ndarray]:
+    """How many images there should be after the next round, and the passes of each order in it."""
+    error_M, count = half_width * curve.units / parts.stretch(curve), parts.count
     budgets, _ = allocate(parts, error_M)
     wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
-    last = min(available, unit_images * ceil((count + added) / unit_images))
-    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)))
+    return min(available, unit_images * ceil((count + added) / unit_images)), budgets
+
+
+def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
+    """M of J_rms of a minus that of b, which hold the same images, as a curve of one point."""
+    statistic, row = difference_of(mass_statistic(a), mass_statistic(b)), MASS_MEASURES.index("J_rms")
+    value, half = studentised_interval(
+        lambda index: _row(statistic(index), slice(row, row + 1)), a.image.nunique(), resamples, seed, 0.95
+    )
+    return Curve((0,), value, np.where(np.isfinite(value) | np.isnan(half), half, np.inf))
+
+
+def next_pair(
+    a: pd.DataFrame, b: pd.DataFrame, curve: Curve, half_width: float, available: int, unit_images: int
+) -> tuple[int, list[dict[int, int]]] | None:
+    """How many images two runs should hold next, and the passes of each one's orders; None where the difference of M is
+    as narrow as asked, or the images are used up. A pass counts alike in both.
+
+    Args:
+        a, b: all rows so far of the images that both hold.
+        curve: `difference_curve` of the same rows.
+    """
+    if is_over(a.image.nunique(), available, curve, half_width):
+        return None
+    last, budgets = further(Parts.of_difference(a, b), curve, half_width, available, unit_images)
+    orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
+    of_a, of_b = np.split(budgets, [len(orders[0])])
+    return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the variance of the curve is made of; by order, ascending.
+    """What the variance of the curve is made of; by order, ascending. (Of a difference of two runs' M, the curve is one
+    point, and the orders are those of both.)
 
     Attributes:
         count: images so far. variance_M: of an image's influence on J, at the passes so far.
@@ -135,22 +181,29 @@ class Parts:
     @classmethod
     def of(cls, images: pd.DataFrame) -> "Parts":
         statistic, count = measure_statistic(images), images.image.nunique()
-        value, influence = statistic(np.arange(count)[None])
-        values = dict(zip(MEASURES, value[..., 0], strict=True))
-        influences = dict(zip(MEASURES, influence[..., 0, :], strict=True))
-        square_M, rms_M, relative_M = (values[name] for name in ("mean_square", "rms", "J_rms"))
-        influence_MI = influences["mean_square"]
-        base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
-        own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
-        slope_MM = (own_MM / (2 * np.sqrt(base_M) * rms_M.mean())) ** 2
-        by_order = images.assign(product=images.square_spread.fillna(0) * images.passes**2).groupby("order")
-        passes_M, spread_M = by_order.passes.mean().to_numpy(), by_order.square_spread.mean().fillna(0).to_numpy()
-        rest_M = np.maximum(influence_MI.var(1, ddof=1) - spread_M, 0)
-        single_M = SINGLE_NOISE * rest_M * passes_M
-        noise_M = slope_MM @ (single_M / passes_M + spread_M)
-        variance_M = influences["J_rms"].var(1, ddof=1)
-        between_M = np.maximum(variance_M - noise_M, 0.1 * variance_M)
-        return cls(count, variance_M, slope_MM, between_M, single_M, by_order["product"].mean().to_numpy())
+        _, influence = statistic(np.arange(count)[None])
+        noise = Noise.of(images)
+        return cls._made(influence[MEASURES.index("J_rms"), :, 0], noise.gradient_MM, [noise])
+
+    @classmethod
+    def of_difference(cls, a: pd.DataFrame, b: pd.DataFrame) -> "Parts":
+        statistic, count = difference_of(mass_statistic(a), mass_statistic(b)), a.image.nunique()
+        _, influence = statistic(np.arange(count)[None])
+        noises = [Noise.of(images) for images in (a, b)]
+        gradients = [
+            noise.gradient_MM[middle_orders(images)].mean(0) for noise, images in zip(noises, (a, b), strict=True)
+        ]
+        row = MASS_MEASURES.index("J_rms")
+        return cls._made(influence[row : row + 1, 0], np.concatenate(gradients)[None], noises)
+
+    @classmethod
+    def _made(cls, influence_MI: np.ndarray, gradient_MM: np.ndarray, noises: "Sequence[Noise]") -> "Parts":
+        single_M, product_M, seen_M = (
+            np.concatenate(each) for each in zip(*((n.single_M, n.product_M, n.seen_M) for n in noises), strict=True)
+        )
+        variance_M, slope_MM = influence_MI.var(1, ddof=1), gradient_MM**2
+        between_M = np.maximum(variance_M - slope_MM @ seen_M, 0.1 * variance_M)
+        return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, single_M, product_M)
 
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
         """Variance of an image's influence on J(m) at those passes."""
@@ -163,10 +216,37 @@ class Parts:
         return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
 
 
+@dataclass(frozen=True)
+class Noise:
+    """What passes do to the curve of one run, by order: the derivatives of J(m) by the mean square at m', w1 and w2,
+    and the noise at the passes so far."""
+
+    gradient_MM: np.ndarray
+    single_M: np.ndarray
+    product_M: np.ndarray
+    seen_M: np.ndarray
+
+    @classmethod
+    def of(cls, images: pd.DataFrame) -> "Noise":
+        statistic, count = measure_statistic(images), images.image.nunique()
+        value, influence = statistic(np.arange(count)[None])
+        values = dict(zip(MEASURES, value[..., 0], strict=True))
+        square_M, rms_M, relative_M = (values[name] for name in ("mean_square", "rms", "J_rms"))
+        influence_MI = influence[MEASURES.index("mean_square"), :, 0]
+        base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
+        own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
+        gradient_MM = own_MM / (2 * np.sqrt(base_M) * rms_M.mean())
+        by_order = images.assign(product=images.square_spread.fillna(0) * images.passes**2).groupby("order")
+        passes_M, spread_M = by_order.passes.mean().to_numpy(), by_order.square_spread.mean().fillna(0).to_numpy()
+        rest_M = np.maximum(influence_MI.var(1, ddof=1) - spread_M, 0)
+        single_M = SINGLE_NOISE * rest_M * passes_M
+        return cls(gradient_MM, single_M, by_order["product"].mean().to_numpy(), single_M / passes_M + spread_M)
+
+
 def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
     """Passes of each order, and the number of images, that reach a standard error of every J(m) (one for all, or one
     for each) at the least cost."""
-    orders = len(parts.between_M)
+    orders = len(parts.single_M)
 
     def cost(log: np.ndarray) -> float:
         return float(log[0] + np.log(OVERHEAD + np.exp(log[1:]).sum()))
@@ -221,5 +301,12 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None) -
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
 
-def _row(found: tuple[np.ndarray, np.ndarray], row: int) -> tuple[np.ndarray, np.ndarray]:
+def tell_difference(curve: Curve, half_width: float, count: int, last: int | None) -> None:
+    """Say on the terminal how far a pair of runs is."""
+    known = "no interval yet" if not np.isfinite(curve.widest) else f"difference of M known to ±{curve.widest:.3g}"
+    what = f"; measuring {last - count} more" if last else ""
+    print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)
+
+
+def _row(found: tuple[np.ndarray, np.ndarray], row: int | slice) -> tuple[np.ndarray, np.ndarray]:
     return found[0][row], found[1][row]

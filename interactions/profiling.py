@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interactions.baselines import Normalisation
+from interactions.classes import Classes, classes_of
 from interactions.estimators import DESIGN_NAMES, Plan, check_budget
 from interactions.estimators.auto import Pilot, plan_from, run_pilot
 from interactions.floor import numerical_floors
@@ -101,6 +102,8 @@ class Run:
             ValueError: the folder holds a run with other settings.
         """
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
+        if (classes := self._classes()) is not None:
+            settings["target"] = classes.told  # the same wherever that run lies, and when it has grown
         asked = describe(self.model, self.dataset, self.names, named, settings)
         record = begin_run(
             self.folder,
@@ -150,38 +153,45 @@ class Run:
             cut_to_measured(self.folder, record, self.settings.unit_images)
         count, precision = len(record["images"]), self.settings.precision
         ended, following = "minutes" if over else "images", None
-        if precision is None and not over and count < self._most(record):
-            following = Round(count, self._most(record), budgets_of(rounds_of(record)[-1]))
+        if precision is None and not over and count < self.most(record):
+            following = Round(count, self.most(record), budgets_of(rounds_of(record)[-1]))
         if precision is not None:
             images = Profile(self.folder, record).images()
             curve = curve_of(images, relative=self.settings.relative)
             record["reached"] = reached(curve)
             if not over:
-                following = next_round(images, curve, precision, self._most(record), self.settings.unit_images)
-                ended = "precision" if following is None and count < self._most(record) else "images"
+                following = next_round(images, curve, precision, self.most(record), self.settings.unit_images)
+                ended = "precision" if following is None and count < self.most(record) else "images"
             if progress:
                 tell(curve, precision, count, following)
-        if following is not None and self._add_round(record, following, progress):
+        if following is not None and self.add_round(record, following, progress):
             write_json(self.folder / "run.json", record)
             return record
-        self._finish(record, ended)
+        self.end(record, ended)
         return record
 
     def _wants_more(self, record: Mapping[str, Any]) -> bool:
         """Whether a finished run can come nearer to what is asked now."""
-        if len(record["images"]) >= self._most(record):
+        if len(record["images"]) >= self.most(record):
             return False
         if self.settings.precision is None:
             return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
         widest, relative = (record["reached"].get(name) for name in ("widest", "relative"))
         return bool(relative) != self.settings.relative or widest is None or widest > self.settings.precision
 
-    def _most(self, record: Mapping[str, Any]) -> int:
+    def most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""
         usable = len(self.dataset) - len(record["skipped"]) - record["wrong"]
+        if (classes := self._classes()) is not None:
+            usable = min(usable, len(classes.by_name))
         return min(self.settings.images or usable, usable)
 
-    def _finish(self, record: dict[str, Any], ended: str) -> None:
+    def _classes(self) -> Classes | None:
+        """The classes of another run's images, where these are the targets; read again, since that run may grow."""
+        target = self.settings.target
+        return classes_of(target) if isinstance(target, str) and target not in ("label", "predicted") else None
+
+    def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
         record["ended"] = ended
         profile = Profile(self.folder, record)
@@ -199,7 +209,12 @@ class Run:
         """Choose the images, and how the network runs, which a stopwatch picks and values feel in their last bits."""
         first = FIRST_IMAGES if self.settings.precision else self.settings.images
         wanted = min(first or len(self.dataset), self.settings.images or len(self.dataset))
-        selection = select(self.model, self.dataset, self.names, self.settings, progress, wanted=wanted)
+        classes = self._classes()
+        if classes is not None:
+            wanted = min(wanted, len(classes.by_name))
+        selection = select(
+            self.model, self.dataset, self.names, self.settings, progress, wanted=wanted, classes=classes
+        )
         game = self._play(selection.chosen[:PILOT_IMAGES], None, Speed())
         expected = passes_at_least(self.settings, len(self.dataset))
         mean, std = self.normalisation.mean, self.normalisation.std
@@ -246,7 +261,7 @@ class Run:
             "rounds": [entry],
         }
 
-    def _add_round(self, record: dict[str, Any], following: Round, progress: bool) -> bool:
+    def add_round(self, record: dict[str, Any], following: Round, progress: bool) -> bool:
         """Choose the images of a round and its plans; False where the data set has no more that can be used."""
         known = Selection(
             chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
@@ -257,7 +272,14 @@ class Run:
             shape=tuple(record["image_shape"]),
         )
         found = select(
-            self.model, self.dataset, self.names, self.settings, progress, wanted=following.last, known=known
+            self.model,
+            self.dataset,
+            self.names,
+            self.settings,
+            progress,
+            wanted=following.last,
+            known=known,
+            classes=self._classes(),
         )
         images = found.chosen[: following.last]
         added, ahead = images[following.first :], found.chosen[following.last :]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from interactions.classes import Classes
 from interactions.fingerprint import image_digest
 from interactions.game import NonFiniteValueError, full_precision
 from interactions.outputs import class_logits, refuse_one_output, run
@@ -63,6 +64,7 @@ def select(
     *,
     wanted: int | None = None,
     known: Selection | None = None,
+    classes: Classes | None = None,
 ) -> Selection:
     """The first `wanted` usable images of a random order that the seed decides (all where it is None).
 
@@ -70,10 +72,12 @@ def select(
 
     Args:
         known: a selection to go on from: those that follow it are added to a copy of it.
+        classes: of another run's images, which are then the targets.
 
     Raises:
         ValueError: no usable image at all; a missing label, or one outside the model's classes; images of different
-            sizes; a model without classes where classes are needed.
+            sizes; a model without classes where classes are needed; an image that `classes` lacks, or a model with
+            others.
         NonFiniteValueError: logits that are NaN or infinite.
     """
     if len(images) == 0:
@@ -91,7 +95,7 @@ def select(
             except Exception as error:  # decoders of damaged files raise almost anything
                 found.skipped.append({"image": number, "name": name, "reason": reason(error)})
                 continue
-            _take(found, model, number, name, image_CHW, label, settings)
+            _take(found, model, number, name, image_CHW, label, settings, classes)
             bar.update(len(found.chosen) - bar.n)
     if not found.chosen:
         raise ValueError(_why_none(found, settings))
@@ -161,6 +165,7 @@ def _take(
     image_CHW: Tensor,
     label: int | None,
     settings: ProfileSettings,
+    classes: Classes | None,
 ) -> None:
     """Add one readable image, unless it is left out for being classified wrongly."""
     found.shape = found.shape or tuple(image_CHW.shape)
@@ -178,8 +183,13 @@ def _take(
             return
     target = None
     if explains_class:
-        by_name = {"label": label, "predicted": predicted}
-        target = by_name[settings.target] if isinstance(settings.target, str) else settings.target
+        if classes is not None:
+            target = classes.of(name)
+            _check_same(found.classes, classes)
+        elif isinstance(settings.target, str):
+            target = {"label": label, "predicted": predicted}[settings.target]
+        else:
+            target = settings.target
         _check_class(target, found.classes, name)
     found.chosen.append(Chosen(len(found.chosen), number, name, label, target, image_digest(image_CHW)))
 
@@ -193,6 +203,14 @@ def _check_class(number: int | None, classes: int | None, name: str) -> None:
         raise ValueError(
             f"class {number} of {name} is outside the model's {classes} classes, 0 to {classes - 1}: "
             "give a data set with the model's classes, or explain the target predicted"
+        )
+
+
+def _check_same(own: int | None, classes: Classes) -> None:
+    if own is not None and own != classes.classes:
+        raise ValueError(
+            f"{classes.folder} explains some of {classes.classes} classes and this model has {own}: the classes of one "
+            "can be the other's only where both have the same"
         )
 
 

@@ -1,6 +1,7 @@
 """What a run measures and how, as plain data. Imports nothing heavy: `--help` reads this file."""
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 PRECISION = 0.1
@@ -11,7 +12,7 @@ PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.
 
 SpeedName = Literal["auto", "plain", "channels-last", "folded", "compiled"]
 
-Target = Literal["label", "predicted"] | int
+Target = Literal["label", "predicted"] | int | str
 
 LARGEST = 2**63 - 1
 LARGEST_GRID = 1024
@@ -103,8 +104,8 @@ class ProfileSettings:
     """What an absent cell shows: mean, image_mean, black, blur or noise; or drop, which removes its tokens from a plain
     vision transformer and shows nothing: another game, and a quicker one."""
     target: Target = "label"
-    """The class whose score is v: the image's label, the model's own predicted class on the whole image, or a number.
-    cosine needs none."""
+    """The class whose score is v: the image's label, the model's own predicted class on the whole image, a number, or
+    the folder of another profile, whose class of each image (by name) is taken. cosine needs none."""
     precision: float | None = None
     """Half width of the 95 % interval to which J_rms is measured at every order: images, and the passes of each order,
     are chosen for it as the run goes. 0.1 where neither --images nor --budget are given."""
@@ -170,8 +171,13 @@ class ProfileSettings:
             raise ValueError("a precision chooses the passes of each order by itself: give it or a budget, not both")
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
-        if self.target not in ("label", "predicted") and (not isinstance(self.target, int) or self.target < 0):
-            raise ValueError(f"unknown target {self.target!r}: choose label, predicted, or the number of a class")
+        of_run = isinstance(self.target, str) and self.target and Path(self.target, "run.json").exists()
+        of_class = isinstance(self.target, int) and self.target >= 0
+        if not (self.target in ("label", "predicted") or of_run or of_class):
+            raise ValueError(
+                f"unknown target {self.target!r}: choose label, predicted, the number of a class, or the folder of "
+                "another profile"
+            )
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def mass_statistic(images: pd.DataFrame) -> Statistic:
     Raises:
         ValueError: no rows, images that lack orders, no listed ratio between 0.3 and 0.7.
     """
-    measures, middle_M = measure_statistic(images), _middle(images)
+    measures, middle_M = measure_statistic(images), middle_orders(images)
     rows = [MEASURES.index(name) for name in MASS_MEASURES]
 
     def masses(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +195,8 @@ def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return moments
 
 
-def _middle(images: pd.DataFrame) -> np.ndarray:
+def middle_orders(images: pd.DataFrame) -> np.ndarray:
+    """Which of the orders, ascending, M is the mean over; ValueError where none is."""
     ratio_M = images.groupby("order").ratio.first().to_numpy()
     middle_M = (ratio_M > MIDDLE[0] - 1e-6) & (ratio_M < MIDDLE[1] + 1e-6)
     if not middle_M.any():

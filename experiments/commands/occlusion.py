@@ -64,10 +64,10 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, known_classes, open_images
     from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
+    from experiments.measuring import own_device
     from interactions.baselines import Normalisation
     from interactions.occlusion import measure_occlusion
 

@@ -1,25 +1,19 @@
 """`a2mim profile`: interaction strength against order, of one model over the images of a data set."""
 
-import os
-import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from a2mim.bounds import Count, Natural
 from experiments.inputs import Input
-from interactions.published import INPUT, PUBLISHED, changed_from_published, protocol_in_words, with_published
+from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-    from torch import nn
-
-    from experiments.datasets import ImageData
     from interactions.profile import Profile
 
 
@@ -42,6 +36,8 @@ class Settings:
         a2mim profile resnet50 --weights random --data photos --target 281 --image-size 112 --grid 7 --out runs/random
         a2mim profile my_models:make --weights my.safetensors --data photos --value cosine --out runs/mine
         a2mim profile auto --weights mae.pth --data val.tar --probe train.tar --out runs/mae
+        a2mim profile vit_small_patch16_224 --data photos --target runs/resnet50 --out runs/vit-same-classes
+        a2mim profile resnet50 convnext_tiny --data val.tar --precision 0.1 --of difference --out runs/pair
     """
 
     model: tyro.conf.Positional[str]
@@ -51,9 +47,15 @@ class Settings:
     torch/cifar10 or hfds/uoft-cs/cifar10."""
     out: Path
     """Folder of the run."""
+    other: tyro.conf.Positional[str] = ""
+    """A second model, measured on the same images: two folders in --out, each a usual run, and their comparison."""
     weights: str = "pretrained"
     """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
     it is; `FILE#student` takes that one of its copies of the network)."""
+    other_weights: str = ""
+    """Of the second model (left out: as for the first)."""
+    of: Literal["curve", "difference"] = "curve"
+    """What --precision is of, with two models: each one's curve, or the difference of their M (of J_rms)."""
     num_classes: Natural | None = None
     """Classes of the model, where they are not its usual ones."""
     model_args: tuple[str, ...] = ()
@@ -91,110 +93,31 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.datasets import evaluation_transform, known_classes, open_images
-    from experiments.inputs import description, open_model, title
-    from experiments.machine import commit, pick_device
-    from interactions.baselines import Normalisation
+    from experiments.inputs import title
+    from experiments.machine import commit
+    from experiments.measuring import is_first, measured_settings, open_all
     from interactions.profile import checked, profile_model
 
     checked(settings.measure.resolved())
-    measure, about = asdict(settings.measure), {"commit": commit()}
-    model, config = open_model(settings)
-    device = pick_device(own_device(settings.device))
-    accompany, known = None, None
-    if settings.probe:
-        accompany, known = probe(settings, model, config, device)
-    else:
-        check_classifier(settings, model)
-        known = known_classes(model, settings.weights)
-    needed = settings.measure.value != "cosine" and (
-        settings.measure.target == "label" or settings.measure.only_correct
-    )
-    data = open_images(
-        settings.data,
-        evaluation_transform(config),
-        root=settings.data_root,
-        split=settings.split,
-        class_map=settings.class_map,
-        model_classes=getattr(model, "num_classes", None),
-        known=known,
-        labels_needed=needed,
-        channels=config["input_size"][0],
-    )
-    if needed and not data.labelled:
-        raise ValueError(
-            f"the images in '{settings.data}' have no labels, since they lie in no class folders: put those of each "
-            "class into its own folder, or explain the model's own class (--target predicted, without --only-correct)"
-        )
-    first = int(os.environ.get("RANK", 0)) == 0
-    if first:
-        warn_about_labels(settings, model, data)
-        if settings.measure.design == PUBLISHED:
-            asked = (settings.measure, settings.measure.images, config["mean"], config["std"], description(config))
-            print(protocol_in_words(changed_from_published(*asked)), flush=True)
+    if settings.other or settings.other_weights or settings.of == "difference":
+        from experiments.pairs import run_pair
+
+        return run_pair(settings, draw)
+    opened = open_all(settings)
     profile = profile_model(
-        model.to(device),
-        data,
+        opened.model,
+        opened.data,
         out=settings.out,
-        normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
-        names=data.names,
+        names=opened.data.names,
         model_name=title(settings),
         data_name=settings.data,
-        transform=description(config),
-        about=about,
-        accompany=accompany,
-        **measure | {"shuffle": measure["shuffle"] and not data.streamed},
+        about={"commit": commit()},
+        **opened.arguments(),
+        **measured_settings(settings, opened.data),
     )
-    if first:
+    if is_first():
         draw(profile)
         report(profile)
-
-
-def probe(
-    settings: Settings, model: "nn.Module", config: "dict[str, Any]", device: "torch.device"
-) -> "tuple[Any, dict[str, int]]":
-    """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder, and
-    its classes."""
-    from a2mim.evaluate.linear import Probe
-    from experiments.probe import add_probe
-
-    size = config["input_size"][-1]
-    about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
-    held_out = max(about["held_out_top1"].values())
-    print(
-        f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"
-    )
-    return write, about["classes"]
-
-
-def check_classifier(settings: Settings, model: "nn.Module") -> None:
-    """Raise ValueError where the value needs a classifier and the model has none."""
-    if settings.measure.value != "cosine" and getattr(model, "num_classes", None) == 0:
-        raise ValueError(
-            f"'{settings.weights}' has no classifier, which --value {settings.measure.value} needs: "
-            "use --value cosine, or --probe with labelled images"
-        )
-
-
-def own_device(name: str) -> str:
-    """The device of this process: torchrun gives every process on a machine a number of its own."""
-    import torch
-
-    local = os.environ.get("LOCAL_RANK")
-    if local is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
-        return name
-    return f"cuda:{local}"
-
-
-def warn_about_labels(settings: Settings, model: "nn.Module", data: "ImageData") -> None:
-    """Say so where labels and classes can hardly mean the same."""
-    classes = getattr(model, "num_classes", None)
-    if settings.measure.target == "label" and classes and data.classes and data.classes < classes:
-        print(
-            f"note: the labels count {data.classes} classes, the model {classes}; is label k the model's class k? "
-            "(--class-map FILE, --target predicted)",
-            file=sys.stderr,
-        )
 
 
 def draw(profile: "Profile") -> None:

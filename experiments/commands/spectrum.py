@@ -66,10 +66,10 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.commands.profile import own_device
     from experiments.datasets import evaluation_transform, open_images
     from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
+    from experiments.measuring import own_device
     from interactions.spectrum import measure_spectrum
 
     about = {"commit": commit()}

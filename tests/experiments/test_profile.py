@@ -233,3 +233,32 @@ def test_of_how_many_pairs_is_told(photos, tmp_path, monkeypatch, capsys):
     assert list(table.pairs) == [42, 2, 42]
     said = "Sampled: 2 of 42 pairs of an image at 1 of 3 orders."
     assert said in captions[0] and said in capsys.readouterr().out
+
+
+def second_network():
+    """Another model for the same images."""
+    return network(3)
+
+
+def test_two_models_in_one_run(photos, tmp_path, capsys):
+    out, other = tmp_path / "pair", "tests.experiments.test_profile:second_network"
+    few = [*FEW[:-10], "--radius", "1", "--unit-images", "4", "--device", "cpu", "--batch-size", "64"]
+    few = [word for word in few if word not in ("--design", "pairwise")]
+    asked = ["profile", MODEL, other, "--weights", "random", "--data", str(photos), "--out", str(out)]
+    assert cli.main([*asked, *few, "--precision", "5", "--of", "difference", "--target", "predicted"]) == 0
+    said = capsys.readouterr().out
+    assert "difference of M known to ±" in said and "there are no more images" in said
+    folders = ["tests.interactions.tiny-network", "tests.experiments.test_profile-second_network"]
+    one, two = (json.loads((out / folder / "run.json").read_text()) for folder in folders)
+    assert [image["target"] for image in one["images"]] == [image["target"] for image in two["images"]]
+    assert len(one["images"]) == 2 * CLASSES and (out / folders[1] / "strength.png").exists()
+    differences = pd.read_csv(out / "comparison-differences.csv").set_index("measure")
+    assert differences.loc["J_rms", "images"] == 2 * CLASSES
+    assert (out / "comparison.png").exists()
+    assert (
+        cli.main(
+            ["profile", MODEL, "--weights", "random", "--data", str(photos), "--out", str(out), "--of", "difference"]
+        )
+        == 2
+    )
+    assert "name a second one" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""What a profile needs before it measures: the model with its classifier, and the images as it takes them."""
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from interactions.published import PUBLISHED, changed_from_published, protocol_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from experiments.commands.profile import Settings
+    from experiments.datasets import ImageData
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model on its device, the images as it takes them, and how they are made."""
+
+    model: "nn.Module"
+    data: "ImageData"
+    config: "Mapping[str, Any]"
+    accompany: Any
+
+    def arguments(self) -> dict[str, Any]:
+        """Those of `profile_model` that are the model's."""
+        from experiments.inputs import description
+        from interactions.baselines import Normalisation
+
+        return {
+            "normalisation": Normalisation(tuple(self.config["mean"]), tuple(self.config["std"])),
+            "transform": description(self.config),
+            "accompany": self.accompany,
+        }
+
+
+def open_all(settings: "Settings") -> Opened:
+    """The model with its classifier, and its images.
+
+    Raises:
+        ValueError: a classifier or labels that are needed and not there; and as what opens models and images does.
+    """
+    from experiments.datasets import evaluation_transform, known_classes, open_images
+    from experiments.inputs import description, open_model
+    from experiments.machine import pick_device
+
+    model, config = open_model(settings)
+    device = pick_device(own_device(settings.device))
+    accompany, known = None, None
+    if settings.probe:
+        accompany, known = probe(settings, model, config, device)
+    else:
+        check_classifier(settings, model)
+        known = known_classes(model, settings.weights)
+    needed = settings.measure.value != "cosine" and (
+        settings.measure.target == "label" or settings.measure.only_correct
+    )
+    data = open_images(
+        settings.data,
+        evaluation_transform(config),
+        root=settings.data_root,
+        split=settings.split,
+        class_map=settings.class_map,
+        model_classes=getattr(model, "num_classes", None),
+        known=known,
+        labels_needed=needed,
+        channels=config["input_size"][0],
+    )
+    if needed and not data.labelled:
+        raise ValueError(
+            f"the images in '{settings.data}' have no labels, since they lie in no class folders: put those of each "
+            "class into its own folder, or explain the model's own class (--target predicted, without --only-correct)"
+        )
+    if is_first():
+        warn_about_labels(settings, model, data)
+        if settings.measure.design == PUBLISHED:
+            asked = (settings.measure, settings.measure.images, config["mean"], config["std"], description(config))
+            print(protocol_in_words(changed_from_published(*asked)), flush=True)
+    return Opened(model.to(device), data, config, accompany)
+
+
+def measured_settings(settings: "Settings", data: "ImageData") -> dict[str, Any]:
+    """The fields of ProfileSettings, for images that can be read in any order or only as they come."""
+    measure = asdict(settings.measure)
+    return measure | {"shuffle": measure["shuffle"] and not data.streamed}
+
+
+def probe(
+    settings: "Settings", model: "nn.Module", config: "dict[str, Any]", device: "torch.device"
+) -> "tuple[Any, dict[str, int]]":
+    """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder, and
+    its classes."""
+    from a2mim.evaluate.linear import Probe
+    from experiments.probe import add_probe
+
+    size = config["input_size"][-1]
+    about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
+    held_out = max(about["held_out_top1"].values())
+    print(
+        f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"
+    )
+    return write, about["classes"]
+
+
+def check_classifier(settings: "Settings", model: "nn.Module") -> None:
+    """Raise ValueError where the value needs a classifier and the model has none."""
+    if settings.measure.value != "cosine" and getattr(model, "num_classes", None) == 0:
+        raise ValueError(
+            f"'{settings.weights}' has no classifier, which --value {settings.measure.value} needs: "
+            "use --value cosine, or --probe with labelled images"
+        )
+
+
+def warn_about_labels(settings: "Settings", model: "nn.Module", data: "ImageData") -> None:
+    """Say so where labels and classes can hardly mean the same."""
+    classes = getattr(model, "num_classes", None)
+    if settings.measure.target == "label" and classes and data.classes and data.classes < classes:
+        print(
+            f"note: the labels count {data.classes} classes, the model {classes}; is label k the model's class k? "
+            "(--class-map FILE, --target predicted)",
+            file=sys.stderr,
+        )
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and draws."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def own_device(name: str) -> str:
+    """The device of this process: torchrun gives every process on a machine a number of its own."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{local}"

@@ -1,0 +1,101 @@
+"""Two models over the same images: two runs in one folder, and their comparison beside them."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.comparison import compare_runs
+from experiments.inputs import title
+from experiments.machine import commit
+from experiments.measuring import Opened, is_first, measured_settings, open_all
+from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
+from interactions.profile import profile_model
+from interactions.settings import PRECISION
+
+if TYPE_CHECKING:
+    from experiments.commands.profile import Settings
+    from interactions.profile import Profile
+
+
+def run_pair(settings: "Settings", draw: "Callable[[Profile], None]") -> None:
+    """Measure both models, draw each curve and the comparison, and say what was written."""
+    refuse(settings)
+    both = apart(settings)
+    opened = {name: open_all(own) for name, own in both.items()}
+    first, second = [subject(name, both[name], opened[name]) for name in both]
+    refuse_unpaired(first, second, settings.measure, opened[first.name].data.names)
+    if list(opened[first.name].data.names or ()) != list(opened[second.name].data.names or ()):
+        raise ValueError("the two models see other images of the same data: give data that both take")
+    shared: dict[str, Any] = {
+        "names": opened[first.name].data.names,
+        "data_name": settings.data,
+        "about": {"commit": commit()},
+    }
+    measure = measured_settings(settings, opened[first.name].data)
+    if settings.of == "difference":
+        precision = PRECISION if settings.measure.precision is None else settings.measure.precision
+        measure |= {"precision": precision}
+        profiles = profile_pair(first, second, out=settings.out, **shared, **measure).profiles
+    else:
+        targets = (measure["target"], with_classes_of(settings.out / first.name, settings.measure).target)
+        profiles = {
+            one.name: profile_model(
+                one.model,
+                one.dataset,
+                out=settings.out / one.name,
+                model_name=one.model_name,
+                **opened[one.name].arguments(),
+                **shared,
+                **measure | {"target": target},
+            )
+            for one, target in zip((first, second), targets, strict=True)
+        }
+    if is_first():
+        for profile in profiles.values():
+            draw(profile)
+        report(settings.out, profiles)
+
+
+def refuse(settings: "Settings") -> None:
+    """Raises ValueError for settings that ask for two models and name one, or for what two cannot have."""
+    if not settings.other:
+        raise ValueError("--of difference and --other-weights speak of two models: name a second one after the first")
+    if settings.of == "difference" and (settings.measure.budget is not None or settings.measure.design == "published"):
+        raise ValueError("--of difference chooses the passes of each order by itself: leave out --budget and published")
+
+
+def apart(settings: "Settings") -> "dict[str, Settings]":
+    """The settings of each model by itself, by the name of its folder: its model, with its weights where both are of
+    one."""
+    second = replace(settings, model=settings.other, weights=settings.other_weights or settings.weights)
+    both = [replace(one, other="", other_weights="", of="curve") for one in (settings, second)]
+    names = [one.model for one in both]
+    if names[0] == names[1]:
+        names = [f"{one.model}-{Path(one.weights).stem}" for one in both]
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names]
+    if names[0] == names[1]:
+        raise ValueError(f"both models are {names[0]}: name two, or --other-weights that differ")
+    return {name: replace(one, out=settings.out / name) for name, one in zip(names, both, strict=True)}
+
+
+def subject(name: str, settings: "Settings", opened: Opened) -> Subject:
+    """A model as a pair takes it."""
+    return Subject(name, opened.model, opened.data, model_name=title(settings), **opened.arguments())
+
+
+def report(out: Path, profiles: Mapping[str, Any]) -> None:
+    """The comparison of both, drawn, and the table of the difference for the terminal."""
+    made = compare_runs(
+        [profile.folder for profile in profiles.values()], out / "comparison.png", names=list(profiles), measure="J_rms"
+    )
+    print(made.report("J_rms"))
+    for name, profile in profiles.items():
+        record = profile.record
+        print(f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s")
+    if told := next(iter(profiles.values())).record.get("difference"):
+        why = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
+        width = "unknown" if told["half_width"] is None else f"known to ±{told['half_width']:.3g}"
+        ended = next(iter(profiles.values())).record["ended"]
+        print(f"difference of M {width} (asked for ±{told['asked']:g}): {why[ended]}")

@@ -1,0 +1,187 @@
+"""Two models measured on the same images until the difference of their M is as narrow as asked.
+
+    pair = profile_pair(
+        Subject("resnet50", resnet50, images), Subject("vit", vit, images_of_vit), out="runs/pair", precision=0.1
+    )
+    pair.difference()           # M of the first minus M of the second, with its paired interval over images
+
+Each model's folder, OUT/NAME, is a usual run. Images are the same, in the same order; between two rounds the number of
+images and the passes of both models' orders are chosen from what both measured (`interactions.precision`). What one
+folder lacks of a round that the other one has, it gets when the same call goes on.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from interactions.baselines import Normalisation
+from interactions.grid import PatchGrid
+from interactions.measured import Profile, load_profile
+from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
+from interactions.profiling import Run
+from interactions.rounds import cut_to_measured
+from interactions.runs.files import write_json
+from interactions.runs.lock import held
+from interactions.runs.ranks import join
+from interactions.runs.record import NOTHING, names_of
+from interactions.selection import Images
+from interactions.settings import PRECISION, ProfileSettings, settled
+from interactions.strength import paired_mass
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the models: `name` is that of its folder; the others are arguments of `profile_model`."""
+
+    name: str
+    model: nn.Module
+    dataset: Images
+    normalisation: Normalisation | None = None
+    model_name: str = ""
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    accompany: Callable[[Path], object] | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two runs, by name."""
+
+    profiles: Mapping[str, Profile]
+
+    def difference(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+        """As `paired_mass`: run_a, run_b, measure, difference, low, high, images."""
+        tables = {name: profile.images() for name, profile in self.profiles.items()}
+        return paired_mass(tables, resamples=resamples, seed=seed)
+
+
+def profile_pair(
+    first: Subject,
+    second: Subject,
+    *,
+    out: str | Path,
+    grid: PatchGrid | int = 14,
+    precision: float = PRECISION,
+    names: Sequence[str] | None = None,
+    data_name: str = "",
+    about: Mapping[str, Any] = NOTHING,
+    progress: bool = True,
+    **settings: Any,
+) -> Pair:
+    """Measure two models over the same images; go on with the measurement if `out` holds it unfinished.
+
+    With target predicted, both are measured on the classes that the first predicts.
+
+    Args:
+        first, second: the models, each with the images as it takes them.
+        out: folder of the two folders.
+        precision: half width of the 95 % interval of M(first) − M(second), of J_rms.
+        settings: as of `profile_model`, but for a budget and the filter for correct images.
+
+    Raises:
+        ValueError: as `profile_model`; a budget, a filter, names or data sets that cannot be those of two runs over the
+            same images.
+    """
+    side = grid.side if isinstance(grid, PatchGrid) else grid
+    wanted = settled(ProfileSettings(grid=side, precision=precision, **settings))
+    refuse_unpaired(first, second, wanted, names)
+    folders = [Path(out) / subject.name for subject in (first, second)]
+    runs: list[Run] = []
+    records: list[Record] = []
+    with ExitStack() as stack:
+        ranks = stack.enter_context(join())
+        for folder in folders:
+            stack.enter_context(held(folder, ranks))
+        for subject, folder in zip((first, second), folders, strict=True):
+            its = with_classes_of(folders[0], wanted) if runs else wanted
+            run = Run(subject.model, subject.dataset, folder, its, subject.normalisation or Normalisation(), names)
+            called = (subject.model_name or subject.name, data_name, subject.transform)
+            named = names_of(subject.model, subject.dataset, *called)
+            runs.append(run)
+            records.append(ranks.from_first(partial(run.begin, named, about, progress, subject.accompany)))
+        while any(record["status"] != "complete" for record in records):
+            for run, record in zip(runs, records, strict=True):
+                if record["status"] != "complete":
+                    run.measure_units(record, ranks, progress and ranks.rank == 0)
+            records = ranks.from_first(partial(proceed, runs, records, progress))
+    return Pair({subject.name: load_profile(folder) for subject, folder in zip((first, second), folders, strict=True)})
+
+
+def with_classes_of(folder: Path, settings: ProfileSettings) -> ProfileSettings:
+    """The settings of the second run, which has the classes of the first where these are predictions."""
+    if settings.target != "predicted" or settings.value == "cosine":
+        return settings
+    return replace(settings, target=str(folder))
+
+
+def refuse_unpaired(first: Subject, second: Subject, settings: ProfileSettings, names: Sequence[str] | None) -> None:
+    """Raises ValueError for what cannot be measured as a pair."""
+    if first.name == second.name:
+        raise ValueError(f"two runs are called {first.name}: give them names that differ")
+    if len(first.dataset) != len(second.dataset):
+        raise ValueError(
+            f"{len(first.dataset)} images for {first.name} and {len(second.dataset)} for {second.name}: give both the "
+            "same images"
+        )
+    if settings.only_correct:
+        raise ValueError(
+            "two models classify other images correctly: measure both on all images, or each by itself with the filter"
+        )
+    settings.check()
+
+
+def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> list[Record]:
+    """What follows when the units that were planned are measured: another round of both, or the end."""
+    over = time.monotonic() > runs[0].until
+    if over:
+        for run, record in zip(runs, records, strict=True):
+            cut_to_measured(run.folder, record, run.settings.unit_images)
+    count = min(len(record["images"]) for record in records)
+    tables = [first_images(run, record, count) for run, record in zip(runs, records, strict=True)]
+    a, b = tables
+    curve, precision = difference_curve(a, b), runs[0].settings.precision
+    assert precision is not None
+    most = runs[0].most(records[0])
+    following = None if over else next_pair(a, b, curve, precision, most, runs[0].settings.unit_images)
+    if progress:
+        tell_difference(curve, precision, count, following and following[0])
+    if following is not None and add_rounds(runs, records, *following, progress):
+        return list(records)
+    ended = "minutes" if over else "images" if count >= most else "precision"
+    for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
+        record["reached"], record["difference"] = reached(curve_of(rows)), difference_reached(curve, precision, other)
+        run.end(record, ended)
+    return list(records)
+
+
+def first_images(run: Run, record: Record, count: int) -> pd.DataFrame:
+    """The rows of the first images that were chosen."""
+    rows = Profile(run.folder, record).images()
+    return rows[rows.image.isin([one["image"] for one in record["images"][:count]])]
+
+
+def add_rounds(
+    runs: Sequence[Run], records: Sequence[Record], last: int, budgets: Sequence[Mapping[int, int]], progress: bool
+) -> bool:
+    """Give each run its round, where it does not have it yet; False where there are no more images."""
+    added = False
+    for run, record, of_run in zip(runs, records, budgets, strict=True):
+        following = Round(len(record["images"]), last, of_run)
+        if following.first < last and run.add_round(record, following, progress):
+            record["status"], added = "running", True
+            write_json(run.folder / "run.json", record)
+    return added
+
+
+def difference_reached(curve: Curve, precision: float, other: Record) -> dict[str, Any]:
+    """How narrow the difference got, for the record: null where nothing can be said."""
+    width = curve.widest if curve.widest < float("inf") else None
+    return {"measure": "M of J_rms", "to": other["model"]["name"], "half_width": width, "asked": precision}
