@@ -36,6 +36,8 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
     if checkpoint.unread:
         raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")
     with sound(checkpoint.path):
+        if checkpoint.models:
+            return among(checkpoint)
         for recognised, describe in FAMILIES:
             if recognised(checkpoint.tensors):
                 found = describe(checkpoint)
@@ -44,6 +46,22 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
         if is_plain(name):
             return Architecture(name.split("_")[0], name, classes(checkpoint, name))
     return None
+
+
+def among(checkpoint: Checkpoint) -> Architecture | None:
+    """The one of a source's models whose keys and shapes are the file's; without any the first, which then does not
+    fit, and is told key by key."""
+    made = [
+        Architecture(name.split("_")[0], name, {**arguments, **classes(checkpoint, name)})
+        for name, arguments in checkpoint.models.items()
+    ]
+    for one in made:
+        wanted = build(one).state_dict()
+        if wanted.keys() == checkpoint.tensors.keys() and all(
+            x.shape == wanted[key].shape for key, x in checkpoint.tensors.items()
+        ):
+            return one
+    return made[0]
 
 
 def classes(checkpoint: Checkpoint, name: str) -> dict[str, Any]:

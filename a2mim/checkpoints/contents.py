@@ -44,6 +44,15 @@ CONTAINERS = (
 # What wrappers write in front of every key: DistributedDataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
 
+# Two copies of a network side by side: the trained one, and the average that follows it (MoCo v3, MoCo, lightly,
+# solo-learn).
+COPIES = (
+    ("base_encoder", "momentum_encoder"),
+    ("encoder_q", "encoder_k"),
+    ("backbone", "backbone_momentum"),
+    ("backbone", "momentum_backbone"),
+)
+
 # Buffers, which OpenMMLab's hook averages only when it is told to.
 NEVER_AVERAGED = r"(running_mean|running_var|num_batches_tracked|_index|attn_mask|data_preprocessor\.(mean|std))$"
 
@@ -157,8 +166,7 @@ def choose_copy(tensors: Tensors, copy: str) -> tuple[Tensors, tuple[str, ...], 
     MoCo v3 writes base_encoder and momentum_encoder; OpenMMLab's averaging hook writes a buffer `ema_a_b_weight` beside
     `a.b.weight`, which it exchanges with the weights around each evaluation.
     """
-    pairs = {"base_encoder": "momentum_encoder"}
-    for base, other in pairs.items():
+    for base, other in COPIES:
         if not all(any(key.startswith(f"{name}.") for key in tensors) for name in (base, other)):
             continue
         taken, left = (other, base) if copy == other else (base, other)

@@ -65,8 +65,9 @@ class Source:
     """How the source's code resizes its position embeddings."""
     pixels: Pixels | None = None
     """Mean and deviation that the source normalises its images with; None where that is not one for all its models."""
-    model: str = ""
-    """timm's name of the model, where the source has one alone."""
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """timm's names of the models that the source has, and the arguments that make each the source's; the one whose keys
+    and shapes are the file's is taken."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of timm.create_model, where the source's code fixes what no shape tells."""
     unread: str = ""

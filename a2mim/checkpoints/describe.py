@@ -25,6 +25,11 @@ METHODS = {
     "i-jepa": "I-JEPA",
     "dinov2": "DINOv2",
     "moco v3": "MoCo v3",
+    "moco": "MoCo (v1 or v2)",
+    "swav": "SwAV",
+    "barlow twins": "Barlow Twins",
+    "vicreg": "VICReg",
+    "simclr": "SimCLR",
     "dino": "DINO",
     "ibot": "iBOT",
     "simmim": "SimMIM",
@@ -183,7 +188,8 @@ def averaged(checkpoint: Checkpoint) -> bool:
     """Whether the tensors that were taken are a moving average of the trained ones, as far as the file tells."""
     names = (checkpoint.container, *checkpoint.copies[:1])
     return any(
-        name.endswith("_ema") or name in ("ema", "ema_state_dict", "teacher", "momentum_encoder") for name in names
+        name.endswith("_ema") or name in ("ema", "ema_state_dict", "teacher", "momentum_encoder", "encoder_k")
+        for name in names
     )
 
 

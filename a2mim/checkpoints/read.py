@@ -59,6 +59,8 @@ class Checkpoint:
     """Of timm.create_model, where the source's code or the settings fix what no shape tells."""
     assumed: Mapping[str, str] = field(default_factory=dict)
     """What nothing tells → what is taken, in words."""
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """timm's names of the models that the source has, each with its arguments; empty where shapes tell them."""
     unread: str = ""
     """Why files of this kind are not read, and what to do instead; empty for those that are."""
 
@@ -132,6 +134,7 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str)
         told.image_size,
         told.arguments,
         told.assumed,
+        found.models,
         found.unread,
     )
 

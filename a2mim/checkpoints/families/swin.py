@@ -122,9 +122,12 @@ def windows_of(checkpoint: Checkpoint, stages: int) -> tuple[list[int], tuple[in
     """
     windows, trained = [], []
     for n in range(stages):
-        key = next(
-            (key for key in checkpoint.left_out if key.endswith(f"layers.{n}.blocks.0.attn.relative_coords_table")), ""
+        # The original's names, and torchvision's.
+        places = (
+            f"layers.{n}.blocks.0.attn.relative_coords_table",
+            f"features.{2 * n + 1}.0.attn.relative_coords_table",
         )
+        key = next((key for key in checkpoint.left_out if key in places), "")
         if key:
             table = checkpoint.left_out[key]
             side = (table.shape[1] + 1) // 2

@@ -10,12 +10,12 @@ from typing import Any
 
 from a2mim.checkpoints.convert import Dropped, Pixels, Source, Tensors, drop
 from a2mim.checkpoints.resize import PositionRule
-from a2mim.checkpoints.sources import beit, clip, convnext, dino, hiera, swin, torchvision, vit
+from a2mim.checkpoints.sources import beit, clip, convnext, dino, hiera, swin, torchvision, torchvision_cnn, vit
 from a2mim.checkpoints.sources.hugging_face import HUGGING_FACE
 from a2mim.checkpoints.sources.hugging_face_cnn import HUGGING_FACE_CNN
 from a2mim.checkpoints.sources.lite0 import LITE0
 from a2mim.checkpoints.sources.openmmlab import OPENMMLAB
-from a2mim.checkpoints.sources.wrappers import WRAPPERS
+from a2mim.checkpoints.sources.wrappers import OTHER_BACKBONE, WRAPPERS
 
 NATIVE = Source("timm", "github.com/huggingface/pytorch-image-models", positions="antialiased")
 
@@ -30,6 +30,8 @@ SOURCES: tuple[Source, ...] = (
     *HUGGING_FACE_CNN,
     torchvision.VIT,
     torchvision.CONVNEXT,
+    *torchvision.SWINS,
+    *torchvision_cnn.NAMED,
     *OPENMMLAB,
     vit.I_JEPA,
     vit.MAE,
@@ -43,7 +45,9 @@ SOURCES: tuple[Source, ...] = (
     vit.DEIT_PARALLEL,
     vit.DEIT_III,
     vit.SCALED_VIT,
+    torchvision.SEQUENTIAL_RESNET,
     vit.DEIT_DISTILLED,
+    OTHER_BACKBONE,
 )
 
 
@@ -82,8 +86,8 @@ class Recognised:
         return next((each.pixels for each in self.sources if each.pixels), None)
 
     @property
-    def model(self) -> str:
-        return next((each.model for each in self.sources if each.model), "")
+    def models(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.names.models
 
     @property
     def arguments(self) -> dict[str, Any]:

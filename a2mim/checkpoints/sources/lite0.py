@@ -54,5 +54,5 @@ LITE0 = Source(
     unless=(rf"_blocks\.{sum(DEPTHS)}\..*", r".*\._se_.*"),
     finish=convert_lite0,
     pixels=HALF,
-    model="tf_efficientnet_lite0",
+    models={"tf_efficientnet_lite0": {}},
 )

@@ -2,6 +2,7 @@
 
 from a2mim.checkpoints.convert import Source, Tensors
 from a2mim.checkpoints.sources.common import IMAGENET, VIT_EPS
+from a2mim.checkpoints.sources.swin import COMPUTED
 
 LAYER = r"encoder\.layers\.encoder_layer_(\d+)"
 
@@ -65,5 +66,59 @@ CONVNEXT = Source(
     names=CONVNEXT_NAMES,
     finish=flat_layer_scale,
     norm_eps={"": 1e-6},
+    pixels=IMAGENET,
+)
+
+# features.0 holds the patches and their norm; stages (odd) and the merging of patches (even) take turns.
+SWIN_NAMES = {
+    r"features\.0\.0\.(.*)": r"patch_embed.proj.\1",
+    r"features\.0\.2\.(.*)": r"patch_embed.norm.\1",
+    **{rf"features\.{2 * n + 1}\.(\d+)\.mlp\.0\.(.*)": rf"layers.{n}.blocks.\1.mlp.fc1.\2" for n in range(4)},
+    **{rf"features\.{2 * n + 1}\.(\d+)\.mlp\.3\.(.*)": rf"layers.{n}.blocks.\1.mlp.fc2.\2" for n in range(4)},
+    **{rf"features\.{2 * n + 1}\.(\d+)\.((?:norm|attn).*)": rf"layers.{n}.blocks.\1.\2" for n in range(4)},
+    **{rf"features\.{2 * n}\.((?:norm|reduction)\..*)": rf"layers.{n}.downsample.\1" for n in range(1, 4)},
+    r"head\.(weight|bias)": r"head.fc.\1",
+}
+SWIN_MARK = r"features\.1\.0\.attn\.qkv\.weight"
+
+
+def split_bias(tensors: Tensors) -> Tensors:
+    """V2's attention sets the bias of its keys to zero wherever it is used: timm has those of queries and values."""
+    made = {}
+    for key, x in tensors.items():
+        attention = key.removesuffix(".qkv.bias")
+        if attention != key and x.ndim == 1 and x.shape[0] % 3 == 0:
+            made[f"{attention}.q_bias"], _, made[f"{attention}.v_bias"] = x.chunk(3)
+        else:
+            made[key] = x
+    return made
+
+
+SWIN = Source(
+    "torchvision swin",
+    "github.com/pytorch/vision, torchvision/models/swin_transformer.py",
+    marks=(SWIN_MARK, r"features\.1\.0\.attn\.relative_position_bias_table"),
+    drops=COMPUTED,
+    names=SWIN_NAMES,
+    norm_eps={"": 1e-5},
+    pixels=IMAGENET,
+)
+SWIN_V2 = Source(
+    "torchvision swin v2",
+    "github.com/pytorch/vision, torchvision/models/swin_transformer.py",
+    marks=(SWIN_MARK, r"features\.1\.0\.attn\.logit_scale"),
+    drops=COMPUTED,
+    names=SWIN_NAMES,
+    finish=split_bias,
+    norm_eps={"": 1e-5},
+    pixels=IMAGENET,
+)
+SWINS = (SWIN, SWIN_V2)
+
+SEQUENTIAL_RESNET = Source(
+    "torchvision's resnet as a list of layers",
+    "github.com/lightly-ai/lightly: nn.Sequential(*list(resnet.children())[:-1])",
+    marks=(r"0\.weight", r"1\.running_mean", r"4\.0\.conv1\.weight", r"7\.0\.conv1\.weight"),
+    names={r"0\.(.*)": r"conv1.\1", r"1\.(.*)": r"bn1.\1", **{rf"{n + 3}\.(.*)": rf"layer{n}.\1" for n in range(1, 5)}},
     pixels=IMAGENET,
 )

@@ -5,6 +5,7 @@ What the pre-training alone needs is left out by a rule that has a name.
 
 from a2mim.checkpoints.convert import Source
 from a2mim.checkpoints.sources.common import (
+    ANY,
     DECODER,
     IMAGENET,
     LEAF,
@@ -85,6 +86,119 @@ SPARK = Source(
     pixels=IMAGENET,
 )
 
+# --- contrastive and clustering methods: `read` puts the momentum encoder in the other's place where it is asked for.
+
+QUEUE = "queue of the contrastive loss"
+BESIDE = "linear classifier that was trained beside the network, without influence on it"
+HEADS = {
+    rf"(\w+_)?(projector|projection|projection_head|prediction_head|predictor|prototypes)(_\w+)?\.{ANY}": (PROJECTOR),
+    r"(\w+_)?queue(_\w+)?": QUEUE,
+    rf"(momentum_|online_)?(classifier|linear)(_\w+)?\.{ANY}": BESIDE,
+    rf"criterion\.{ANY}|loss_?\w*\.{ANY}": "buffers of the loss",
+}
+SOLO_AND_LIGHTLY = {**HEADS, r"backbone\.mask_token": MASK_TOKEN, rf"decoder\.{ANY}": DECODER}
+
+MOCO = Source(
+    "moco",
+    "github.com/facebookresearch/moco, moco/builder.py",
+    marks=(r"encoder_q\..*",),
+    prefix=r"encoder_q\.",
+    inner=True,
+    drops={rf"encoder_q\.fc\.{ANY}": PROJECTOR, r"queue(_ptr)?": QUEUE},
+    pixels=IMAGENET,
+)
+SWAV = Source(
+    "swav",
+    "github.com/facebookresearch/swav, src/resnet50.py",
+    marks=(r"projection_head\..*", r"prototypes\..*"),
+    unless=(r"backbone\..*",),
+    inner=True,
+    drops=HEADS,
+    pixels=IMAGENET,
+)
+BARLOW_TWINS = Source(
+    "barlow twins",
+    "github.com/facebookresearch/barlowtwins, main.py",
+    marks=(r"backbone\..*", r"projector\..*", r"bn\.running_mean"),
+    prefix=r"backbone\.",
+    inner=True,
+    drops={rf"projector\.{ANY}": PROJECTOR, rf"bn\.{NORM_LEAF}": PROJECTOR},
+    pixels=IMAGENET,
+)
+VICREG = Source(
+    "vicreg",
+    "github.com/facebookresearch/vicreg, main_vicreg.py",
+    marks=(r"backbone\..*", r"projector\..*"),
+    unless=(r"(classifier|momentum_\w+|predictor|prototypes)\..*",),
+    prefix=r"backbone\.",
+    inner=True,
+    drops={rf"projector\.{ANY}": PROJECTOR},
+    pixels=IMAGENET,
+)
+SIMCLR = Source(
+    "simclr",
+    "github.com/sthalles/SimCLR, models/resnet_simclr.py",
+    marks=(r"backbone\.fc\.0\.weight", r"backbone\.fc\.2\.weight"),
+    prefix=r"backbone\.",
+    inner=True,
+    drops={rf"backbone\.fc\.[02]\.{LEAF}": PROJECTOR},
+    pixels=IMAGENET,
+)
+SOLO_LEARN = Source(
+    "solo-learn",
+    "github.com/vturrisi/solo-learn, solo/methods/base.py",
+    marks=(r"backbone\..*", r"classifier\.weight"),
+    beside=("pytorch-lightning_version",),
+    prefix=r"backbone\.",
+    inner=True,
+    drops=SOLO_AND_LIGHTLY,
+)
+LIGHTLY = Source(
+    "lightly",
+    "github.com/lightly-ai/lightly, examples and lightly/models",
+    marks=(r"backbone\..*", r"(projection_head|prediction_head|online_classifier|prototypes)\..*"),
+    prefix=r"backbone\.(?:vit\.)?",
+    inner=True,
+    drops=SOLO_AND_LIGHTLY,
+)
+LIGHTNING = Source(
+    "a Lightning module",
+    "github.com/Lightning-AI/pytorch-lightning",
+    marks=(r"backbone\..*",),
+    beside=("pytorch-lightning_version",),
+    prefix=r"backbone\.",
+    inner=True,
+    drops=SOLO_AND_LIGHTLY,
+)
+AVERAGED_MODEL = Source(
+    # Says nothing of the method: torch.optim.swa_utils, which torchvision's training uses too.
+    "",
+    "github.com/pytorch/pytorch, torch/optim/swa_utils.py",
+    marks=("n_averaged",),
+    prefix=r"module\.",
+    inner=True,
+    drops={"n_averaged": "how many models were averaged"},
+)
+LINEAR_ALONE = Source(
+    "linear classifier alone",
+    "github.com/facebookresearch/dino, eval_linear.py; github.com/facebookresearch/moco-v3, main_lincls.py",
+    marks=(r"(?:linear|fc|head|classifier)\.weight",),
+    unless=(r"(?!(?:linear|fc|head|classifier)\.(?:weight|bias)$).*",),
+    unread="a linear classifier alone, without the network whose features it reads: give the network's own file, and "
+    "fit a classifier to it with --probe",
+)
+
+# What is left of `backbone.`: told by no method.
+OTHER_BACKBONE = Source(
+    "backbone of another project",
+    marks=(r"backbone\..*",),
+    prefix=r"backbone\.",
+    inner=True,
+    drops=HEADS,
+)
+
+# --- a network from a package
+
 AUGNET = Source(
     "imgsim",
     "pypi.org/project/imgsim",
@@ -96,4 +210,21 @@ AUGNET = Source(
     pixels=IMAGENET,
 )
 
-WRAPPERS = (AUGNET, MOCO_V3, IBOT, DINO, SIMMIM, SPARK)
+WRAPPERS = (
+    AVERAGED_MODEL,
+    LINEAR_ALONE,
+    AUGNET,
+    MOCO_V3,
+    MOCO,
+    IBOT,
+    DINO,
+    SIMMIM,
+    SPARK,
+    SWAV,
+    BARLOW_TWINS,
+    SOLO_LEARN,
+    VICREG,
+    SIMCLR,
+    LIGHTLY,
+    LIGHTNING,
+)
