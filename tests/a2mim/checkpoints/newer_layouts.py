@@ -1,0 +1,155 @@
+"""Networks of newer formats, written from their public code as `layouts` are: the oracles of the reader."""
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+
+from tests.a2mim.checkpoints.layouts import ConvNeXt, Named, ViT, attend, patches, randomise, run_mlp, vector
+
+
+class DINOv2(ViT):
+    """dinov2/models/vision_transformer.py: ls1.gamma, registers without positions, SwiGLU in the giant."""
+
+    def __init__(self, registers=0, gated=False, **arguments):
+        self.gated = gated
+        super().__init__(**arguments)
+        self.mask_token = vector(1, self.norm.normalized_shape[0])
+        if registers:
+            self.register_tokens = vector(1, registers, self.norm.normalized_shape[0])
+
+    def block(self, dim, eps, gamma):
+        block = super().block(dim, eps, False)
+        block.ls1, block.ls2 = Named(gamma=vector(dim)), Named(gamma=vector(dim))
+        if self.gated:
+            block.mlp = Named(w12=nn.Linear(dim, 2 * 96), w3=nn.Linear(96, dim))
+        return block
+
+    def tokens(self, images):
+        x = patches(self.patch_embed.proj(images))
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        if hasattr(self, "register_tokens"):
+            x = torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], 1)
+        for block in self.blocks:
+            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
+            x = x + block.ls1.gamma * block.attn.proj(attend(q, k, v, self.heads))
+            x = x + block.ls2.gamma * self.feed(block.mlp, block.norm2(x))
+        return self.norm(x)
+
+    def feed(self, mlp, x):
+        if not self.gated:
+            return run_mlp(mlp.fc1, mlp.fc2, x)
+        first, second = mlp.w12(x).chunk(2, -1)
+        return mlp.w3(F.silu(first) * second)
+
+
+class CLIPTower(nn.Module):
+    """clip/model.py, VisionTransformer: norms before the blocks and behind the class token, attention's in_proj."""
+
+    def __init__(self, dim=128, heads=2, depth=2, image=32, patch=8):
+        super().__init__()
+        self.heads = heads
+        self.conv1 = nn.Conv2d(3, dim, patch, patch, bias=False)
+        self.class_embedding = vector(dim)
+        self.positional_embedding = vector(1 + (image // patch) ** 2, dim)
+        self.ln_pre, self.ln_post = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        blocks = []
+        for _ in range(depth):
+            attn = nn.MultiheadAttention(dim, heads)
+            mlp = Named(c_fc=nn.Linear(dim, 4 * dim), c_proj=nn.Linear(4 * dim, dim))
+            blocks.append(Named(attn=attn, ln_1=nn.LayerNorm(dim), ln_2=nn.LayerNorm(dim), mlp=mlp))
+        self.transformer = Named(resblocks=nn.ModuleList(blocks))
+        self.proj = vector(dim, 16)
+
+    def features(self, images, quick):
+        x = patches(self.conv1(images))
+        first = self.class_embedding.expand(len(x), 1, -1)
+        x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
+        for block in self.transformer.resblocks:
+            q, k, v = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
+            x = x + block.attn.out_proj(attend(q, k, v, self.heads))
+            y = block.mlp.c_fc(block.ln_2(x))
+            x = x + block.mlp.c_proj(y * torch.sigmoid(1.702 * y) if quick else F.gelu(y))
+        return self.ln_post(x[:, 0])
+
+
+class ConvNeXtV2(ConvNeXt):
+    """models/convnextv2.py: a global response norm inside of each block, and no layer scale."""
+
+    def block(self, dim):
+        block = super().block(dim)
+        del block.gamma
+        block.grn = Named(gamma=vector(1, 1, 1, 4 * dim), beta=vector(1, 1, 1, 4 * dim))
+        return block
+
+    def run_block(self, block, x):
+        y = F.gelu(block.pwconv1(block.norm(block.dwconv(x).permute(0, 2, 3, 1))))
+        energy = y.square().sum((1, 2), keepdim=True).sqrt()
+        y = block.grn.gamma * (y * energy / (energy.mean(-1, keepdim=True) + 1e-6)) + block.grn.beta + y
+        return x + block.pwconv2(y).permute(0, 3, 1, 2)
+
+
+def sparse_names(state):
+    """A dense ConvNeXt V2 as MinkowskiEngine names and shapes it (models/convnextv2_sparse.py)."""
+    made = {}
+    for key, x in state.items():
+        key = re.sub(r"(stages\.\d\.\d+\.norm|downsample_layers\.[123]\.0)\.", r"\1.ln.", key)
+        key = re.sub(r"(pwconv[12])\.", r"\1.linear.", key)
+        if re.search(r"dwconv\.weight|downsample_layers\.[123]\.1\.weight", key):
+            turned = x.transpose(2, 3)  # places go down the columns
+            key = key.replace("weight", "kernel")
+            x = turned.flatten(2)[:, 0].T if "dwconv" in key else turned.flatten(2).permute(2, 1, 0)
+        made[f"encoder.{key}"] = x.contiguous()
+    return made
+
+
+class ConvStemViT(ViT):
+    """moco-v3's vits.py: ConvStem in place of one convolution (here for patches of 16 px)."""
+
+    def __init__(self, dim=384, image=32, **arguments):
+        super().__init__(dim=dim, image=image, patch=16, **arguments)
+        layers = []
+        for narrow, wide in ((3, dim // 8), (dim // 8, dim // 4), (dim // 4, dim // 2), (dim // 2, dim)):
+            layers += [nn.Conv2d(narrow, wide, 3, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
+        self.patch_embed = Named(proj=nn.Sequential(*layers, nn.Conv2d(dim, dim, 1)))
+
+
+class Parallel(ViT):
+    """deit's models_v2.py: two attentions side by side, then two MLPs, each pair added at once."""
+
+    def block(self, dim, eps, gamma):
+        one, two = super().block(dim, eps, False), super().block(dim, eps, False)
+        one.norm11, one.norm21, one.attn1, one.mlp1 = two.norm1, two.norm2, two.attn, two.mlp
+        return one
+
+
+def torchvision_swin(second):
+    """A small Swin of torchvision's, of images of 32 px; V2 has buffers that tell its windows."""
+    sizes = {"patch_size": [4, 4], "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": [4, 4]}
+    extra = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2} if second else {}
+    net = SwinTransformer(num_classes=5, **sizes, **extra)
+    tables = {name: x.clone() for name, x in net.named_buffers() if "coords" in name}
+    randomise(net)
+    for name, x in net.named_buffers():
+        if name in tables:
+            x.data = tables[name].double()
+    return net
+
+
+def original_swin_v2(state):
+    """torchvision's Swin V2 under the names of github.com/microsoft/Swin-Transformer, swin_transformer_v2.py."""
+    made = {}
+    for key, x in state.items():
+        key = re.sub(r"^features\.0\.0\.", "patch_embed.proj.", key)
+        key = re.sub(r"^features\.0\.2\.", "patch_embed.norm.", key)
+        key = re.sub(r"^features\.1\.", "layers.0.blocks.", key)
+        key = re.sub(r"^features\.2\.", "layers.0.downsample.", key)
+        key = re.sub(r"^features\.3\.", "layers.1.blocks.", key)
+        key = key.replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.").replace("cpb_mlp.fc1.", "cpb_mlp.0.")
+        if key.endswith("attn.qkv.bias"):
+            made[key.replace("qkv.bias", "q_bias")], _, made[key.replace("qkv.bias", "v_bias")] = x.chunk(3)
+        else:
+            made[key] = x
+    return made

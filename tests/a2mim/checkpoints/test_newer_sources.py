@@ -1,0 +1,375 @@
+"""Newer formats: a layout with random weights, in its container, gives the same numbers through the reader."""
+
+import collections
+import datetime
+import json
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from a2mim.checkpoints import CheckpointError, read
+from a2mim.checkpoints.describe import describe
+from a2mim.checkpoints.identify import identify
+from tests.a2mim.checkpoints import layouts, newer_layouts
+from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, Swin, ViT, randomise, vector
+from tests.a2mim.checkpoints.newer_layouts import CLIPTower, ConvNeXtV2, ConvStemViT, DINOv2
+from tests.a2mim.checkpoints.resnets import resnet
+from tests.a2mim.checkpoints.test_sources import IMAGES, multi_crop, reread, same, sin_cos
+
+
+def every_key_is_accounted_for(report, checkpoint, state):
+    made = sum(map(len, report.fresh.values()))
+    assert report.loaded - made + sum(map(len, report.dropped.values())) == len(state)
+
+
+# --- DINOv2
+
+
+@pytest.mark.parametrize(("registers", "gated"), [(0, False), (3, False), (2, True)])
+def test_dinov2(tmp_path, registers, gated):
+    net = randomise(DINOv2(registers, gated))
+    torch.save(net.state_dict(), tmp_path / "dinov2.pth")
+    model, report, checkpoint = reread(tmp_path / "dinov2.pth")
+    assert checkpoint.source == "dinov2" and checkpoint.positions == "dino"
+    same(model.forward_features(IMAGES), net.tokens(IMAGES))
+    every_key_is_accounted_for(report, checkpoint, net.state_dict())
+
+
+def test_dinov2_of_a_large_training(tmp_path):
+    """A teacher file: backbone and heads, the blocks cut into chunks that are counted before them."""
+    net = randomise(
+        Named(backbone=DINOv2(), dino_head=Named(mlp=nn.Linear(4, 4)), ibot_head=Named(mlp=nn.Linear(4, 4)))
+    )
+    state = {key.replace("blocks.", f"blocks.{0}."): x for key, x in net.state_dict().items()}
+    torch.save({"teacher": state}, tmp_path / "teacher_checkpoint.pth")
+    model, report, _ = reread(tmp_path / "teacher_checkpoint.pth")
+    same(model.forward_features(IMAGES), net.backbone.tokens(IMAGES))
+    every_key_is_accounted_for(report, None, state)
+
+
+# --- CLIP
+
+
+@pytest.mark.parametrize("openai", [True, False])
+def test_clips_image_tower(tmp_path, openai):
+    net = randomise(Named(visual=CLIPTower(), ln_final=nn.LayerNorm(8), logit_scale=vector(1)))
+    net.transformer = Named(resblocks=nn.ModuleList([nn.Linear(8, 8)])).double()
+    numbers = {key: torch.tensor(7) for key in ("input_resolution", "context_length", "vocab_size")} if openai else {}
+    state = {**net.state_dict(), **numbers}
+    torch.save(state, tmp_path / "clip.pt")
+    model, report, checkpoint = reread(tmp_path / "clip.pt")
+    same(model(IMAGES), net.visual.features(IMAGES, quick=openai))
+    assert checkpoint.pixels[0][0] == pytest.approx(0.48145466)
+    every_key_is_accounted_for(report, checkpoint, state)
+
+
+def test_open_clip_with_a_network_of_timms(tmp_path):
+    net = randomise(timm.create_model("vit_base_patch16_siglip_224", embed_dim=64, depth=1, num_heads=1, img_size=32))
+    state = {f"visual.trunk.{key}": x for key, x in net.state_dict().items()}
+    torch.save({**state, "logit_scale": torch.zeros(()), "text.ln.weight": torch.zeros(3)}, tmp_path / "open_clip.pt")
+    checkpoint = read(tmp_path / "open_clip.pt")
+    assert checkpoint.tensors.keys() == net.state_dict().keys() and sum(map(len, checkpoint.dropped.values())) == 2
+
+
+# --- ConvNeXt V2
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_convnext_v2(tmp_path, sparse):
+    net = randomise(ConvNeXtV2(**({"classes": 0, "last": ""} if sparse else {})))
+    state = net.state_dict()
+    if sparse:
+        decoder = {
+            "mask_token": torch.zeros(1, 4, 1, 1),
+            "proj.weight": torch.zeros(4, 20, 1, 1),
+            "pred.bias": vector(3),
+        }
+        state = {**newer_layouts.sparse_names(state), **decoder, "decoder.0.grn.gamma": torch.zeros(1, 1, 1, 16)}
+    torch.save({"model": state}, tmp_path / "convnextv2.pt")
+    model, report, checkpoint = reread(tmp_path / "convnextv2.pt")
+    assert checkpoint.source == ("fcmae" if sparse else "convnext v2")
+    same(model.forward_features(IMAGES), net.feature_map(IMAGES))
+    if not sparse:
+        same(model(IMAGES), net(IMAGES))
+    every_key_is_accounted_for(report, checkpoint, state)
+
+
+# --- Swin
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("average", [False, True])
+def test_torchvision_swin(tmp_path, second, average):
+    net = newer_layouts.torchvision_swin(second)
+    state = net.state_dict()
+    if average:
+        state = {"n_averaged": torch.tensor(3), **{f"module.{key}": x for key, x in state.items()}}
+    torch.save({"model_ema": state} if average else state, tmp_path / "swin.pth")
+    model, _report, checkpoint = reread(tmp_path / "swin.pth", img_size=32)
+    assert checkpoint.source == ("torchvision swin v2" if second else "torchvision swin")
+    same(model(IMAGES), net(IMAGES))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_swin_v2_in_the_originals_names(tmp_path, masked):
+    net = newer_layouts.torchvision_swin(second=True)
+    state = newer_layouts.original_swin_v2(net.state_dict())
+    if masked:  # SimMIM pre-trains it
+        state = {f"encoder.{key}": x for key, x in state.items() if not key.startswith("head.")}
+        state |= {"encoder.mask_token": torch.zeros(1, 1, 16), "decoder.0.weight": torch.zeros(3, 32, 1, 1)}
+    torch.save({"model": state}, tmp_path / "swin.pth")
+    model, report, checkpoint = reread(tmp_path / "swin.pth", img_size=32)
+    assert checkpoint.source == ("simmim" if masked else "swin v2")
+    wanted = net.norm(net.features(IMAGES))
+    same(model.forward_features(IMAGES), wanted)
+    every_key_is_accounted_for(report, checkpoint, {key: x for key, x in state.items() if "qkv.bias" not in key})
+
+
+class Added(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return x + self.what
+
+
+def test_swin_with_absolute_positions(tmp_path):
+    net = randomise(Swin())
+    positions = torch.randn(1, 64, 16, dtype=torch.float64)
+    torch.save({"model": {**net.state_dict(), "absolute_pos_embed": positions}}, tmp_path / "swin_ape.pth")
+    model, _, _ = reread(tmp_path / "swin_ape.pth")
+    net.patch_embed.norm = nn.Sequential(net.patch_embed.norm, Added(positions.view(1, 8, 8, 16)))
+    same(model(IMAGES), net(IMAGES))
+
+
+# --- torchvision's other networks
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "regnet_y_400mf", "mobilenet_v3_small"])
+def test_torchvision_cnns(tmp_path, name):
+    net = randomise(getattr(torchvision.models, name)(num_classes=5))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    model, _, checkpoint = reread(tmp_path / "net.pth")
+    assert checkpoint.source.startswith("torchvision")
+    with torch.no_grad():
+        same(model(IMAGES[:1]), net(IMAGES[:1]))
+
+
+# --- training files of contrastive methods
+
+
+def projector():
+    return nn.Sequential(nn.Linear(256, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8))
+
+
+def headless():
+    return resnet()
+
+
+def sequential(net):
+    return nn.Sequential(*list(net.children())[:-1])
+
+
+def with_fc(net, fc):
+    net.fc = fc
+    return net
+
+
+def prefixed(prefix, net):
+    return {f"{prefix}{key}": x for key, x in net.state_dict().items()}
+
+
+LIGHTNING = {"pytorch-lightning_version": "2.1", "global_step": 3, "loops": {}, "hyper_parameters": {"lr": 0.1}}
+
+
+def moco(net):
+    both = Named(encoder_q=with_fc(net, projector()), encoder_k=with_fc(headless(), projector()))
+    queue = {"module.queue": torch.zeros(8, 4), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}
+    return {"state_dict": {**prefixed("module.", both), **queue}, "arch": "resnet50"}
+
+
+def swav(net):
+    net.fc = nn.Identity()
+    heads = {"projection_head.0.weight": torch.zeros(8, 256), "prototypes.weight": torch.zeros(30, 8)}
+    return {f"module.{key}": x for key, x in {**net.state_dict(), **heads}.items()}
+
+
+def barlow_twins(net):
+    whole = Named(backbone=net, projector=projector(), bn=nn.BatchNorm1d(8, affine=False))
+    return {"epoch": 3, "model": prefixed("module.", whole), "optimizer": {}}
+
+
+def vicreg(net):
+    return {"epoch": 3, "model": prefixed("module.", Named(backbone=net, projector=projector()))}
+
+
+def simclr(net):
+    net.fc = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 8))
+    return {"state_dict": prefixed("backbone.", net), "arch": "resnet18"}
+
+
+def solo_learn(net):
+    whole = Named(backbone=net, classifier=nn.Linear(256, 5), projector=projector(), predictor=projector())
+    whole.momentum_backbone, whole.momentum_projector = headless(), projector()
+    return {"state_dict": whole.state_dict(), **LIGHTNING}
+
+
+def lightly(net):
+    whole = Named(backbone=sequential(net), projection_head=Named(layers=projector()))
+    whole.backbone_momentum, whole.projection_head_momentum = sequential(headless()), Named(layers=projector())
+    return {"state_dict": whole.state_dict(), **LIGHTNING}
+
+
+def lightning(net):
+    return {"state_dict": Named(backbone=net, online_classifier=nn.Linear(256, 3)).state_dict(), **LIGHTNING}
+
+
+def another(net):
+    return {"state_dict": prefixed("backbone.", net)}
+
+
+METHODS = {
+    moco: "moco",
+    swav: "swav",
+    barlow_twins: "barlow twins",
+    vicreg: "vicreg",
+    simclr: "simclr",
+    solo_learn: "solo-learn",
+    lightly: "lightly",
+    lightning: "lightly",
+    another: "backbone of another project",
+}
+
+
+@pytest.mark.parametrize("make", METHODS, ids=lambda each: each.__name__)
+def test_training_files_of_contrastive_methods(tmp_path, make):
+    net = randomise(headless())
+    torch.save(make(net), tmp_path / "checkpoint.ckpt")
+    net.double().fc = nn.Identity()
+    model, report, checkpoint = reread(tmp_path / "checkpoint.ckpt")
+    assert checkpoint.source == METHODS[make] and report.complete
+    same(model(IMAGES), net(IMAGES))
+
+
+def test_the_momentum_encoder_of_moco(tmp_path):
+    torch.save(moco(randomise(headless())), tmp_path / "moco.pth.tar")
+    keys = read(tmp_path / "moco.pth.tar#encoder_k").copies
+    assert keys == ("encoder_k", "encoder_q")
+
+
+# --- others
+
+
+def test_moco_v3_with_a_convolutional_stem(tmp_path):
+    net = randomise(ConvStemViT(heads=12, depth=1))
+    net.pos_embed.data = sin_cos(384, 2, row_first=True)
+    head = Named(head=layouts.moco_mlp(3, 384, 12, 6)).double()
+    both = {
+        f"module.{name}.{key}": x
+        for name in ("base_encoder", "momentum_encoder")
+        for key, x in net.state_dict().items()
+    }
+    both |= {
+        f"module.{name}.{key}": x
+        for name in ("base_encoder", "momentum_encoder")
+        for key, x in head.state_dict().items()
+    }
+    torch.save({"state_dict": both, "arch": "vit_conv_small"}, tmp_path / "vit-s-conv.pth.tar")
+    checkpoint = read(tmp_path / "vit-s-conv.pth.tar")
+    assert identify(checkpoint).name == "vit_conv_small_patch16_224"
+    model, _, _ = reread(tmp_path / "vit-s-conv.pth.tar")
+    same(model.forward_features(IMAGES), net.tokens(IMAGES))
+
+
+def test_ibot_on_a_swin(tmp_path):
+    net = randomise(Named(backbone=Swin(classes=0), head=layouts.DINOHead(32)))
+    net.backbone.masked_embed = vector(1, 16)
+    torch.save({"teacher": net.state_dict(), "epoch": 3}, tmp_path / "ibot.pth")
+    for module in net.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6
+    model, _report, checkpoint = reread(tmp_path / "ibot.pth")
+    assert checkpoint.source == "ibot"
+    same(model.forward_features(IMAGES), net.backbone.tokens(IMAGES))
+
+
+def test_ibot_with_a_layer_scale_is_no_deit(tmp_path):
+    torch.save({"state_dict": randomise(ViT(gamma=True)).state_dict()}, tmp_path / "checkpoint_teacher.pth")
+    assert "iBOT" in describe(read(tmp_path / "checkpoint_teacher.pth"))["method"]
+
+
+def test_a_head_with_a_last_norm_is_left_out(tmp_path):
+    net = multi_crop(0)
+    net.head.last_norm = nn.BatchNorm1d(7).double()
+    torch.save({"teacher": net.state_dict()}, tmp_path / "ibot.pth")
+    _model, report, checkpoint = reread(tmp_path / "ibot.pth")
+    every_key_is_accounted_for(report, checkpoint, net.state_dict())
+
+
+def test_beit_v2_pretrained(tmp_path):
+    net = randomise(Beit(shared=True, mean=False, classes=0))
+    extra = {
+        "mask_token": torch.zeros(1, 1, 32),
+        "cls_pt_layers.0.norm1.weight": torch.zeros(32),
+        "lm_head.bias": vector(9),
+    }
+    torch.save({"model": {**net.state_dict(), **extra}}, tmp_path / "beit.pth")
+    checkpoint = read(tmp_path / "beit.pth")
+    assert sum(map(len, checkpoint.dropped.values())) >= 3 and checkpoint.pixels[0][0] == 0.485
+
+
+def test_a_linear_classifier_alone_is_named(tmp_path):
+    torch.save(
+        {"state_dict": {"module.linear.weight": torch.zeros(5, 8), "module.linear.bias": vector(5)}}, tmp_path / "x.pth"
+    )
+    with pytest.raises(CheckpointError, match=r"a linear classifier alone, without the network .* --probe"):
+        identify(read(tmp_path / "x.pth"))
+
+
+def sharded(folder, places=None):
+    net = randomise(Named(vit=HFViT(), classifier=nn.Linear(128, 9)))
+    state = {key: x.contiguous() for key, x in net.state_dict().items()}
+    cut = len(state) // 2
+    files = {
+        "model-00001-of-00002.safetensors": list(state)[:cut],
+        "model-00002-of-00002.safetensors": list(state)[cut:],
+    }
+    for file, keys in files.items():
+        save_file({key: state[key] for key in keys}, folder / file)
+    there = {key: file for file, keys in files.items() for key in keys}
+    index = {"metadata": {}, "weight_map": {**there, **(places or {})}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps({"num_attention_heads": 2, "layer_norm_eps": 1e-12}))
+    return net, folder / "model.safetensors.index.json"
+
+
+def test_a_network_in_several_files(tmp_path):
+    net, index = sharded(tmp_path)
+    model, _, _ = reread(index)
+    same(model(IMAGES), net.classifier(net.vit.tokens(IMAGES)[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"x": "../model.safetensors"}, "something else than files beside it"),
+        ({"x": "/etc/passwd"}, "something else than files beside it"),
+        ({"x": "model-00001-of-00002.safetensors"}, "disagree about x"),
+        ({"x": 3}, "names no files of a network"),
+    ],
+)
+def test_an_index_leads_nowhere_else(tmp_path, places, said):
+    _, index = sharded(tmp_path, places)
+    with pytest.raises(CheckpointError, match=said):
+        read(index)
+
+
+def test_times_and_tables_with_defaults_are_read_as_nothing(tmp_path):
+    logs = {"t": datetime.datetime(2024, 1, 2), "d": datetime.timedelta(3), "n": collections.defaultdict(list, a=[1])}
+    torch.save({"state_dict": resnet(classes=3).state_dict(), **logs}, tmp_path / "x.pth")
+    assert read(tmp_path / "x.pth").container == "state_dict"
