@@ -21,9 +21,10 @@ help:
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
 
-# Two workers with one thread each: torch's own threads would only compete with the second worker.
+# Two workers with one thread each: torch's own threads would only compete with the second worker. A file's tests stay
+# together, so that what they share is made once.
 test: lint
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(PACKAGES)

@@ -211,11 +211,12 @@ def counted(model: str, arguments: tuple[str, ...], image_size: int) -> tuple[fl
     from torch.utils.flop_counter import FlopCounterMode
 
     from a2mim.plain import pairs
+    from a2mim.shapes import shapes_alone
 
-    with torch.device("meta"), torch.no_grad():
+    with shapes_alone():
         network = timm.create_model(model, num_classes=1000, **pairs(arguments)).eval()
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, image_size, image_size))
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, image_size, image_size))
     return counter.get_total_flops() / 2, sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -2,7 +2,6 @@
 `python -m tests.a2mim.siamese FOLDER`."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,3 @@ def pair(folder):
             method = without_norms(made(name, POOLED))
             run(folder / name, method, POOLED, world)
             torch.save(method.state_dict(), folder / f"{name}-{world.rank}.pt")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    pair(Path(sys.argv[1]))

@@ -1,11 +1,6 @@
 """Two processes over gloo against one process with the doubled batch."""
 
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,32 +8,17 @@ import torch
 from a2mim.data import Gallery
 from a2mim.dist import World, join
 from a2mim.evaluate.accuracy import accuracy, pooled_features
+from tests.a2mim import child
 from tests.a2mim.child import PLAIN
 from tests.a2mim.tiny import LOOP, Classify, gap, log_of, same, state_of, tiny_images, tiny_method, tiny_run
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.children import exit_codes_of_two
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """The folder that two processes have worked in, and what each of them saw."""
     folder = tmp_path_factory.mktemp("pair")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    common = {**os.environ, "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.a2mim.child", "pair", str(folder)],
-            cwd=ROOT,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [child.communicate(timeout=150)[1] for child in children]
-    assert all(child.returncode == 0 for child in children), errors
+    assert exit_codes_of_two(child.pair, folder) == (0, 0)
     return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

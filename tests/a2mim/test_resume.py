@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_bits_after_kill_9(tmp_path):
     killed = tmp_path / "killed"
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.a2mim.child", "killed", str(killed)], cwd=ROOT, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "tests.a2mim.child", str(killed)], cwd=ROOT, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not list(killed.glob("state/step-*.pt")) and child.poll() is None and time.monotonic() < deadline:

@@ -1,12 +1,7 @@
 """SimCLR, BYOL, MoCo v3 and DINO against NumPy from their papers' formulas, and where their parts stand."""
 
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +16,7 @@ from a2mim.methods.siamese import embed, embedding_width, mlp, momentum_copy, vi
 from a2mim.methods.simclr import nt_xent
 from a2mim.optim import make_optimizer
 from a2mim.settings import Augmentation
+from tests.a2mim import siamese
 from tests.a2mim.siamese import (
     GIVEN,
     OPTIM,
@@ -36,8 +32,8 @@ from tests.a2mim.siamese import (
     without_norms,
 )
 from tests.a2mim.tiny import gap, log_of, same, state_of
+from tests.children import exit_codes_of_two
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLLOWERS = {
     "byol": {"target_backbone": "backbone", "target_projector": "projector"},
     "mocov3": {"momentum_backbone": "backbone", "momentum_projector": "projector"},
@@ -385,22 +381,7 @@ def test_a_training_that_stopped_ends_with_the_same_bits(name, tmp_path):
 def pair(tmp_path_factory):
     """The folder that two processes have trained in."""
     folder = tmp_path_factory.mktemp("pair")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    common = {**os.environ, "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.a2mim.siamese", str(folder)],
-            cwd=ROOT,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [child.communicate(timeout=300)[1] for child in children]
-    assert all(child.returncode == 0 for child in children), errors
+    assert exit_codes_of_two(siamese.pair, folder) == (0, 0)
     return folder
 
 

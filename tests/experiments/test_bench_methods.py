@@ -51,11 +51,11 @@ def test_batches_have_the_views_that_a_method_wants(name):
 
 def test_the_table_follows_from_the_recorded_numbers(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(machine, "commit", lambda: "abc1234")
-    words = ["test_resnet", "--methods", "spark", "mae", "--image-size", "64", "--batch-size", "2", "--repeats", "2"]
+    words = ["test_resnet", "--methods", "simmim", "mae", "--image-size", "64", "--batch-size", "2", "--repeats", "2"]
     assert cli.main(["bench", "methods", *words, "--device", "cpu", "--out", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "cpu.csv")
     record = json.loads((tmp_path / "cpu.json").read_text())
-    assert list(table.method) == ["supervised", "spark"]  # MAE needs a transformer
+    assert list(table.method) == ["supervised", "simmim"]  # MAE needs a transformer
     said = capsys.readouterr().out
     assert "skipped mae on test_resnet: MAE shows the encoder a part of its tokens, and ResNet has no" in said
     assert list(record["skipped"]) == ["test_resnet mae"] and record["settings"]["seed"] == 0

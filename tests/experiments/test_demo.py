@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import demo
+from experiments import cli, demo
 from experiments.models import create_model, efficientnet_lite0_file
 
 SMALL: dict[str, Any] = {"crops": demo.CROPS[1:3], "grid": 4, "ratios": (0.3, 0.5), "budget": 200, "training": False}
@@ -52,17 +51,18 @@ def test_the_trained_network_knows_a_cat_and_a_coffee():
 
 @needs_extra
 @pytest.mark.slow
-def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path):
+def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "SIZE", 32)
     words = ["--crops", *(str(word) for file, box in demo.CROPS[1:3] for word in (file, *box)), "--grid", "4"]
     words += ["--ratios", "0.3", "0.5", "--budget", "200", "--no-training", "--out", str(tmp_path / "demo")]
-    done = subprocess.run([sys.executable, "-m", "experiments.demo", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert cli.start(demo.Settings, demo.run, words, "python -m experiments.demo") == 0
+    said = capsys.readouterr().out
     records = [json.loads((tmp_path / "demo" / name / "run.json").read_text()) for name in ("trained", "random")]
-    assert (
-        [one["target"] for one in records[0]["images"]] == [one["target"] for one in records[1]["images"]] == [285, 967]
-    )
+    model, config = create_model(demo.MODEL, efficientnet_lite0_file())
+    top = demo.top_classes(model, [demo.read_crop(file, box, config) for file, box in SMALL["crops"]])
+    assert [[one["target"] for one in record["images"]] for record in records] == [top, top]
     assert records[0]["model"]["digest"] != records[1]["model"]["digest"]
-    written = [Path(path) for path in re.findall(r"\S+\.(?:png|csv)", done.stdout)]
+    written = [Path(path) for path in re.findall(r"\S+\.(?:png|csv)", said)]
     assert len(written) == 5 and all(path.is_file() for path in written)
     strength = {name: pd.read_csv(tmp_path / "demo" / name / "strength.csv") for name in ("trained", "random")}
     assert not strength["trained"]["A"].equals(strength["random"]["A"])
@@ -70,6 +70,13 @@ def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path
     before = (tmp_path / "demo" / "curves.png").read_bytes()
     made = demo.measure(demo.Settings(out=tmp_path / "demo", **SMALL))
     assert made.unlike == () and (tmp_path / "demo" / "curves.png").read_bytes() == before
+
+
+def test_it_is_a_program_that_hands_on_its_exit_code(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["demo", "--grid", "0"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("experiments.demo", run_name="__main__")
+    assert stop.value.code == cli.BAD_INPUT
 
 
 def test_a_missing_photograph_names_the_extra():

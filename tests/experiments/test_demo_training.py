@@ -1,6 +1,7 @@
 """The training part of `make demo`, in small."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,14 @@ from experiments import demo_training
 digits = pytest.importorskip("sklearn.datasets").load_digits
 
 
-def test_every_digit_is_written_once_with_its_class(tmp_path):
-    folder = demo_training.write_digits(tmp_path / "digits", 1500)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """All digits as files: seconds to write, so once for all tests."""
+    return demo_training.write_digits(tmp_path_factory.mktemp("written") / "digits", 1500)
+
+
+def test_every_digit_is_written_once_with_its_class(written):
+    folder = written
     files = {part: sorted((folder / part).glob("*/*.png")) for part in ("train", "validation")}
     assert {part: len(paths) for part, paths in files.items()} == {"train": 1500, "validation": 297}
     numbers = [int(path.stem) for paths in files.values() for path in paths]
@@ -25,14 +32,19 @@ def test_every_digit_is_written_once_with_its_class(tmp_path):
     assert np.corrcoef(pixels.ravel(), digits().images[int(path.stem)].ravel())[0, 1] > 0.98
 
 
-def test_profiled_images_take_every_class_in_turn(tmp_path):
-    images, names = demo_training.read_digits(demo_training.write_digits(tmp_path / "digits", 1500) / "validation", 12)
+def test_profiled_images_take_every_class_in_turn(written):
+    images, names = demo_training.read_digits(written / "validation", 12)
     assert [label for _, label in images] == [*range(10), 0, 1]
     assert len(set(names)) == 12 and images[0][0].shape == (3, demo_training.SIZE, demo_training.SIZE)
 
 
 @pytest.mark.slow
-def test_both_networks_are_trained_and_measured_alike(tmp_path, capsys):
+def test_both_networks_are_trained_and_measured_alike(written, tmp_path, capsys):
+    for part, many in (("train", 7), ("validation", 2)):
+        for label in range(10):
+            (tmp_path / "demo/digits" / part / str(label)).mkdir(parents=True)
+            for path in sorted((written / part / str(label)).glob("*.png"))[:many]:
+                shutil.copy(path, tmp_path / "demo/digits" / part / str(label))
     small = demo_training.Settings(tmp_path / "demo", digits=1500, epochs=1, images=2, ratios=(0.3, 0.5), budget=200)
     demo_training.run(small)
     said = capsys.readouterr().out

@@ -1,11 +1,14 @@
 """What the shell sees of every command: exit code 0 when it did its work, 2 when it was asked for what cannot be.
 
-The console script runs in processes of its own, many commands in each, since importing torch takes seconds.
+The console script runs in this process, since importing torch takes seconds; in one of its own for what it hands on.
 """
 
-import json
+import contextlib
+import io
+import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -16,23 +19,23 @@ from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
 SCRIPT = Path(sys.executable).with_name("a2mim")
-# What Python's interpreter does with an exit: an integer is the code, None is 0, anything else is printed and 1.
-DRIVER = """
-import json, runpy, sys, traceback
-codes = []
-for words in json.load(open(sys.argv[1])):
-    sys.argv = ["a2mim", *words]
-    code = None
-    try:
-        runpy.run_path(sys.executable.rpartition("/")[0] + "/a2mim", run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    codes.append(0 if code is None else code if isinstance(code, int) else 1)
-json.dump(codes, open("codes.json", "w"))
-"""
+
+
+def exit_code_of(words):
+    """Of the console script, started as the interpreter starts it, which makes a code of any exit: an integer is the
+    code, None is 0, anything else is printed and 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["a2mim", *words])
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as stop:
+            return 0 if stop.code is None else stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+            return 1
+    return 0
+
+
 CPU = ("--device", "cpu")
 SMALL = ("--image-size", "32", "--workers", "0", "--batch", "8", "--lr-batch", "8", "--epochs", "1", *CPU)
 SMALL += ("--warmup-epochs", "0")
@@ -89,12 +92,11 @@ def codes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shell")
     write_images(folder / "photos" / "train", per_class=6, size=32)
     write_images(folder / "photos" / "val", per_class=2, size=32)
-    (folder / "commands.json").write_text(json.dumps([*commands(WORKS), *commands(REFUSALS)]))
-    driver = [sys.executable, "-c", DRIVER, "commands.json"]
-    done = subprocess.run(driver, cwd=folder, capture_output=True, text=True)
-    assert (folder / "codes.json").is_file(), done.stderr
-    lines = [" ".join(words) for words in (*commands(WORKS), *commands(REFUSALS))]
-    return folder, dict(zip(lines, json.loads((folder / "codes.json").read_text()), strict=True)), done.stderr
+    found, said = {}, io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        for words in (*commands(WORKS), *commands(REFUSALS)):
+            found[" ".join(words)] = exit_code_of(words)
+    return folder, found, said.getvalue()
 
 
 @pytest.mark.slow

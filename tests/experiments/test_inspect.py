@@ -13,6 +13,7 @@ from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.describe import fit
 from a2mim.checkpoints.identify import UntoldError, identify
+from a2mim.shapes import shapes_alone
 from experiments.cli import main
 from experiments.models import create_model, efficientnet_lite0_file, fitted
 from tests.a2mim.checkpoints import layouts
@@ -92,7 +93,7 @@ def test_the_fixed_positions_tell_the_method(tmp_path, capsys):
      "swin_tiny_patch4_window7_224", "swin_base_patch4_window12_384", "deit_small_distilled_patch16_224"],
 )  # fmt: skip
 def test_models_of_timm_are_known_by_their_shapes(name):
-    with torch.device("meta"):
+    with shapes_alone():
         tensors = dict(timm.create_model(name).state_dict())
     file = Path(f"{name}.pth" if name in ("resnet18", "resnet50") else "net.pth")
     found = fit(Checkpoint(tensors, file, container="", prefix="", source="timm"))
@@ -101,7 +102,7 @@ def test_models_of_timm_are_known_by_their_shapes(name):
 
 def unnamed(name, file="net.pth", **arguments):
     """A file with the tensors of a model, of which only the shapes are there."""
-    with torch.device("meta"):
+    with shapes_alone():
         model = timm.create_model(name, **arguments)
     return Checkpoint(dict(model.state_dict()), Path(file), container="", prefix="", source="timm")
 

@@ -17,6 +17,7 @@ from a2mim.memory import MemoryImages
 from a2mim.methods import Supervised, SupervisedSettings
 from a2mim.optim import parameter_groups
 from a2mim.settings import Network
+from a2mim.shapes import shapes_alone
 from a2mim.train import Trainer
 from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
 from experiments.commands.finetune import Settings as Finetune
@@ -155,7 +156,7 @@ FACTS = {
 @pytest.mark.parametrize("name", FACTS)
 def test_recipes_have_the_released_facts(name):
     recipe = find_recipe(f"imagenet:{name}")()
-    with torch.device("meta"):
+    with shapes_alone():
         network, _, _ = make_network(recipe.network, 0, 224, 0)
     drop_path = max((getattr(module, "drop_prob", 0.0) or 0.0 for module in network.modules()), default=0.0)
     expected, *others = FACTS[name]
@@ -230,8 +231,9 @@ def test_a_recipe_for_imagenet_takes_a_step_on_a_shallow_network(name):
 @pytest.mark.parametrize("name", distinct(IMAGENET, full))
 def test_the_network_of_a_recipe_for_imagenet_is_the_papers(name):
     described, classes, size = full(name)
-    with torch.device("meta"):  # shapes without memory
+    with shapes_alone():
         network, _, _ = make_network(described, classes, size, 0)
+    with torch.device("meta"), torch.no_grad():
         features = network.eval()(torch.empty(2, 3, size, size))
     assert features.shape == (2, classes or network.num_features)
     million = sum(p.numel() for p in network.parameters()) / 1e6

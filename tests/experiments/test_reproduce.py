@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,13 @@ def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
     assert {"a2mim_resnet50", "supervised_vit_small", "byol_resnet50"} <= tuned
     assert "mocov3_vit_small" not in tuned  # its network is another than that of finetune_vit_small
     assert [step.out.name for step in made if step.words[0] == "compare"] == ["resnet50.png", "vit_small.png"]
+
+
+def test_what_changes_no_operation_is_counted_once():
+    counted = {imagenet.size_of(imagenet.recipes()[name]()) for name in ("a2mim_resnet50", "supervised_resnet50")}
+    assert len(counted) == 1
+    (operations, parameters) = counted.pop()
+    assert operations == pytest.approx(4.09e9, rel=0.01) and parameters == pytest.approx(25.56e6, rel=0.001)
 
 
 def test_gpu_hours_are_those_of_the_arithmetic(tmp_path, capsys):
@@ -111,6 +119,8 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     for part, images in (("train", 6), ("test", 2)):
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
     monkeypatch.setattr("experiments.study.QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
+    quick = cifar10.size_of
+    monkeypatch.setattr(cifar10, "size_of", lambda settings: replace(quick(settings), pictures=4))
     monkeypatch.setattr(cifar10, "CORE", ())
     monkeypatch.setattr(cifar10, "CONTEXT_CHECK", ())
     monkeypatch.setattr(results, "CONTEXT_CHECK", ("supervised", "a2mim"))

@@ -1,31 +1,24 @@
 """What a profile needs on top of the model's bare forward pass."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import timm
 import torch
 
 from interactions.profile import profile_model
+from tests.children import exit_code
 from tests.interactions import peak
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
 
-
-def peak_of(*arguments):
-    """Peak memory of tests/interactions/peak.py in a process of its own."""
-    command = [sys.executable, peak.__file__, *map(str, arguments)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+def peak_of(said, *arguments):
+    """Peak memory of a process of its own, whose imports are among it."""
+    assert exit_code(peak.of_a_process, said, *arguments) == 0
+    return int(said.read_text())
 
 
 @pytest.mark.slow
 def test_profile_of_13_orders_needs_less_than_half_more_memory_than_the_bare_model(tmp_path):
-    assert peak_of("profile", "resnet50", 64, tmp_path / "run") < 1.5 * peak_of("bare", "resnet50", 64)
+    bare = peak_of(tmp_path / "bare", "resnet50", 64)
+    assert peak_of(tmp_path / "profile", "resnet50", 64, tmp_path / "run") < 1.5 * bare
 
 
 @pytest.mark.gpu

@@ -1,9 +1,5 @@
 """Occlusion and shuffled patches, against loops that build every picture by hand and pixel by pixel."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -28,11 +24,9 @@ from interactions.occlusion import (
 )
 from interactions.profile import profile_model
 from interactions.runs import storage
+from tests.children import child, exit_code
 from tests.interactions.tiny import CLASSES, SIZE, Photos, Slow, network
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-PATIENCE = 240  # seconds: importing torch takes long on a busy machine
 GRID, N, CELL = 4, 16, SIZE // 4
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ASKED = {"grid": GRID, "shares": SHARES, "images": 6, "unit_images": 2, "seeds": 2, "batch_size": 16, "speed": "plain"}
@@ -322,9 +316,10 @@ def test_shuffled_pictures_are_judged_as_by_hand(measured):
 # ---------------------------------------------------------------------------------------------------------- intervals
 
 
-def made_up(correct_IS):
-    images, seeds = np.indices(correct_IS.shape)
-    return pd.DataFrame({"x": 1, "image": images.ravel(), "seed": seeds.ravel(), "correct": correct_IS.ravel()})
+def made_up(*correct_RIS):
+    """A table of some runs, which differ in x."""
+    xs, images, seeds = map(np.ravel, np.indices(np.shape(correct_RIS)))
+    return pd.DataFrame({"x": xs, "image": images, "seed": seeds, "correct": np.ravel(correct_RIS)})
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 8), (8, 8), (1, 1), (3, 7), (41, 60)])
@@ -340,14 +335,13 @@ def test_with_one_seed_the_interval_is_wilsons_none_and_all_right_too(right, cou
 @pytest.mark.parametrize("between", [0.0, 0.3, 5.0])
 def test_intervals_over_several_seeds_hold_as_often_as_they_say(between):
     """Images differ in how likely they are right: not at all, much, or so much that their seeds hardly differ."""
-    generator, held, runs, images, seeds = np.random.default_rng(1), 0, 600, 40, 3
+    generator, runs, images, seeds = np.random.default_rng(1), 600, 40, 3
     normal = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
     truth = 100 * (1 / (1 + np.exp(-1 - 2 * between * normal))).mean()
-    for _ in range(runs):
-        chance_I1 = 1 / (1 + np.exp(-1 - 2 * between * generator.standard_normal((images, 1))))
-        table = accuracy_table(made_up(generator.random((images, seeds)) < chance_I1), "x")
-        held += table.low[0] <= truth <= table.high[0]
-    assert 0.92 < held / runs < 0.985
+    chance_RI1 = 1 / (1 + np.exp(-1 - 2 * between * generator.standard_normal((runs, images, 1))))
+    table = accuracy_table(made_up(*(generator.random((runs, images, seeds)) < chance_RI1)), "x")
+    held = (table.low <= truth) & (truth <= table.high)
+    assert len(held) == runs and 0.92 < held.mean() < 0.985
 
 
 def test_seeds_that_agree_add_nothing_and_those_that_do_not_narrow_the_interval():
@@ -388,9 +382,9 @@ def test_interrupted_between_files_and_started_again_equals_an_uninterrupted_run
     assert again.record["status"] == "complete" and len(again.record["resumed"]) == 1
 
 
-def child(out):
+def in_a_process(out, pause=0.0):
     """The run that is killed, in a process of its own."""
-    occlude(Path(out), Slow(0.05))
+    occlude(out, Slow(pause))
 
 
 @pytest.mark.slow
@@ -399,18 +393,11 @@ def test_killed_and_started_again_equals_an_uninterrupted_run(tmp_path):
     torch.set_num_threads(1)
     occlude(tmp_path / "whole", Slow(0.0))
     torch.set_num_threads(threads)
-    program = f"from tests.interactions.test_occlusion import child; child({str(tmp_path / 'run')!r})"
-    for kill in (True, False):
-        process = subprocess.Popen([sys.executable, "-c", program], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-        while kill and len(storage.finished_units(tmp_path / "run")) < 1:
-            assert process.poll() is None and time.sleep(0.005) is None
-        if kill:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert 1 <= len(storage.finished_units(tmp_path / "run")) < 3
-        else:
-            _, said = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, said
+    with child(in_a_process, tmp_path / "run", 0.05) as process:
+        while len(storage.finished_units(tmp_path / "run")) < 1:
+            assert process.is_alive() and time.sleep(0.005) is None
+    assert 1 <= len(storage.finished_units(tmp_path / "run")) < 3
+    assert exit_code(in_a_process, tmp_path / "run") == 0
     assert tables(tmp_path / "run") == tables(tmp_path / "whole")
 
 

@@ -207,11 +207,12 @@ def test_a_finished_run_is_extended_and_keeps_what_it_has(tmp_path):
 
 
 def test_a_finer_precision_goes_on_where_a_coarser_one_ended(tmp_path):
-    coarse = profile(tmp_path / "run", precision=2.0)
+    count = LEAST_IMAGES + 5
+    coarse = profile(tmp_path / "run", count, precision=2.0)
     assert len(coarse.record["images"]) == LEAST_IMAGES
-    fine = profile(tmp_path / "run", precision=1e-4)
-    assert fine.record["ended"] == "images" and len(fine.record["images"]) == 60
-    assert profile(tmp_path / "run", precision=2.0).record == fine.record  # finer than asked is as good
+    fine = profile(tmp_path / "run", count, precision=1e-4)
+    assert fine.record["ended"] == "images" and len(fine.record["images"]) == count
+    assert profile(tmp_path / "run", count, precision=2.0).record == fine.record  # finer than asked is as good
 
 
 class Stops(Photos):
@@ -228,13 +229,19 @@ class Stops(Photos):
         return super().__getitem__(index)
 
 
+IN_ROUNDS = {"precision": 2.0, "unit_images": 8, "ratios": (0.0, 0.5)}
+
+
+@pytest.fixture(scope="module")
+def in_rounds(tmp_path_factory):
+    return profile(tmp_path_factory.mktemp("rounds") / "whole", **IN_ROUNDS)
+
+
 @pytest.mark.parametrize("at", [10, 52, 62])
-def test_rounds_go_on_after_an_interruption_with_the_same_bits(tmp_path, at):
-    asked = {"precision": 2.0, "unit_images": 8, "ratios": (0.0, 0.5)}
-    whole = profile(tmp_path / "whole", **asked)
+def test_rounds_go_on_after_an_interruption_with_the_same_bits(tmp_path, at, in_rounds):
     with pytest.raises(KeyboardInterrupt):
-        profile_model(network(), Stops(60, at), out=tmp_path / "run", **{**ASKED, **asked})
-    same_rows(profile(tmp_path / "run", **asked), whole)
+        profile_model(network(), Stops(60, at), out=tmp_path / "run", **{**ASKED, **IN_ROUNDS})
+    same_rows(profile(tmp_path / "run", **IN_ROUNDS), in_rounds)
 
 
 def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):

@@ -1,11 +1,7 @@
 """Profiles: what is measured, what is written, and what happens when something goes wrong in between."""
 
 import json
-import os
 import platform
-import signal
-import subprocess
-import sys
 import time
 from itertools import combinations
 from pathlib import Path
@@ -20,13 +16,12 @@ from interactions.game import NonFiniteValueError
 from interactions.grid import PAPER_RATIOS
 from interactions.profile import load_profile, profile_model
 from interactions.runs import storage
+from tests.children import child, exit_code, exit_codes_of_two
 from tests.interactions import tiny
 from tests.interactions.tiny import ASKED, CLASSES, Photos, network
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data" / "published-protocol.npz"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-PATIENCE = 240  # seconds: importing torch takes long on a busy machine
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
 
 
@@ -378,11 +373,6 @@ def test_orders_near_the_floor_are_flagged(tmp_path):
 # ------------------------------------------------------------------------------------------------ interrupt and resume
 
 
-def start(out, pause):
-    command = [sys.executable, tiny.__file__, str(out), str(pause)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The run of tests/interactions/tiny.py, with one thread as the processes have it."""
@@ -401,17 +391,13 @@ def run_in_one_thread(out):
 @pytest.mark.slow
 def test_killed_and_started_again_equals_an_uninterrupted_run_to_the_bit(tmp_path, uninterrupted):
     out = tmp_path / "run"
-    process = start(out, 0.01)
-    while len(storage.finished_units(out)) < 1:
-        assert process.poll() is None and time.sleep(0.005) is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with child(tiny.run, out, 0.01) as process:
+        while len(storage.finished_units(out)) < 1:
+            assert process.is_alive() and time.sleep(0.005) is None
     there = storage.finished_units(out)
     assert 1 <= len(there) < 4 and not (out / "strength.csv").exists()
     old = {unit: (out / "images" / f"unit-{unit:05d}.parquet").stat().st_mtime_ns for unit in there}
-    process = start(out, 0.01)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    assert exit_code(tiny.run, out) == 0
     for unit, time_ns in old.items():  # what was there is not measured again
         assert (out / "images" / f"unit-{unit:05d}.parquet").stat().st_mtime_ns == time_ns
     same_tables(out, uninterrupted)
@@ -531,15 +517,7 @@ def test_full_disk_leaves_no_file_that_looks_complete(tmp_path, uninterrupted):
     out = tmp_path / "run"
     record, pairs = ((uninterrupted / name).stat().st_size for name in ("run.json", "pairs/unit-00000.parquet"))
     assert record + 500 < pairs  # a limit in between stops the first unit, and nothing before it
-    script = (
-        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        f"sys.argv = ['tiny', {str(out)!r}, '0'];"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({pairs - 100}, resource.RLIM_INFINITY));"
-        f"runpy.run_path({tiny.__file__!r}, run_name='__main__')"
-    )
-    command = [sys.executable, "-B", "-c", script]
-    failed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
-    assert failed.returncode != 0 and "OSError" in failed.stderr
+    assert exit_code(tiny.run_with_files_up_to, pairs - 100, out) == tiny.DISK_FULL
     # A table without its mark counts for nothing; the values of a unit are kept until it is whole.
     left = set(files(out)) - {Path("run.json"), Path("images/unit-00000.parquet")}
     assert all(path.parts[0] == "unfinished" and path.suffix == ".npz" for path in left)
@@ -579,10 +557,7 @@ def test_two_processes_give_the_tables_of_one_and_are_told_alike_what_is_wrong(t
     other, out = tmp_path / "other", tmp_path / "run"
     other.mkdir()
     (other / "run.json").write_text("{")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *launcher, tiny.__file__, str(out), "0", str(other)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    assert exit_codes_of_two(tiny.refused_and_run, other, out) == (0, 0)
     for rank in range(2):
         assert "not the record of a profile" in other.with_suffix(f".{rank}").read_text()
     same_tables(out, uninterrupted, exact=False)

@@ -1,12 +1,8 @@
-"""A network, images and a run small enough for tests; as a program, it does that run.
-
-    python tiny.py OUT PAUSE [REFUSED]
-
-REFUSED is a folder that the run must refuse first; each process writes what it was told beside it.
-"""
+"""A network, images and a run small enough for tests, and what processes of their own do with them."""
 
 import os
-import sys
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -16,6 +12,8 @@ from torch import Tensor, nn
 from interactions.profile import profile_model
 
 SIZE, CLASSES = 12, 5
+DISK_FULL = 28
+"""The exit code that says so."""
 
 
 class Photos:
@@ -77,14 +75,24 @@ ASKED = {
 
 
 def run(out: Path, pause: float = 0.0) -> None:
-    """The run of this program."""
+    """The run that others are compared with."""
     profile_model(Slow(pause), Photos(9, broken=(3,)), out=out, progress=False, **ASKED)
 
 
-if __name__ == "__main__":
-    for refused in map(Path, sys.argv[3:]):
-        try:
-            run(refused)
-        except ValueError as error:
-            refused.with_suffix(f".{os.environ['RANK']}").write_text(str(error))
-    run(Path(sys.argv[1]), float(sys.argv[2]))
+def run_with_files_up_to(size: int, out: Path) -> None:
+    """The same on a disk that is full for every file of more than so many bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        run(out)
+    except OSError:
+        os._exit(DISK_FULL)
+
+
+def refused_and_run(refused: Path, out: Path) -> None:
+    """First a folder that holds something else: what each process is told is beside it."""
+    try:
+        run(refused)
+    except ValueError as error:
+        refused.with_suffix(f".{os.environ['RANK']}").write_text(str(error))
+    run(out)
