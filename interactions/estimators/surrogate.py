@@ -41,15 +41,15 @@ class Basis:
         return cls(0.0, torch.empty(n_players, 0, dtype=torch.float64), none_0, none_0)
 
     @classmethod
-    def quadratic(cls, n_players: int, size: int, smoothing_NN: Tensor | None) -> "Basis":
-        """At most about `FEATURES` functions, for coalitions of about `size` cells."""
+    def quadratic(cls, n_players: int, size: int, smoothing_NN: Tensor | None, features: int = FEATURES) -> "Basis":
+        """At most about `features` functions, for coalitions of about `size` cells."""
         similar_NN = torch.eye(n_players, dtype=torch.float64) if smoothing_NN is None else smoothing_NN
         strength_N, vector_NN = (part.flip(-1) for part in torch.linalg.eigh(similar_NN))
         share_N = strength_N.clamp(min=0) / strength_N.clamp(min=0).sum()
         centre = size / n_players
         first_Q, second_Q = torch.triu_indices(n_players, n_players)
         variance_M = torch.cat([share_N, 2 * share_N[first_Q] * share_N[second_Q]])
-        most_M = variance_M.argsort(descending=True, stable=True)[:FEATURES]
+        most_M = variance_M.argsort(descending=True, stable=True)[:features]
         product_Q = most_M[most_M >= n_players] - n_players
         first_Q, second_Q = first_Q[product_Q], second_Q[product_Q]
         linear = int(torch.cat([most_M[most_M < n_players], second_Q]).max()) + 1

@@ -203,7 +203,7 @@ def test_the_pool_is_the_plain_formula_with_any_surrogate() -> None:
     game, pairs, order, n = network_game("attention", 4), PatchGrid(4).neighbours(1), 6, 16
     sample = pooled.draw(order, pairs, n, 400, seeded(2))
     values_B = game(sample.coalitions_BN)
-    parts, basis = sample._parts(values_B), pooled.basis_of(n, order + 1, 1.2)
+    parts, basis = sample._parts(values_B), pooled.basis_of(n, order + 1, 1.2, pooled.features_for(400))
     fits_H4D = pooled.fit_without(basis, parts, [basis.functions(part.shown_RN) for part in parts])
     weights, squares, half = pooled.Weights.of(order, n), len(sample.part_Q), 5
     i, j = pairs[7].tolist()
