@@ -1,5 +1,4 @@
-"""Tiny methods that compare views, and a training of each that test_siamese also runs in two processes:
-`python -m tests.a2mim.siamese FOLDER`."""
+"""Tiny methods that compare views, and a training of each that test_siamese also runs in two processes."""
 
 import dataclasses
 from pathlib import Path
