@@ -113,7 +113,24 @@ def complaint(value: Any, kind: Any) -> str:
             return f"has {len(value)} parts: give {len(inner)}"
         kinds = [inner[0]] * len(value) if open_ended else inner
         return next(filter(None, map(complaint, value, kinds)), "")
+    if typing.is_typeddict(kind) or origin in (dict, list):
+        return part_complaint(value, kind)
     return plain_complaint(value, kind)
+
+
+def part_complaint(value: Any, kind: Any) -> str:
+    """The same for what was read from JSON: a list, or a dictionary of any names or of the names of a TypedDict."""
+    if not isinstance(value, list if typing.get_origin(kind) is list else dict):
+        return "is no list" if typing.get_origin(kind) is list else "is no dictionary"
+    if typing.is_typeddict(kind):
+        kinds = typing.get_type_hints(kind)
+        if missing := sorted(kind.__required_keys__ - value.keys()):
+            return f"lacks {missing[0]}"
+    else:
+        kinds = dict.fromkeys(value if isinstance(value, dict) else range(len(value)), typing.get_args(kind)[-1])
+    parts = {key: value[key] for key in kinds if isinstance(value, list) or key in value}
+    wrong = ((key, complaint(part, kinds[key])) for key, part in parts.items())
+    return next((f"has a part {key} that {said}" for key, said in wrong if said), "")
 
 
 def plain_complaint(value: Any, kind: Any) -> str:

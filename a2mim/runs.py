@@ -18,26 +18,16 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 
-from a2mim.bounds import check
+from a2mim.bounds import check, complaint
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
 from a2mim.plain import differences, from_plain, printable, to_plain
+from a2mim.record import Record
 from a2mim.versions import versions
 
 S = TypeVar("S")
 NOTHING: Mapping[str, Any] = {}
 LONGEST_RECORD = 100_000_000
 """Bytes of a run.json: it lists the damaged images."""
-NEEDED = {"command": str, "settings": dict, "finished": bool}
-"""What every run.json holds."""
-KINDS: dict[str, Any] = {
-    **NEEDED,
-    **dict.fromkeys(("data", "architecture", "classes", "last", "best", "versions"), dict),
-    **dict.fromkeys(("resumed", "skipped", "constant"), list),
-    **dict.fromkeys(("step", "steps", "epochs"), int),
-    "seconds": (int, float),
-    "cpu_seconds": (int, float, type(None)),
-}
-"""Of what kind its parts are, where they are there."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -74,22 +64,17 @@ def read_run(folder: Path) -> dict[str, Any]:
         run = json.loads(read_text(path, LONGEST_RECORD))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if wrong := _wrong(run):
-        raise ValueError(
-            f"{path} is not the record of a training run ({wrong}): put back the file that the run wrote, or begin a "
-            "new run in another folder"
-        )
+    refuse_damaged(run, path)
     return run
 
 
-def _wrong(run: Any) -> str:
-    """What is wrong with the content of a run.json, in words; nothing where it is sound."""
-    if not isinstance(run, dict):
-        return f"it is a {type(run).__name__}"
-    if missing := [name for name in NEEDED if name not in run]:
-        return f"it lacks {', '.join(missing)}"
-    other = [name for name, kind in KINDS.items() if name in run and not isinstance(run[name], kind)]
-    return f"{other[0]} is a {type(run[other[0]]).__name__}" if other else ""
+def refuse_damaged(run: Any, path: Path) -> None:
+    """Raise ValueError where what was read from a run.json is no record of a training run, and say which part."""
+    if wrong := complaint(run, Record):
+        raise ValueError(
+            f"{path} is not the record of a training run (it {wrong}): put back the file that the run wrote, or begin "
+            "a new run in another folder"
+        )
 
 
 def stored_settings(kind: type[S], folder: Path, run: Mapping[str, Any]) -> S:

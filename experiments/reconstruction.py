@@ -20,8 +20,8 @@ from a2mim.data import normalisation
 from a2mim.decoding import Damaged
 from a2mim.methods import A2MIM, MAE, METHODS, MaskFeat, Method, SparK
 from a2mim.methods.restore import BACKBONE, load_method, own_tensors, restore
-from a2mim.plain import from_plain, to_plain
-from a2mim.runs import best_state, newest_state, read_run
+from a2mim.plain import to_plain
+from a2mim.runs import best_state, newest_state, read_run, stored_settings
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
 from experiments.datasets import ImageData, size_arguments
@@ -113,7 +113,7 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
             f"{folder} holds a run of `a2mim {run.get('command')}`, which predicts no picture: name one of "
             "`a2mim pretrain`"
         )
-    settings = from_plain(Pretrain, run["settings"])
+    settings = stored_settings(Pretrain, folder, run)
     trained_at = settings.augment.image_size
     if not isinstance(run.get("architecture"), dict):
         raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")

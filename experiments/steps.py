@@ -75,8 +75,22 @@ def is_complete(folder: Path) -> bool:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a folder; empty where there is none."""
-    path = folder / "run.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(folder / "run.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a study's file holds; empty where there is none.
+
+    Raises:
+        ValueError: a file that is not what a command wrote there.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: put back the file that was written there, or begin with another --out")
+    return content
 
 
 def seconds_left(steps: Sequence[Step]) -> float:
@@ -158,8 +172,7 @@ def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
 
 def remembered(folder: Path) -> dict[str, list[str]]:
     """The commands that made what lies in a study's folder; empty for one from before they were written down."""
-    path = folder / COMMANDS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(folder / COMMANDS)
 
 
 def place(step: Step, folder: Path) -> str:

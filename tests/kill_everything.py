@@ -1,18 +1,23 @@
 """Kill every command before every one of its file operations, start it again, and compare all files bit for bit.
 
-    python -m tests.kill_everything                        # all commands, every operation: about half an hour
+    python -m tests.kill_everything                        # all commands, every operation: about an hour
     python -m tests.kill_everything profile map            # some of them
-    python -m tests.kill_everything finetune --every 7     # one operation in seven
+    python -m tests.kill_everything finetune --kill 7      # SIGKILL before one operation in seven
 
 A command runs in a process of its own. An audit hook sees each opening for writing, renaming, linking, removal and
-making of a folder in the command's folder before it happens, and a wrapper each flush to disk; at the k-th the process
-is killed by SIGKILL. Then the same command runs again, to its end. It must succeed, and what lies in the folder must be
-what an uninterrupted run leaves there: the same files, the same bytes, nothing else. Only what is a time, or counts the
-starts, is left out of the comparison (MASKED).
+making of a folder in the command's folder before it happens, and a wrapper each flush to disk. What a kill at that
+moment would leave is what lies in the folder then, so one run tells all of it: before each operation the folder is set
+aside (States), and once the process is gone each folder is put back, and the same command runs again, to its end.
+Operations before which the same files lay there are tried once. With --kill the process is really killed, by SIGKILL,
+and no folder is put back; both leave the same, which a test looks at.
+
+The command must succeed, and what lies in the folder must be what an uninterrupted run leaves there: the same files,
+the same bytes, nothing else. Only what is a time, or counts the starts, is left out of the comparison (MASKED).
 """
 
 import argparse
 import contextlib
+import hashlib
 import html
 import json
 import os
@@ -22,7 +27,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,13 +91,15 @@ class Count:
     lost: int = 0
     of: int = 0
     """File operations of an uninterrupted run."""
+    starts: int = 0
+    """Times that the command was started again: several kills that leave the same are tried by one."""
 
 
 def main() -> int:
     """Print a line for each command; 0 where nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.kill_everything", description=__doc__.splitlines()[0])
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; all without")
-    parser.add_argument("--every", type=int, default=1, help="kill before one operation in so many")
+    parser.add_argument("--kill", type=int, default=0, help="SIGKILL before one operation in so many")
     asked = parser.parse_args()
     if unknown := set(asked.commands) - set(COMMANDS):
         parser.error(f"no command {', '.join(sorted(unknown))}: there are {', '.join(COMMANDS)}")
@@ -102,17 +109,18 @@ def main() -> int:
         inputs = make_inputs(Path(folder))
         for name in asked.commands or COMMANDS:
             start = time.perf_counter()
-            count = kill(name, Path(folder), inputs, asked.every)
+            count = kill(name, Path(folder), inputs, asked.kill)
             took = time.perf_counter() - start
             print(f"{told(name, count)}, {took:.0f} s", flush=True)
-            for field in ("tried", "identical", "lost", "of"):
+            for field in ("tried", "identical", "lost", "of", "starts"):
                 setattr(total, field, getattr(total, field) + getattr(count, field))
     print(told("all", total))
     return 1 if total.lost or not total.tried else 0
 
 
 def told(name: str, count: Count) -> str:
-    return f"{name:10} tried {count.tried} of {count.of}, identical {count.identical}, lost {count.lost}"
+    kills = f"tried {count.tried} of {count.of} by {count.starts} starts"
+    return f"{name:10} {kills}, identical {count.identical}, lost {count.lost}"
 
 
 def load() -> None:
@@ -162,36 +170,92 @@ def write_images(inputs: dict[str, str]) -> None:
     torch.save(timm.create_model("test_vit").state_dict(), inputs["weights"])
 
 
-def kill(name: str, folder: Path, inputs: dict[str, str], every: int) -> Count:
-    """Kill a command before one of its operations in `every`, and see what comes of it."""
-    out = folder / "out"
+def kill(name: str, folder: Path, inputs: dict[str, str], every: int = 0) -> Count:
+    """See what comes of a command that was killed: before each of its operations, or really before one in `every`."""
+    out, store = folder / "out", folder / "states"
     words = COMMANDS[name].format(**inputs, out=out).split()
-
-    def fresh() -> None:
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-
-    fresh()
-    code, operations, said = attempt(words, out, None)
+    empty(out)
+    shutil.rmtree(store, ignore_errors=True)
+    code, operations, said = attempt(words, out, None, None if every else store)
     if code:
         raise SystemExit(f"{name} fails uninterrupted:\n{said}")
     whole, count = contents(out), Count(of=operations)
-    for number in range(0, operations, every):
-        fresh()
-        code, _, _ = attempt(words, out, number)
-        if code != -signal.SIGKILL:
-            break  # an operation less than the uninterrupted run made
+    for number, alike in killed(words, out, operations, every) if every else put_back(store, out):
         at = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
         code, _, said = attempt(words, out, None)
-        count.tried += 1
+        count.tried, count.starts = count.tried + alike, count.starts + 1
         if code == 0 and contents(out) == whole:
-            count.identical += 1
+            count.identical += alike
         else:
-            count.lost += 1
+            count.lost += alike
             now = contents(out)
             differ = sorted(str(path) for path in whole.keys() | now.keys() if whole.get(path) != now.get(path))
             print(f"  {name}, killed before operation {number}, lost (code {code}): {differ}\n  there was {at}\n{said}")
     return count
+
+
+def killed(words: list[str], out: Path, operations: int, every: int) -> Iterator[tuple[int, int]]:
+    """The number of an operation, and one: the command was killed before it, and left what lies in the folder."""
+    for number in range(0, operations, every):
+        empty(out)
+        code, _, _ = attempt(words, out, number)
+        if code != -signal.SIGKILL:
+            return  # an operation less than the uninterrupted run made
+        yield number, 1
+
+
+def put_back(store: Path, out: Path) -> Iterator[tuple[int, int]]:
+    """The number of an operation, and before how many of them the folder was as it is now."""
+    counts: dict[str, int] = {}
+    for state in (lines := (store / "operations").read_text().split()):
+        counts[state] = counts.get(state, 0) + 1
+    for state, alike in counts.items():
+        empty(out)
+        States(store).restore(state, out)
+        yield lines.index(state), alike
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+class States:
+    """What lay in a folder at several moments: each file once by its digest (a blob), and a list of them for each."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+
+    def keep(self, folder: Path) -> None:
+        """Set aside what lies there now, and write down which state that is."""
+        self.store.mkdir(exist_ok=True)
+        files = []
+        for path in sorted(folder.rglob("*")):
+            about, digest = path.stat(), ""
+            if path.is_file():
+                digest = hashlib.sha256(content := path.read_bytes()).hexdigest()
+                if not (blob := self.store / digest).exists():
+                    blob.write_bytes(content)
+            files.append([str(path.relative_to(folder)), digest, about.st_mtime_ns, about.st_ino])
+        # The lock is written anew every ten seconds.
+        seen = [[name, digest * (not name.endswith(".lock"))] for name, digest, *_ in files]
+        state = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+        (self.store / f"{state}.json").write_text(json.dumps(files))
+        with (self.store / "operations").open("a") as file:
+            file.write(f"{state}\n")
+
+    def restore(self, state: str, folder: Path) -> None:
+        """Put the files of a state into an empty folder: their times, and which are one file, too."""
+        paths: dict[int, Path] = {}
+        for name, digest, changed, inode in json.loads((self.store / f"{state}.json").read_text()):
+            path = folder / name
+            if not digest:
+                path.mkdir()
+            elif inode in paths:
+                os.link(paths[inode], path)
+            else:
+                paths[inode] = Path(shutil.copyfile(self.store / digest, path))
+                os.utime(path, ns=(changed, changed))
 
 
 def contents(folder: Path) -> dict[Path, Any]:
@@ -217,7 +281,8 @@ def unpacked(path: Path) -> Any:
 
     def plain(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return str(value.dtype), tuple(value.shape), value.contiguous().reshape(-1).view(torch.uint8).tolist()
+            numbers = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            return str(value.dtype), tuple(value.shape), hashlib.sha256(numbers).hexdigest()
         if isinstance(value, dict):
             return {key: plain(each) for key, each in value.items()}
         return [plain(each) for each in value] if isinstance(value, list | tuple) else value
@@ -239,9 +304,12 @@ def masked_page(page: str) -> str:
 # ------------------------------------------------------------------------------------------- the process that is killed
 
 
-def attempt(words: list[str], out: Path, kill_at: int | None) -> tuple[int, int, str]:
-    """Run a command in a process of its own; its exit code, its operations in `out`, and the end of what it said."""
-    return run_child(command, out.parent, words, out, kill_at)
+def attempt(words: list[str], out: Path, kill_at: int | None, store: Path | None = None) -> tuple[int, int, str]:
+    """Run a command in a process of its own; its exit code, its operations in `out`, and the end of what it said.
+
+    store: where what lies in `out` is set aside before each operation.
+    """
+    return run_child(command, out.parent, words, out, kill_at, store)
 
 
 def run_child(work: Callable[..., int | None], folder: Path, *arguments: Any) -> tuple[int, int, str]:
@@ -272,8 +340,9 @@ class Operations:
 
     pipe = -1
 
-    def __init__(self, folder: Path, kill_at: int | None) -> None:
-        self.folder, self.left, self.busy = f"{folder}{os.sep}", kill_at, False
+    def __init__(self, folder: Path, kill_at: int | None, store: Path | None) -> None:
+        self.out, self.folder, self.left = folder, f"{folder}{os.sep}", kill_at
+        self.states = States(store) if store else None
         self.flush = os.fsync
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -297,12 +366,14 @@ class Operations:
     def operation(self) -> None:
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.states:
+            self.states.keep(self.out)
         os.write(self.pipe, b".")
         if self.left is not None:
             self.left -= 1
 
 
-def command(words: list[str], out: Path, kill_at: int | None) -> int:
+def command(words: list[str], out: Path, kill_at: int | None, store: Path | None) -> int:
     from experiments import cli
     from interactions.runs import unfinished
 
@@ -312,7 +383,7 @@ def command(words: list[str], out: Path, kill_at: int | None) -> int:
         play_a_formula()
     if words[:2] == ["reproduce", "lite0"]:
         measure_a_small_network()
-    operations = Operations(out, kill_at)
+    operations = Operations(out, kill_at, store)
     os.fsync = operations.fsync
     sys.addaudithook(operations.hook)
     return cli.main(words)

@@ -74,6 +74,7 @@ def run(settings: Settings) -> None:
     from experiments.machine import pick_device, provenance
     from experiments.steps import read_record
     from interactions.runs.lock import held
+    from interactions.runs.storage import refuse_unwritable
 
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
@@ -81,6 +82,7 @@ def run(settings: Settings) -> None:
     record = read_record(settings.out)
     if record and "gain_least" not in record:
         raise ValueError(f"{settings.out} holds a run of another command: give another folder with --out")
+    refuse_unwritable(settings.out)
     photographs(settings)  # before a folder is made
     with held(settings.work):
         remember(settings)
@@ -98,6 +100,7 @@ def remember(settings: Settings) -> None:
     """
     import json
 
+    from experiments.steps import read_json
     from interactions.runs.files import write_json
 
     path, now = settings.work / IDENTITY, json.loads(json.dumps(identity(settings)))
@@ -106,7 +109,7 @@ def remember(settings: Settings) -> None:
             raise ValueError(f"nothing says with what settings {settings.work} was measured: give another --work")
         write_json(path, now)
         return
-    there = json.loads(path.read_text())
+    there = read_json(path)
     changed = [
         f"{name} {there.get(name)} there, {value} now" for name, value in now.items() if there.get(name) != value
     ]

@@ -73,6 +73,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Draw, write, and say what was written and what is missing."""
     from experiments.outputs import claim
+    from experiments.records import check_records
     from figures.runs import figure_files, open_runs, write_figure
 
     claim(figure_files(settings.out))
@@ -85,6 +86,7 @@ def run(settings: Settings) -> None:
     if settings.figure in OF_A_TABLE and (settings.names or settings.panels):
         raise ValueError(f"{settings.figure} takes no --names and no --panels: its table names networks and methods")
     runs = open_runs(settings.runs, settings.names, settings.panels)
+    check_records(runs)
     drawn = draw(runs, **options)
     files = write_figure(drawn, settings.out, settings.figure, runs, options)
     if drawn.note:

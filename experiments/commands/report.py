@@ -45,11 +45,13 @@ class Settings:
 def run(settings: Settings) -> None:
     """Read the runs, write the page, and say how large it is."""
     from experiments.outputs import claim
+    from experiments.records import check_records
     from figures.report import check_suffix, open_runs, sections_of, told_apart, write_report
 
     out = check_suffix(settings.out)
     claim([out])
     runs = told_apart(open_runs(settings.runs, settings.names or distinct_names(settings.runs)))
+    check_records(runs)
     sections = sections_of(runs, differences_between(runs), settings.maps)
     write_report(out, sections, settings.title, settings.lead)
     shown = ", ".join(section.title for section in sections)

@@ -1,6 +1,5 @@
 """Tables of a CIFAR-10 study, and copies of what is worth keeping, made of whatever is finished, each time anew."""
 
-import json
 import shlex
 import shutil
 import sys
@@ -23,7 +22,7 @@ from experiments.reproduce.cifar10 import (
     backbone_of,
     folder_of,
 )
-from experiments.steps import Step, finished, is_complete, read_record, typed
+from experiments.steps import Step, finished, is_complete, read_json, read_record, typed
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically, write_csv
@@ -88,7 +87,7 @@ def accuracies(settings: Settings) -> pd.DataFrame:
         if before != after and is_complete(before):
             row |= {f"pretrain_{key}": value for key, value in spent(read_record(before)).items()}
         if (before / "knn.json").is_file():
-            row["knn"] = json.loads((before / "knn.json").read_text())["top1"]
+            row["knn"] = read_json(before / "knn.json").get("top1")
         if len(row) > 3:
             rows.append(row)
     return pd.DataFrame(rows)

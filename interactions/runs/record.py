@@ -16,13 +16,12 @@ from torch import nn
 from interactions.fingerprint import model_digest, names_digest
 from interactions.runs import storage
 from interactions.runs.files import write_json
+from interactions.runs.kinds import PREPARING
 from interactions.selection import Images
 
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "captum")
 
 NOTHING: Mapping[str, Any] = {}
-PREPARING = "preparing"
-"""The status of a run whose pilot is not done."""
 PARTS = {"spectrum": ("amplitudes", "images")}
 """What made a unit count before there were marks, where it was more than its images."""
 

@@ -25,32 +25,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interactions.runs.files import remove_orphans, write_atomically, write_json
+from interactions.runs.kinds import wrong_part
 from interactions.speed import from_older
 
 Part = str  # "images", and what else the run writes: "pairs", "saliency" …
 PART = re.compile("[a-z_]+")
-NEEDED: dict[str, Any] = {
-    **dict.fromkeys(("settings", "model", "data"), dict),
-    **dict.fromkeys(("images", "resumed"), list),
-    "status": str,
-    "seconds": (int, float),
-}
-"""What every run.json of a measuring run holds."""
-KINDS: dict[str, Any] = {
-    **NEEDED,
-    "versions": dict,
-    "speed": dict,
-    **dict.fromkeys(("orders", "skipped", "image_shape", "places", "blocks"), list),
-    "units": int,
-}
-"""Of what kind its parts are, where they are there."""
+LONGEST_RECORD = 100_000_000
+"""Bytes of a run.json."""
 
 
 def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
     """run.json of a run of `a2mim COMMAND`, or None where the folder holds no run.
 
     Raises:
-        ValueError: measured units without run.json, one that is no file, or one that another command wrote.
+        ValueError: measured units without run.json, one that is no file, one that another command wrote, or one with a
+            part that is none of such a record (which).
     """
     path = folder / "run.json"
     if not path.exists():
@@ -59,22 +48,29 @@ def read_run(folder: Path, command: str = "profile") -> dict[str, Any] | None:
         return None
     if not path.is_file():  # a pipe, a device: reading could wait for ever, or never end
         raise ValueError(f"{path} is no file: give another output folder")
+    if path.stat().st_size > LONGEST_RECORD:
+        raise ValueError(f"{path} is too large for the record of a run: give another output folder")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        complete = isinstance(run, dict) and NEEDED.keys() <= run.keys()
-    except ValueError:
-        complete = False
+    except (ValueError, RecursionError):
+        run = None
     # The first profiles did not write down their command; they alone had orders.
-    if not complete or run.get("command", "profile" if "orders" in run else None) != command:
+    if not isinstance(run, dict) or run.get("command", "profile" if "orders" in run else None) != command:
         article = "an" if command[0] in "aeiou" else "a"
         raise ValueError(f"{path} is not the record of {article} {command} run: give another output folder")
-    if other := [name for name, kind in KINDS.items() if name in run and not isinstance(run[name], kind)]:
-        kind = type(run[other[0]]).__name__
-        raise ValueError(
-            f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote, or give another output "
-            "folder"
-        )
+    refuse_damaged(run, command, path)
     return from_older(run)
+
+
+def refuse_damaged(run: Mapping[str, Any], command: str, path: Path, whole: bool = True) -> None:
+    """Raises ValueError where a part of what a run.json says is none of the record of such a run, and says which.
+
+    whole: also where a part is missing.
+    """
+    if said := wrong_part(run, command, whole):
+        raise ValueError(
+            f"{path} is damaged ({said}): put back the file that the run wrote, or give another output folder"
+        )
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -61,28 +61,68 @@ def refused(made, tmp_path, capsys):
 
 RESUME = f"pretrain --resume {{run}} {CPU}"
 REPORT = "report {run} --out {other}/page.html"
+COMPARE = "compare {run} {run}/../run --names one other --out {other}/c.png"
 DAMAGE = {
     "a list": lambda record: [],
     "without settings": lambda record: {key: value for key, value in record.items() if key != "settings"},
     "settings a list": lambda record: record | {"settings": []},
     "resumed a number": lambda record: record | {"resumed": 7},
     "data a text": lambda record: record | {"data": "photos"},
+    "an order a text": lambda record: record | {"orders": ["first"]},
+    "no ratio": lambda record: record | {"orders": [{**record["orders"][0], "ratio": None}]},
+    "a list of images": lambda record: record | {"images": [[1, 2]]},
+    "rounds a number": lambda record: record | {"rounds": 3},
+    "grid a list": lambda record: record | {"settings": record["settings"] | {"grid": [2]}},
+    "a digest": lambda record: record | {"data": {"train": {"images": 6, "digest": 7}}},
+    "a class a text": lambda record: record | {"classes": {"cat": "dog"}},
 }
 
 
 @pytest.mark.parametrize(
     ("kind", "damage", "words", "said"),
     [
-        ("train", "a list", RESUME, "run.json is not the record of a training run (it is a list): put back the file"),
-        ("train", "without settings", RESUME, "run.json is not the record of a training run (it lacks settings)"),
-        ("train", "settings a list", RESUME, "run.json is not the record of a training run (settings is a list)"),
-        ("train", "resumed a number", TRAIN, "run.json is not the record of a training run (resumed is a int)"),
-        ("train", "data a text", TRAIN, "run.json is not the record of a training run (data is a str)"),
+        (
+            "train",
+            "a list",
+            RESUME,
+            "(it is no dictionary): put back the file",
+        ),
+        ("train", "without settings", RESUME, "(it lacks settings)"),
+        (
+            "train",
+            "settings a list",
+            RESUME,
+            "(it has a part settings that is no dictionary)",
+        ),
+        (
+            "train",
+            "resumed a number",
+            TRAIN,
+            "(it has a part resumed that is no list)",
+        ),
+        (
+            "train",
+            "data a text",
+            TRAIN,
+            "(it has a part data that is no dictionary)",
+        ),
         ("profile", "a list", PROFILE, "run.json is not the record of a profile run: give another output folder"),
-        ("profile", "without settings", PROFILE, "run.json is not the record of a profile run"),
-        ("profile", "settings a list", PROFILE, "run.json is damaged (settings is a list): put back the file"),
-        ("profile", "resumed a number", PROFILE, "run.json is damaged (resumed is a int)"),
-        ("profile", "data a text", PROFILE, "run.json is damaged (data is a str)"),
+        ("profile", "without settings", PROFILE, "run.json is damaged (settings is missing): put back the file"),
+        ("profile", "settings a list", PROFILE, "run.json is damaged (settings is a list of 0): put back the file"),
+        ("profile", "resumed a number", PROFILE, "run.json is damaged (resumed is 7)"),
+        ("profile", "data a text", PROFILE, "run.json is damaged (data is 'photos')"),
+        ("profile", "an order a text", PROFILE, "run.json is damaged (orders.0 is 'first'): put back the file"),
+        ("profile", "no ratio", REPORT, "run.json is damaged (orders.0.ratio is null): put back the file"),
+        ("profile", "a list of images", COMPARE, "run.json is damaged (images.0 is a list of 2)"),
+        ("profile", "rounds a number", PROFILE, "run.json is damaged (rounds is 3)"),
+        ("profile", "grid a list", COMPARE, "run.json is damaged (settings.grid is a list of 1)"),
+        (
+            "train",
+            "a digest",
+            TRAIN,
+            "has a part train that has a part digest that is no text",
+        ),
+        ("train", "a class a text", RESUME, "(it has a part classes that has a part cat that is no whole number)"),
         ("profile", "a list", REPORT, "run.json is not the record of a run"),
         ("profile", "settings a list", REPORT, "run.json is damaged (settings is a list)"),
     ],
