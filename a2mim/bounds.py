@@ -120,16 +120,17 @@ def complaint(value: Any, kind: Any) -> str:
 
 def part_complaint(value: Any, kind: Any) -> str:
     """The same for what was read from JSON: a list, or a dictionary of any names or of the names of a TypedDict."""
-    if not isinstance(value, list if typing.get_origin(kind) is list else dict):
-        return "is no list" if typing.get_origin(kind) is list else "is no dictionary"
+    is_list = typing.get_origin(kind) is list
+    if not isinstance(value, list if is_list else dict):
+        return "is no list" if is_list else "is no dictionary"
+    parts: dict[Any, Any] = dict(enumerate(value)) if isinstance(value, list) else value
     if typing.is_typeddict(kind):
         kinds = typing.get_type_hints(kind)
-        if missing := sorted(kind.__required_keys__ - value.keys()):
+        if missing := sorted(kind.__required_keys__ - parts.keys()):  # type: ignore[attr-defined]
             return f"lacks {missing[0]}"
     else:
-        kinds = dict.fromkeys(value if isinstance(value, dict) else range(len(value)), typing.get_args(kind)[-1])
-    parts = {key: value[key] for key in kinds if isinstance(value, list) or key in value}
-    wrong = ((key, complaint(part, kinds[key])) for key, part in parts.items())
+        kinds = dict.fromkeys(parts, typing.get_args(kind)[-1])
+    wrong = ((key, complaint(part, kinds[key])) for key, part in parts.items() if key in kinds)
     return next((f"has a part {key} that {said}" for key, said in wrong if said), "")
 
 

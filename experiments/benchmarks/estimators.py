@@ -281,11 +281,12 @@ def measure_design(
 def summarise(settings: Settings, about: dict[str, Any]) -> None:
     """cells.csv, gains.csv and run.json from everything that was measured."""
     import json
+    import math
 
     import pandas as pd
 
-    from a2mim.runs import write_json, write_text
     from interactions.grid import orders_of
+    from interactions.runs.files import write_csv, write_json
 
     cells = []
     for order, ratio in sorted(orders_of(settings.ratios, 14**2).items()):
@@ -302,10 +303,10 @@ def summarise(settings: Settings, about: dict[str, Any]) -> None:
         raise ValueError(f"too little was measured in {settings.work}: run the benchmark for a round or more")
     gains = pd.DataFrame([order_gains(group) for _, group in pd.DataFrame(cells).groupby("order")])
     table = pd.DataFrame(cells).drop(columns=["abs_squares", "ms_squares"])
-    summary = headline(gains, table)
+    summary = {name: value if math.isfinite(value) else None for name, value in headline(gains, table).items()}
     settings.out.mkdir(parents=True, exist_ok=True)
     for name, frame in (("cells", table), ("gains", gains)):
-        write_text(settings.out / f"{name}.csv", frame.to_csv(index=False, float_format="%.4g"))
+        write_csv(settings.out / f"{name}.csv", frame, float_format="%.4g")
     write_json(settings.out / "run.json", {**summary, **about})
     print(gains.to_string(index=False, float_format="%.2f"))
     print(json.dumps(summary, indent=1))

@@ -41,9 +41,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """A summary table; floats with all their digits."""
-    write_atomically(path, lambda beside: table.to_csv(beside, index=False))
+def write_csv(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+    """A summary table; floats with all their digits, or as `float_format` says."""
+    write_atomically(path, lambda beside: table.to_csv(beside, index=False, float_format=float_format))
 
 
 def remove_orphans(folder: Path, name: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """`a2mim bench estimators`: what it measures goes on design by design, and its gains are those of made-up errors."""
 
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,3 +149,14 @@ def test_too_little_measured_is_said(tmp_path):
     with pytest.raises(ValueError, match="too little was measured"):
         bench.summarise(replace(SETTINGS, work=tmp_path, out=tmp_path / "results"), {})
     assert not (tmp_path / "results").exists()
+
+
+def test_what_a_killed_summary_left_beside_the_results_goes(tmp_path, monkeypatch):
+    spreads = dict.fromkeys(("pairwise", "shared", "pooled", "auto"), 0.02)
+    cell = made_up_cell(np.random.default_rng(0), 0.3, 0.1, spreads, 20)
+    monkeypatch.setattr(bench, "read_cell", lambda *_: cell)
+    left = [tmp_path / f".{name}.4194305@{platform.node()}.tmp" for name in ("cells.csv", "gains.csv", "run.json")]
+    for path in left:
+        path.touch()
+    bench.summarise(replace(SETTINGS, work=tmp_path / "work", out=tmp_path, ratios=(0.5,), images=1), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.csv", "gains.csv", "run.json"]
