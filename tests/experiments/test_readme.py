@@ -1,4 +1,4 @@
-"""The README keeps its word: its Python runs, and its commands exist with the options that it names."""
+"""README and docs keep their word: their Python runs, and their commands exist with the options that they name."""
 
 import io
 import re
@@ -18,9 +18,13 @@ from interactions.tokens import DROP
 from interactions.values import VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-JOINED = re.sub(r"\\\n\s+", "", README)  # a command may go on in the next line
-COMMANDS = re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", JOINED, re.MULTILINE)
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README, MEASURING = PAGES["README.md"], PAGES["docs/measuring.md"]
+JOINED = re.sub(r"\\\n\s+", "", "\n".join(PAGES.values()))  # a command may go on in the next line
+COMMANDS = sorted(set(re.findall(r"^    (a2mim .+?)(?:\s+#.*)?$", JOINED, re.MULTILINE)))
 
 
 def photograph(path, seed):
@@ -30,7 +34,7 @@ def photograph(path, seed):
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", MEASURING, re.DOTALL)
     photograph(tmp_path / "cat.jpg", 0)
     for k in range(8):
         photograph(tmp_path / "photos" / f"class{k % 2}" / f"{k}.jpg", k)
@@ -45,7 +49,11 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     assert "J_corrected_low" in capsys.readouterr().out
 
 
-def test_the_readme_shows_commands():
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 130
+
+
+def test_commands_are_shown():
     assert {"profile", "compare", "map", "bench"} <= {command.split()[1] for command in COMMANDS}
 
 
@@ -80,9 +88,9 @@ def commands(group, above=()):
         yield from commands(module, (*above, name)) if isinstance(module, dict) else [(*above, name)]
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_options_and_links_lead_somewhere(page, options):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = PAGES[page]
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert link.startswith("https://") or ((ROOT / page).parent / link).exists(), link
     unknown = {option for option in re.findall(r"`(--[a-z-]+)", text) if option not in options}
@@ -94,11 +102,11 @@ def test_every_page_is_reached_from_the_readme():
         assert f"](docs/{path.name})" in README, path.name
 
 
-def test_the_readme_names_every_value_baseline_and_design():
+def test_every_value_baseline_and_design_is_named():
     for name in (*VALUES, *BASELINES, DROP, *DESIGN_NAMES):
-        assert f"`{name}`" in README
+        assert f"`{name}`" in MEASURING
 
 
-def test_the_readme_explains_every_measure():
-    row = next(line for line in README.splitlines() if line.startswith("| strength.csv"))
+def test_every_measure_is_explained():
+    row = next(line for line in MEASURING.splitlines() if line.startswith("| strength.csv"))
     assert all(measure in row for measure in MEASURES)
