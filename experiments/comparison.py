@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.outputs import claim, tables_beside
-from figures.curves import draw_comparison
+from figures.curves import PRIMARY, draw_comparison
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
 from interactions.published import PUBLISHED
@@ -47,7 +47,7 @@ def compare_runs(
     out: str | Path,
     *,
     names: Sequence[str] = (),
-    measure: str = "J_corrected",
+    measure: str = PRIMARY,
     anyway: bool = False,
     title: str = "",
     caption: str = "",

@@ -35,6 +35,8 @@ MEASURES = {
     "rms": Measure("rms", "strength A", "{v}"),
     "mean_square": Measure("unbiased", "mean square of I", "{v}, squared"),
 }
+PRIMARY = "J_rms"
+"""The measure whose expectation no number of passes changes (docs/reading-curves.md)."""
 RELATIVE, ABSOLUTE = ("J", "J_corrected", "J_rms"), ("A", "A_corrected", "rms")
 MIDDLE = (0.3, 0.7)  # the order ratios over which the middle mass is a mean
 LIST_WIDTH, MASS_WIDTH = 2.05, 1.05  # inches
@@ -96,7 +98,7 @@ def draw_strength(
 def draw_comparison(
     tables: Mapping[str, Table],
     path: str | Path,
-    measure: str = "J_corrected",
+    measure: str = PRIMARY,
     masses: Table | None = None,
     note: str = "",
     title: str = "",

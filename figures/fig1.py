@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from figures.curves import PRIMARY
 from figures.interactions import (
     FACETS,
     IMAGES,
@@ -35,7 +36,7 @@ OCCLUSION_FACETS = {
 
 @house_style()
 def draw(
-    runs: Sequence[Run], measure: str = "J_corrected", dropped: str = "random", title: str = "", caption: str = ""
+    runs: Sequence[Run], measure: str = PRIMARY, dropped: str = "random", title: str = "", caption: str = ""
 ) -> Drawn:
     """Draw occlusion above and interactions below, as far as there are runs of them; the note says what is missing.
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from figures.curves import (
     MEASURES,
     MIDDLE,
+    PRIMARY,
     RELATIVE,
     curve_of,
     hollow_words,
@@ -39,7 +40,7 @@ IMAGES = {"number of images": lambda record: len(record["images"])}
 
 
 @house_style()
-def draw_interactions(runs: Sequence[Run], measure: str = "J_corrected", title: str = "", caption: str = "") -> Drawn:
+def draw_interactions(runs: Sequence[Run], measure: str = PRIMARY, title: str = "", caption: str = "") -> Drawn:
     """Draw J of every run against the order ratio, a panel beside the other.
 
     Bars are 95 % intervals over images, small points seeds, a line is their mean; the orders of the middle mass are

@@ -32,7 +32,7 @@ __all__ = [
     "write_report",
 ]  # fmt: skip
 
-RELATIVE = ("J_corrected", "J", "J_rms")
+RELATIVE = ("J_rms", "J_corrected", "J")
 ORDER_AXIS = "order ratio m / (n − 2)"
 PROFILE_FACETS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "grid": lambda record: "{0}×{0}".format(record["settings"]["grid"]),
@@ -269,7 +269,7 @@ def card_section(runs: Sequence[Run]) -> Section:
 
 
 def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: str) -> list[Block]:
-    measures = (*RELATIVE, "A_corrected")
+    measures = (*RELATIVE, "rms")
     tables = {
         run.name: read_strength(run.folder / "strength.csv", (*measures, "rms"), f"the strength table of {run.name}")
         for run in group

@@ -18,7 +18,7 @@ class Settings:
 
     For example:
         a2mim compare runs/resnet50 runs/convnext_tiny --out comparison.png
-        a2mim compare runs/mae runs/simmim --names MAE SimMIM --measure J_rms --out comparison.pdf
+        a2mim compare runs/mae runs/simmim --names MAE SimMIM --measure J_corrected --out comparison.pdf
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -27,7 +27,7 @@ class Settings:
     """The figure: .png, .pdf or .svg."""
     names: tuple[str, ...] = ()
     """Names for the legend, one a run; without them, those of the folders."""
-    measure: Literal["J", "J_corrected", "J_rms"] = "J_corrected"
+    measure: Literal["J", "J_corrected", "J_rms"] = "J_rms"
     """What is drawn: J as published, with the noise taken out, or from the noise-free mean square."""
     anyway: bool = False
     """Compare runs that did not measure the same thing; the figure says what differs."""

@@ -38,7 +38,7 @@ def caption(figure: Figure) -> str:
 def middle_masses(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for k, run in enumerate(runs):
-        rows += [(run, "J_corrected", 0.8 + k / 10, 0.75 + k / 10, 0.86 + k / 10), (run, "J", 5.0, 4.0, 6.0)]
+        rows += [(run, "J_rms", 0.8 + k / 10, 0.75 + k / 10, 0.86 + k / 10), (run, "J", 5.0, 4.0, 6.0)]
     return pd.DataFrame(rows, columns=["run", "measure", "M", "M_low", "M_high"])
 
 
@@ -130,7 +130,7 @@ def test_a_comparison_names_every_run_inside_the_page(tmp_path: Path, count: int
     curves, masses, names = seen(figure)
     for k, table in enumerate(runs.values()):
         mine = points(curves, look(k).colour, hollow=False).reshape(-1, len(table))
-        assert any(np.allclose(row, table["J_corrected"]) for row in mine)
+        assert any(np.allclose(row, table["J_rms"]) for row in mine)
     assert len(intervals(curves)) == min(count, 7) and curves.get_ylim()[0] == 0
     np.testing.assert_allclose(masses.collections[0].get_segments()[0][:, 0], [0.75, 0.86])
     svg = "".join((tmp_path / "c.svg").read_text().split())
@@ -170,7 +170,7 @@ def test_the_middle_orders_are_shaded(tmp_path: Path):
     assert shade.get_extents().transformed(curves.transData.inverted()).intervalx == pytest.approx([0.3, 0.7])
 
 
-@pytest.mark.parametrize("column", ["order", "ratio", "near_floor", "images", "J_corrected_low"])
+@pytest.mark.parametrize("column", ["order", "ratio", "near_floor", "images", "J_rms_low"])
 def test_a_missing_column_is_named_with_its_run(tmp_path: Path, column: str):
     broken = strength_table().drop(columns=column)
     with pytest.raises(ValueError, match=f"the strength table lacks the column {column}:"):
@@ -192,7 +192,7 @@ def test_a_comparison_refuses_what_it_cannot_draw(tmp_path: Path):
         draw_comparison({}, tmp_path / "c.png")
     with pytest.raises(ValueError, match="no measure 'K': choose one of J, J_corrected"):
         draw_comparison(runs, tmp_path / "c.png", "K")
-    with pytest.raises(ValueError, match="no row of J_corrected for b"):
+    with pytest.raises(ValueError, match="no row of J_rms for b"):
         draw_comparison(runs, tmp_path / "c.png", masses=masses[masses["run"] == "a"])
     with pytest.raises(ValueError, match="several rows for one run"):
         draw_comparison(runs, tmp_path / "c.png", masses=masses.drop(columns="measure"))

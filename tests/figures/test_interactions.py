@@ -92,14 +92,15 @@ def test_points_near_the_floor_are_hollow(tmp_path: Path):
     table = strength_table(floor=0.01)
     drawn = fig5.draw(profiles(tmp_path, ["one"], tables=[table]))
     hollow = points(seen(drawn.figure)[0], look(0).colour, hollow=True)
-    np.testing.assert_allclose(hollow, table.loc[table["near_floor"], "J_corrected"])
+    np.testing.assert_allclose(hollow, table.loc[table["near_floor"], "J_rms"])
     assert hollow.size and "Hollow" in caption(drawn.figure)
 
 
 def test_an_axis_reaches_down_to_what_is_negative(tmp_path: Path):
     table = strength_table()
     table.loc[5, ["J_corrected", "J_corrected_low"]] = -0.2, -0.4
-    low = seen(fig5.draw(profiles(tmp_path, ["one"], tables=[table])).figure)[0].get_ylim()[0]
+    drawn = fig5.draw(profiles(tmp_path, ["one"], tables=[table]), measure="J_corrected")
+    low = seen(drawn.figure)[0].get_ylim()[0]
     assert low < -0.4
 
 
@@ -145,4 +146,4 @@ def test_every_name_stays_on_the_page(tmp_path: Path, count: int):
 def test_the_table_is_read_whatever_its_order(tmp_path: Path):
     shuffled = strength_table().sample(frac=1, random_state=0)
     drawn = fig5.draw(profiles(tmp_path, ["a"], tables=[pd.DataFrame(shuffled)]))
-    np.testing.assert_allclose(curve(seen(drawn.figure)[0], look(0).colour)[1], strength_table()["J_corrected"])
+    np.testing.assert_allclose(curve(seen(drawn.figure)[0], look(0).colour)[1], strength_table()["J_rms"])

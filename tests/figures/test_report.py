@@ -51,14 +51,12 @@ def test_curves_hold_the_table(tmp_path: Path):
     folder = made_up.profile(tmp_path / "a", seed=3, missing_rms=(7,))
     table = pd.read_csv(folder / "strength.csv")
     (charts,) = blocks(section(sections_of(opened(folder)), "Interaction strength by order"), Charts)
-    measures = ("J_corrected", "J", "J_rms", "A_corrected")
+    measures = ("J_rms", "J_corrected", "J", "rms")
     for chart, measure in zip(charts.charts, measures, strict=True):
         (curve,) = chart.curves
         for column, values in (("ratio", curve.x), (measure, curve.y), (f"{measure}_low", curve.low)):
             pd.testing.assert_series_equal(table[column], pd.Series(values), check_names=False)
-        assert chart.logarithmic == (measure == "A_corrected") and chart.shade == (
-            None if chart.logarithmic else (0.3, 0.7)
-        )
+        assert chart.logarithmic == (measure == "rms") and chart.shade == (None if chart.logarithmic else (0.3, 0.7))
         assert curve.notes[6] == "order 97, 50 images"
     assert "Left out: J_rms of a at order 116 (mean square not above 0)." in charts.caption
     assert "95 % bootstrap intervals over 50 images" in charts.caption
