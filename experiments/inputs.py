@@ -81,8 +81,9 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)
-        for words in config.get("assumed", {}).values():
-            print(f"note: {words} (--mean, --std, --model-args num_heads=N)", flush=True)
+        for what, words in config.get("assumed", {}).items():
+            given = "--mean, --std" if what == "pixels" else f"--model-args {what}=N"
+            print(f"note: {words} ({given})", flush=True)
     return model, config
 
 

@@ -23,51 +23,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import save
-from torch import nn
 
 from a2mim.checkpoints import read
 from a2mim.checkpoints.describe import describe
 from a2mim.methods.restore import load_method
 from experiments.models import create_model
-from tests.a2mim.checkpoints import layouts
-from tests.a2mim.checkpoints.layouts import Named
+from tests.checkpoint_files import Content, sound_files
 
 SECONDS = 30
 MEMORY = 2**31
 
-Content = tuple[dict[str, Any], dict[str, str], dict[str, Any]]
-"""Tensors, metadata of safetensors, and the configuration beside the file."""
-
-
 # --- the files
-
-
-def sound_files() -> dict[str, Content]:
-    """One small network of each format: its tensors as its project names them."""
-    ours = timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=64, depth=2, num_heads=2, num_classes=3)
-    stated = {"architecture": "vit_tiny_patch16_224", "img_size": 32, "embed_dim": 64, "depth": 2, "num_heads": 2}
-    metadata = {"format": "pt", "architecture": json.dumps(stated | {"num_classes": 3})}
-    metadata |= {"norm_eps": '{"": 1e-06}', "pixels": "[[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]]"}
-    resnet = timm.create_model("resnet18", num_classes=3, channels=(8, 16, 24, 32), layers=(1, 1, 1, 1))
-    hf = {"num_attention_heads": 2, "layer_norm_eps": 1e-12}
-    named: dict[str, nn.Module] = {
-        "mae": layouts.MAE(),
-        "dino": Named(backbone=layouts.ViT(), head=layouts.DINOHead(128)),
-        "simmim": layouts.SimMIM(layouts.Beit(shared=True, mean=False, classes=0), 32),
-        "beit": layouts.Beit(),
-        "swin": layouts.Swin(),
-        "convnext": layouts.ConvNeXt(),
-        "spark": layouts.SparK(layouts.ConvNeXt(classes=0, last=""), (20, 16, 12, 8), nn.LayerNorm),
-        "openmixup": Named(backbone=layouts.MMViT(), head=Named(fc=nn.Linear(128, 9))),
-        "hugging face": Named(vit=layouts.HFViT(), classifier=nn.Linear(128, 9)),
-        "resnet18-cut": resnet,
-    }
-    files: dict[str, Content] = {name: (net.float().state_dict(), {}, {}) for name, net in named.items()}
-    files["hugging face"] = (files["hugging face"][0], {}, hf)
-    return files | {"ours": (ours.state_dict(), metadata, {})}
 
 
 def written(name: str, content: Content, kind: str) -> bytes:

@@ -31,6 +31,8 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Read, compare, write, and say how to open the result."""
+    import timm
+
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import fit
     from a2mim.export import write_checkpoint
@@ -57,6 +59,8 @@ def run(settings: Settings) -> None:
     for words in assumed.values():
         print(f"note: {words}")
     print(f"wrote {len(checkpoint.tensors)} tensors into {settings.out}; open it with")
+    if timm.model_entrypoint(name).__module__ == "a2mim.networks":
+        print("    import a2mim.networks")
     print(f'    timm.create_model("{name}"{given}, checkpoint_path="{settings.out}")')
     if checkpoint.norm_eps:
         eps = ", ".join(
