@@ -35,7 +35,7 @@ class Notes:
         self.errors: list[float] = []
         self.restored = False
         self.rows: dict[tuple[str, str], dict[str, Any]] = defaultdict(
-            lambda: {"containers": set(), "read": 0.0, "restored": None, "official": False}
+            lambda: {"containers": set(), "read": None, "restored": None, "official": False}
         )
 
     def pytest_runtest_setup(self, item: Any) -> None:
@@ -52,7 +52,7 @@ class Notes:
         if self.restored:
             row["restored"] = max([*self.errors, row["restored"] or 0.0])
         else:
-            row["read"] = max(*self.errors, row["read"])
+            row["read"] = max([*self.errors, row["read"] or 0.0])
 
 
 def watched(notes: Notes) -> Callable[[], None]:
@@ -76,7 +76,7 @@ def watched(notes: Notes) -> Callable[[], None]:
 
     def noting_close(found: Any, wanted: Any, **how: Any) -> None:
         close(found, wanted, **how)
-        if isinstance(found, torch.Tensor) and found.is_floating_point() and found.numel():
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64 and found.numel():
             notes.errors.append(float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-300)))
 
     reader.recognise, reader.understood, restorer.restore = noting_recognise, noting_understood, noting_restore
@@ -97,8 +97,9 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     for (name, where), row in sorted(rows.items()):
         containers = ", ".join(sorted(f"`{each}`" for each in row["containers"]))
         tried = "files that official code wrote, layout" if row["official"] else "layout"
-        restored = f"{row['restored']:.0e}" if row["restored"] is not None else "–"
-        read = f"{row['read']:.0e}" if row["read"] or row["restored"] is None else "–"
+        read, restored = (
+            "–" if row[kind] is None else f"{row[kind]:.0e}" if row[kind] else "0" for kind in ("read", "restored")
+        )
         lines.append(f"| {name} | {containers} | {read} | {restored} | {tried} | {where} |")
     return "\n".join(lines)
 

@@ -12,8 +12,8 @@ SHOWN = 4
 class Settings:
     """Say what a checkpoint is: method, model, classifier, copies, and what of it would be loaded.
 
-    Reads MAE, MoCo, DINO (v2, v3), iBOT, I-JEPA, SimMIM, BEiT, Swin (V2), SparK, ConvNeXt (V2, FCMAE), Hiera, DeiT, CLIP,
-    SigLIP, SwAV, Barlow Twins, VICReg, lightly, solo-learn, timm, torchvision, OpenMixup (A²MIM), mmpretrain and
+    Reads MAE, MoCo, DINO (v2, v3), iBOT, I-JEPA, SimMIM, BEiT, Swin (V2), SparK, ConvNeXt (V2, FCMAE), Hiera, DeiT,
+    CLIP, SigLIP, SwAV, Barlow Twins, VICReg, lightly, solo-learn, timm, torchvision, OpenMixup (A²MIM), mmpretrain and
     Hugging Face files, and runs no code that one may hold. The model is read off names and shapes and compared key by
     key; docs/checkpoints.md has the table and the rules.
 

@@ -191,6 +191,7 @@ LINEAR_ALONE = Source(
 # What is left of `backbone.`: told by no method.
 OTHER_BACKBONE = Source(
     "backbone of another project",
+    "any training that calls its network `backbone`",
     marks=(r"backbone\..*",),
     prefix=r"backbone\.",
     inner=True,
