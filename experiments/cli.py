@@ -44,6 +44,7 @@ import tyro
 
 from a2mim.bounds import check
 from a2mim.plain import printable
+from interactions.forecast import DryRun
 
 COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
@@ -172,6 +173,10 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
     try:
         check(settings)
         code = run(settings)
+    except DryRun as said:
+        close_bars()
+        print(said)
+        return 0
     except (ValueError, OSError) as error:
         if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
             raise

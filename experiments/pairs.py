@@ -62,6 +62,8 @@ def refuse(settings: "Settings") -> None:
     """Raises ValueError for settings that ask for two models and name one, or for what two cannot have."""
     if not settings.other:
         raise ValueError("--of difference and --other-weights speak of two models: name a second one after the first")
+    if settings.dry_run:
+        raise ValueError("--dry-run tells of one model at a time: leave the second one out")
     if settings.of == "difference" and (settings.measure.budget is not None or settings.measure.design == "published"):
         raise ValueError("--of difference chooses the passes of each order by itself: leave out --budget and published")
 

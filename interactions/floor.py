@@ -14,11 +14,13 @@ from interactions.game import PatchGame
 from interactions.outputs import DoesNotRun
 
 PAIRS, CONTEXTS = 4, 2
-"""Differences that the floor of one order is taken from: 32 passes, and as many in float64, which a CPU does slowly."""
+"""Differences that the floor of one order is taken from, at most: 32 passes, and as many in float64."""
+COST = 4 * CONTEXTS * (1 + 10)
+"""Of a pair's differences, in passes: a CPU takes ten times as long for one in float64."""
 
 
 def numerical_floors(
-    game: PatchGame, model: nn.Module, orders: Iterable[int], pairs: Tensor, seed: int = 0
+    game: PatchGame, model: nn.Module, orders: Iterable[int], pairs: Tensor, seed: int = 0, most: int = PAIRS
 ) -> dict[int, float]:
     """For each order the root mean square of Δv as the game computes it minus Δv in float64, in units of v.
 
@@ -27,13 +29,14 @@ def numerical_floors(
     Args:
         model: the game's own module; a float64 copy of it is made for the time being.
         pairs: P×2 cell numbers.
+        most: pairs of each order, 8 passes each and as many in float64.
 
     Raises:
         FloatingPointError: a model that does not run in float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    budget = 4 * PAIRS * CONTEXTS
-    samples = [pairwise.draw(order, pairs, game.n_players, budget, generator) for order in orders]
+    budget = 4 * min(most, PAIRS) * CONTEXTS
+    samples = [pairwise.draw(order, pairs, game.n_players, budget, generator, draws=CONTEXTS) for order in orders]
     coalitions_BN = torch.cat([sample.coalitions_BN for sample in samples])
     values_B = game.of(0)(coalitions_BN).cpu()
     error_B = values_B - _in_double(game, model, coalitions_BN)

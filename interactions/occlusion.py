@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from interactions.baselines import BASELINES, Normalisation
 from interactions.fingerprint import tensor_bytes
+from interactions.forecast import forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
 from interactions.runs import storage
@@ -52,6 +53,8 @@ from interactions.tokens import DROP
 
 SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
 PILOT_IMAGES = 2
+ROW_BYTES = 8
+"""Of a picture's row in the tables, as written."""
 TABLES = ("occlusion.csv", "shuffling.csv")
 
 # What a baseline is called among BASELINES where its meaning depends on the masking point.
@@ -74,6 +77,7 @@ def measure_occlusion(
     transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
+    dry_run: bool = False,
     **settings: Any,
 ) -> "Occlusion":
     """Measure a model's accuracy on occluded and on shuffled images; go on if `out` holds the run unfinished.
@@ -90,6 +94,7 @@ def measure_occlusion(
         model_name, data_name: for the record.
         transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
+        dry_run: as of `profile_model`.
         settings: the fields of `OcclusionSettings`.
 
     Raises:
@@ -104,7 +109,7 @@ def measure_occlusion(
     )
     named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
-        record = ranks.from_first(lambda: run.begin(named, about, progress))
+        record = ranks.from_first(lambda: run.begin(named, about, progress, dry_run))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             ranks.from_first(lambda: run.finish(record))
@@ -233,7 +238,9 @@ class Run:
             self.given = saliency_of(settings.saliency, self.grid)
         self.games: dict[str, PatchGame] = {}
 
-    def begin(self, named: Mapping[str, Any], about: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+    def begin(
+        self, named: Mapping[str, Any], about: Mapping[str, Any], progress: bool, dry_run: bool = False
+    ) -> dict[str, Any]:
         """The record to go on with; a fresh run chooses its images and its batch size here."""
         # By its contents, a table of saliency is the same wherever it lies.
         by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
@@ -246,6 +253,8 @@ class Run:
             place_of(self.model, about),
             TABLES,
             "occlusion",
+            say=progress,
+            dry_run=dry_run,
         )
 
     def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
@@ -301,6 +310,7 @@ class Run:
             "shuffle_grids": grids,
             "saliency_from": self.settings.saliency if self.given is not None else None,
             **settle(game, settings.speed, settings.batch_size, passes * len(selection.chosen), progress),
+            **forecast(passes * len(selection.chosen), ROW_BYTES * passes * len(selection.chosen)),
             "backed_off": False,
             "passes_per_image": passes,
             "skipped": selection.skipped,

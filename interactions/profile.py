@@ -44,6 +44,7 @@ def profile_model(
     about: Mapping[str, Any] = NOTHING,
     accompany: Callable[[Path], object] | None = None,
     progress: bool = True,
+    dry_run: bool = False,
     **settings: Any,
 ) -> Profile:
     """Measure a model over the images of a data set; go on with the measurement if `out` holds it unfinished.
@@ -64,6 +65,8 @@ def profile_model(
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         accompany: writes into the folder what belongs to the run, such as a classifier; called when the run begins.
         progress: show bars.
+        dry_run: choose images and speed, raise `interactions.forecast.DryRun` with what the run will take, and write
+            nothing.
         settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, … Where the
             design is published, those that are not given are the protocol's (`interactions.published`).
 
@@ -79,7 +82,7 @@ def profile_model(
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
-        record = ranks.from_first(lambda: run.begin(named, about, progress, accompany))
+        record = ranks.from_first(lambda: run.begin(named, about, progress, accompany, dry_run))
         while record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             record = ranks.from_first(partial(run.proceed, record, progress))

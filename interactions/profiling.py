@@ -17,7 +17,9 @@ from interactions.baselines import Normalisation
 from interactions.classes import Classes, classes_of
 from interactions.estimators import DESIGN_NAMES, Plan, check_budget
 from interactions.estimators.auto import Pilot, plan_from, run_pilot
+from interactions.floor import COST as FLOOR_COST
 from interactions.floor import numerical_floors
+from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
 from interactions.measured import Profile
@@ -25,10 +27,10 @@ from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Rou
 from interactions.published import PUBLISHED, changed_from_published, check_published
 from interactions.rounds import (
     Entry,
+    at_least,
     budgets_of,
     cut_to_measured,
     entry_of,
-    passes_at_least,
     plans_of,
     round_at,
     rounds_of,
@@ -45,6 +47,9 @@ from interactions.strength import FLOOR_FACTOR
 from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
+PREPARATION = 0.05
+"""Of a run's passes that its preparation may take, half for the pilot and half for the floor; a little is needed."""
+LEAST_PILOT = 32
 TABLES = ("strength.csv", "middle_mass.csv")
 
 
@@ -95,11 +100,13 @@ class Run:
         about: Mapping[str, Any],
         progress: bool,
         accompany: Callable[[Path], object] | None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """The record to go on with; a fresh run gets its images and its speed here, and then pilot and plans.
 
         Raises:
             ValueError: the folder holds a run with other settings.
+            DryRun: where only the forecast was asked for.
         """
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
         if (classes := self._classes()) is not None:
@@ -116,6 +123,8 @@ class Run:
             lambda record: self._prepare(record, progress),
             accompany,
             FREE,
+            progress,
+            dry_run,
         )
         most = self.settings.images
         if most is not None and most < len(record["images"]):
@@ -216,7 +225,9 @@ class Run:
             self.model, self.dataset, self.names, self.settings, progress, wanted=wanted, classes=classes
         )
         game = self._play(selection.chosen[:PILOT_IMAGES], None, Speed())
-        expected = passes_at_least(self.settings, len(self.dataset))
+        images, expected = at_least(self.settings, len(self.dataset))
+        rows = images * len(self.ratios)
+        size = rows * (IMAGE_BYTES + PAIR_BYTES * len(self.pairs_P2) * (self.settings.keep == "pairs"))
         mean, std = self.normalisation.mean, self.normalisation.std
         changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
         return {
@@ -226,6 +237,7 @@ class Run:
             "classes": selection.classes,
             "image_shape": selection.shape,
             **settle(game, self.settings.speed, self.settings.batch_size, expected, progress),
+            **forecast(expected, size, self.settings.precision is not None),
             "backed_off": False,
             "preparation_passes": {"selection": selection.passes},
             "skipped": selection.skipped,
@@ -236,18 +248,21 @@ class Run:
 
     def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""
-        pilot = [Chosen(**one) for one in record["images"][:PILOT_IMAGES]]
-        game = self._play(pilot, record["batch_size"], recorded(record))
         budget = self.settings.budget or FIRST_BUDGET
+        share = int(PREPARATION / 2 * at_least(self.settings, len(self.dataset))[1] / len(self.ratios))
+        several = share >= PILOT_IMAGES * LEAST_PILOT
+        pilot = [Chosen(**one) for one in record["images"][: PILOT_IMAGES if several else 1]]
+        game = self._play(pilot, record["batch_size"], recorded(record))
+        most = 3 * max(share // PILOT_IMAGES, LEAST_PILOT)  # a pilot takes at most a third of what it is told
         with tqdm(self.ratios, "pilot", disable=not progress) as bar:
-            pilots = {order: self._pilot(game, order, budget) for order in bar}
+            pilots = {order: self._pilot(game, order, min(budget, most)) for order in bar}
         orders: list[dict[str, Any]] = [
             {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found)}
             for order, found in pilots.items()
         ]
         spent = {"selection": record["preparation_passes"]["selection"], "pilot": game.passes}
         entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
-        floors, note = self._floors(game, progress)
+        floors, note = self._floors(game, progress, max(1, int(share / FLOOR_COST)))
         if self.settings.amp:
             self._refuse_imprecise(self._task(entry), game, pilot, floors)
         spent["floor"] = game.passes - spent["pilot"]
@@ -350,12 +365,12 @@ class Run:
         found = Pilot(**order["pilot"])
         return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
 
-    def _floors(self, game: PatchGame, progress: bool) -> tuple[dict[int, float], str]:
+    def _floors(self, game: PatchGame, progress: bool, most: int) -> tuple[dict[int, float], str]:
         """The floor of each order, or none and the reason."""
         with tqdm(desc="numerical floor", unit=" passes", mininterval=PACE, disable=not progress) as bar:
             game.on_batch = bar.update
             try:
-                return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed), ""
+                return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed, most), ""
             except FloatingPointError as error:
                 return {}, str(error)
             finally:

@@ -21,12 +21,12 @@ from interactions.settings import ProfileSettings
 Entry = Mapping[str, Any]
 
 
-def passes_at_least(settings: ProfileSettings, available: int) -> int:
-    """As many as a run takes, roughly, or with a precision no fewer than: of the orders' whole budgets."""
+def at_least(settings: ProfileSettings, available: int) -> tuple[int, int]:
+    """Images and passes of a run, roughly, or with a precision no fewer than: of the orders' whole budgets."""
     images = min(settings.images or available, available)
     if settings.budget is None:
-        return min(images, LEAST_IMAGES) * len(settings.ratios) * FIRST_BUDGET
-    return images * len(settings.ratios) * settings.budget
+        images = min(images, LEAST_IMAGES)
+    return images, images * len(settings.ratios) * (settings.budget or FIRST_BUDGET)
 
 
 def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:

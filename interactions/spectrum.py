@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
+from interactions.forecast import forecast
 from interactions.game import NonFiniteValueError, full_precision
 from interactions.independence import refuse_dependent
 from interactions.outputs import is_out_of_memory
@@ -33,10 +34,13 @@ from interactions.runs.record import NOTHING, begin_run, describe, names_of, pla
 from interactions.runs.units import Measure, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings, settled
+from interactions.speed import seconds_of
 
 EPSILON = 1e-6
 """What is added to an amplitude before its logarithm, as in the released code."""
 TABLES = ("spectrum.csv", "variance.csv")
+ROW_BYTES = 60
+"""Of an image and block in the tables, as written."""
 CHUNK = 2**24
 """Numbers of a map whose Fourier transform is taken at once."""
 
@@ -119,6 +123,7 @@ def measure_spectrum(
     transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     progress: bool = True,
+    dry_run: bool = False,
 ) -> "Spectrum":
     """Measure a model over the images of a data set; go on with the measurement if `out` holds it unfinished.
 
@@ -161,10 +166,22 @@ def measure_spectrum(
         def prepare() -> dict[str, Any]:
             found = select(model, dataset, names, wanted, progress, wanted=wanted.images)
             record = prepared(model, found.shape or (), found.chosen, found.skipped)
-            refuse_dependent_maps(model, blocks_of(record), read_again(dataset, found.chosen[:1])[0])
-            return record
+            image_1CHW = read_again(dataset, found.chosen[:1])
+            refuse_dependent_maps(model, blocks_of(record), image_1CHW[0])
+            rows = len(found.chosen) * len(record["blocks"])
+            return {
+                **record,
+                **forecast(len(found.chosen), ROW_BYTES * rows),
+                "passes_per_second": rate(record, image_1CHW),
+            }
 
-        return begin_run(folder, asked, {}, prepare, place_of(model, about), TABLES, "spectrum")
+        def rate(record: Mapping[str, Any], image_1CHW: Tensor) -> float:
+            device = next((p.device for p in model.parameters()), image_1CHW.device)
+            x_BCHW = image_1CHW.to(device).expand(min(unit_images, 4), -1, -1, -1)
+            return len(x_BCHW) / seconds_of(lambda: measure_maps(model, blocks_of(record), x_BCHW), device)
+
+        place = place_of(model, about)
+        return begin_run(folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run)
 
     with join() as ranks, held(folder, ranks):
         record = ranks.from_first(begin)

@@ -98,7 +98,7 @@ def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float
         passes: about as many as the run will take. A short one is not worth a choice.
 
     Returns:
-        What a record says about it: speed, batch_size, passes_per_second (None where none were timed).
+        What a record says about it: speed, batch_size, passes_per_second (None where memory was short).
 
     Raises:
         ValueError: a network that cannot be compiled, where that is asked for.
@@ -114,7 +114,18 @@ def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float
         game.batch_size, rate = game.tune() if long else (SHORT_BATCH.get(kind, TRIAL_ELSEWHERE), None)
     if wanted == "auto" and rate and passes / rate > COMPILING_PAYS and game.tokens is None:
         rate = try_compiled(game, say)
-    return {"speed": asdict(game.speed), "batch_size": game.batch_size, "passes_per_second": rate}
+    return {"speed": asdict(game.speed), "batch_size": game.batch_size, "passes_per_second": rate or rate_of(game)}
+
+
+def rate_of(game: "PatchGame") -> float | None:
+    """Passes a second in batches of the game's size; None where memory is short, which the run deals with."""
+    assert game.batch_size is not None
+    try:
+        return game.rate(game.batch_size)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def fastest(game: "PatchGame", size: int) -> tuple[Speed, float | None]:

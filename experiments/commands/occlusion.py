@@ -57,6 +57,8 @@ class Settings:
     """Text file of class names, one a line, whose line numbers are the labels."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
     input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
     measure: Annotated[OcclusionSettings, tyro.conf.arg(name="")] = field(default_factory=OcclusionSettings)
 
@@ -100,6 +102,7 @@ def run(settings: Settings) -> None:
         data_name=settings.data,
         transform=description(config),
         about=about,
+        dry_run=settings.dry_run,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
     if int(os.environ.get("RANK", 0)) == 0:

@@ -77,6 +77,8 @@ class Settings:
     """Text file of class names, one a line, whose line numbers are the labels."""
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
     input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
     measure: Annotated[ProfileSettings, tyro.conf.arg(name="")] = field(default_factory=ProfileSettings)
 
@@ -112,6 +114,7 @@ def run(settings: Settings) -> None:
         model_name=title(settings),
         data_name=settings.data,
         about={"commit": commit()},
+        dry_run=settings.dry_run,
         **opened.arguments(),
         **measured_settings(settings, opened.data),
     )

@@ -60,6 +60,8 @@ class Settings:
     """Of the images drawn."""
     unit_images: Count = 32
     """Images measured and written together; what an interruption loses at most."""
+    dry_run: bool = False
+    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
     input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
 
 
@@ -96,6 +98,7 @@ def run(settings: Settings) -> None:
         data_name=settings.data,
         transform=description(config),
         about=about,
+        dry_run=settings.dry_run,
     )
     if int(os.environ.get("RANK", 0)) == 0:
         drawn = draw(measured)

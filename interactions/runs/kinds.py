@@ -43,6 +43,8 @@ MEASURED = {
     **EVERY,
     "image_shape": [int, int, int],
     "skipped": [{"name": str, "reason": str}],
+    "forecast?": {"passes": int, "bytes": int, "least": bool},
+    "passes_per_second?": (None, float),
 }
 """Of the record of every measuring run."""
 PLAYED = {"batch_size": int, "backed_off": bool, "classes": (None, int), "speed?": Speed}

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+from interactions.forecast import DryRun
+
 Result = TypeVar("Result")
 
 # A process waits for the slowest one, however long that takes; torchrun ends the others when one fails.
@@ -33,7 +35,7 @@ class Ranks:
         if self.rank == 0:
             try:
                 made[0] = make()
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, DryRun) as error:
                 made[1] = error
         dist.broadcast_object_list(made, src=0, group=self.group)
         if made[1] is not None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from interactions.fingerprint import model_digest, names_digest
+from interactions.forecast import foretell
 from interactions.runs import storage
 from interactions.runs.files import write_json
 from interactions.runs.kinds import PREPARING
@@ -71,6 +72,8 @@ def begin_run(
     prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     accompany: Callable[[Path], object] | None = None,
     free: Sequence[str] = (),
+    say: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """The record to go on with. A fresh run's is written in two steps: first what `settle` finds out, then what
     `prepare` measures with that. A finished run that has its units and its tables is left as it is.
@@ -84,9 +87,11 @@ def begin_run(
         prepare: from the record so far; what it refuses leaves nothing of the run.
         accompany: writes into the folder what belongs to the run, before the record that begins to measure.
         free: settings that may differ from those of the run that is there.
+        say: how long it will take, where that is long; dry_run: only that.
 
     Raises:
         ValueError: the folder holds a run with other settings, or of another command.
+        DryRun: instead of anything that writes, where only the forecast was asked for.
         OSError: a folder that cannot be written to.
     """
     start = time.perf_counter()
@@ -96,9 +101,12 @@ def begin_run(
         storage.refuse_unwritable(folder)
         record = {"command": command, **asked, **settle(), "status": PREPARING, "resumed": [], **place}
         record["units"] = 0
+        foretell(record, folder, say, dry_run)
         record["seconds"] = time.perf_counter() - start
     else:
         refuse_other_settings(record, asked, usual, folder, free)
+        if dry_run:
+            foretell(record, folder, say, dry_run, passes_left(folder, record))
         storage.remove_leftovers(folder)
         if "units" not in record:
             storage.mark_old_units(folder, PARTS.get(command, ("images",)))
@@ -121,6 +129,16 @@ def begin_run(
         record["status"], record["seconds"] = "running", before + time.perf_counter() - start
     write_json(folder / "run.json", record)
     return record
+
+
+def passes_left(folder: Path, record: Mapping[str, Any]) -> int:
+    """About as many as a run that is there still takes, for the images that it has chosen by now."""
+    if record["status"] == "complete":
+        return 0
+    unit_images = record["settings"]["unit_images"]
+    done = sum(unit * unit_images < len(record["images"]) for unit in storage.finished_units(folder)) * unit_images
+    a_image = record.get("passes_per_image") or record["forecast"]["passes"] / len(record["images"])
+    return round(max(len(record["images"]) - done, 0) * a_image)
 
 
 def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> bool:
