@@ -50,6 +50,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
         "coverage": "experiments.benchmarks.coverage",
         "curve": "experiments.benchmarks.curve",
+        "drop": "experiments.benchmarks.drop",
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",
         "methods": "experiments.benchmarks.methods",

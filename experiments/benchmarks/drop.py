@@ -1,0 +1,177 @@
+"""`a2mim bench drop`: what removing tokens gains over painting: time for equal passes and for equal precision."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from a2mim.bounds import Budget, Count, Grid, Natural, Share, Threads
+
+if TYPE_CHECKING:
+    from interactions.game import PatchGame
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Time the baseline drop against the baseline mean on a vision transformer, order by order, in one run.
+
+    For equal passes: both games evaluate the same coalitions, in turns; `speed` is how many times faster drop is
+    (median over the repeats, 95 % bootstrap interval). For equal precision: both measure the mean square of the
+    interactions in the same images with the same coalitions; what an image's estimate varies by, squared and in units
+    of the mean square, says how many images a relative standard error takes, so that `gain` is speed × that of mean
+    over that of drop (interval: images resampled, at the median speed). They are two games: their interactions differ, and so do
+    their relative errors. Images are noise where no --data are given. Writes MODEL.csv and MODEL.json.
+
+    For example:
+        a2mim bench drop vit_small_patch16_224
+        a2mim bench drop vit_tiny_patch16_224 --weights vit.pth --data val.tar --images 32 --budget 1000
+    """
+
+    model: tyro.conf.Positional[str] = "vit_tiny_patch16_224"
+    """A timm name, or a factory module:function."""
+    weights: str = "random"
+    """random, pretrained, or a checkpoint file."""
+    data: str | None = None
+    """A folder or a .tar of images."""
+    out: Path = Path("experiments/results/drop")
+    """Folder of the results."""
+    ratios: tuple[Share, ...] = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95)
+    """Orders, as shares of n − 2."""
+    grid: Grid = 14
+    """Cells along one side of the image."""
+    radius: Count = 2
+    """Pairs of cells at most so many rows and columns apart."""
+    batch_size: Count = 8
+    """Coalitions in one pass, of whole images."""
+    batches: Count = 2
+    """Batches in one timing."""
+    repeats: Count = 5
+    """Timings of each, twice."""
+    images: Natural = 8
+    """Of the precision; 0 times alone."""
+    budget: Budget = 300
+    """Passes of an image and order."""
+    seed: Natural = 0
+    """Of weights, coalitions and images."""
+    device: str = "auto"
+    """cpu, cuda …; auto takes the accelerator when there is one."""
+    threads: Threads | None = None
+    """CPU threads; without it, torch's own choice."""
+
+
+def run(settings: Settings) -> None:
+    """Time and measure, print the table and write it."""
+    import pandas as pd
+    import torch
+    from tqdm import tqdm
+
+    from experiments.machine import pick_device, provenance
+    from interactions.grid import PatchGrid, orders_of
+    from interactions.runs.files import write_csv, write_json
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    grid = PatchGrid(settings.grid)
+    orders = dict(sorted(orders_of(settings.ratios, grid.n_players).items()))
+    if 0 in orders or grid.max_order in orders:
+        raise ValueError("the first and the last order are exact: give --ratios that lie between")
+    device = pick_device(settings.device)
+    record = provenance(settings, device) | {"load_before": os.getloadavg()}
+    games = {baseline: play(settings, grid, baseline, device) for baseline in ("mean", "drop")}
+    rows, times = [], {}
+    for order, ratio in tqdm(orders.items(), "orders"):
+        times[order] = time_order(settings, games, order)
+        rows.append({"order": order, "ratio": ratio, **row(settings, games, grid, order, times[order])})
+    table, name = pd.DataFrame(rows), settings.model.replace(":", "-").replace("/", "-")
+    write_csv(settings.out / f"{name}.csv", table)
+    write_json(settings.out / f"{name}.json", record | {"load_after": os.getloadavg(), "seconds": times})
+    print(table.to_string(index=False, float_format="{:.3g}".format))
+    print(f"wrote {settings.out / name}.csv and .json")
+
+
+def play(settings: Settings, grid: Any, baseline: str, device: Any) -> "PatchGame":
+    """The game of one baseline on the model's own classes of the images."""
+    import torch
+
+    from experiments.datasets import evaluation_transform, open_images
+    from experiments.models import create_model
+    from interactions.game import PatchGame
+    from interactions.selection import logits_of
+
+    model, config = create_model(settings.model, settings.weights, seed=settings.seed)
+    generator, count = torch.Generator().manual_seed(settings.seed), max(settings.images, 1)
+    if settings.data is None:
+        images_ICHW = torch.randn(count, *config["input_size"], generator=generator)
+    else:
+        data = open_images(settings.data, evaluation_transform(config), labels_needed=False)
+        picked = torch.randperm(len(data), generator=generator)[:count].tolist()
+        images_ICHW = torch.stack([data[number][0] for number in picked])
+    model = model.to(device).eval()
+    targets = [int(logits_of(model, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
+    return PatchGame(model, images_ICHW, targets, grid, baseline=baseline, batch_size=settings.batch_size)
+
+
+def time_order(settings: Settings, games: "dict[str, PatchGame]", order: int) -> dict[str, Any]:
+    """Seconds of mean (first) and of drop (second), on coalitions of the order's middle size."""
+    import torch
+
+    from experiments.benchmarks.timing import time_in_turns
+    from interactions.estimators.sample import random_coalitions
+
+    game = games["mean"]
+    generator = torch.Generator().manual_seed(settings.seed)
+    coalitions_BN = random_coalitions(settings.batches * settings.batch_size, game.n_players, order + 1, generator)
+    tasks = [lambda game=game: game(coalitions_BN) for game in (games["mean"], games["drop"])]
+    return time_in_turns(*tasks, settings.repeats, game.device)
+
+
+def row(
+    settings: Settings, games: "dict[str, PatchGame]", grid: Any, order: int, times: dict[str, Any]
+) -> dict[str, float]:
+    """The ratios of one order."""
+    import numpy as np
+
+    from experiments.benchmarks.timing import speed_ratio
+
+    speed, low, high = speed_ratio(times)
+    found = {"speed": speed, "speed_low": low, "speed_high": high}
+    if not settings.images:
+        return found
+    squares = {name: mean_squares(settings, game, grid, order) for name, game in games.items()}
+    gain, drawn = speed * needs(squares["mean"]) / needs(squares["drop"]), resampled(settings, squares)
+    rms = {f"rms_{name}": float(np.sqrt(max(of.mean(), 0))) for name, of in squares.items()}
+    low, high = (float(each) for each in speed * np.nanquantile(drawn, [0.025, 0.975]))
+    return found | {"gain": gain, "gain_low": low, "gain_high": high, **rms, "images": settings.images}
+
+
+def mean_squares(settings: Settings, game: "PatchGame", grid: Any, order: int) -> Any:
+    """Unbiased estimates of the mean square of each image, from the same coalitions in both games."""
+    import numpy as np
+    import torch
+
+    from interactions.estimators import Plan, draw
+    from interactions.strength import image_row
+
+    squares, pairs_P2 = [], grid.neighbours(settings.radius)
+    for k in range(settings.images):
+        generator = torch.Generator().manual_seed(1000 * settings.seed + k)
+        sample = draw(Plan("shared"), order, pairs_P2, grid.n_players, settings.budget, generator)
+        squares.append(image_row(sample.estimate(game(sample.coalitions_BN, k).cpu()))["mean_square"])
+    return np.array(squares)
+
+
+def needs(squares: Any) -> float:
+    """Images that a relative standard error of 1 of their mean takes."""
+    return float(squares.var(ddof=1) / squares.mean() ** 2)
+
+
+def resampled(settings: Settings, squares: dict[str, Any]) -> Any:
+    """The ratio of `needs`, mean over drop, over images drawn again, the same for both."""
+    import numpy as np
+
+    index_RI = np.random.default_rng(settings.seed).integers(settings.images, size=(2000, settings.images))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, drop = (of[index_RI].var(1, ddof=1) / of[index_RI].mean(1) ** 2 for of in squares.values())
+        return mean / drop

@@ -1,0 +1,28 @@
+"""`a2mim bench drop` on a small vision transformer."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import cli
+from experiments.benchmarks.drop import needs
+
+
+def test_ratios_of_every_order(tmp_path, capsys):
+    small = ["--grid", "5", "--radius", "1", "--ratios", "0.1", "0.9", "--batch-size", "4", "--batches", "1"]
+    few = ["--repeats", "2", "--images", "3", "--budget", "250", "--device", "cpu"]
+    assert cli.main(["bench", "drop", "test_vit", "--out", str(tmp_path), *small, *few]) == 0
+    table = pd.read_csv(tmp_path / "test_vit.csv")
+    assert list(table.order) == [2, 20] and (table.speed_low <= table.speed).all() and (table.images == 3).all()
+    assert ((table.gain_low <= table.gain) & (table.gain <= table.gain_high)).all()
+    record = json.loads((tmp_path / "test_vit.json").read_text())
+    assert len(record["seconds"]["2"]["first"]) == 2 and len(record["load_before"]) == 3
+    assert cli.main(["bench", "drop", "test_vit", "--out", str(tmp_path), *small[:4], "--ratios", "0", "1"]) == 2
+    assert "the first and the last order are exact" in capsys.readouterr().err
+
+
+def test_images_that_a_relative_error_takes():
+    squares = np.array([1.0, 2.0, 3.0, 6.0])
+    assert needs(squares) == pytest.approx(((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 3 / 9)
