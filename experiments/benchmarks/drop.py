@@ -21,8 +21,8 @@ class Settings:
     (median over the repeats, 95 % bootstrap interval). For equal precision: both measure the mean square of the
     interactions in the same images with the same coalitions; what an image's estimate varies by, squared and in units
     of the mean square, says how many images a relative standard error takes, so that `gain` is speed × that of mean
-    over that of drop (interval: images resampled, at the median speed). They are two games: their interactions differ, and so do
-    their relative errors. Images are noise where no --data are given. Writes MODEL.csv and MODEL.json.
+    over that of drop (interval: images resampled, at the median speed). They are two games: their interactions differ,
+    and so do their relative errors. Images are noise where no --data are given. Writes MODEL.csv and MODEL.json.
 
     For example:
         a2mim bench drop vit_small_patch16_224
@@ -123,8 +123,8 @@ def time_order(settings: Settings, games: "dict[str, PatchGame]", order: int) ->
     game = games["mean"]
     generator = torch.Generator().manual_seed(settings.seed)
     coalitions_BN = random_coalitions(settings.batches * settings.batch_size, game.n_players, order + 1, generator)
-    tasks = [lambda game=game: game(coalitions_BN) for game in (games["mean"], games["drop"])]
-    return time_in_turns(*tasks, settings.repeats, game.device)
+    mean, drop = games["mean"], games["drop"]
+    return time_in_turns(lambda: mean(coalitions_BN), lambda: drop(coalitions_BN), settings.repeats, mean.device)
 
 
 def row(
