@@ -42,7 +42,7 @@ def sound_files() -> dict[str, Content]:
     }
     files: dict[str, Content] = {name: (net.float().state_dict(), {}, {}) for name, net in named.items()}
     files["hugging face"] = (files["hugging face"][0], {}, hf)
-    return files | newer_files() | official_files() | {"ours": (ours.state_dict(), metadata, {})}
+    return files | newer_files() | {"ours": (ours.state_dict(), metadata, {})}
 
 
 def newer_files() -> dict[str, Content]:

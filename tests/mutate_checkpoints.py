@@ -30,7 +30,7 @@ from a2mim.checkpoints import read
 from a2mim.checkpoints.describe import describe
 from a2mim.methods.restore import load_method
 from experiments.models import create_model
-from tests.checkpoint_files import Content, sound_files
+from tests.checkpoint_files import Content, official_files, sound_files
 
 SECONDS = 30
 MEMORY = 2**31
@@ -325,6 +325,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     given = parser.parse_args()
+    FILES.update(sound_files() | official_files())
     found = run(given.cases, given.seed, given.first)
     print("\n".join(found["bad"]))
     counts = ", ".join(f"{number} {name}" for name, number in sorted(found["counts"].items()))
