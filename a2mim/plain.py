@@ -6,7 +6,8 @@ import ast
 import dataclasses
 import types
 import typing
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +79,11 @@ def pairs(texts: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested without end
             found[name.replace("-", "_")] = value
     return found
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, None for those that JSON has no word for: NaN and infinities."""
+    return {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in values.items()}
 
 
 def printable(text: str) -> str:

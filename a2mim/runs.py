@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from a2mim.bounds import check, complaint
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
-from a2mim.plain import differences, from_plain, printable, to_plain
+from a2mim.plain import differences, finite, from_plain, printable, to_plain
 from a2mim.record import Record
 from a2mim.versions import versions
 
@@ -43,6 +43,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:  # a full disk does not say of what file
+        if error.strerror:
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -52,7 +56,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Strict JSON. Raises ValueError for NaN and infinities, before anything is written."""
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is not written: there is a number in it that is not finite") from error
+    write_text(path, text + "\n")
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -253,7 +262,7 @@ class Log:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append a line; kind: train, epoch or evaluation."""
-        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.file.write(json.dumps({"kind": kind, "step": step, **finite(values)}, allow_nan=False) + "\n")
         self.file.flush()
         for name, value in values.items() if self.board else ():
             if isinstance(value, int | float):

@@ -40,6 +40,7 @@ from a2mim.optim import (
     set_learning_rate,
     set_weight_decay,
 )
+from a2mim.plain import finite
 from a2mim.plan import Plan
 from a2mim.runs import Log, newest_state, read_run, save_state, settle_states, state_path, update_run, write_atomically
 from a2mim.seeds import seed_everything, seed_of
@@ -523,13 +524,13 @@ class _Run:
             "epochs": trainer.epoch,
             "processes": self.world.size,
             "learning_rate": scaled_lr(trainer.optim, self.loop.batch),
-            "last": trainer.last,
-            "best": trainer.best,
+            "last": finite(trainer.last),
+            "best": finite(trainer.best),
         }
         if self.log:
             self.log.close()
             result |= spent | found
-            result["last"] = trainer.last or self.earlier.get("last", {})
+            result["last"] = finite(trainer.last) or self.earlier.get("last", {})
             if finished:
                 self._export(architecture)
             update_run(self.folder, **result)

@@ -13,6 +13,7 @@ from a2mim.backbones import refuse_unfit
 from a2mim.data import make_gallery, open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import pooled_features
+from a2mim.evaluate.knn import check_neighbours
 from a2mim.plain import to_plain
 from a2mim.runs import write_json
 from a2mim.versions import versions
@@ -34,14 +35,20 @@ class Features:
         return self.x_ND, self.target_N
 
 
-def both_features(settings: Any, world: World) -> tuple[Features, Features]:
-    """Features of the training and of the validation images. Raises ValueError as its parts do."""
+def both_features(settings: Any, world: World, neighbours: int = 1) -> tuple[Features, Features]:
+    """Features of the training and of the validation images.
+
+    neighbours: training images that are needed at least.
+
+    Raises ValueError as its parts do.
+    """
     if not settings.out:
         raise ValueError("no file was named for the result: use --out with a name that ends in .json")
     claim([Path(settings.out)])
     data, size = settings.data, settings.image_size
     images = open_images(data)
     labelled(images)
+    check_neighbours(neighbours, images.samples)
     held_out = open_held_out(data, images)
     model, _, _ = make_network(settings.network, 0, size, settings.model_seed)
     if not callable(getattr(model, "forward_head", None)):

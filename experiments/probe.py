@@ -6,30 +6,43 @@ standardised for training, and the standardisation becomes a part of the classif
 W (x - mean) / deviation + b = W' x + b'.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from a2mim.bounds import complaint
+from a2mim.checkpoints.archive import check_file
 from a2mim.data import make_gallery, open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import check_targets, pooled_features
 from a2mim.evaluate.linear import Probe, fit_best, score
+from a2mim.plain import printable
 from a2mim.runs import write_atomically
 from a2mim.settings import Data
 from experiments.training import labelled
 from interactions.fingerprint import model_digest
 
 FILE = "probe.safetensors"
+
+
+class About(TypedDict):
+    """What a classifier's file says of it."""
+
+    data: str
+    images: int
+    classes: dict[str, int]
+    held_out_top1: dict[str, float]
+    settings: NotRequired[dict[str, Any]]
+
+
 Kept = tuple[dict[str, Any], dict[str, Tensor]]
 
 
@@ -77,12 +90,25 @@ def add_probe(
 
 
 def read_probe(file: Path) -> Kept | None:
-    """What a classifier was fitted to, and its weights; None where there is none."""
+    """What a classifier was fitted to, and its weights; None where there is none.
+
+    Raises:
+        ValueError: a file that is not what `add_probe` writes.
+    """
     if not file.exists():
         return None
-    with safe_open(file, framework="pt") as content:
-        about = json.loads(content.metadata()["probe"])
-        return about, {name: content.get_tensor(name) for name in ("weight", "bias")}
+    try:
+        check_file(file)
+        with safe_open(file, framework="pt") as content:
+            about = json.loads(content.metadata()["probe"])
+            tensors = {name: content.get_tensor(name) for name in ("weight", "bias")}
+        if wrong := complaint(about, About):
+            raise ValueError(wrong)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({printable(str(error))}): remove it, and it is fitted again") from error
+    if tensors["weight"].ndim != 2 or tensors["bias"].shape != tensors["weight"].shape[:1]:
+        raise ValueError(f"{file} holds no linear classifier: remove it, and it is fitted again")
+    return about, tensors
 
 
 def settings_of(about: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ The page is made of what measuring and training runs wrote (tables, logs, pictur
 the network for nothing, and is read with pointer, finger, keyboard or screen reader, and without script.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from figures.fig1 import OCCLUSION_FACETS
 from figures.page.blocks import Block, Card, Chart, Charts, Curve, Fold, Gallery, Picture, Rows, Section
 from figures.page.document import check_suffix, write_page
 from figures.run_pictures import holds_pictures, picture_section, study_figures
-from figures.runs import Run, alike, label, open_runs, unlike
+from figures.runs import Run, alike, label, open_runs, read_json, unlike
 from figures.tables import has_rows, read_table
 from figures.training import read_log
 
@@ -419,9 +418,10 @@ def _figure(path: Path) -> Picture:
     """A figure of a results folder; the file beside it, where there is one, says what is noted on it."""
     words = path.stem.replace("_", " ").replace("-", " ")
     beside = path.with_suffix(".json")
-    about = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    runs = ", ".join(dict.fromkeys(str(run.get("name")) for run in about.get("runs", [])))
-    caption = [f"{words}.", f"Runs: {runs}." if runs else "", about.get("note", "")]
+    about = read_json(beside) if beside.exists() else {}
+    drawn = about.get("runs", [])
+    runs = ", ".join(dict.fromkeys(str(run["name"]) for run in drawn if isinstance(run, dict) and "name" in run))
+    caption = [f"{words}.", f"Runs: {runs}." if runs else "", str(about.get("note") or "")]
     return Picture(path, f"Figure {words}", " ".join(filter(None, caption)))
 
 

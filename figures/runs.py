@@ -162,7 +162,7 @@ def write_figure(
         "note": drawn.note,
         "runs": [provenance(run, drawn.files.get(run, ())) for run in runs],
     }
-    text = json.dumps(about, indent=1, default=str) + "\n"
+    text = json.dumps(about, indent=1, default=str, allow_nan=False) + "\n"
     return [*files, write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))]
 
 
@@ -204,17 +204,29 @@ def _record(folder: Path) -> Record:
     path = folder / "run.json"
     if not path.exists():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not the record of a run")
+    record = read_json(path)
     if other := [name for name, kind in KINDS.items() if name in record and not isinstance(record[name], kind)]:
         kind = type(record[other[0]]).__name__
         raise ValueError(f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote")
     if record.get("status", "complete") != "complete" or not record.get("finished", True):
         raise ValueError(f"{folder} is unfinished: start its command again, it goes on where it was")
+    return record
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a record says.
+
+    Raises:
+        ValueError: a pipe or a device, whose reading might never end; a file that is no JSON; JSON of another kind.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: put back the one that the command wrote")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not the record of a run, or of a figure")
     return record
 
 

@@ -279,7 +279,7 @@ def fault(words: list[str], root: Path) -> str:
     last = said.strip().splitlines()[-1] if said.strip() else ""
     if code != 2:
         return f"ended with {code}: {last}"
-    if "Traceback" in said or not (last.startswith("a2mim") or "full helptext" in last or "╰" in last):
+    if "Traceback" in said or not (last.strip().startswith("a2mim") or "full helptext" in last or "╰" in last):
         return f"said: {last}"
     after = listing(root)
     written = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))

@@ -268,8 +268,7 @@ def outcome(file: Path) -> dict[str, Any]:
 
 
 def in_a_process(file: Path) -> dict[str, Any]:
-    """`outcome` in a fork of this process: also its CPU seconds, its memory beyond this one's, and what was heard."""
-    before = pages(1)
+    """`outcome` in a fork of this process: also its CPU seconds, the memory that it took, and what was heard."""
     source, sink = os.pipe()
     child = os.fork()
     if child == 0:
@@ -278,12 +277,13 @@ def in_a_process(file: Path) -> dict[str, Any]:
         watched = {"os.system", "subprocess.Popen", "socket.connect", "os.exec"}
         sys.addaudithook(lambda event, _: heard.append(event) if event in watched else None)
         signal.alarm(SECONDS)
-        used = pages(0)
+        used, before = pages(0), pages(1)
         resource.setrlimit(resource.RLIMIT_AS, (used + 2 * MEMORY, used + 2 * MEMORY))
         try:
             told = outcome(file) | {"heard": heard}
         except BaseException as error:
             told = {"loaded": False, "wrong": [repr(error)[:200]], "heard": heard}
+        told["bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         os.write(sink, json.dumps(told).encode()[:60_000])
         os._exit(0)
     os.close(sink)
@@ -291,7 +291,7 @@ def in_a_process(file: Path) -> dict[str, Any]:
         text = pipe.read()
     _, status, usage = os.wait4(child, 0)
     told = json.loads(text) if text else {"loaded": False, "wrong": [f"ended by signal {status & 127}"], "heard": []}
-    return told | {"bytes": max(0, usage.ru_maxrss * 1024 - before), "cpu": usage.ru_utime + usage.ru_stime}
+    return {"bytes": usage.ru_maxrss * 1024, **told, "cpu": usage.ru_utime + usage.ru_stime}
 
 
 def pages(field: int) -> int:

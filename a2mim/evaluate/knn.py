@@ -11,6 +11,12 @@ from a2mim.evaluate.accuracy import check_targets, hits
 CHUNK = 1024
 
 
+def check_neighbours(k: int, images: int) -> None:
+    """Raise ValueError where k neighbours cannot be had from so many training images."""
+    if not 1 <= k <= images:
+        raise ValueError(f"k = {k} neighbours cannot be had from {images} training images: choose another --k")
+
+
 def knn(
     bank_ND: Tensor,
     bank_target_N: Tensor,
@@ -25,8 +31,7 @@ def knn(
     Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features, and for a
     temperature that is not above 0.
     """
-    if not 1 <= k <= len(bank_ND):
-        raise ValueError(f"k = {k} neighbours cannot be had from {len(bank_ND)} training images: choose another --k")
+    check_neighbours(k, len(bank_ND))
     if not temperature > 0:
         raise ValueError(f"the temperature of the votes is {temperature}: use more than 0")
     device = device or torch.device("cpu")

@@ -130,10 +130,10 @@ def finished_units(folder: Path) -> set[int]:
 def read_mark(folder: Path, unit: int) -> dict[str, Any]:
     """What a unit's mark says; empty where there is none, or none that can be read."""
     try:
-        mark = json.loads(_mark_path(folder, unit).read_text(encoding="utf-8"))
+        mark = json.loads(_content(_mark_path(folder, unit)))
         sound = bool(mark["files"]) and all(PART.fullmatch(part) for part in mark["files"])
         return mark if sound and isinstance(mark["about"], dict) else {}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
 
 
@@ -159,7 +159,7 @@ def read_about(folder: Path) -> list[dict[str, Any]]:
 
 def _read(folder: Path, part: Part, unit: int, mark: Mapping[str, Any]) -> pd.DataFrame:
     path = _unit_path(folder, part, unit)
-    content = path.read_bytes() if path.exists() else b""
+    content = _content(path)
     if _seal(content) != mark["files"][part]:
         raise ValueError(
             f"{path} is not what was written ({'it changed since' if content else 'it is gone'}): start the run's "
@@ -170,7 +170,12 @@ def _read(folder: Path, part: Part, unit: int, mark: Mapping[str, Any]) -> pd.Da
 
 def _is_intact(folder: Path, unit: int, mark: Mapping[str, Any]) -> bool:
     paths = {part: _unit_path(folder, part, unit) for part in mark["files"]}
-    return all(path.is_file() and _seal(path.read_bytes()) == mark["files"][part] for part, path in paths.items())
+    return all(_seal(_content(path)) == mark["files"][part] for part, path in paths.items())
+
+
+def _content(path: Path) -> bytes:
+    """Nothing of what is no file: a pipe or a device might never end."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _seal(content: bytes) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from a2mim.runs import (
     save_state,
     update_run,
     write_atomically,
+    write_json,
 )
 from a2mim.settings import Data, Loop, Network, Optim
 from tests.a2mim.child import KILLED
@@ -96,6 +97,16 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, fail)
     assert path.read_text() == "first" and [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_number_without_a_word_goes_into_a_json(tmp_path):
+    with pytest.raises(ValueError, match=r"run\.json is not written: there is a number in it that is not finite"):
+        write_json(tmp_path / "run.json", {"a": [float("nan")]})
+    assert not list(tmp_path.iterdir())
+    log = Log(tmp_path, 0)
+    log.write("epoch", 1, val_loss=float("inf"), loss=1.0)
+    log.close()
+    assert read_log(tmp_path) == [{"kind": "epoch", "step": 1, "val_loss": None, "loss": 1.0}]
 
 
 def test_other_settings_are_refused_and_named(tmp_path):

@@ -370,13 +370,14 @@ def test_evaluation_chooses_the_best_and_sees_the_moving_average(tmp_path):
     def evaluate(method):
         seen.append(method)
         method.eval()
-        return {"top1": next(scores)}
+        return {"top1": next(scores), "val_loss": math.inf}
 
     method, result = tiny_run(
         tmp_path / "run", loop=with_(LOOP, ema=0.5, save_every=100), hooks=Hooks(evaluate=evaluate)
     )
     assert result["best"]["top1"] == 30 and result["best"]["step"] == 8 and result["last"]["top1"] == 20
     assert torch.load(tmp_path / "run" / "state" / "best.pt", weights_only=True)["step"] == 8
+    assert result["best"]["val_loss"] is None and result["last"]["val_loss"] is None, "infinite goes into no JSON"
     assert method.training and all(each is not method for each in seen)
     assert (tmp_path / "run" / "backbone_without_ema.safetensors").exists()
 

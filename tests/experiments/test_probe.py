@@ -1,6 +1,7 @@
 """Checkpoints without a classifier: profiled by the cosine, or behind a linear probe that is kept beside the run."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,13 @@ import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from a2mim.checkpoints import load_into
 from a2mim.evaluate.linear import Probe
 from experiments.cli import main
 from experiments.models import create_model
-from experiments.probe import add_probe, attach
+from experiments.probe import FILE, add_probe, attach, read_probe
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import randomise
 
@@ -115,6 +117,33 @@ def test_a_probe_is_its_weights_its_data_and_its_settings(headless, coloured, tm
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=f"probe.safetensors was fitted to .*{said}"):
         add(tmp_path, **change)
+
+
+def test_a_damaged_probe_is_one_sentence(tmp_path):
+    file, other = tmp_path / FILE, tmp_path / "other"
+    about = {"data": "x", "images": 3, "classes": {"a": 0, "b": 1}, "held_out_top1": {"0.1": 50.0}}
+    sound = {"weight": torch.zeros(2, 5), "bias": torch.zeros(2)}
+
+    def write(to, tensors, about):
+        save_file(tensors, to, metadata={"probe": json.dumps(about)} if about is not None else None)
+
+    write(file, sound, about)
+    assert read_probe(file)[0] == about  # type: ignore[index]
+    os.mkfifo(other)
+    whole = file.read_bytes()
+    for spoil in (
+        lambda: file.write_bytes(whole[:40]),
+        lambda: write(file, sound, None),
+        lambda: write(file, sound, [1]),
+        lambda: write(file, sound, about | {"classes": 2}),
+        lambda: write(file, sound, {"data": "x"}),
+        lambda: write(file, {"weight": torch.zeros(2, 5)}, about),
+        lambda: write(file, {"weight": torch.zeros(5), "bias": torch.zeros(2)}, about),
+        lambda: other.rename(file),
+    ):
+        spoil()
+        with pytest.raises(ValueError, match=rf"^{file} .*: remove it, and it is fitted again"):
+            read_probe(file)
 
 
 def test_the_probe_is_right_on_images_that_it_has_not_seen(headless, coloured, tmp_path):

@@ -111,6 +111,12 @@ def test_a_named_data_set_without_its_folder(refused):
     assert "the folder that holds the data set torch/cifar10 was not named: use --data-root" in refused(words)
 
 
+def test_more_neighbours_than_images_are_refused_before_features_are_computed(refused, monkeypatch):
+    monkeypatch.setattr("experiments.frozen.pooled_features", None)
+    words = COMMANDS["knn"].replace("MODEL", "test_resnet").replace("--k 3", "--k 99")
+    assert "k = 99 neighbours cannot be had from 12 training images: choose another --k" in refused(words)
+
+
 @pytest.mark.parametrize("command", ["profile", "supervised", "knn"])
 @pytest.mark.parametrize(("size", "choice"), [(1, "16"), (3, "16"), (33, "32 or 48")])
 def test_an_image_that_patches_do_not_divide(command, size, choice, refused):

@@ -275,6 +275,14 @@ def test_figures_and_sheets_that_a_study_keeps_are_shown(tmp_path: Path):
     assert fold.summary == "Reconstructions of study: 1 of 1 runs"
 
 
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_spoilt_file_beside_a_figure_is_one_sentence(tmp_path: Path, text):
+    folder = made_up.study(tmp_path / "study")
+    (folder / "fig5.json").write_text(text)
+    with pytest.raises(ValueError, match=r"fig5\.json is not"):
+        sections_of(opened(folder))
+
+
 def test_a_spoilt_archive_is_one_sentence(tmp_path: Path):
     folder = made_up.training(tmp_path / "a")
     (folder / "pictures" / "step-00000400.npz").write_bytes(b"PK\x03\x04 no archive")

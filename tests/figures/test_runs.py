@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_runs_of_one_name_and_panel_are_seeds_and_a_name_has_one_look(tmp_path: 
     assert [list(names) for names in panels.values()] == [["b", "a"], ["b", "a"]] and list(panels) == ["ViT", "CNN"]
     assert [run.folder.name for run in panels["ViT"]["b"]] == ["run0", "run4"]
     assert looks_of(runs) == {"b": look(0), "a": look(1)} and looks_of(runs[1:]) == {"a": look(0), "b": look(1)}
+
+
+def test_a_record_that_is_no_file_is_refused_at_once(tmp_path: Path):
+    """A pipe: reading it waited for ever."""
+    folder = write_run(tmp_path / "x")
+    os.mkfifo(folder / "run.json")
+    with pytest.raises(ValueError, match=r"run\.json is no file"):
+        open_runs([folder])
 
 
 def test_without_names_the_folders_have_their_own(tmp_path: Path):

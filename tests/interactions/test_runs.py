@@ -82,6 +82,15 @@ def test_a_mark_that_says_nothing_commits_nothing(tmp_path, text):
     assert storage.finished_units(tmp_path) == set()
 
 
+@pytest.mark.parametrize("what", ["units/unit-00000.json", "pairs/unit-00000.parquet"])
+def test_a_part_of_a_unit_that_is_no_file_counts_for_nothing(tmp_path, what):
+    """A pipe: reading it waited for ever."""
+    storage.write_unit(tmp_path, 0, PARTS, {})
+    (tmp_path / what).unlink()
+    os.mkfifo(tmp_path / what)
+    assert storage.finished_units(tmp_path) == set()
+
+
 def test_a_damaged_unit_of_a_finished_run_is_measured_again(tmp_path):
     profile(tmp_path / "run")
     before = contents(tmp_path / "run")
