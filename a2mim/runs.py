@@ -116,29 +116,38 @@ def open_run(
     in its list `resumed`.
     first: what to say where the run begins, and never again.
 
+    Raises ValueError as `run_there` does.
+    """
+    run = run_there(folder, command, settings, free)
+    if run is None:
+        run = {"command": command, "settings": to_plain(settings), "versions": versions(), "started": _now()}
+        write_json(folder / "run.json", {**run, **about, **first, "finished": False, "resumed": []})
+    elif not run["finished"]:
+        update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
+    return read_run(folder)
+
+
+def run_there(folder: Path, command: str, settings: Any, free: Sequence[str] = ()) -> dict[str, Any] | None:
+    """The run that `open_run` would go on with; None where it would begin one.
+
     Raises ValueError where the folder holds another command's run or other settings (and says which), or files that
     are no run.
     """
-    asked = to_plain(settings)
     if not (folder / "run.json").exists():
         if folder.is_dir() and any(not _begun(path) for path in folder.iterdir()):
             raise ValueError(f"{folder} holds files but no run: name another folder with --out")
-        run = {"command": command, "settings": asked, "versions": versions(), "started": _now(), **about, **first}
-        write_json(folder / "run.json", run | {"finished": False, "resumed": []})
-        return read_run(folder)
+        return None
     run = read_run(folder)
     if run["command"] != command:
         raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
     there = to_plain(stored_settings(type(settings), folder, run))
-    changed = [part for part in differences(there, asked) if part.split(" was ")[0] not in free]
+    changed = [part for part in differences(there, to_plain(settings)) if part.split(" was ")[0] not in free]
     if changed:
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): "
             "repeat its settings, or name another folder with --out"
         )
-    if not run["finished"]:
-        update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
-    return read_run(folder)
+    return run
 
 
 def _begun(path: Path) -> bool:
@@ -221,6 +230,12 @@ def best_state(folder: Path) -> dict[str, Any] | None:
 def state_path(folder: Path) -> Path:
     """The file of the latest saved state. Raises IndexError where there is none."""
     return _states(folder)[-1]
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the latest saved state, told by its name; 0 where there is none."""
+    paths = _states(folder)
+    return int(paths[-1].stem.removeprefix("step-")) if paths else 0
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "game": "experiments.benchmarks.game",
         "methods": "experiments.benchmarks.methods",
         "train": "experiments.benchmarks.train",
+        "units": "experiments.benchmarks.units",
     },
     "compare": "experiments.commands.compare",
     "convert": "experiments.commands.convert",

@@ -42,7 +42,7 @@ S = TypeVar("S")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 # Where a run lies, and what it runs on, is no part of what it is.
-ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False}
+ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False, "dry_run": False}
 
 
 # ------------------------------------------------------------------------------------------- settings
@@ -86,7 +86,8 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
     record = Path(given.resume) / "run.json"
     check_network(stored.network, given.network, record, given.trust_factory)
     check_data(stored.data, given.data, record)
-    return dataclasses.replace(wanted, **ELSEWHERE | {"out": given.resume, "device": given.device})
+    here = {"out": given.resume, "device": given.device, "dry_run": given.dry_run}
+    return dataclasses.replace(wanted, **ELSEWHERE | here)
 
 
 def identity(settings: S) -> S:

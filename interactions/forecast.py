@@ -3,7 +3,7 @@ heavy."""
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 PAIR_BYTES, IMAGE_BYTES = 26, 300
@@ -38,6 +38,15 @@ def foretell(record: Mapping[str, Any], folder: Any, say: bool, dry_run: bool, p
         count = expected["passes"] if passes is None else passes
         seconds = count / rate / int(os.environ.get("WORLD_SIZE", 1)) if rate else 0.0
         words = in_words(record, expected, seconds, folder, passes)
+    announce(words, seconds, say, dry_run)
+
+
+def announce(words: str, seconds: float, say: bool, dry_run: bool) -> None:
+    """Say a forecast where the run is long.
+
+    Raises:
+        DryRun: where only this was asked for.
+    """
     if dry_run:
         raise DryRun(words)
     if say and seconds >= WORTH_SAYING:
@@ -49,13 +58,16 @@ def in_words(
 ) -> str:
     """One line."""
     least = "at least " if expected["least"] else "about "
-    parts = [f"{least}{expected['passes']:,} passes" if passes is None else f"{least}{passes:,} passes left"]
-    if rate := record.get("passes_per_second"):
-        how = "".join(f", {name.replace('_', '-')}" for name, on in record.get("speed", {}).items() if on)
-        device = record.get("device", "this device")
-        parts.append(f"{duration(seconds)} on {device} at {rate:,.3g} a second{how}")
-    parts.append(f"{expected['bytes'] / 1e6:,.3g} MB in {folder}")
-    return "; ".join(parts)
+    count = f"{least}{expected['passes']:,} passes" if passes is None else f"{least}{passes:,} passes left"
+    how = [name.replace("_", "-") for name, on in record.get("speed", {}).items() if on]
+    device, rate = record.get("device", "this device"), record.get("passes_per_second")
+    return line(count, seconds, device, f"{rate:,.3g} a second" if rate else "", how, expected["bytes"], folder)
+
+
+def line(count: str, seconds: float, device: str, pace: str, how: Sequence[str], size: float, folder: Any) -> str:
+    """What is to be done, in which time at which pace (empty: not known) and how, and what is written where."""
+    time = [f"{duration(seconds)} on {device} at {', '.join((pace, *how))}"] if pace else []
+    return "; ".join([count, *time, f"{size / 1e6:,.3g} MB in {folder}"])
 
 
 def duration(seconds: float) -> str:

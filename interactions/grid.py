@@ -59,8 +59,9 @@ class PatchGrid:
         """Every unordered pair of cells; P×2 with P = n(n−1)/2, first < second, in ascending order."""
         return torch.combinations(torch.arange(self.n_players))
 
-    def pixels(self, coalitions_BN: Tensor, height: int, width: int) -> Tensor:
-        """Which pixels a coalition shows: bool B×1×height×width, on the device of the coalitions.
+    def pixels(self, coalitions_BN: Tensor, height: int, width: int, channels: int = 1) -> Tensor:
+        """Which pixels a coalition shows: bool B×channels×height×width, on the device of the coalitions, in
+        channels-last layout.
 
         A pixel belongs to the cell that nearest-neighbour upsampling gives it, as in the published code, so the
         grid need not divide the image. (Exactly: torch's own upsampling rounds in float32, and at some sizes, 7 cells
@@ -71,10 +72,12 @@ class PatchGrid:
         """
         if min(height, width) < self.side:
             raise ValueError(f"a {self.side}×{self.side} grid does not fit an image of {height}×{width} pixels")
-        rows_H = torch.arange(height, device=coalitions_BN.device) * self.side // height
-        columns_W = torch.arange(width, device=coalitions_BN.device) * self.side // width
-        cell_HW = rows_H[:, None] * self.side + columns_W
-        return coalitions_BN[:, cell_HW].unsqueeze(1)
+        device = coalitions_BN.device
+        row_H = torch.arange(height, device=device) * self.side // height
+        column_WC = torch.arange(width * channels, device=device) // channels * self.side // width
+        # One after the other: what is copied row by row takes a twentieth of the time of single pixels.
+        wide_BRX = coalitions_BN.reshape(-1, self.side).index_select(1, column_WC).view(-1, self.side, len(column_WC))
+        return wide_BRX.index_select(1, row_H).view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def orders_of(ratios: tuple[float, ...], n_players: int) -> dict[int, float]:

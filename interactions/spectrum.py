@@ -177,8 +177,8 @@ def measure_spectrum(
 
         def rate(record: Mapping[str, Any], image_1CHW: Tensor) -> float:
             device = next((p.device for p in model.parameters()), image_1CHW.device)
-            x_BCHW = image_1CHW.to(device).expand(min(unit_images, 4), -1, -1, -1)
-            return len(x_BCHW) / seconds_of(lambda: measure_maps(model, blocks_of(record), x_BCHW), device)
+            x_1CHW = image_1CHW.to(device)  # a single one, which the check before this one had in memory
+            return 1 / seconds_of(lambda: measure_maps(model, blocks_of(record), x_1CHW), device)
 
         place = place_of(model, about)
         return begin_run(folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run)

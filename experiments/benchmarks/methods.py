@@ -188,19 +188,12 @@ def make_step(
 
 def make_batch(method: "Method", settings: Settings, device: "torch.device") -> dict[str, Any]:
     """Noise in the number and sizes of views that the method compares."""
-    import torch
-
     from a2mim.settings import Augmentation
+    from experiments.forecasting import noise
 
-    generator = torch.Generator().manual_seed(settings.seed)
+    assert settings.batch_size is not None
     sides = [view.image_size for view in method.views(Augmentation(image_size=settings.image_size))]
-    images = [torch.randn(settings.batch_size, 3, side, side, generator=generator).to(device) for side in sides]  # type: ignore[arg-type]
-    target = torch.randint(1000, (settings.batch_size,), generator=generator)  # type: ignore[arg-type]
-    return {
-        "image": images if len(images) > 1 else images[0],
-        "target": target.to(device),
-        "index": torch.arange(settings.batch_size or 0).to(device),
-    }
+    return noise(sides, settings.batch_size, 1000, device, settings.seed)
 
 
 def peak_bytes(step: Callable[[], None], held: Callable[[], list["torch.Tensor"]], device: "torch.device") -> int:

@@ -47,6 +47,9 @@ class Settings:
     what it is. Without it the network has to be named again with --model."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
+    not in it), disk. Nothing is written."""
     network: Annotated[Network, Flat] = field(default_factory=Network)
     data: Annotated[Data, Flat] = field(default_factory=Data)
     augment: Annotated[Augmentation, Flat] = AUGMENT
@@ -72,8 +75,9 @@ def finetune(settings: Settings, world: Any) -> Any:
     from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import finetune as tune
-    from a2mim.methods import SupervisedSettings
+    from a2mim.methods import Supervised, SupervisedSettings
     from a2mim.train import Hooks
+    from experiments.forecasting import foretell_training
     from experiments.training import begin, draw_training, labelled, make_network, validation
 
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
@@ -98,4 +102,5 @@ def finetune(settings: Settings, world: Any) -> Any:
     start = begin(settings, "finetune", world, about, {"train": images, "validation": gallery.images})
     hooks = Hooks(begin=start, finished=draw_training, held_out=gallery.images)
     folder = Path(settings.out)
+    foretell_training(Supervised(model, loss), source, gallery, settings, "finetune", world)
     return folder, tune(model, source, gallery, folder, settings.optim, loop, world, architecture, loss, hooks)

@@ -53,6 +53,9 @@ class Settings:
     what it is. Without it the network has to be named again with --model."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
+    not in it), disk. Nothing is written."""
     network: Annotated[Network, Flat] = field(default_factory=Network)
     data: Annotated[Data, Flat] = field(default_factory=Data)
     augment: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
@@ -82,6 +85,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from a2mim.plain import to_plain
     from a2mim.runs import read_run
     from a2mim.train import Hooks, train
+    from experiments.forecasting import foretell_training
     from experiments.training import (
         begin,
         draw_pictures,
@@ -124,6 +128,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
         finished=draw_training,
         held_out=parts.get("validation"),
     )
+    foretell_training(method, source, gallery, settings, "pretrain", world)
     return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
 
 

@@ -28,10 +28,15 @@ CPU = "--device cpu"
 TRAIN = f"--data {{images}} --image-size 32 --batch 8 --epochs 1 --warmup-epochs 0 --lr-batch 8 --workers 0 {CPU}"
 GAME = f"--weights random --data {{images}} --target 1 --image-size 32 --images 2 {CPU}"
 ORDINARY = {
+    "bench coverage": "{profile} --out {out}",
+    "bench curve": "{profile} {profile} --out {out}",
+    "bench drop": f"test_vit --grid 2 --image-size 160 --budget 200 --repeats 1 {CPU} --out {{out}}",
     "bench estimators": "--data {images} --work {out}/work --out {out} --quick",
     "bench game": f"test_resnet --grid 2 --batch-size 2 --batches 1 --repeats 1 --images 1 {CPU} --out {{out}}",
     "bench methods": f"test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 {CPU} --out {{out}}",
     "bench train": f"cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 {CPU} --out {{out}}",
+    "bench units": f"test_resnet --image-size 32 --grid 4 --images 1 --budget 200 --ratios 0.5 --repeats 1 {CPU} "
+    "--batch-size 4 --speed plain --out {out}",
     "finetune": f"--model test_vit {TRAIN} --out {{out}}",
     "knn": f"--model test_vit --data {{images}} --image-size 32 --k 3 --workers 0 {CPU} --out {{out}}/knn.json",
     "linear": f"--model test_vit --data {{images}} --image-size 32 --epochs 1 --workers 0 {CPU} --out {{out}}/l.json",
@@ -61,12 +66,13 @@ ALSO = {
     "--published-pairs": "--design published",
 }
 """What an option needs beside it to have an effect."""
-SLOW = ("bench estimators",)
+SLOW = ("bench coverage", "bench curve", "bench drop", "bench estimators")
 """Too slow to be run for each value: what it refuses is looked at, and no more."""
 RUN_IN = {"Augmentation": "pretrain", "Mixing": "pretrain", "Optim": "pretrain", "Loop": "pretrain", "Data": "pretrain"}
 RUN_IN |= {"Evaluation": "knn", "Network": "knn", "Input": "occlusion"}
 """The one command in which the options that several share are run."""
 SAMPLE = {
+    "bench units": ("--ratios",),
     "pretrain": ("--mask-ratio", "--betas", "--eps", "--warmup-epochs", "--color-jitter"),
     "map": ("--order",),
     "profile": ("--ratios",),

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 from dataclasses import replace
 
@@ -331,3 +332,52 @@ def test_recipes_of_another_command_are_refused():
         resolved(Settings(recipe="imagenet:finetune_resnet50", out="x"), "pretrain")
     with pytest.raises(ValueError, match=r"there is no recipe file experiments/imaginenet.py"):
         find_recipe("imaginenet:x")
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "--method", "byol"], r"^6 steps of 8 images; .* on cpu at .* images a second; .* MB in .*run$"),
+        (["finetune"], r"^6 steps of 8 images, 16 passes of evaluation; .* on cpu at .* images a second; .* MB in .*$"),
+    ],
+)
+def test_a_dry_run_says_what_training_takes_and_writes_nothing(images, tmp_path, capsys, words, said):
+    words = [*words, "--model", "test_resnet", "--data", str(images), "--epochs", "2", *SMALL]
+    assert main([*words, "--out", str(tmp_path / "a" / "run"), "--dry-run"]) == 0
+    assert re.match(said, capsys.readouterr().out.strip().splitlines()[-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_finished_run_has_nothing_left_and_knows_its_disk(pretrained, capsys):
+    before = files_of(pretrained)
+    assert main(["pretrain", "--resume", str(pretrained), "--device", "cpu", "--dry-run"]) == 0
+    said = capsys.readouterr().out.strip().splitlines()[-1]
+    assert said.startswith("0 steps of 8 images left; 0 s on cpu")
+    states = [path.stat().st_size for path in (pretrained / "state").glob("*.pt")]
+    megabytes = float(re.search(r"([\d.]+) MB", said)[1])
+    weights = (pretrained / "backbone.safetensors").stat().st_size
+    assert megabytes * 1e6 == pytest.approx(3 * states[0] + weights, rel=0.1)
+    assert files_of(pretrained) == before
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(images, pretrained, capsys):
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--epochs", "3", *SMALL, "--dry-run"]
+    words += ["--mask-cell", "16"]
+    assert "holds a run with other settings" in sentence(capsys, *words, "--out", pretrained)
+
+
+def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, monkeypatch):
+    words = ["pretrain", "--model", "test_resnet", "--data", str(images), "--epochs", "1", "--mask-cell", "16", *SMALL]
+    words += ["--pictures-every", "0"]
+    assert main([*words, "--out", str(tmp_path / "silent")]) == 0
+    assert "a second" not in capsys.readouterr().err
+    monkeypatch.setattr("experiments.forecasting.LONG", 0)
+    monkeypatch.setattr("interactions.forecast.WORTH_SAYING", 0.0)
+    assert main([*words, "--out", str(tmp_path / "told")]) == 0
+    assert "3 steps of 8 images; " in capsys.readouterr().err
+    silent, told = (newest_state(tmp_path / name) for name in ("silent", "told"))
+    assert same(silent["method"], told["method"])

@@ -102,7 +102,7 @@ def test_every_occluded_picture_is_judged_as_by_hand(measured):
 
 def test_tables_are_the_means_of_what_was_judged(measured):
     table, rows = measured.occlusion(), measured.images()
-    assert list(table.columns) == ["kind", "share", "dropped", "top1", "low", "high", "images", "seeds"]
+    assert list(table.columns) == ["kind", "share", "dropped", "top1", "low", "high", "images", "seeds", "baseline"]
     assert list(table.kind.unique()) == ["random", "salient", "non_salient"] and (table.images == 6).all()
     assert list(table.share[:5]) == list(SHARES) and list(table.seeds) == [2] * 5 + [1] * 10
     for one in table.itertuples():
@@ -239,7 +239,8 @@ class Even(nn.Module):
 
 def test_of_equally_salient_cells_the_first_is_dropped_first(tmp_path):
     model = Even()
-    with mock.patch("interactions.game.refuse_dependent"):  # which looks at pictures of its own
+    # Both look at pictures of their own.
+    with mock.patch("interactions.game.refuse_dependent"), mock.patch("interactions.speed.rate_of", return_value=None):
         run = occlude(tmp_path / "run", model, kinds=("salient",), images=1, shuffle_grids=(), shares=(0.0, 0.25, 0.5))
     saliency = run.saliency().saliency
     assert np.ptp(saliency) == 0 and saliency[0] == pytest.approx(3 * CELL**2)
