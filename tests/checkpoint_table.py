@@ -23,7 +23,8 @@ reader: Any = importlib.import_module("a2mim.checkpoints.read")
 
 BEGIN, END = "<!-- table: python -m tests.checkpoint_table -->", "<!-- end of the table -->"
 FOLDER = "tests/a2mim/checkpoints/"
-FILES = [f"{FOLDER}{name}.py" for name in ("test_sources", "test_newer_sources", "test_pretraining", "test_official")]
+KINDS = ("sources", "newer_sources", "script", "pretraining", "official")
+FILES = [f"{FOLDER}test_{kind}.py" for kind in KINDS]
 
 
 class Notes:

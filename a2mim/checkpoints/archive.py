@@ -8,7 +8,6 @@ from a2mim.checkpoints.errors import CheckpointError
 
 LONGEST_JSON = 10_000_000
 """Bytes."""
-TORCHSCRIPT = "checkpoint '{}' is a TorchScript program, which is code: save the model's state_dict() instead"
 
 
 def check_file(path: Path, called: str = "") -> None:
@@ -31,8 +30,11 @@ def is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def check_zip(path: Path) -> None:
-    """Refuse an archive that would unpack to more than the file's own size: torch stores, it never compresses.
+def check_zip(path: Path) -> bool:
+    """Whether an archive is one of TorchScript, as torch tells it: by its constants.
+
+    Refuses one that would unpack to more than the file's own size: torch stores, it never compresses anything but the
+    code of TorchScript, which nobody reads here.
 
     torch's reader and Python's look for the list of entries in different ways, and an archive may show each another
     list. So it must end as torch ends it: the list, its end record, and nothing behind, where both find the same.
@@ -47,14 +49,17 @@ def check_zip(path: Path) -> None:
             f"checkpoint '{path}' does not end as an archive that torch wrote: it is damaged or was changed, fetch it "
             "again or save model.state_dict() again"
         )
-    if any("/code/" in entry.filename for entry in entries):
-        raise CheckpointError(TORCHSCRIPT.format(path))
+    inside = [entry.filename.partition("/")[2] for entry in entries]
+    script = "constants.pkl" in inside
+    if script:
+        entries = [entry for entry, name in zip(entries, inside, strict=True) if not name.startswith("code/")]
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(
             f"checkpoint '{path}' has {size:,} bytes and would unpack to {unpacked:,}, torch writes nothing of that "
             "kind: save model.state_dict() again, best as .safetensors"
         )
+    return script
 
 
 # The records that end an archive (APPNOTE.TXT of the zip format, 4.3.14 to 4.3.16): that of large ones with its locator

@@ -16,10 +16,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from a2mim.checkpoints.archive import TORCHSCRIPT, check_file, check_zip, is_zip
+from a2mim.checkpoints.archive import check_file, check_zip, is_zip
 from a2mim.checkpoints.convert import Dropped, Tensors
 from a2mim.checkpoints.errors import CheckpointError, listed
 from a2mim.checkpoints.inert import INERT
+from a2mim.checkpoints.script import read_script
 from a2mim.checkpoints.shards import is_index, is_shard, read_index
 from a2mim.checkpoints.sources.common import OTHER_COPY
 
@@ -81,10 +82,10 @@ def read_one(path: Path) -> tuple[Any, dict[str, str]]:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
             return safetensors.torch.load_file(path), metadata
-        if zipped := is_zip(path):
-            check_zip(path)
+        if (zipped := is_zip(path)) and check_zip(path):
+            return read_script(path), {}
         # A training checkpoint often carries its command line and logs, which are inert records. What torch would warn
-        # of (odd pickle protocols, TorchScript) is refused below in one sentence.
+        # of (odd pickle protocols) is refused below in one sentence.
         allowed = torch.serialization.safe_globals([argparse.Namespace, *INERT])
         with allowed, warnings.catch_warnings(action="ignore"):
             # Only the zip format can be mapped, and so be read without a second copy in memory.
@@ -104,8 +105,6 @@ def unreadable(path: Path, error: Exception) -> str:
             f"checkpoint '{path}' holds {foreign[1]}, not only plain tensors, and loading that could run code: "
             "save model.state_dict() alone, best as .safetensors"
         )
-    if "TorchScript" in str(error):
-        return TORCHSCRIPT.format(path)
     return (
         f"checkpoint '{path}' cannot be read as a {'safetensors' if path.suffix == '.safetensors' else 'torch'} file: "
         "it is damaged, cut short, or something else; fetch it again and compare its size"

@@ -30,13 +30,6 @@ def first_shard(folder):
     return folder / "model-00001-of-00002.safetensors", "vit_base_patch16_224"
 
 
-def clips_resnet(folder):
-    """github.com/openai/CLIP, clip/model.py: a ResNet whose map is pooled by attention."""
-    made = {"visual.conv1.weight": torch.randn(8, 3, 3, 3), "visual.attnpool.positional_embedding": torch.randn(50, 64)}
-    torch.save(made, folder / "RN50.pth")
-    return folder / "RN50.pth", "resnet50_clip"
-
-
 def sharded_pickle(folder):
     torch.save({"vit.embeddings.cls_token": torch.zeros(1, 1, 128)}, folder / "pytorch_model-00002-of-00002.bin")
     return folder / "pytorch_model-00002-of-00002.bin", "vit_base_patch16_224"
@@ -52,11 +45,10 @@ def flax(folder):
     return folder / "flax_model.msgpack", "vit_base_patch16_224"
 
 
-PARTS, CLIP = "is a part of a network: give the list of its parts", "a ResNet of CLIP, which pools by attention"
+PARTS = "is a part of a network: give the list of its parts"
 FILES = [
     (first_shard, PARTS, PARTS),
     (sharded_pickle, PARTS, PARTS),
-    (clips_resnet, CLIP, CLIP),
     (tensorflow, "cannot be read as a torch file", "cannot be read as a torch file"),
     (flax, "cannot be read as a torch file", "cannot be read as a torch file"),
 ]

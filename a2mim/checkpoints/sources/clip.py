@@ -4,7 +4,9 @@ OpenAI's models, and those of open_clip whose name says so, have quick GELUs; th
 settings beside a Hugging Face one does.
 """
 
-from a2mim.checkpoints.convert import Source, Tensors
+import re
+
+from a2mim.checkpoints.convert import Source, Tensors, rename
 from a2mim.checkpoints.sources.common import ANY, HALF, INDEX, LEAF, OF_CLIP, stack_qkv
 
 TEXT = "text tower, and what joins it to the images"
@@ -68,12 +70,37 @@ OPENAI_CLIP = Source(
     pixels=OF_CLIP,
     arguments={"act_layer": "quick_gelu", **POOLED},
 )
+RESNET_LAYER = r"layer([1234])\.(\d+)\."
+RESNET_NAMES = {
+    r"(conv|bn)([123])\.(.*)": r"stem.conv\2.\1.\3",
+    **{
+        rf"{RESNET_LAYER}(conv|bn){n}\.(.*)": rf"stages.\1.\2.conv{n}_{size}.\3.\4"
+        for n, size in ((1, "1x1"), (2, "kxk"), (3, "1x1"))
+    },
+    rf"{RESNET_LAYER}downsample\.0\.(.*)": r"stages.\1.\2.shortcut.conv.conv.\3",
+    rf"{RESNET_LAYER}downsample\.1\.(.*)": r"stages.\1.\2.shortcut.conv.bn.\3",
+    r"attnpool\.positional_embedding": "head.pos_embed",
+    r"attnpool\.([qkv])_proj\.(.*)": r"head.\1.\2",
+}
+
+
+def stages_from_zero(renamed: Tensors) -> Tensors:
+    return rename(renamed, lambda key: re.sub(r"^stages\.(\d)", lambda found: f"stages.{int(found[1]) - 1}", key))
+
+
 CLIP_RESNET = Source(
     "clip's resnet",
     "github.com/openai/CLIP, clip/model.py",
     marks=(r"visual\.attnpool\.positional_embedding",),
-    unread="a ResNet of CLIP, which pools by attention: make timm's resnet50_clip and load the weights that timm "
-    "publishes for it",
+    prefix=r"visual\.",
+    drops={**DROPS, rf"visual\.attnpool\.c_proj\.{LEAF}": TEXT},
+    names=RESNET_NAMES,
+    finish=stages_from_zero,
+    pixels=OF_CLIP,
+    models={
+        f"resnet{size}_clip": {"num_classes": 0, "img_size": side}
+        for size, side in (("50", 224), ("101", 224), ("50x4", 288), ("50x16", 384), ("50x64", 448))
+    },
 )
 OPEN_CLIP_TRUNK = Source(
     "open_clip with a network of timm's",

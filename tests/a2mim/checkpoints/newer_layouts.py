@@ -75,6 +75,60 @@ class CLIPTower(nn.Module):
         return self.ln_post(x[:, 0])
 
 
+class CLIPResNet(nn.Module):
+    """clip/model.py, ModifiedResNet: three convolutions, means before strides, attention from the mean of the map."""
+
+    def __init__(self, layers=(1, 1, 1, 1), width=16, side=2):
+        super().__init__()
+        widths = (3, width // 2, width // 2, width)
+        for n in (1, 2, 3):
+            setattr(self, f"conv{n}", nn.Conv2d(widths[n - 1], widths[n], 3, 2 if n == 1 else 1, 1, bias=False))
+            setattr(self, f"bn{n}", nn.BatchNorm2d(widths[n]))
+        inside = width
+        for n, count in enumerate(layers):
+            out, blocks = width * 2**n, []
+            for k in range(count):
+                block = Named(
+                    conv1=nn.Conv2d(inside, out, 1, bias=False),
+                    bn1=nn.BatchNorm2d(out),
+                    conv2=nn.Conv2d(out, out, 3, padding=1, bias=False),
+                    bn2=nn.BatchNorm2d(out),
+                    conv3=nn.Conv2d(out, 4 * out, 1, bias=False),
+                    bn3=nn.BatchNorm2d(4 * out),
+                )
+                if k == 0:
+                    short = {"0": nn.Conv2d(inside, 4 * out, 1, bias=False), "1": nn.BatchNorm2d(4 * out)}
+                    block.downsample = Named(**short)
+                inside = 4 * out
+                blocks.append(block)
+            setattr(self, f"layer{n + 1}", nn.ModuleList(blocks))
+        self.heads = inside // 64
+        self.attnpool = Named(**{f"{name}_proj": nn.Linear(inside, inside) for name in "qkv"})
+        self.attnpool.c_proj = nn.Linear(inside, 8)
+        self.attnpool.positional_embedding = vector(side**2 + 1, inside)
+
+    def pooled(self, images):
+        x = images
+        for n in (1, 2, 3):
+            x = F.relu(getattr(self, f"bn{n}")(getattr(self, f"conv{n}")(x)))
+        x = F.avg_pool2d(x, 2)
+        for n in (1, 2, 3, 4):
+            for k, block in enumerate(getattr(self, f"layer{n}")):
+                halve = (lambda x: F.avg_pool2d(x, 2)) if n > 1 and k == 0 else (lambda x: x)
+                y = F.relu(block.bn1(block.conv1(x)))
+                y = block.bn3(block.conv3(halve(F.relu(block.bn2(block.conv2(y))))))
+                if k == 0:
+                    x = getattr(block.downsample, "1")(getattr(block.downsample, "0")(halve(x)))
+                x = F.relu(x + y)
+        tokens = patches(x)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + self.attnpool.positional_embedding
+        query, key, value = (getattr(self.attnpool, f"{name}_proj")(tokens) for name in "qkv")
+        return attend(query[:, :1], key, value, self.heads)[:, 0]
+
+    def features(self, images, quick):
+        return self.attnpool.c_proj(self.pooled(images))
+
+
 class ConvNeXtV2(ConvNeXt):
     """models/convnextv2.py: a global response norm inside of each block, and no layer scale."""
 

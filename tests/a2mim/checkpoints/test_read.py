@@ -123,14 +123,6 @@ def test_a_whole_pickled_module_is_refused_and_named(tmp_path):
         read(tmp_path / "net.pth")
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_torchscript_program_is_refused(tmp_path):
-    path = tmp_path / "net.pt"
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
-    with pytest.raises(CheckpointError, match="TorchScript"):
-        read(path)
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
