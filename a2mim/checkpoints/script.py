@@ -1,7 +1,7 @@
 """TorchScript archives as inert data: the tensors of their modules, by name. Nothing of their code is read.
 
 OpenAI's CLIP is published so (ViT-B-32.pt). The archive's data.pkl names a class under `__torch__` for each module,
-builds it from its attributes, and refers to the tensors as any file of torch.save does; the programs lie beside it, under
+builds it from its attributes, and refers to the tensors as any file of torch.save does; programs lie beside it, under
 code/. Here each of these classes is a record made for this one file, which keeps its attributes and does nothing.
 """
 
