@@ -96,6 +96,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "weights": (*CHECKPOINTS, "weights.pth#nope"),
 }
 """Values that an option of that name cannot have."""
+OPTIONAL = ("bench estimators", "bench train")
+"""Commands that need not be told of data."""
 CONTRADICTIONS = {
     "profile": (
         "--value cosine --target 3 --only-correct", "--weights weights.pth --num-classes 7", "--target 999",
@@ -127,7 +129,7 @@ CONTRADICTIONS = {
     "convert": ("--out {weights}", "--out {out}/c.nope", "--model test_resnet"),
     "inspect": ("--model no_such_network",),
     "bench game": ("--grid 50 --image-size 32", "--batch-size 0"),
-    "bench methods": ("--methods nope", "--image-size 1"),
+    "bench methods": ("--methods nope",),
     "bench train": ("--steps 0", "--data nowhere"),
     "bench units": ("--grid 50 --image-size 32", "--repeats 0"),
     "bench estimators": ("--ratios 2", "--data empty", "--pairs 0"),
@@ -180,11 +182,11 @@ def lines_of(command: str, words: list[str]) -> Iterator[list[str]]:
             continue
         if number_in(kind) or is_choice(kind):
             yield changed(words, option, ["many"])
-        for value in WRONG.get(name, ()):
+        for value in WRONG.get(name, ()) if command not in OPTIONAL or name != "data" else DATA[:-1]:
             yield changed(words, option, [value])
     yield [*words, "--no-such-option", "1"]
     yield [*words, "--out"] if "--out" not in words else words[: words.index("--out") + 1]
-    if first and command not in ("pretrain", "finetune"):
+    if first and command not in ("pretrain", "finetune") and not command.startswith("bench"):
         yield rest
     if "--data" in rest and command not in ("bench estimators", "reproduce lite0"):
         yield [*first, *changed(rest, "--data", [])[:-1]]

@@ -3,6 +3,7 @@
     python -m tests.kill_everything                        # all commands, every operation: about an hour
     python -m tests.kill_everything profile map            # some of them
     python -m tests.kill_everything finetune --kill 7      # SIGKILL before one operation in seven
+    python -m tests.kill_everything lite0 --every 10       # from one in ten of the folders
 
 A command runs in a process of its own. An audit hook sees each opening for writing, renaming, linking, removal and
 making of a folder in the command's folder before it happens, and a wrapper each flush to disk. What a kill at that
@@ -100,6 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kill_everything", description=__doc__.splitlines()[0])
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; all without")
     parser.add_argument("--kill", type=int, default=0, help="SIGKILL before one operation in so many")
+    parser.add_argument("--every", type=int, default=1, help="start again from one folder in so many")
     asked = parser.parse_args()
     if unknown := set(asked.commands) - set(COMMANDS):
         parser.error(f"no command {', '.join(sorted(unknown))}: there are {', '.join(COMMANDS)}")
@@ -109,7 +111,7 @@ def main() -> int:
         inputs = make_inputs(Path(folder))
         for name in asked.commands or COMMANDS:
             start = time.perf_counter()
-            count = kill(name, Path(folder), inputs, asked.kill)
+            count = kill(name, Path(folder), inputs, asked.kill, asked.every)
             took = time.perf_counter() - start
             print(f"{told(name, count)}, {took:.0f} s", flush=True)
             for field in ("tried", "identical", "lost", "of", "starts"):
@@ -170,17 +172,18 @@ def write_images(inputs: dict[str, str]) -> None:
     torch.save(timm.create_model("test_vit").state_dict(), inputs["weights"])
 
 
-def kill(name: str, folder: Path, inputs: dict[str, str], every: int = 0) -> Count:
-    """See what comes of a command that was killed: before each of its operations, or really before one in `every`."""
+def kill(name: str, folder: Path, inputs: dict[str, str], really: int = 0, every: int = 1) -> Count:
+    """See what comes of a command that was killed: what lay in its folder before an operation, one such folder in
+    `every`, or `really` before one operation in so many."""
     out, store = folder / "out", folder / "states"
     words = COMMANDS[name].format(**inputs, out=out).split()
     empty(out)
     shutil.rmtree(store, ignore_errors=True)
-    code, operations, said = attempt(words, out, None, None if every else store)
+    code, operations, said = attempt(words, out, None, None if really else store)
     if code:
         raise SystemExit(f"{name} fails uninterrupted:\n{said}")
     whole, count = contents(out), Count(of=operations)
-    for number, alike in killed(words, out, operations, every) if every else put_back(store, out):
+    for number, alike in killed(words, out, operations, really) if really else put_back(store, out, every):
         at = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
         code, _, said = attempt(words, out, None)
         count.tried, count.starts = count.tried + alike, count.starts + 1
@@ -204,12 +207,12 @@ def killed(words: list[str], out: Path, operations: int, every: int) -> Iterator
         yield number, 1
 
 
-def put_back(store: Path, out: Path) -> Iterator[tuple[int, int]]:
+def put_back(store: Path, out: Path, every: int) -> Iterator[tuple[int, int]]:
     """The number of an operation, and before how many of them the folder was as it is now."""
     counts: dict[str, int] = {}
     for state in (lines := (store / "operations").read_text().split()):
         counts[state] = counts.get(state, 0) + 1
-    for state, alike in counts.items():
+    for state, alike in list(counts.items())[::every]:
         empty(out)
         States(store).restore(state, out)
         yield lines.index(state), alike
@@ -374,15 +377,18 @@ class Operations:
 
 
 def command(words: list[str], out: Path, kill_at: int | None, store: Path | None) -> int:
+    import a2mim.train
     from experiments import cli
     from interactions.runs import unfinished
 
+    a2mim.train.EXAMPLES = 2  # pictures of fewer images, which take most of the time
     unfinished.EVERY = 0  # what is known of a unit is written from image to image, not once a second
     signal.alarm(HANGS)
     if words[:2] == ["bench", "estimators"]:
         play_a_formula()
     if words[:2] == ["reproduce", "lite0"]:
         measure_a_small_network()
+        draw_digests()
     operations = Operations(out, kill_at, store)
     os.fsync = operations.fsync
     sys.addaudithook(operations.hook)
@@ -406,6 +412,38 @@ def measure_a_small_network() -> None:
 
     PatchGame.tune = lambda game, sizes=None: 32  # type: ignore[method-assign,assignment]  # no stopwatch
     lite0.network = lambda pretrained=False: timm.create_model("test_efficientnet", num_classes=2)
+
+
+def draw_digests() -> None:
+    """Of each figure, a picture whose pixels are the digest of what would be drawn: lines, dots, images and texts.
+
+    To lay out and to draw takes two thirds of a study's time; nobody reads the picture.
+    """
+    import numpy as np
+    from matplotlib.collections import Collection
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+    from PIL import Image
+
+    import figures.style
+
+    def drawn(artist: Any) -> bytes:
+        if isinstance(artist, Line2D):
+            return np.asarray(artist.get_xydata(), float).tobytes()
+        if isinstance(artist, Collection):
+            return b"".join(path.vertices.tobytes() for path in artist.get_paths())
+        if isinstance(artist, AxesImage):
+            return np.asarray(artist.get_array()).tobytes()
+        return artist.get_text().encode() if isinstance(artist, Text) else b""
+
+    def savefig(figure: Figure, file: Any, **_: Any) -> None:
+        digest = hashlib.sha256(b"|".join(map(drawn, figure.findobj())))
+        Image.frombytes("L", (8, 4), digest.digest()).save(file, "png")
+
+    Figure.savefig = savefig  # type: ignore[method-assign,assignment]
+    figures.style._settle = lambda figure: None
 
 
 if __name__ == "__main__":
