@@ -71,8 +71,6 @@ def open_images(
     """
     name, split, default = (data.data, data.split, "train") if train else (data.val or data.data, data.val_split, VAL)
     check(data)
-    if not name:
-        raise ValueError("no images were named: use --data with a folder, a .tar or a data set that timm knows")
     if not train:
         refuse_training_images(data)
     images = open_place(

@@ -229,6 +229,8 @@ def open_place(
     names = read_class_map(class_map) if class_map else known
     whose = f"the class map {class_map}" if class_map else whose
     place = root if place.lower() in FOLDER and not Path(place).exists() else place
+    if not place:  # a variable of the shell that is empty: the folder that one happens to be in is not meant
+        raise ValueError("no images were named: use --data with a folder, a .tar or a data set that timm knows")
     if is_named(place):
         images = open_named(place, split, root, names, whose, mode, train, seed, stream_length)
     else:

@@ -98,6 +98,8 @@ WRONG: dict[str, tuple[str, ...]] = {
 """Values that an option of that name cannot have."""
 OPTIONAL = ("bench estimators", "bench train")
 """Commands that need not be told of data."""
+UNREAD = {"reproduce cifar10": ("device", "out"), "inspect": ("model_args",)}
+"""A plan reads neither; what a model takes is a part of the answer."""
 CONTRADICTIONS = {
     "profile": (
         "--value cosine --target 3 --only-correct", "--weights weights.pth --num-classes 7", "--target 999",
@@ -175,6 +177,8 @@ def lines_of(command: str, words: list[str]) -> Iterator[list[str]]:
     named = next((k for k, word in enumerate(words) if word.startswith("--")), len(words))
     first, rest = words[:named], words[named:]
     for name, kind in fields_of(settings_of(command)):
+        if name in UNREAD.get(command, ()):
+            continue
         option = f"--{name.replace('_', '-')}"
         if name == FIRST.get(command):
             wrong = WRONG.get(name, ("nope",))

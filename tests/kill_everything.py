@@ -35,7 +35,16 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-MASKED = {"started", "seconds", "cpu_seconds", "resumed", "load_average", "images_per_second", "commit"}
+MASKED = {
+    "started",
+    "seconds",
+    "cpu_seconds",
+    "resumed",
+    "load_average",
+    "images_per_second",
+    "passes_per_second",
+    "commit",
+}
 FACT = re.compile(f"<dt>({'|'.join(sorted(MASKED))})</dt><dd>[^<]*</dd>")
 RECORD = re.compile('<pre tabindex="0">({.*?})</pre>', re.DOTALL)
 """What a page says of a run, in short and whole."""

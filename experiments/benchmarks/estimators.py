@@ -1,5 +1,6 @@
 """`a2mim bench estimators`: how many passes the estimators need for the accuracy of the published protocol."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,10 @@ def run(settings: Settings) -> None:
         raise ValueError(f"{settings.out} holds a run of another command: give another folder with --out")
     refuse_unwritable(settings.out)
     photographs(settings)  # before a folder is made
-    with held(settings.work):
+    folders = dict.fromkeys(folder.resolve() for folder in (settings.out, settings.work))
+    with ExitStack() as locks:
+        for folder in folders:  # both are there before hours are spent
+            locks.enter_context(held(folder))
         remember(settings)
         measure(settings)
         summarise(settings, about)

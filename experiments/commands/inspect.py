@@ -40,7 +40,10 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import describe
     from a2mim.plain import pairs, printable
+    from experiments.models import check_timm_name
 
+    if settings.model:
+        check_timm_name(settings.model, pretrained=False)
     said = describe(read(settings.file), settings.model, pairs(settings.model_args))
     if settings.json:
         print(json.dumps(said, indent=2))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
-from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
+from experiments.steps import NOT_YET, Step, finished, refuse_other_commands, report_plan, run_steps
 from interactions.settings import PAPER_RATIOS
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Make what is missing, then tables, figures and the page."""
+    from torchvision.transforms.functional import pil_to_tensor
+
+    from experiments.datasets import open_images
     from experiments.reproduce.drawing import draw_lite0
     from experiments.reproduce.results import write_commands, write_study
     from interactions.runs.lock import held
@@ -83,6 +86,8 @@ def run(settings: Settings) -> int:
     if settings.plan:
         print(report_plan(made))
         return 0
+    if not all(map(finished, made)):
+        open_images(settings.data, pil_to_tensor, model_classes=1000)  # before a folder is made
     with held(settings.out):
         refuse_other_commands(made, settings.out)
         write_commands(settings.kept, made)

@@ -111,6 +111,22 @@ def test_a_named_data_set_without_its_folder(refused):
     assert "the folder that holds the data set torch/cifar10 was not named: use --data-root" in refused(words)
 
 
+@pytest.mark.parametrize("command", ["profile", "occlusion", "spectrum", "knn"])
+def test_images_of_no_name_are_not_those_of_the_folder_that_one_is_in(command, refused):
+    words = COMMANDS[command].replace("MODEL", "test_resnet").replace("--data photos", "--data=")
+    assert "no images were named: use --data with a folder" in refused(words)
+
+
+def test_a_study_of_no_images_leaves_nothing(refused):
+    Path("text.tar").write_text("nothing of use\n")
+    assert "text.tar" in refused("reproduce lite0 --data text.tar --device cpu")
+
+
+def test_a_tag_that_timm_has_not_is_one_sentence_of_inspect(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "x.pth"), "--model", "test_vit.nope"]) == 2
+    assert "timm has no weights 'test_vit.nope'" in capsys.readouterr().err
+
+
 def test_more_neighbours_than_images_are_refused_before_features_are_computed(refused, monkeypatch):
     monkeypatch.setattr("experiments.frozen.pooled_features", None)
     words = COMMANDS["knn"].replace("MODEL", "test_resnet").replace("--k 3", "--k 99")
