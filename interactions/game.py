@@ -151,6 +151,11 @@ class PatchGame:
         two_BCHW = torch.stack([self.images_ICHW[0], self.absent_ICHW[0]])
         self.network, self.folds = prepared(self.eager, speed, two_BCHW, partial(self._logits, reduced=False))
 
+    def run_like(self, other: "PatchGame") -> None:
+        """Run the network as another game of the same model does from now on, in its very copy: to compile it once."""
+        self.speed, self.network, self.folds = other.speed, other.network, other.folds
+        self.images_ICHW, self.absent_ICHW = self._laid_out(self.images_ICHW), self._laid_out(self.absent_ICHW)
+
     def tune(self, sizes: Sequence[int] | None = None) -> tuple[int, float]:
         """The batch size of most passes a second among `sizes`, larger ones tried as long as they gain and fit; and how
         many those are (0 where none fits)."""

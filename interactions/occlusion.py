@@ -341,9 +341,10 @@ class Run:
                 normalisation=self.normalisation,
                 batch_size=batch_size,
                 amp=settings.amp,
-                speed=speed,
                 names=names,
             )
+            other = next(iter(self.games.values()), None)
+            game.run_as(speed) if other is None else game.run_like(other)
         else:
             game = before.holding(images_ICHW, targets_I, names)
         game.batch_size, game.on_batch = game.batch_size or batch_size, on_batch

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
+from interactions.forecast import duration
 from interactions.intervals import standard_error, studentised_interval
 from interactions.strength import (
     MASS_MEASURES,
@@ -49,11 +50,18 @@ without measuring some of them twice, and matters little: either is averaged ove
 
 @dataclass(frozen=True)
 class Round:
-    """The images of a round by their places in the run's list, first to last − 1, and the passes of each order."""
+    """The images of a round by their places in the run's list, first to last − 1, the passes of each order, and how
+    many images there will be in all, by what is known before it."""
 
     first: int
     last: int
     budgets: Mapping[int, int]
+    wanted: int = 0
+
+    @property
+    def passes_left(self) -> int:
+        """Of this round, and of those that will follow if they are like it."""
+        return (max(self.wanted, self.last) - self.first) * sum(self.budgets.values())
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     count = images.image.nunique()
     if is_over(count, available, curve, half_width):
         return None
-    last, budgets = further(Parts.of(images), curve, half_width, available, unit_images)
-    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)))
+    last, budgets, wanted = further(Parts.of(images), curve, half_width, available, unit_images)
+    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
 def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool:
@@ -122,14 +130,14 @@ def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool
 
 def further(
     parts: "Parts", curve: Curve, half_width: float, available: int, unit_images: int
-) -> tuple[int, np.ndarray]:
-    """How many images there should be after the next round, and the passes of each order in it."""
+) -> tuple[int, np.ndarray, int]:
+    """How many images there should be after the next round, the passes of each order in it, and the images in all."""
     error_M, count = half_width * curve.units / parts.stretch(curve), parts.count
     budgets, _ = allocate(parts, error_M)
     wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
-    return min(available, unit_images * ceil((count + added) / unit_images)), budgets
+    return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
 
 
 def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
@@ -153,7 +161,7 @@ def next_pair(
     """
     if is_over(a.image.nunique(), available, curve, half_width):
         return None
-    last, budgets = further(Parts.of_difference(a, b), curve, half_width, available, unit_images)
+    last, budgets, _ = further(Parts.of_difference(a, b), curve, half_width, available, unit_images)
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     of_a, of_b = np.split(budgets, [len(orders[0])])
     return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
@@ -287,8 +295,8 @@ def reached(curve: Curve) -> dict[str, object]:
     return {"measure": "J_rms", "relative": curve.relative, "widest": widest, "half_widths": finite}
 
 
-def tell(curve: Curve, half_width: float, count: int, following: Round | None) -> None:
-    """Say on the terminal how far a run is."""
+def tell(curve: Curve, half_width: float, count: int, following: Round | None, rate: float) -> None:
+    """Say on the terminal how far a run is, and what is left of it at `rate` passes a second."""
     if not np.isfinite(curve.widest):
         known = "no interval yet"
     else:
@@ -297,7 +305,11 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None) -
         known = (
             f"J_rms to ±{curve.widest:.3g}{share} at m = {curve.orders[widest]}, the widest; asked for ±{half_width:g}"
         )
-    what = f"; measuring {following.last - following.first} more" if following else ""
+    what = ""
+    if following:
+        passes = following.passes_left
+        what = f"; measuring {following.last - following.first} more of about {max(following.wanted, following.last)} "
+        what += f"in all, about {passes:,} passes and {duration(passes / rate)} left"
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
 

@@ -172,7 +172,7 @@ class Run:
                 following = next_round(images, curve, precision, self.most(record), self.settings.unit_images)
                 ended = "precision" if following is None and count < self.most(record) else "images"
             if progress:
-                tell(curve, precision, count, following)
+                tell(curve, precision, count, following, images.passes.sum() / max(record["seconds"], 1e-3))
         if following is not None and self.add_round(record, following, progress):
             write_json(self.folder / "run.json", record)
             return record

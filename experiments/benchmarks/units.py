@@ -142,7 +142,8 @@ def make_game(name: str, settings: Settings, device: torch.device) -> PatchGame:
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
 
-    model, config = create_model(name, "random", **size_arguments(name, settings.image_size))
+    sizes: dict[str, Any] = size_arguments(name, settings.image_size)
+    model, config = create_model(name, "random", **sizes)
     generator, side = torch.Generator().manual_seed(0), settings.image_size
     images_ICHW = torch.randn(settings.images, config["input_size"][0], side, side, generator=generator)
     return PatchGame(model.to(device), images_ICHW, [0] * settings.images, PatchGrid(settings.grid))

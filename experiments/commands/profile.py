@@ -146,6 +146,12 @@ def draw(profile: "Profile") -> None:
     )
 
 
+def pairs_measured(record: "Mapping[str, Any]") -> str:
+    """How many of the pairs were measured; nothing of a run from before that was counted."""
+    known = all("pairs_measured" in one for one in record["orders"])
+    return sampled(record) or f"Measured all {record['pairs']:,} pairs of an image at every order." * known
+
+
 def sampled(record: "Mapping[str, Any]") -> str:
     """How many of the pairs were measured, where it is not all of them."""
     measured = {one["order"]: one["pairs_measured"] for one in record["orders"] if "pairs_measured" in one}
@@ -182,7 +188,7 @@ def report(profile: "Profile") -> None:
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
-    for said in filter(None, (sampled(record), protocol(record))):
+    for said in filter(None, (pairs_measured(record), protocol(record))):
         print(said)
     if record["wrong"]:
         print(f"left out {record['wrong']} images that the model classifies wrongly")
@@ -193,7 +199,8 @@ def report(profile: "Profile") -> None:
     mass = pd.read_csv(profile.folder / "middle_mass.csv").set_index("measure")
     if len(mass):
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
-        print(f"M of J_rms {value:.3f} [{low:.3f}, {high:.3f}]")
+        interval = f"[{low:.3f}, {high:.3f}]" if low == low else "(no interval: fewer than eight images)"
+        print(f"M of J_rms {value:.3f} {interval}")
     print(
         f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "
         f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"

@@ -1,6 +1,7 @@
 """`a2mim profile`, end to end on a small network."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
+from experiments.commands.profile import pairs_measured, sampled
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
 from tests.interactions.tiny import CLASSES, SIZE, network
@@ -71,7 +73,8 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
         assert one["name"].startswith(f"class-{one['label']}/") and one["target"] == one["label"]
     said = capsys.readouterr()
     assert f"wrote {out / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it" in said.out
-    assert "4 images" in said.out
+    assert "4 images" in said.out and "of 42 pairs of an image at 1 of 3 orders" in said.out
+    assert re.search(r"^M of J_rms [\d.]+ \(no interval: fewer than eight images\)$", said.out, re.M)
 
 
 def test_the_same_command_again_changes_nothing(photos, tmp_path):
@@ -233,6 +236,13 @@ def test_of_how_many_pairs_is_told(photos, tmp_path, monkeypatch, capsys):
     assert list(table.pairs) == [42, 2, 42]
     said = "Sampled: 2 of 42 pairs of an image at 1 of 3 orders."
     assert said in captions[0] and said in capsys.readouterr().out
+
+
+def test_that_all_pairs_were_measured_is_told_too():
+    record = {"pairs": 42, "orders": [{"order": 0, "pairs_measured": 42.0}, {"order": 7, "pairs_measured": 42.0}]}
+    assert pairs_measured(record) == "Measured all 42 pairs of an image at every order."
+    record["orders"][1]["pairs_measured"] = 9.5
+    assert pairs_measured(record) == sampled(record) == "Sampled: 9.5 of 42 pairs of an image at 1 of 2 orders."
 
 
 def second_network():

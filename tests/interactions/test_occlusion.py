@@ -461,3 +461,13 @@ def test_nan_stops_the_run_and_names_the_image(tmp_path):
     with pytest.raises(NonFiniteValueError, match=r"nan for photo-\d.jpg"):
         occlude(tmp_path / "run", Broken(), names=[f"photo-{k}.jpg" for k in range(9)])
     assert storage.finished_units(tmp_path / "run") == set()
+
+
+def test_both_games_share_one_compiled_network(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(network) or network)
+    asked = {"kinds": ("random",), "images": 4, "unit_images": 2, "shuffle_grids": (1, 2)}
+    fast, plain = (occlude(tmp_path / name, speed=name, **asked) for name in ("compiled", "plain"))
+    assert len(compiled) == 1
+    pd.testing.assert_frame_equal(fast.shuffling(), plain.shuffling())
+    pd.testing.assert_frame_equal(fast.occlusion(), plain.occlusion())

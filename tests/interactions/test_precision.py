@@ -11,12 +11,15 @@ from interactions.precision import (
     LEAST_BUDGET,
     LEAST_IMAGES,
     OVERHEAD,
+    Curve,
     Parts,
+    Round,
     allocate,
     curve_of,
     first_round,
     images_needed,
     next_round,
+    tell,
 )
 from interactions.profile import load_profile, profile_model
 from interactions.runs import storage
@@ -151,6 +154,20 @@ def test_the_data_may_run_out():
 def test_the_first_round_is_a_guess_within_the_data():
     assert first_round(ORDERS, 1000, 4).budgets == dict.fromkeys(ORDERS, FIRST_BUDGET)
     assert first_round(ORDERS, 1000, 4).last == FIRST_IMAGES and first_round(ORDERS, 5, 4).last == 5
+
+
+def test_what_is_left_is_told_after_each_round(capsys):
+    following = Round(16, 32, {0: 100, 7: 300}, wanted=50)
+    assert following.passes_left == (50 - 16) * 400
+    tell(Curve((0, 7), np.ones(2), np.array([0.2, 0.3])), 0.1, 16, following, rate=100.0)
+    said = capsys.readouterr().err
+    assert "±0.3 at m = 7" in said
+    assert "measuring 16 more of about 50 in all, about 13,600 passes and 2.3 min left" in said
+
+
+def test_the_number_of_images_in_all_is_foretold():
+    rounds, rows, _ = measured_to(0.1, np.random.default_rng(5))
+    assert rounds[-1].wanted == pytest.approx(rows.image.nunique(), rel=0.1, abs=4)
 
 
 # Real runs
