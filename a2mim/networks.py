@@ -6,7 +6,8 @@
 - vit_class_and_mean: a ViT whose classifier reads the class token beside the mean of the patches (DINOv2's linear
   classifiers: github.com/facebookresearch/dinov2, eval/linear.py; Hugging Face's Dinov2ForImageClassification).
 - vit_conv_small_patch16_224: MoCo v3's ViT with a stem of convolutions (github.com/facebookresearch/moco-v3, vits.py).
-- resnet_of_stem: a ResNet whose stem is not 64 wide (Hugging Face's ResNet, embedding_size).
+- resnet_of_stem: a ResNet whose stem is not 64 wide (Hugging Face's ResNet, embedding_size), or one for small images: a
+  first convolution of 3×3 without stride, and no pooling behind it (SimCLR, arXiv 2002.05709, appendix B.9).
 - convnext_isotropic_small: github.com/facebookresearch/ConvNeXt, models/convnext_isotropic.py.
 - beit_two_norms_patch16_224: BEiT with a second norm behind the last one, as Hugging Face's BeitForMaskedImageModeling.
 - swin_ape_tiny_patch4_window7_224: Swin with absolute positions (github.com/microsoft/Swin-Transformer, APE).
@@ -165,14 +166,19 @@ def beit_two_norms_patch16_224(pretrained: bool = False, **given: Any) -> nn.Mod
 
 
 class ResNetOfStem(ResNet):
-    """A ResNet whose first convolution has another number of channels than 64 (Hugging Face's embedding_size)."""
+    """A ResNet whose first convolution has another number of channels than 64 (Hugging Face's embedding_size), or is of
+    3×3 without stride and without pooling behind it, as for CIFAR-10."""
 
-    def __init__(self, stem_chs: int = 64, **arguments: Any) -> None:
+    def __init__(self, stem_chs: int = 64, small_images: bool = False, stem_padding: int = 1, **arguments: Any) -> None:
         super().__init__(**arguments)
         stage: Any = self.layer1
         first = stage[0]
         wide = first.conv3.out_channels if hasattr(first, "conv3") else first.conv2.out_channels
-        self.conv1 = nn.Conv2d(arguments.get("in_chans", 3), stem_chs, 7, 2, 3, bias=False)  # type: ignore[assignment]
+        size, stride, padding = (3, 1, stem_padding) if small_images else (7, 2, 3)
+        stem: Any = nn.Conv2d(arguments.get("in_chans", 3), stem_chs, size, stride, padding, bias=False)
+        self.conv1 = stem
+        if small_images:
+            self.maxpool = nn.Identity()  # type: ignore[assignment]
         self.bn1 = nn.BatchNorm2d(stem_chs)
         old = first.conv1
         first.conv1 = nn.Conv2d(stem_chs, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)

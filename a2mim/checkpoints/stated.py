@@ -160,6 +160,8 @@ ARGUMENTS: dict[str, Check] = {
     "use_grn": flag,
     "bottleneck": flag,
     "stem_chs": _width,
+    "small_images": flag,
+    "stem_padding": whole(0, 8),
     "bn_eps": number(0, 1),
     "pos_embed": word,
     "init_values": number(0, 100),

@@ -33,17 +33,11 @@ def describe_resnet(checkpoint: Checkpoint) -> Architecture:
         "in_chans": tensors["conv1.weight"].shape[1],
         "num_classes": class_count(tensors, "fc.weight"),
     }
-    stem = tensors["conv1.weight"].shape[0]
-    if stem != 64:  # timm's ResNets have no other plain stem
-        usual: dict[str, Any] = {
-            "bottleneck": True,
-            "cardinality": 1,
-            "base_width": 64,
-            "in_chans": 3,
-            "num_classes": 1000,
-        }
+    stem, _, kernel, _ = tensors["conv1.weight"].shape
+    if stem != 64 or kernel == 3:  # timm's ResNets have no other plain stem
         own = {**wanted, "bottleneck": bottleneck, "stem_chs": stem}
-        return Architecture("resnet", "resnet_of_stem", unusual(own, usual))
+        padding, assumed = small_images(checkpoint.source) if kernel == 3 else ({}, {})
+        return Architecture("resnet", "resnet_of_stem", unusual({**own, **padding}, OF_STEM), assumed=assumed)
     form = (bottleneck, groups, wanted["base_width"])
     sizes = {
         (False, 1, 64): {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)},
@@ -65,6 +59,27 @@ def describe_resnet(checkpoint: Checkpoint) -> Architecture:
         "num_classes": 1000,
     }
     return Architecture("resnet", name, unusual(wanted, usual))
+
+
+OF_STEM = {
+    "bottleneck": True,
+    "cardinality": 1,
+    "base_width": 64,
+    "in_chans": 3,
+    "num_classes": 1000,
+    "stem_chs": 64,
+    "stem_padding": 1,
+}
+"""What resnet_of_stem has where nothing else is said."""
+
+
+def small_images(source: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """A stem of 3×3, and the assumption in words. solo-learn pads by 2 (solo/methods/base.py), all others by 1."""
+    padding = 2 if source == "solo-learn" else 1
+    words = (
+        f"a stem of 3×3 is assumed to have stride 1, padding {padding} and no pooling behind it, as for small images"
+    )
+    return {"small_images": True, "stem_padding": padding}, {"stem_padding": words}
 
 
 def describe_convnext(checkpoint: Checkpoint) -> Architecture:

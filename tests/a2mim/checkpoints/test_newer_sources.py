@@ -10,6 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from a2mim.checkpoints import CheckpointError, read
 from a2mim.checkpoints.describe import describe
@@ -253,6 +254,19 @@ def test_training_files_of_contrastive_methods(tmp_path, make):
     net.double().fc = nn.Identity()
     model, report, checkpoint = reread(tmp_path / "checkpoint.ckpt")
     assert checkpoint.source == METHODS[make] and report.complete
+    same(model(IMAGES), net(IMAGES))
+
+
+@pytest.mark.parametrize(("make", "padding", "block"), [(solo_learn, 2, Bottleneck), (simclr, 1, BasicBlock)])
+def test_resnets_of_small_images(tmp_path, make, padding, block):
+    """solo/methods/base.py and others: a first convolution of 3×3 without stride, nothing pooled behind it."""
+    net = resnet(block)
+    net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, padding, bias=False), nn.Identity()
+    randomise(net)
+    torch.save(make(net), tmp_path / "checkpoint.ckpt")
+    net.double().fc = nn.Identity()
+    model, _, checkpoint = reread(tmp_path / "checkpoint.ckpt")
+    assert f"padding {padding}" in identify(checkpoint).assumed["stem_padding"]
     same(model(IMAGES), net(IMAGES))
 
 
