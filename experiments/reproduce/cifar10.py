@@ -145,6 +145,7 @@ class Settings:
 
 def run(settings: Settings) -> int:
     """Make what is missing, then everything that can be made of what is there."""
+    from experiments.machine import pick_device
     from experiments.reproduce.drawing import draw_cifar10
     from experiments.reproduce.results import collect, write_commands, write_study
     from interactions.runs.lock import held
@@ -154,6 +155,7 @@ def run(settings: Settings) -> int:
     if settings.plan:
         print(report_plan(made))
         return 0
+    pick_device(settings.device)  # before a folder is made
     with held(settings.out):
         refuse_other_commands(made, settings.out)
         fetch(settings)

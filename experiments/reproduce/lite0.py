@@ -78,6 +78,7 @@ def run(settings: Settings) -> int:
     from torchvision.transforms.functional import pil_to_tensor
 
     from experiments.datasets import open_images
+    from experiments.machine import pick_device
     from experiments.reproduce.drawing import draw_lite0
     from experiments.reproduce.results import write_commands, write_study
     from interactions.runs.lock import held
@@ -87,7 +88,8 @@ def run(settings: Settings) -> int:
         print(report_plan(made))
         return 0
     if not all(map(finished, made)):
-        open_images(settings.data, pil_to_tensor, model_classes=1000)  # before a folder is made
+        pick_device(settings.device)  # before a folder is made
+        open_images(settings.data, pil_to_tensor, model_classes=1000)
     with held(settings.out):
         refuse_other_commands(made, settings.out)
         write_commands(settings.kept, made)

@@ -122,6 +122,11 @@ def test_a_study_of_no_images_leaves_nothing(refused):
     assert "text.tar" in refused("reproduce lite0 --data text.tar --device cpu")
 
 
+@pytest.mark.parametrize("study", ["lite0 --data photos", "cifar10 --data-root photos"])
+def test_a_study_without_its_device_leaves_nothing(study, refused):
+    assert "there is no device 'nope' here" in refused(f"reproduce {study} --device nope")
+
+
 def test_a_tag_that_timm_has_not_is_one_sentence_of_inspect(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "x.pth"), "--model", "test_vit.nope"]) == 2
     assert "timm has no weights 'test_vit.nope'" in capsys.readouterr().err
