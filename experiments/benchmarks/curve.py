@@ -33,10 +33,12 @@ class Settings:
     images measured, scaled to 500, and the part of it that few pairs cause is scaled to 50 pairs. Intervals are a
     bootstrap over the images of both runs. Writes curve.csv and run.json.
 
+    Ours is a profile to a precision (a2mim profile MODEL --data DATA --precision 0.1 --out runs/ours), the other one by
+    the protocol (the same with --design published --images 16 --published-pairs 12 --out runs/released).
+
     For example:
-        a2mim profile MODEL --data DATA --precision 0.05 --out runs/ours
-        a2mim profile MODEL --data DATA --design published --images 16 --published-pairs 12 --out runs/released
         a2mim bench curve runs/ours runs/released
+        a2mim bench curve runs/ours runs/released --out runs/curve --resamples 200
     """
 
     ours: tyro.conf.Positional[Path]
