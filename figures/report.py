@@ -438,7 +438,7 @@ def _facts(run: Run) -> dict[str, str]:
     facts = {
         "command": record.get("command"),
         "model": model.get("name") or network.get("model"),
-        "parameters": f"{model['parameters']:,}" if "parameters" in model else None,
+        "parameters": f"{model['parameters']:,}" if isinstance(model.get("parameters"), int) else None,
         "weights": network.get("weights"),
         "digest": model.get("digest"),
         "data": data.get("name") or source.get("data"),
