@@ -109,7 +109,7 @@ def measure(settings: Settings) -> Comparison:
             radius=settings.radius,
             budget=settings.budget,
             shuffle=False,
-            channels_last=True,
+            speed="channels-last",
         )
     photographs = len({file for file, _ in settings.crops})
     caption = f"{len(data)} crops of {photographs} photographs, {SIZE} px; explained: the trained network's top class."

@@ -21,7 +21,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:  # a full disk does not say of what file
-        error.filename = str(path)
+        if error.strerror:
+            error.filename = str(path)
         raise
     finally:
         beside.unlink(missing_ok=True)

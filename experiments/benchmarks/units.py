@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from a2mim.bounds import Count, Grid, Pixels, Threads
+from a2mim.bounds import Count, Grid, Pixels, Share, Threads
 from interactions.settings import SpeedName
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Settings:
     """Of a unit."""
     budget: Count = 200
     """Passes of each image and order."""
-    ratios: tuple[float, ...] = (0.3, 0.7)
+    ratios: tuple[Share, ...] = (0.3, 0.7)
     """Orders of a unit, as shares of n − 2."""
     repeats: Count = 3
     """Timings of each, twice."""

@@ -67,8 +67,8 @@ WORKS = """
     bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train
     bench units test_resnet --image-size 32 --grid 4 --budget 200 --repeats 1 --batch-size 4 --speed plain --out units
 """
-SLOW = {("bench", "estimators")}
-"""Runs for minutes even when asked for little: its refusal alone is tried here."""
+SLOW = {("bench", "estimators"), *(("bench", name) for name in ("coverage", "curve", "drop"))}
+"""Run for minutes even when asked for little (estimators), or by tests of their own."""
 
 REFUSALS = """
     bench estimators --data nowhere --work work --out estimators

@@ -30,7 +30,7 @@ GAME = f"--weights random --data {{images}} --target 1 --image-size 32 --images 
 ORDINARY = {
     "bench coverage": "{profile} --out {out}",
     "bench curve": "{profile} {profile} --out {out}",
-    "bench drop": f"test_vit --grid 2 --image-size 160 --budget 200 --repeats 1 {CPU} --out {{out}}",
+    "bench drop": f"test_vit --grid 2 --budget 200 --repeats 1 {CPU} --out {{out}}",
     "bench estimators": "--data {images} --work {out}/work --out {out} --quick",
     "bench game": f"test_resnet --grid 2 --batch-size 2 --batches 1 --repeats 1 --images 1 {CPU} --out {{out}}",
     "bench methods": f"test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 {CPU} --out {{out}}",

@@ -54,7 +54,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
     }  # fmt: skip
     assert (out / "occlusion.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     table, cuts = pd.read_csv(out / "occlusion.csv"), pd.read_csv(out / "shuffling.csv")
-    assert list(table.columns) == ["kind", "share", "dropped", "top1", "low", "high", "images", "seeds"]
+    assert list(table.columns) == ["kind", "share", "dropped", "top1", "low", "high", "images", "seeds", "baseline"]
     assert list(table.kind) == ["random"] * 3 + ["salient"] * 3 + ["non_salient"] * 3
     assert list(table.share) == [0, 0.5, 1] * 3 and table.top1.between(0, 100).all()
     assert list(cuts.columns) == ["grid", "top1", "low", "high", "images", "seeds"] and list(cuts["grid"]) == [1, 2, 4]

@@ -269,7 +269,7 @@ def edited(run, to, edit):
             "missing key .mask_token.gamma",
         ),
         (lambda r: r["architecture"].update(depth=3), "does not fit vit_tiny_patch16_224: 12 missing keys"),
-        (lambda r: r.update(architecture=None), "architecture is a NoneType"),
+        (lambda r: r.update(architecture=None), "a part architecture that is no dictionary"),
     ],
 )
 def test_a_run_that_cannot_be_drawn(edit, said, runs, images, tmp_path, capsys):

@@ -89,7 +89,7 @@ def test_a_vit_for_larger_images_says_what_was_resized(tmp_path):
     )
     report = load_into(model, tmp_path / "mae.pth")
     assert report.complete
-    assert report.adapted == ("pos_embed was resized from 1×17×128 to 1×37×128",)
+    assert report.adapted[0] == "pos_embed was resized from 1×17×128 to 1×37×128"
     checkpoint = read(tmp_path / "mae.pth")
     wanted = resize_positions(net.pos_embed.detach(), (6, 6), 1, checkpoint.positions)
     torch.testing.assert_close(model.pos_embed.double(), wanted, rtol=1e-6, atol=1e-9)
