@@ -25,7 +25,7 @@ from experiments.reproduce.cifar10 import (
 from experiments.steps import Step, finished, is_complete, read_json, read_record, typed
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
-from interactions.runs.files import write_atomically, write_csv
+from interactions.runs.files import write_atomically, write_csv, write_json
 
 NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
 LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}
@@ -36,16 +36,14 @@ SETUPS: dict[str, tuple[Place, str]] = {FINE_TUNED: (folder_of, "profile-8"), FR
 
 def write_commands(kept: Path, steps: Sequence[Step]) -> None:
     """commands.sh in the folder of results."""
-    from a2mim.runs import write_text
-
     whole = f"# a2mim {shlex.join(sys.argv[1:])}"
-    write_text(kept / "commands.sh", "\n".join([whole, *map(typed, steps)]) + "\n")
+    text = "\n".join([whole, *map(typed, steps)]) + "\n"
+    write_atomically(kept / "commands.sh", lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
     """study.json: settings, machine, versions, commit, and how far the study is."""
     from a2mim.plain import to_plain
-    from a2mim.runs import write_json
     from a2mim.versions import versions
     from experiments.machine import commit, machine, pick_device
 
