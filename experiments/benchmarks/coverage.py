@@ -113,10 +113,9 @@ def quantities(images: "pd.DataFrame") -> "Statistic":
     """J of every order, then M, of each measure in SHOWN: Q×R, as `interactions.strength` gives its measures."""
     import numpy as np
 
-    from interactions.strength import MEASURES, MIDDLE, measure_statistic
+    from interactions.strength import MEASURES, measure_statistic, middle_orders
 
-    measures, ratio_M = measure_statistic(images), images.groupby("order").ratio.first().to_numpy()
-    middle_M = (ratio_M > MIDDLE[0] - 1e-6) & (ratio_M < MIDDLE[1] + 1e-6)
+    measures, middle_M = measure_statistic(images), middle_orders(images)
     rows = [MEASURES.index(name) for name in SHOWN]
 
     def found(index_RI: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
@@ -140,6 +139,8 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
     import pandas as pd
     from tqdm import tqdm
 
+    from interactions.occlusion import wilson
+
     statistic, count, called = population
     truth_Q = statistic(np.arange(count)[None])[0][..., 0]
     rows = []
@@ -153,7 +154,7 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
                 held[method] += (low_Q <= truth_Q) & (truth_Q <= high_Q)
                 width[method] += (high_Q - low_Q) / 2
         for method in METHODS:
-            low_Q, high_Q = wilson(held[method], settings.repetitions)
+            low_Q, high_Q = wilson(held[method] / settings.repetitions, np.asarray(settings.repetitions))
             part = {"run": name, "n": n, "method": method, "number": called, "truth": truth_Q}
             part |= {"coverage": held[method] / settings.repetitions, "low": low_Q, "high": high_Q}
             rows.append(pd.DataFrame(part | {"half_width": width[method] / settings.repetitions}))
@@ -163,31 +164,42 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
 def intervals(
     statistic: "Statistic", drawn_n: "np.ndarray", resamples: int, generator: "np.random.Generator"
 ) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
-    """Low and high end of each number by each method, all from the same resamples.
-
-    `symmetric` is what the product writes (`interactions.intervals`), called as it calls it.
-    """
+    """Low and high end of each number by each method: `symmetric`, and the others all from the same resamples."""
     import numpy as np
 
-    from interactions.intervals import standard_error, studentised_interval
+    from interactions.intervals import standard_error
 
     n = len(drawn_n)
-    estimate_Q, half_Q = studentised_interval(
-        lambda index_RI: statistic(drawn_n[index_RI]), n, resamples, int(generator.integers(2**31)), CONFIDENCE
-    )
+    own_ends = symmetric(statistic, drawn_n, resamples, generator)
     own, influence = statistic(drawn_n[None])
-    influence_QI, error_Q = influence[:, 0], standard_error(influence[:, 0])
+    estimate_Q, influence_QI, error_Q = own[:, 0], influence[:, 0], standard_error(influence[:, 0])
     value_QR, influence_QRI = statistic(drawn_n[generator.integers(n, size=(resamples, n))])
     with np.errstate(divide="ignore", invalid="ignore"):
         pivot_QR = np.nan_to_num((value_QR - own) / standard_error(influence_QRI))
     low_t, high_t = np.quantile(pivot_QR, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=1)
     return {
-        "symmetric": (estimate_Q - half_Q, estimate_Q + half_Q),
+        "symmetric": own_ends,
         "unequal tails": (estimate_Q - high_t * error_Q, estimate_Q - low_t * error_Q),
         "percentile": tuple(np.quantile(value_QR, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=1)),  # type: ignore[dict-item]
         "accelerated": accelerated(value_QR, estimate_Q, influence_QI),
         "t": student(estimate_Q, error_Q, n),
     }
+
+
+def symmetric(
+    statistic: "Statistic", drawn_n: "np.ndarray", resamples: int, generator: "np.random.Generator"
+) -> "tuple[np.ndarray, np.ndarray]":
+    """What the product writes (`interactions.intervals`), called as it calls it."""
+    from interactions.intervals import studentised_interval
+
+    estimate_Q, half_Q = studentised_interval(
+        lambda index_RI: statistic(drawn_n[index_RI]),
+        len(drawn_n),
+        resamples,
+        int(generator.integers(2**31)),
+        CONFIDENCE,
+    )
+    return estimate_Q - half_Q, estimate_Q + half_Q
 
 
 METHODS = ("symmetric", "unequal tails", "percentile", "accelerated", "t")
@@ -230,6 +242,8 @@ def sequential_runs(settings: Settings, name: str, images: "pd.DataFrame") -> "p
     import pandas as pd
     from tqdm import tqdm
 
+    from interactions.occlusion import wilson
+
     statistic, count, called = quantities(images), images.image.nunique(), labels(images)
     truth_Q, runs = statistic(np.arange(count)[None])[0][..., 0], max(settings.repetitions // 10, 1)
     wanted = [k for k, label in enumerate(called) if label.startswith("J_rms") or label == "M of J_rms"]
@@ -240,9 +254,9 @@ def sequential_runs(settings: Settings, name: str, images: "pd.DataFrame") -> "p
         for _ in tqdm(range(runs), f"{name}, ±{precision:g}", disable=not sys.stderr.isatty()):
             drawn_n = stopped_sample(images, precision, generator, settings.resamples)
             taken.append(len(drawn_n))
-            low_Q, high_Q = intervals(statistic, drawn_n, settings.resamples, generator)["symmetric"]
+            low_Q, high_Q = symmetric(statistic, drawn_n, settings.resamples, generator)
             held += (low_Q <= truth_Q) & (truth_Q <= high_Q)
-        low_Q, high_Q = wilson(held, runs)
+        low_Q, high_Q = wilson(held / runs, np.asarray(runs))
         part = {"run": name, "precision": precision, "number": [called[k] for k in wanted]}
         part |= {"coverage": held[wanted] / runs, "low": low_Q[wanted], "high": high_Q[wanted]}
         rows.append(pd.DataFrame(part | {"images": float(np.median(taken)), "runs": runs}))
@@ -281,15 +295,6 @@ def sample(rows: "Mapping[Any, pd.DataFrame]", numbers: "np.ndarray", drawn_n: "
     parts = [rows[numbers[k]] for k in drawn_n]
     own = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return pd.concat(parts, ignore_index=True).assign(image=own)
-
-
-def wilson(held: "np.ndarray", of: int) -> "tuple[np.ndarray, np.ndarray]":
-    """95 % interval of a share (Wilson 1927)."""
-    import numpy as np
-    from scipy.stats import binomtest
-
-    found = [binomtest(int(k), of).proportion_ci(0.95, "wilson") for k in held]
-    return np.array([each.low for each in found]), np.array([each.high for each in found])
 
 
 def summary(fixed: "pd.DataFrame", sequential: "pd.DataFrame") -> dict[str, Any]:

@@ -152,6 +152,7 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
     """One row per order, and the geometric means, each with its interval."""
     import numpy as np
     import pandas as pd
+    from scipy.stats import gmean
 
     generator = np.random.default_rng(settings.seed)
     count, all_I = int(published.raw_MIP.shape[1]), np.arange(ours.squares_MI.shape[1])
@@ -184,8 +185,8 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
     for name, gain_M in found.items():
         low_M, high_M = np.quantile([each[name] for each in drawn], (0.025, 0.975), axis=0)
         columns |= {f"gain_{name}": gain_M, f"gain_{name}_low": low_M, f"gain_{name}_high": high_M}
-        means = [geometric_mean(each[name]) for each in drawn]
-        summary[f"gain_{name}_geometric_mean"] = geometric_mean(gain_M)
+        means = [float(gmean(each[name])) for each in drawn]
+        summary[f"gain_{name}_geometric_mean"] = float(gmean(gain_M))
         summary[f"gain_{name}_geometric_mean_interval"] = np.quantile(means, (0.025, 0.975)).tolist()
         summary[f"gain_{name}_least"] = float(gain_M.min())
     return pd.DataFrame(columns), summary
@@ -199,12 +200,6 @@ PASSES = PUBLISHED_IMAGES * PUBLISHED_PAIRS * 50 * 4
 def shared(ours: Ours) -> "np.ndarray":
     """Passes of an order, its share of the preparation included."""
     return ours.passes_M + ours.preparation / len(ours.orders)
-
-
-def geometric_mean(values: "np.ndarray") -> float:
-    import numpy as np
-
-    return float(np.exp(np.log(values).mean()))
 
 
 def curve(squares_MI: "np.ndarray") -> "np.ndarray":
