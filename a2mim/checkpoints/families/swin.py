@@ -20,26 +20,28 @@ def is_swin(tensors: Tensors) -> bool:
 def describe_swin(checkpoint: Checkpoint) -> Architecture:
     """A later stage that is smaller than the window has a smaller table, which tells the size of the images."""
     tensors = checkpoint.tensors
-    width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
     stages = count(tensors, r"layers\.(\d+)\.")
     tables = [tensors[f"layers.{n}.blocks.0.attn.relative_position_bias_table"] for n in range(stages)]
     windows = [(square_side(table.shape[0]) + 1) // 2 for table in tables]
-    wanted = {
+    wanted = sizes(checkpoint, windows, tuple(table.shape[1] for table in tables))
+    absolute = "absolute_pos_embed" in tensors
+    return named_swin("swin_ape" if absolute else "swin", wanted, "swin_{}_patch4_window{}_{}", (7, 224))
+
+
+def sizes(checkpoint: Checkpoint, windows: list[int], heads: tuple[int, ...]) -> dict[str, Any]:
+    """timm's arguments, of either version; one window and number of heads for each stage."""
+    tensors = checkpoint.tensors
+    width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
+    return {
         "img_size": image_side(checkpoint, windows, patch),
         "window_size": windows[0],
         "patch_size": patch,
         "in_chans": channels,
         "embed_dim": width,
-        "depths": stage_depths(tensors, stages),
-        "num_heads": tuple(table.shape[1] for table in tables),
+        "depths": tuple(count(tensors, rf"layers\.{n}\.blocks\.(\d+)\.") for n in range(len(windows))),
+        "num_heads": heads,
         "num_classes": class_count(tensors, "head.fc.weight"),
     }
-    absolute = "absolute_pos_embed" in tensors
-    return named_swin("swin_ape" if absolute else "swin", wanted, "swin_{}_patch4_window{}_{}", (7, 224))
-
-
-def stage_depths(tensors: Tensors, stages: int) -> tuple[int, ...]:
-    return tuple(count(tensors, rf"layers\.{n}\.blocks\.(\d+)\.") for n in range(stages))
 
 
 def image_side(checkpoint: Checkpoint, windows: list[int], patch: int) -> int:
@@ -96,19 +98,10 @@ def is_swin_v2(tensors: Tensors) -> bool:
 def describe_swin_v2(checkpoint: Checkpoint) -> Architecture:
     """Its biases are computed, so that no weight tells the windows: buffers of the original's code do, or settings."""
     tensors = checkpoint.tensors
-    width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
     stages = count(tensors, r"layers\.(\d+)\.")
     windows, trained = windows_of(checkpoint, stages)
-    wanted = {
-        "img_size": image_side(checkpoint, windows, patch),
-        "window_size": windows[0],
-        "patch_size": patch,
-        "in_chans": channels,
-        "embed_dim": width,
-        "depths": stage_depths(tensors, stages),
-        "num_heads": tuple(tensors[f"layers.{n}.blocks.0.attn.logit_scale"].shape[0] for n in range(stages)),
-        "num_classes": class_count(tensors, "head.fc.weight"),
-    }
+    heads = tuple(tensors[f"layers.{n}.blocks.0.attn.logit_scale"].shape[0] for n in range(stages))
+    wanted = sizes(checkpoint, windows, heads)
     if any(trained):
         wanted["pretrained_window_sizes"] = trained
     return named_swin("swinv2", wanted, "swinv2_{}_window{}_{}", (8, 256))

@@ -41,6 +41,7 @@ def block_names(block: str, tensors: Tensors) -> dict[str, str]:
     weights = [f"{prefix}{n}.0.weight" for n in layers if f"{prefix}{n}.0.weight" in tensors]
     kinds = form(weights, tensors)
     names: dict[str, str] = {}
+    # A damaged block has more or fewer layers than its form: what gets no name here is refused as unknown, or missing.
     for place, (number, kind) in enumerate(zip(layers, kinds, strict=False), start=1):
         names |= {f"{number}.0": kind, f"{number}.1": f"bn{place}"}
     squeezes = {found[1] for key in tensors if (found := SQUEEZE.fullmatch(key.removeprefix(prefix)))}
