@@ -16,7 +16,8 @@ def test_ratios_of_every_order(tmp_path, capsys):
     assert cli.main(["bench", "drop", "test_vit", "--out", str(tmp_path), *small, *few]) == 0
     table = pd.read_csv(tmp_path / "test_vit.csv")
     assert list(table.order) == [2] and (table.speed_low <= table.speed).all() and (table.images == 2).all()
-    assert ((table.gain_low <= table.gain) & (table.gain <= table.gain_high)).all()
+    # Two images in the other order add up to another last bit.
+    assert ((table.gain_low <= table.gain * (1 + 1e-9)) & (table.gain <= table.gain_high * (1 + 1e-9))).all()
     record = json.loads((tmp_path / "test_vit.json").read_text())
     assert len(record["seconds"]["2"]["first"]) == 2 and len(record["load_before"]) == 3
     assert cli.main(["bench", "drop", "test_vit", "--out", str(tmp_path), *small[:4], "--ratios", "0", "1"]) == 2
