@@ -18,8 +18,9 @@ from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
 from a2mim.checkpoints.pretraining import pretraining
 from a2mim.data import normalisation
 from a2mim.decoding import Damaged
-from a2mim.methods import A2MIM, MAE, METHODS, MaskFeat, Method, SparK
-from a2mim.methods.restore import BACKBONE, load_method, own_tensors, restore
+from a2mim.methods import A2MIM, METHODS, MaskFeat, Method, SparK
+from a2mim.methods.patches import MaskedPatches
+from a2mim.methods.restore import BACKBONE, RESTORED, load_method, own_tensors, restore
 from a2mim.plain import to_plain
 from a2mim.runs import best_state, newest_state, read_run, stored_settings
 from experiments.commands.pretrain import Settings as Pretrain
@@ -90,7 +91,7 @@ def open_network(
 def of_file(path: Path, given: Mapping[str, Any], image_size: int | None) -> Network:
     """See `open_network`."""
     found = pretraining(read(path))
-    check_flags(found.method, METHODS[found.method].Settings, given)
+    check_flags(found.method, RESTORED[found.method].Settings, given)
     if "normalised_target" in found.untold and "normalised_target" not in given:
         raise ValueError(
             f"'{path}' does not tell whether its MAE predicts pixels (as mae_visualize_*: --norm-pix no) or patches "
@@ -264,7 +265,7 @@ def described(network: Network, seed: int) -> tuple[str, str]:
     shown = FILLS[settings.fill] if isinstance(method, A2MIM) else ZERO
     notes = [LEAK] if isinstance(method, A2MIM) and method.leaks else []
     if network.normalises:
-        drawn_raw = isinstance(method, MAE) and not settings.normalised_target
+        drawn_raw = isinstance(method, MaskedPatches) and not settings.normalised_target
         notes.append(RAW if drawn_raw else KNOWN)
     untrained = "The loss is on masked pixels, so predictions of visible ones mean little."
     return f"{masking} {shown} {untrained}", " ".join(notes)
@@ -278,4 +279,4 @@ def settings_of(network: Network) -> dict[str, Any]:
 def name_of(method: Method) -> str:
     """A method's name for people."""
     name = type(method).__name__
-    return {"A2MIM": "A²MIM"}.get(name, name)
+    return {"A2MIM": "A²MIM", "HieraMAE": "MAE"}.get(name, name)

@@ -55,6 +55,7 @@ def newer_files() -> dict[str, Content]:
         "dinov2 giant": newer_layouts.DINOv2(gated=True),
         "clip": Named(visual=newer_layouts.CLIPTower()),
         "convnext v2": newer_layouts.ConvNeXtV2(),
+        "mae, hiera": newer_layouts.Hiera(),
         "conv stem": newer_layouts.ConvStemViT(dim=128),
         "parallel": newer_layouts.Parallel(),
         "torchvision swin": newer_layouts.torchvision_swin(False),
@@ -65,10 +66,14 @@ def newer_files() -> dict[str, Content]:
         "barlow twins": Named(backbone=resnet(), projector=nn.Linear(4, 4), bn=nn.BatchNorm1d(4)),
     }
     files: dict[str, Content] = {name: (net.float().state_dict(), {}, {}) for name, net in named.items()}
-    sparse = newer_layouts.sparse_names(newer_layouts.ConvNeXtV2(classes=0, last="").float().state_dict())
     files["swin v2"] = (newer_layouts.original_swin_v2(second.state_dict()), {}, {})
     files["torchvision swin v2"] = (second.state_dict(), {}, {})
-    files["fcmae"] = ({**sparse, "mask_token": torch.zeros(1, 4, 1, 1)}, {}, {})
+    files["fcmae"] = (newer_layouts.FCMAE().float().official(), {}, {})
+    files["hugging face swin v2"] = (
+        newer_layouts.hugging_swin_v2(second.state_dict()),
+        {},
+        {"model_type": "swinv2", "window_size": 4, "image_size": 32, "layer_norm_eps": 1e-5},
+    )
     files["averaged"] = (
         {"n_averaged": torch.tensor(2), **{f"module.{k}": x for k, x in solo.state_dict().items()}},
         {},

@@ -9,6 +9,8 @@ Encoders are `read`'s business, which leaves the rest out by rule; here is what 
   mim_vit.py, mim_resnet.py, convnext.py, mim_swin.py, and configs/selfsup/_base_/models). Their ConvNeXts normalise the
   last map before the decoder; their SimMIM adds the mask token to a ConvNeXt's features, and replaces others.
 - SparK: github.com/keyu-tian/SparK (pretrain/spark.py, decoder.py).
+- FCMAE: github.com/facebookresearch/ConvNeXt-V2 (models/fcmae.py).
+- MAE on Hiera: github.com/facebookresearch/hiera (hiera/hiera_mae.py).
 """
 
 from collections.abc import Mapping
@@ -33,7 +35,7 @@ class PreTraining:
 
     encoder: Checkpoint
     method: str
-    """Name in a2mim.methods.METHODS."""
+    """Name in a2mim.methods.restore.RESTORED."""
     settings: dict[str, Any]
     """Of the method: what the file tells, and what the source's code does where it is not this project's default."""
     tensors: Tensors
@@ -60,7 +62,7 @@ def pretraining(checkpoint: Checkpoint) -> PreTraining:
                 return describe(replace(checkpoint, dropped=dropped), parts)
     raise CheckpointError(
         f"checkpoint '{checkpoint.path}' holds no decoder that predicts pixels (method: {method_name(checkpoint)}): "
-        "give a file of MAE, SimMIM, A²MIM or SparK that has its decoder, or the folder of a pre-training run"
+        "give a file of MAE, SimMIM, A²MIM, SparK or FCMAE that has its decoder, or the folder of a pre-training run"
     )
 
 
@@ -92,11 +94,9 @@ def mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
         check_width(checkpoint, tensors.get("decoder_blocks.0.attn.proj.weight"), width)
     if "decoder_num_attention_heads" in told:
         settings["decoder_heads"] = head_count(told, "decoder_num_attention_heads", checkpoint.path)
-    if isinstance(told.get("mask_ratio"), float):
-        settings["mask_ratio"] = told["mask_ratio"]
-    if not isinstance(told.get("norm_pix_loss"), bool):
-        return PreTraining(checkpoint, "mae", settings, tensors, untold=("normalised_target",))
-    return PreTraining(checkpoint, "mae", {**settings, "normalised_target": told["norm_pix_loss"]}, tensors)
+    settings |= stated(checkpoint)
+    untold = () if "normalised_target" in settings else ("normalised_target",)
+    return PreTraining(checkpoint, "mae", settings, tensors, untold=untold)
 
 
 def check_width(checkpoint: Checkpoint, weight: Tensor | None, width: int) -> None:
@@ -189,6 +189,52 @@ def spark(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
     return PreTraining(checkpoint, "spark", settings, tensors, image_size=size)
 
 
+NORMALISED: dict[str, Any] = {"normalised_target": True}
+
+# --- FCMAE
+
+FCMAE_NAMES = {
+    r"mask_token": "mask_token_C",
+    r"proj\.(.*)": r"embed.\1",
+    r"pred\.(.*)": r"head.\1",
+    r"decoder\.(\d+)\.dwconv\.(.*)": r"decoder_blocks.\1.conv_dw.\2",
+    r"decoder\.(\d+)\.norm\.(.*)": r"decoder_blocks.\1.norm.\2",
+    r"decoder\.(\d+)\.pwconv([12])\.(.*)": r"decoder_blocks.\1.mlp.fc\2.\3",
+    r"decoder\.(\d+)\.grn\.gamma": r"decoder_blocks.\1.mlp.grn.weight",
+    r"decoder\.(\d+)\.grn\.beta": r"decoder_blocks.\1.mlp.grn.bias",
+}
+
+
+def fcmae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """Its code always predicts normalised patches, unless a command line in the file says otherwise."""
+    renamed = substitute(parts, FCMAE_NAMES)
+    responses = (key for key in renamed if ".mlp.grn." in key)
+    tensors = squeezed(renamed, "mask_token_C", *responses)
+    settings = {**NORMALISED, "decoder_depth": count(tensors, r"decoder_blocks\.(\d+)\.")}
+    if "mask_token_C" in tensors:
+        settings["decoder_width"] = tensors["mask_token_C"].numel()
+    return PreTraining(checkpoint, "fcmae", settings | stated(checkpoint), tensors)
+
+
+def stated(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a command line or a configuration says of the mask and of what is predicted."""
+    told = checkpoint.settings
+    made = {"mask_ratio": told["mask_ratio"]} if isinstance(told.get("mask_ratio"), float) else {}
+    if isinstance(told.get("norm_pix_loss"), bool):
+        made["normalised_target"] = told["norm_pix_loss"]
+    return made
+
+
+# --- MAE on Hiera
+
+
+def hiera_mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """Its code always predicts normalised patches."""
+    renamed = substitute(parts, {r"multi_scale_fusion_heads\.(.*)": r"fusion.\1"})
+    found = mae(checkpoint, renamed)
+    return replace(found, method="hiera_mae", settings=NORMALISED | found.settings, untold=())
+
+
 def squeezed(tensors: Mapping[str, Tensor], *names: str) -> Tensors:
     """The tensors, those of the given names without their axes of length 1."""
     return {key: x.squeeze() if key in names else x for key, x in tensors.items()}
@@ -196,10 +242,12 @@ def squeezed(tensors: Mapping[str, Tensor], *names: str) -> Tensors:
 
 # A key that only the decoder of one layout has -> how to read it.
 DECODERS = {
+    "multi_scale_fusion_heads.0.weight": hiera_mae,
     "decoder_pred.weight": mae,
     "decoder.decoder_pred.weight": hugging_face_mae,
     "decoder.0.weight": simmim,
     "neck.decoder_pred.0.weight": openmixup_a2mim,
     "neck.decoder.0.weight": openmixup_simmim,
     "dense_decoder.proj.weight": spark,
+    "pred.weight": fcmae,
 }

@@ -26,12 +26,11 @@ from torch import Tensor, nn
 
 from a2mim.backbones import evaluating, intercept, read_structure
 from a2mim.bounds import Count, Part, Pixels
-from a2mim.losses import patch_loss
-from a2mim.masking import mask_grid, masked_count, random_mask
-from a2mim.methods.base import Method
-from a2mim.targets import normalised, patchify, unpatchify
+from a2mim.masking import mask_grid, masked_count
+from a2mim.methods.patches import MaskedPatches
+from a2mim.targets import unpatchify
 
-__all__ = ["MAE", "MAESettings", "sincos_positions"]
+__all__ = ["MAE", "MAESettings", "sincos_positions", "visible_patches"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class MAESettings:
             )
 
 
-class MAE(Method):
+class MAE(MaskedPatches):
     """See the module. Raises ValueError where backbone and settings do not fit, naming what is missing."""
 
     Settings: ClassVar[type[Any]] = MAESettings
@@ -96,41 +95,14 @@ class MAE(Method):
         grid = self.structure.features.grid
         if settings.positions == "sincos":
             _fix_positions(backbone, grid)
-        width = settings.decoder_width
-        self.embed = nn.Linear(self.structure.features.channels, width)
-        self.mask_token_C = nn.Parameter(torch.empty(width).normal_(std=0.02))
-        prefix = torch.zeros(self.structure.features.prefix, width)
-        self.register_buffer("positions_ND", torch.cat([prefix, sincos_positions(grid, width)]), persistent=False)
-        norm: Any = partial(nn.LayerNorm, eps=1e-6)
-        hidden = settings.decoder_hidden or 4 * width
-        ratio = hidden / width + 1e-9  # timm cuts the product off
-        block = partial(Block, width, settings.decoder_heads, ratio, qkv_bias=True, norm_layer=norm)
-        self.decoder_blocks = nn.Sequential(*(block() for _ in range(settings.decoder_depth)))
-        self.decoder_norm = norm(width)
-        self.head = nn.Linear(width, patch * patch * self.structure.channels)
-        for module in (self.embed, self.decoder_blocks, self.head):
-            module.apply(_xavier)
+        self._make_decoder(grid, patch)
         self._check_encoder()
-
-    def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        image = batch["image"]
-        mask_BL = self.draw_mask(image, generator)
-        prediction_BLD = self.decode(self.encode(image, mask_BL), mask_BL)
-        return {"loss": patch_loss(prediction_BLD, self.target(image), mask_BL.to(image.device))}
-
-    def draw_mask(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, L) masks of patch tokens in raster order, 1 = masked, the same number in each image; on the CPU, where
-        counting them waits for no device."""
-        grid = mask_grid((image.shape[2], image.shape[3]), self.cell)
-        mask = random_mask(len(image), grid, self.settings.mask_ratio, generator)
-        finer = self.cell // self.structure.stride
-        return mask.repeat_interleave(finer, 1).repeat_interleave(finer, 2).flatten(1)
 
     def encode(self, image: Tensor, mask_BL: Tensor) -> Tensor:
         """The encoder's tokens (B, prefix + visible, C): class token and the like, then the visible patches in raster
         order. Masked patches are dropped before the first block."""
         prefix = self.structure.features.prefix
-        visible_BV = _visible(mask_BL).to(image.device)
+        visible_BV = visible_patches(mask_BL).to(image.device)
 
         def drop(x_BLC: Tensor) -> Tensor:
             patches = x_BLC[:, prefix:].gather(1, visible_BV[..., None].expand(-1, -1, x_BLC.shape[2]))
@@ -147,34 +119,28 @@ class MAE(Method):
         prefix = self.structure.features.prefix
         x = self.embed(z_BNC)
         tokens = self.mask_token_C.to(x.dtype).expand(*mask_BL.shape, -1)
-        index = _visible(mask_BL).to(x.device)[..., None].expand(-1, -1, x.shape[2])
+        index = visible_patches(mask_BL).to(x.device)[..., None].expand(-1, -1, x.shape[2])
         patches = tokens.scatter(1, index, x[:, prefix:])
         x = torch.cat([x[:, :prefix], patches], 1) + self.positions_ND
         x = self.decoder_norm(self.decoder_blocks(x))
         return self.head(x[:, prefix:])
 
-    def target(self, image: Tensor) -> Tensor:
-        """(B, L, patch²·channels)."""
-        patches = patchify(image, self.structure.stride)
-        return normalised(patches)[0] if self.settings.normalised_target else patches
-
-    def pictures(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """A normalised prediction is shown with the contrast that its patch really has."""
-        image, patch = batch["image"], self.structure.stride
-        mask_BL = self.draw_mask(image, generator)
-        with evaluating(self):
-            patches = self.decode(self.encode(image, mask_BL), mask_BL).float()
-        if self.settings.normalised_target:
-            _, mean, std = normalised(patchify(image, patch))
-            patches = patches * std + mean
-        size = (image.shape[2], image.shape[3])
-        predicted = unpatchify(patches, patch, size).to(image.dtype)
-        pixels = unpatchify(mask_BL[..., None].expand(-1, -1, patch * patch), patch, size).to(image)
-        composite = image * (1 - pixels) + predicted * pixels
-        return {"original": image, "masked": image * (1 - pixels), "predicted": predicted, "composite": composite}
-
-    def no_weight_decay(self) -> set[str]:
-        return super().no_weight_decay() | {"mask_token_C"}
+    def _make_decoder(self, grid: tuple[int, int], patch: int) -> None:
+        """From the encoder's tokens to patches of so many pixels a side."""
+        settings, width = self.settings, self.settings.decoder_width
+        self.embed = nn.Linear(self.structure.features.channels, width)
+        self.mask_token_C = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        prefix = torch.zeros(self.structure.features.prefix, width)
+        self.register_buffer("positions_ND", torch.cat([prefix, sincos_positions(grid, width)]), persistent=False)
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
+        hidden = settings.decoder_hidden or 4 * width
+        ratio = hidden / width + 1e-9  # timm cuts the product off
+        block = partial(Block, width, settings.decoder_heads, ratio, qkv_bias=True, norm_layer=norm)
+        self.decoder_blocks = nn.Sequential(*(block() for _ in range(settings.decoder_depth)))
+        self.decoder_norm = norm(width)
+        self.head = nn.Linear(width, patch * patch * self.structure.channels)
+        for module in (self.embed, self.decoder_blocks, self.head):
+            module.apply(_xavier)
 
     @torch.no_grad()
     def _check_encoder(self) -> None:
@@ -222,7 +188,7 @@ def _fix_positions(backbone: nn.Module, grid: tuple[int, int]) -> None:
     positions.requires_grad_(False)
 
 
-def _visible(mask_BL: Tensor) -> Tensor:
+def visible_patches(mask_BL: Tensor) -> Tensor:
     """(B, V) indices of the visible patches, in raster order."""
     return mask_BL.argsort(dim=1, stable=True)[:, : int((mask_BL[0] == 0).sum())]
 

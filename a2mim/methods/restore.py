@@ -20,8 +20,13 @@ from a2mim.checkpoints.load import adapt, compare, model_name, set_epsilons
 from a2mim.checkpoints.pretraining import PreTraining, pretraining
 from a2mim.checkpoints.resize import PositionRule, resize_positions
 from a2mim.methods import METHODS, Method
+from a2mim.methods.fcmae import FCMAE
+from a2mim.methods.hiera_mae import HieraMAE
 
-__all__ = ["load_method", "own_tensors", "restore"]
+__all__ = ["RESTORED", "load_method", "own_tensors", "restore"]
+
+RESTORED: dict[str, type[Any]] = {**METHODS, "fcmae": FCMAE, "hiera_mae": HieraMAE}
+"""Methods that files are read as: those that train here, and two that are drawn alone."""
 
 BACKBONE = "backbone."
 
@@ -34,7 +39,7 @@ def load_method(
     The backbone is the timm model that the file fits. Settings are those that the file tells, then the published ones.
 
     Args:
-        checkpoint: a file of MAE, SimMIM, A²MIM or SparK, or what `pretraining` found in it.
+        checkpoint: a file of MAE, SimMIM, A²MIM, SparK or FCMAE, or what `pretraining` found in it.
         image_size: side of the images in pixels; that of the training images if left out. Positions are resized.
         given: settings of the method, which win; what a file does not tell must be among them.
 
@@ -45,7 +50,7 @@ def load_method(
     """
     found = checkpoint if isinstance(checkpoint, PreTraining) else pretraining(read(checkpoint))
     path = found.encoder.path
-    kind: Any = METHODS[found.method].Settings
+    kind: Any = RESTORED[found.method].Settings
     known = [each.name for each in fields(kind) if each.name != "image_size"]
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f"{found.method} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
@@ -56,7 +61,7 @@ def load_method(
     settings = {**found.settings, **_place(found, backbone, size), **given}
     try:
         with torch.random.fork_rng(devices=[]):
-            method = METHODS[found.method](backbone, kind(image_size=size, **settings))
+            method = RESTORED[found.method](backbone, kind(image_size=size, **settings))
     except (RuntimeError, AssertionError, ArithmeticError, LookupError, TypeError) as error:
         raise CheckpointError(f"no {found.method} with {settings} can be made for '{path}': {error}") from error
     return method.eval(), restore(method, found.encoder, found.tensors)

@@ -20,7 +20,7 @@ class Settings:
     Fourier transform of each. Writes the figure, the pictures beside it (.npz) and where all of it came from (.json).
 
     The checkpoint is the folder of a run of `a2mim pretrain` by a2mim, simmim, mae or spark, or a released file that
-    has its decoder: MAE (also of Hugging Face), SimMIM, OpenMixup's A2MIM and SimMIM, SparK.
+    has its decoder: MAE (also of Hugging Face, and on Hiera), SimMIM, OpenMixup's A2MIM and SimMIM, SparK, FCMAE.
 
     For example:
         a2mim reconstruct runs/a2mim-resnet50 --data imagenet/val --out reconstruction.png

@@ -15,7 +15,7 @@ from a2mim.methods import A2MIM, MAE, A2MIMSettings, MAESettings, SimMIM, SimMIM
 from a2mim.seeds import seed_of
 from experiments.cli import main
 from experiments.reconstruction import begin_as, chosen
-from tests.a2mim.checkpoints import layouts
+from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import Named, ViT, randomise
 from tests.a2mim.tiny import write_images
 
@@ -216,6 +216,19 @@ def test_a_released_file(images, tmp_path):
     assert record["note"] == ""
     _, record = drawn(tmp_path / "r.png", *words, "--norm-pix", "yes")
     assert "those of hidden pixels are known here" in record["note"]
+
+
+@pytest.mark.parametrize("name", ["FCMAE on convnextv2_tiny", "MAE on hiera_tiny_224"])
+def test_released_files_whose_targets_are_always_normalised(name, images, tmp_path):
+    net = randomise(newer_layouts.FCMAE() if "FCMAE" in name else newer_layouts.Hiera()).float()
+    content = {"model": net.official()} if "FCMAE" in name else {"model_state": net.state_dict()}
+    torch.save(content, tmp_path / "net.pth")
+    words = (tmp_path / "net.pth", "--data", images, "--count", "2", "--image-size", "64", "--mask-ratio", "0.5")
+    found, record = drawn(tmp_path / "r.svg", *words)
+    assert found["predicted"].shape == (2, 3, 64, 64) and "those of hidden pixels are known here" in record["note"]
+    assert "50% masked in cells of 32 px" in record["caption"] and name in (tmp_path / "r.svg").read_text()
+    _, record = drawn(tmp_path / "r.svg", *words, "--norm-pix", "no")
+    assert "drawn as they are" in record["note"]
 
 
 def test_a_network_that_leaks_says_so(images, tmp_path):

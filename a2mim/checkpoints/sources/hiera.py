@@ -30,8 +30,6 @@ MAE_HIERA = Source(
     names=NAMES,
     norm_eps=VIT_EPS,
     pixels=IMAGENET,
-    # Pre-training pools twice, fine-tuning three times; the weights of the encoder are the same.
-    arguments={"q_pool": 2},
 )
 
 

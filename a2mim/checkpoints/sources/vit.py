@@ -21,6 +21,7 @@ MAE = Source(
     "mae",
     "github.com/facebookresearch/mae, models_mae.py",
     marks=(ATTENTION, r"decoder_.*"),
+    unless=(r"multi_scale_fusion_heads\..*",),
     drops={
         rf"decoder_(embed|norm|pred)\.{LEAF}": DECODER,
         rf"decoder_blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.{LEAF}": DECODER,

@@ -7,7 +7,17 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-from tests.a2mim.checkpoints.layouts import ConvNeXt, Named, ViT, attend, patches, randomise, run_mlp, vector
+from tests.a2mim.checkpoints.layouts import (
+    ConvNeXt,
+    Named,
+    ViT,
+    attend,
+    channels_first,
+    patches,
+    randomise,
+    run_mlp,
+    vector,
+)
 
 
 class DINOv2(ViT):
@@ -207,3 +217,191 @@ def original_swin_v2(state):
         else:
             made[key] = x
     return made
+
+
+def hugging_swin_v2(state):
+    """The same under the names of Hugging Face transformers, models/swinv2/modeling_swinv2.py: keys have no bias, and
+    the tables are not saved."""
+    made = {}
+    for key, x in state.items():
+        if "relative" in key:
+            continue
+        key = key.replace("features.0.0.", "embeddings.patch_embeddings.projection.")
+        key = key.replace("features.0.2.", "embeddings.norm.")
+        key = re.sub(r"^features\.([13])\.", lambda found: f"encoder.layers.{int(found[1]) // 2}.blocks.", key)
+        key = re.sub(r"^features\.2\.", "encoder.layers.0.downsample.", key)
+        key = key.replace("cpb_mlp.", "continuous_position_bias_mlp.").replace("attn.proj.", "attention.output.dense.")
+        if "continuous_position" not in key:
+            key = key.replace(".mlp.0.", ".intermediate.dense.").replace(".mlp.3.", ".output.dense.")
+        if key.startswith("encoder.layers"):
+            key = key.replace(".norm1.", ".layernorm_before.").replace(".norm2.", ".layernorm_after.")
+        key = re.sub(r"^norm\.", "layernorm.", key).replace(".attn.", ".attention.self.")
+        key = key if key.startswith("head.") else f"swinv2.{key}"
+        parts = zip(("query", "key", "value"), x.chunk(3), strict=True) if ".qkv." in key else [("qkv", x)]
+        for name, part in parts:
+            if not key.endswith("qkv.bias") or name != "key":
+                made[key.replace("qkv", name).replace("head.", "classifier.")] = part
+    return made
+
+
+# --- whole masked-image networks
+
+
+class FCMAE(ConvNeXtV2):
+    """models/fcmae.py: the encoder on visible positions alone; proj, mask token, one block, pred."""
+
+    def __init__(self, width=16, **arguments):
+        super().__init__(classes=0, last="", **arguments)
+        self.proj = nn.Conv2d(self.stages[-1][0].norm.normalized_shape[0], width, 1)
+        self.mask_token = vector(1, width, 1, 1)
+        self.decoder = nn.Sequential(self.block(width))
+        self.pred = nn.Conv2d(width, 32 * 32 * 3, 1)
+
+    def official(self):
+        """The state as the public code saves it: the encoder under MinkowskiEngine's names."""
+        whole = self.state_dict()
+        own = ("proj.", "mask_token", "decoder.", "pred.")
+        encoder = {key: x for key, x in whole.items() if not key.startswith(own)}
+        return {**sparse_names(encoder), **{key: x for key, x in whole.items() if key.startswith(own)}}
+
+    def sparse_block(self, block, x, visible):
+        """convnextv2_sparse.py on the visible positions of one image: a list of them behind the convolution."""
+        y = block.dwconv(x)[0].permute(1, 2, 0)[visible]
+        y = F.gelu(block.pwconv1(block.norm(y)))
+        energy = y.norm(p=2, dim=0, keepdim=True)
+        y = block.grn.gamma[0, 0] * (y * (energy / (energy.mean(-1, keepdim=True) + 1e-6))) + block.grn.beta[0, 0] + y
+        made = torch.zeros_like(x)
+        made[0, :, visible] = block.pwconv2(y).T
+        return x + made
+
+    def reconstruct(self, images, mask_BL):
+        """The predicted patches (B, L, 3072) of images one by one; every position is visible or hidden as a whole."""
+        rows = []
+        for image, mask_L in zip(images, mask_BL, strict=True):
+            side = int(len(mask_L) ** 0.5)
+            seen = ~mask_L.bool().view(side, side)
+            x = image[None]
+            for n, (down, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+                x = channels_first(down[1], down[0](x)) if n == 0 else down[1](channels_first(down[0], x))
+                finer = x.shape[2] // side
+                visible = seen.repeat_interleave(finer, 0).repeat_interleave(finer, 1)
+                x = x * visible
+                for block in stage:
+                    x = self.sparse_block(block, x, visible)
+            x = torch.where(seen, self.proj(x), self.mask_token)
+            for block in self.decoder:
+                x = self.run_block(block, x)
+            rows.append(self.pred(x)[0].flatten(1).T)
+        return torch.stack(rows)
+
+
+class Hiera(nn.Module):
+    """hiera/hiera.py, hiera_mae.py on maps: a mask unit is a block of places, and pooling takes the largest of 2×2.
+
+    Units of 8×8 patches of 4 px. Attention inside of units in the first two stages; the block behind the end of a stage
+    is wider, pools if it is among the first `pooled`, and still attends as that stage did.
+    """
+
+    def __init__(self, width=16, stages=(1, 2, 1, 1), pooled=2, decoder=32, size=64):
+        super().__init__()
+        self.stages, self.pooled, self.grid = stages, pooled, size // 4
+        self.patch_embed = Named(proj=nn.Conv2d(3, width, 7, 4, 3))
+        self.pos_embed = vector(1, self.grid**2, width)
+        blocks, heads, inside = [], 1, width
+        self.block_heads, self.kinds = [], []
+        for n, depth in enumerate(stages):
+            for k in range(depth):
+                first = n > 0 and k == 0
+                out, heads = (2 * inside, 2 * heads) if first else (inside, heads)
+                blocks.append(self.block(inside, out))
+                self.block_heads.append(heads)
+                self.kinds.append((first and n <= pooled, (n - first) < 2))
+                inside = out
+        self.blocks = nn.ModuleList(blocks)
+        self.encoder_norm = nn.LayerNorm(inside, eps=1e-6)
+        widths = [width * 2**n for n in range(pooled)]
+        fusions = [nn.Conv2d(each, inside, 2 ** (pooled - n), 2 ** (pooled - n)) for n, each in enumerate(widths)]
+        self.multi_scale_fusion_heads = nn.ModuleList([*fusions, nn.Identity()])
+        self.patch = 4 * 2**pooled
+        self.decoder_embed = nn.Linear(inside, decoder)
+        self.mask_token = vector(1, 1, decoder)
+        self.decoder_pos_embed = vector(1, (size // self.patch) ** 2, decoder)
+        self.decoder_blocks = nn.ModuleList([self.block(decoder, decoder) for _ in range(2)])
+        self.decoder_norm = nn.LayerNorm(decoder, eps=1e-6)
+        self.decoder_pred = nn.Linear(decoder, self.patch**2 * 3)
+
+    def block(self, inside, out):
+        parts = {
+            "norm1": nn.LayerNorm(inside, eps=1e-6),
+            "attn": Named(qkv=nn.Linear(inside, 3 * out), proj=nn.Linear(out, out)),
+            "norm2": nn.LayerNorm(out, eps=1e-6),
+            "mlp": Named(fc1=nn.Linear(out, 4 * out), fc2=nn.Linear(4 * out, out)),
+        }
+        return Named(**parts, **({} if inside == out else {"proj": nn.Linear(inside, out)}))
+
+    def encode(self, image, hidden):
+        """The maps (U, C, n, n) of the visible units at the end of each stage, for one image.
+
+        hidden: (units) of booleans, in raster order.
+        """
+        side = self.grid // 8
+        pixels = (~hidden).view(side, side).repeat_interleave(32, 0).repeat_interleave(32, 1)
+        x = self.patch_embed.proj(image[None] * pixels) + self.pos_embed.mT.unflatten(2, (self.grid, self.grid))
+        x_UCMM = F.unfold(x, 8, stride=8)[0].T.unflatten(1, (-1, 8, 8))[~hidden]
+        ends, last = [], [sum(self.stages[: n + 1]) - 1 for n in range(len(self.stages))]
+        for n, block in enumerate(self.blocks):
+            x_UCMM = self.run_block(block, x_UCMM, self.block_heads[n], *self.kinds[n])
+            if n in last:
+                ends.append(x_UCMM)
+        return ends
+
+    def run_block(self, block, x_UCMM, heads, pools, inside_units):
+        """One block on the map of each unit; the attention is within a unit or among all of them."""
+        units = len(x_UCMM)
+        normed = channels_first(block.norm1, x_UCMM)
+
+        def pool(x):
+            return F.max_pool2d(x, 2) if pools else x
+
+        def tokens(x):
+            x_ULC = x.flatten(2).mT
+            return x_ULC if inside_units else x_ULC.flatten(0, 1)[None]
+
+        qkv = block.attn.qkv(normed.movedim(1, -1)).movedim(-1, 1)
+        q, k, v = qkv.chunk(3, 1)
+        q = pool(q)
+        y = block.attn.proj(attend(tokens(q), tokens(k), tokens(v), heads))
+        y_ULC = y if inside_units else y[0].unflatten(0, (units, -1))
+        y_UCMM = y_ULC.mT.unflatten(2, q.shape[2:])
+        short = pool(block.proj(normed.movedim(1, -1)).movedim(-1, 1)) if hasattr(block, "proj") else x_UCMM
+        x = (short + y_UCMM).movedim(1, -1)
+        return (x + run_mlp(block.mlp.fc1, block.mlp.fc2, block.norm2(x))).movedim(-1, 1)
+
+    def feature_map(self, images):
+        """The last map (B, C, h, w) of whole images, before any norm."""
+        side = self.grid // 8
+        maps = [self.encode(image, torch.zeros(side * side, dtype=torch.bool))[-1] for image in images]
+        rows = [x.unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2) for x in maps]
+        return torch.stack(rows)
+
+    def reconstruct(self, images, units_BM):
+        """The prediction as pictures (B, 3, H, W), each patch in units of its own."""
+        return torch.stack([self.one(image, units_M.bool()) for image, units_M in zip(images, units_BM, strict=True)])
+
+    def one(self, image, hidden):
+        ends = self.encode(image, hidden)
+        fused = ends[-1] + sum(head(x) for head, x in zip(self.multi_scale_fusion_heads[:-1], ends, strict=False))
+        z_UCMM = channels_first(self.encoder_norm, fused)
+        x_UMMC = self.decoder_embed(z_UCMM.movedim(1, -1))
+        side, small = self.grid // 8, x_UMMC.shape[1]
+        full = self.mask_token[0, 0].expand(len(hidden), small, small, -1).clone()
+        full[~hidden] = x_UMMC
+        x_HWC = full.unflatten(0, (side, side)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        x = x_HWC.flatten(0, 1)[None] + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
+            x = x + block.attn.proj(attend(q, k, v, x.shape[-1] // 32))
+            x = x + run_mlp(block.mlp.fc1, block.mlp.fc2, block.norm2(x))
+        patches_LD = self.decoder_pred(self.decoder_norm(x))[0]
+        # Their patches are images of three colours, one after the other.
+        return F.fold(patches_LD.T[None], image.shape[1:], self.patch, stride=self.patch)[0]

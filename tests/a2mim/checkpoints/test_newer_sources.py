@@ -130,6 +130,26 @@ def test_swin_v2_in_the_originals_names(tmp_path, masked):
     every_key_is_accounted_for(report, checkpoint, {key: x for key, x in state.items() if "qkv.bias" not in key})
 
 
+@pytest.mark.parametrize("trained", [0, 7])
+def test_swin_v2_of_hugging_face(tmp_path, trained):
+    """Its weights do not tell the windows, nor those that its biases were first trained with: config.json does."""
+    net = newer_layouts.torchvision_swin(second=True)
+    if trained:
+        for name, table in net.named_buffers():
+            if "coords" in name:
+                apart = torch.stack(torch.meshgrid(*[torch.arange(-3, 4.0)] * 2, indexing="ij"), -1)[None]
+                table.data = (apart.sign() * torch.log2((apart / (trained - 1) * 8).abs() + 1) / 3).double()
+    state = newer_layouts.hugging_swin_v2(net.state_dict())
+    save_file({key: x.contiguous() for key, x in state.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="do not tell the size of its windows"):
+        identify(read(tmp_path / "model.safetensors"))
+    sizes = {"window_size": 4, "image_size": 32, "pretrained_window_sizes": [trained, trained]}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "swinv2", "layer_norm_eps": 1e-5, **sizes}))
+    model, report, checkpoint = reread(tmp_path / "model.safetensors")
+    assert checkpoint.source == "hugging face" and report.complete
+    same(model(IMAGES), net(IMAGES))
+
+
 class Added(nn.Module):
     def __init__(self, what):
         super().__init__()
@@ -146,6 +166,24 @@ def test_swin_with_absolute_positions(tmp_path):
     model, _, _ = reread(tmp_path / "swin_ape.pth")
     net.patch_embed.norm = nn.Sequential(net.patch_embed.norm, Added(positions.view(1, 8, 8, 16)))
     same(model(IMAGES), net(IMAGES))
+
+
+# --- Hiera
+
+
+@pytest.mark.parametrize("pooled", [2, 3])
+def test_the_encoder_of_mae_on_hiera(tmp_path, pooled):
+    """Pre-training pools twice; its last map has four positions in each mask unit, which timm counts unit by unit."""
+    net = randomise(newer_layouts.Hiera(pooled=pooled))
+    torch.save({"model_state": net.state_dict()}, tmp_path / "mae_hiera_tiny_224.pth")
+    model, report, checkpoint = reread(tmp_path / "mae_hiera_tiny_224.pth")
+    assert checkpoint.source == "mae, hiera" and describe(checkpoint)["method"] == "MAE"
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = net.feature_map(images)
+    tokens, maps = model.forward_features(images, return_intermediates=True)
+    same(maps[-1].movedim(-1, 1), wanted)
+    same(model.forward_head(tokens, pre_logits=True), net.encoder_norm(wanted.mean((2, 3))))
+    every_key_is_accounted_for(report, checkpoint, net.state_dict())
 
 
 # --- torchvision's other networks

@@ -13,9 +13,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from a2mim.checkpoints import CheckpointError, read
 from a2mim.methods import A2MIM, MAE, SimMIM, SparK
+from a2mim.methods.fcmae import FCMAE
+from a2mim.methods.hiera_mae import HieraMAE
 from a2mim.methods.restore import load_method, own_tensors
-from a2mim.targets import patchify
-from tests.a2mim.checkpoints import layouts
+from a2mim.targets import patchify, unpatchify
+from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import HFMAE, Beit, ConvNeXt, MMConvNeXt, MMViT, Named, Swin, at_pixels, randomise
 from tests.a2mim.checkpoints.resnets import resnet, widths
 
@@ -71,8 +73,12 @@ def test_mae(tmp_path):
     found, mask_BL = predicted_patches(method, x)
     assert mask_BL.sum(1).tolist() == [12.0] * 3
     same(found, net.reconstruct(x, mask_BL))
-    # Not one of its parts is idle.
-    for name in ("mask_token_C", "positions_ND", "decoder_norm.weight", "embed.bias", "head.bias"):
+    no_part_is_idle(method, x, ("mask_token_C", "positions_ND", "decoder_norm.weight", "embed.bias", "head.bias"))
+
+
+def no_part_is_idle(method, x, names):
+    found = predicted_patches(method, x)[0]
+    for name in names:
         tensor = own_tensors(method)[name].detach()
         kept = tensor.clone()
         tensor += 0.1 * torch.randn_like(tensor)  # a norm takes a constant away
@@ -292,6 +298,37 @@ def test_spark(tmp_path, kind):
     mask = mask_of(method, x)
     same(method.reconstruct(x, mask), net.reconstruct(x, mask))
     assert list(report.dropped) == ["pixel constants of the pre-training"]
+
+
+# --- FCMAE and MAE on Hiera
+
+
+@pytest.mark.parametrize("args", [{}, {"args": argparse.Namespace(norm_pix_loss=False, mask_ratio=0.5)}])
+def test_fcmae(tmp_path, args):
+    net, x = stored(newer_layouts.FCMAE()), images(96)
+    torch.save({"model": net.official(), **args}, tmp_path / "convnextv2_atto_1k_224_fcmae.pt")
+    method, report = opened(tmp_path / "convnextv2_atto_1k_224_fcmae.pt", 96)
+    assert isinstance(method, FCMAE) and report.fresh
+    assert (method.settings.mask_ratio, method.settings.normalised_target) == ((0.5, False) if args else (0.6, True))
+    found, mask_BL = predicted_patches(method, x)
+    assert mask_BL.sum(1).tolist() == [5.0 if args else 6.0] * 3
+    same(found, net.reconstruct(x, mask_BL))
+    no_part_is_idle(method, x, ("mask_token_C", "embed.bias", "decoder_blocks.0.mlp.grn.weight", "head.bias"))
+
+
+@pytest.mark.parametrize("pooled", [2, 3])
+def test_mae_of_hiera(tmp_path, pooled):
+    net, x = stored(newer_layouts.Hiera(pooled=pooled, size=96)), images(96)
+    torch.save({"model_state": net.state_dict(), "epoch": 3}, tmp_path / "mae_hiera_tiny_224.pth")
+    method, _ = opened(tmp_path / "mae_hiera_tiny_224.pth")
+    assert isinstance(method, HieraMAE) and method.structure.stride == net.patch and method.settings.normalised_target
+    found, mask_BL = predicted_patches(method, x)
+    units_BM = patchify(mask_BL.unflatten(1, (96 // net.patch, -1))[:, None], 32 // net.patch)[..., 0]
+    assert units_BM.sum(1).tolist() == [6.0] * 3
+    same(unpatchify(found, net.patch, (96, 96)), net.reconstruct(x, units_BM))
+    no_part_is_idle(method, x, ("mask_token_C", "positions_ND", "fusion.0.weight", "fusion.1.bias", "head.bias"))
+    with pytest.raises(ValueError, match=r"1 mis-shaped key .pos_embed: 1×576×16 instead of 1×256×16"):
+        load_method(tmp_path / "mae_hiera_tiny_224.pth", image_size=64)
 
 
 # --- what does not fit
