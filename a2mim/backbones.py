@@ -30,6 +30,7 @@ __all__ = [
     "find_place",
     "intercept",
     "own_image_size",
+    "read_layout",
     "read_layouts",
     "read_structure",
     "to_map",
@@ -151,6 +152,22 @@ def read_layouts(backbone: nn.Module, image_size: int, modules: Sequence[str]) -
             for handle in handles:
                 handle.remove()
     return found
+
+
+def read_layout(backbone: nn.Module, image_size: int) -> Layout:
+    """How what `forward_features` returns holds a map of the image. Raises ValueError where it is none."""
+    with evaluating(backbone):
+        try:
+            features = backbone.forward_features(_quadrant_images(backbone, image_size))  # type: ignore[operator]
+        except Exception as error:
+            raise_unfit(backbone, image_size, error)
+        layout = _layout(features, backbone) if isinstance(features, Tensor) else None
+    if layout is None:
+        raise ValueError(
+            f"what {type(backbone).__name__} gives for an image is no map of it, neither channels × height × width nor "
+            "patch tokens in raster order: choose another network"
+        )
+    return layout
 
 
 def find_place(backbone: nn.Module, structure: Structure, at: int | str) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,23 +54,42 @@ def check_targets(target_B: Tensor, classes: int) -> None:
         )
 
 
-@torch.no_grad()
+View = Callable[[Any, Tensor], Tensor]
+"""A timm model and what its forward_features returns for images -> a tensor with a row for each of them."""
+
+
+def pooled(model: Any, features: Tensor) -> Tensor:
+    """What timm's `model` hands to its classifier (B, D)."""
+    return model.forward_head(features, pre_logits=True)
+
+
 def pooled_features(
     model: Any, gallery: Gallery, world: World, channels_last: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What timm's `model` hands to its classifier, for every image, on the CPU.
+    """What timm's `model` hands to its classifier, for every image: as `frozen_features` returns it."""
+    (features_ND,), target_N, index_N = frozen_features(model, gallery, world, (pooled,), channels_last)
+    return features_ND, target_N, index_N
 
-    Returns features (N, D) float32, labels (N,), and the images' indices (N,), in the same order on every process,
+
+@torch.no_grad()
+def frozen_features(
+    model: Any, gallery: Gallery, world: World, views: Sequence[View], channels_last: bool = False
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """What `views` make of the features of every image, on the CPU.
+
+    Returns the views (N, ...) float32, labels (N,), and the images' indices (N,), in the same order on every process,
     without images that cannot be decoded. Raises ValueError where none is left.
     """
     model.eval()
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    rows: list[tuple[Tensor, ...]] = []
     for batch in gallery.batches(world, channels_last):
-        features_BD = model.forward_head(model.forward_features(batch["image"]), pre_logits=True)
-        rows.append((features_BD.float().cpu(), batch["target"].cpu(), batch["index"].cpu()))
-    columns = [torch.cat(column) for column in zip(*rows, strict=True)] or [torch.zeros(0)] * 3  # none are its share
-    features_ND, target_N, index_N = (world.gather(column) for column in columns)
+        features = model.forward_features(batch["image"])
+        found = [view(model, features).float().cpu() for view in views]
+        rows.append((*found, batch["target"].cpu(), batch["index"].cpu()))
+    # A process whose share is none has empty columns.
+    columns = [torch.cat(column) for column in zip(*rows, strict=True)] or [torch.zeros(0)] * (len(views) + 2)
+    *views_N, target_N, index_N = (world.gather(column) for column in columns)
     if not len(index_N):
         raise ValueError(nothing_left(gallery))
     order_N = index_N.argsort()
-    return features_ND[order_N], target_N[order_N], index_N[order_N]
+    return [x_N[order_N] for x_N in views_N], target_N[order_N], index_N[order_N]

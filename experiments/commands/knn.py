@@ -49,7 +49,7 @@ def run(settings: Settings) -> None:
 
     about = {"commit": commit()}
     with join(settings.device) as world:
-        train, test = both_features(settings, world, neighbours=settings.k)
+        (train,), test = both_features(settings, world, neighbours=settings.k)
         if world.main:
             result = knn(*train.pair, *test.pair, k=settings.k, temperature=settings.temperature, device=world.device)
             write_result(settings, "knn", about | result, train, test)

@@ -47,7 +47,7 @@ WORKS = """
     pretrain --model test_vit --data photos --mask-cell 16 --out pre {small}
     finetune --weights pre --data photos --out tuned {small}
     knn --weights pre --data photos --k 3 --image-size 32 --workers 0 --device cpu --out knn.json
-    linear --weights pre --data photos --epochs 2 --image-size 32 --workers 0 --device cpu --out linear.json
+    linear --weights pre --data photos --head attentive --epochs 2 --image-size 32 --workers 0 {cpu} --out l.json
     inspect pre/backbone.safetensors
     convert pre/backbone.safetensors --out converted.safetensors
     reconstruct pre --data photos --count 1 --device cpu --out reconstruction.png
@@ -83,7 +83,7 @@ REFUSALS = """
 
 
 def commands(text):
-    words = {"small": " ".join(SMALL), "random": " ".join(RANDOM), "grid": " ".join(GRID)}
+    words = {"cpu": " ".join(CPU), "small": " ".join(SMALL), "random": " ".join(RANDOM), "grid": " ".join(GRID)}
     return [line.format(**words).split() for line in text.strip().splitlines()]
 
 
