@@ -62,7 +62,8 @@ class PooledSample:
     """Q squares, whose S, S∪{a}, S∪{b} and S∪{a,b} are rows q, Q+q, 2Q+q and 3Q+q, and then single coalitions.
 
     `part_Q` and `part_S` say which of the parts, that make the halves, a square or a single coalition belongs to.
-    `smoothing` is that of `draw`, None for no surrogate.
+    `smoothing` is that of `draw`, None for no surrogate. In two levels of precision singles are evaluated in a reduced
+    one (`reduced_B`), and those numbered by `again_C` once more in full: these rows come last.
     """
 
     order: int
@@ -71,6 +72,15 @@ class PooledSample:
     part_Q: Tensor
     part_S: Tensor
     smoothing: float | None
+    again_C: Tensor | None = None
+
+    @property
+    def reduced_B(self) -> Tensor | None:
+        """Which rows are to be evaluated in reduced precision; None where none is."""
+        if self.again_C is None:
+            return None
+        row_B, first = torch.arange(len(self.coalitions_BN)), 4 * len(self.part_Q)
+        return (row_B >= first) & (row_B < first + len(self.part_S))
 
     def estimate(self, values_B: Tensor) -> Interactions:
         parts = self._parts(values_B.double())
@@ -83,12 +93,12 @@ class PooledSample:
         variance_P = torch.zeros_like(halves_HP[0])
         for k, (part, functions_RD) in enumerate(zip(parts, functions_8RD, strict=True)):
             half_7, place_7 = (halves_of_parts() == k).nonzero(as_tuple=True)
-            left_R7 = part.values_R[:, None] - functions_RD @ fits_H4D[half_7, place_7].T
+            left_R7 = part.corrected_R[:, None] - functions_RD @ fits_H4D[half_7, place_7].T
             mean_P7, part_variance_P = part.mean_and_variance(left_R7, pairs_2P)
             halves_HP[half_7] += mean_P7.T / 4
             variance_P += part_variance_P / PARTS**2
         halvings_S2P = halves_HP.unflatten(0, (-1, 2))
-        draws = effective_draws(self.order, self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S))
+        draws = self._draws()
         # Student's factor: with it z-scores have unit variance, although the variance is itself estimated.
         error_P = (variance_P * draws / (draws - 2)).sqrt() if draws >= MIN_DRAWS else variance_P * torch.nan
         return Interactions(
@@ -105,14 +115,45 @@ class PooledSample:
     def _parts(self, values_B: Tensor) -> list["Part"]:
         squares, device = len(self.part_Q), values_B.device
         weights = Weights.of(self.order, self.coalitions_BN.shape[1])
+        correction_S = self._corrections(values_B)
         parts = []
         for k in range(PARTS):
             square_Q = (self.part_Q == k).nonzero().flatten()
             single_S = (self.part_S == k).nonzero().flatten()
             rows_R = torch.cat([*(corner * squares + square_Q for corner in range(4)), 4 * squares + single_S])
             shown_RN = self.coalitions_BN[rows_R].to(device, torch.float64)
-            parts.append(Part(weights, len(square_Q), len(single_S), shown_RN, values_B[rows_R.to(device)]))
+            values_R, corrected_R = values_B[rows_R.to(device)], None
+            if correction_S is not None:
+                corrected_R = values_R.clone()
+                corrected_R[4 * len(square_Q) :] += correction_S[single_S.to(device)]
+            parts.append(Part(weights, len(square_Q), len(single_S), shown_RN, values_R, corrected_R))
         return parts
+
+    def _corrections(self, values_B: Tensor) -> Tensor | None:
+        """What reduced precision did to the singles that were evaluated again, S, 0 for the others.
+
+        Times singles over those evaluated again, part by part: then the mean of the corrected values is that of the
+        reduced ones plus the mean error of the sample, and nothing crosses the halves.
+        """
+        if self.again_C is None:
+            return None
+        first, again_C = 4 * len(self.part_Q), self.again_C.to(values_B.device)
+        error_C = values_B[first + len(self.part_S) :] - values_B[first + again_C]
+        part_S = self.part_S.to(values_B.device)
+        share_8 = part_S.bincount(minlength=PARTS) / part_S[again_C].bincount(minlength=PARTS)
+        correction_S = torch.zeros(len(part_S), dtype=values_B.dtype, device=values_B.device)
+        correction_S[again_C] = error_C * share_8[part_S[again_C]].to(error_C)
+        return correction_S
+
+    def _draws(self) -> float:
+        n_players, counts = self.coalitions_BN.shape[1], (len(self.part_Q), len(self.part_S))
+        draws = effective_draws(self.order, n_players, *counts)
+        # Where the correction rules the variance, its few coalitions are what the error rests on.
+        return draws if self.again_C is None else min(draws, self._draws_again(n_players))
+
+    def _draws_again(self, n_players: int) -> float:
+        none, one, both = pattern_probabilities(self.order + 1, n_players)
+        return (len(self.again_C) - PARTS) * min(none, 2 * one, both)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -124,6 +165,12 @@ class Part:
     singles: int
     shown_RN: Tensor
     values_R: Tensor
+    adjusted_R: Tensor | None = None
+
+    @property
+    def corrected_R(self) -> Tensor:
+        """The values whose means are taken; surrogates are fitted to `values_R`, free of large corrections' noise."""
+        return self.values_R if self.adjusted_R is None else self.adjusted_R
 
     def single_rows(self, of_R: Tensor) -> Tensor:
         """The singles' rows of something that has one for each coalition."""
@@ -230,6 +277,8 @@ def draw(
     *,
     smoothing: float = 1.2,
     surrogate: bool = True,
+    again: float = 0.0,
+    cost: float = 1.0,
 ) -> PooledSample:
     """Squares and singles for `budget` passes, `SQUARE_SHARE` of them in squares.
 
@@ -237,6 +286,8 @@ def draw(
         smoothing: over how many cells of a square grid the surrogate expects effects to be alike; 0 for none. It has
             no meaning, and no effect, where n is not a square number.
         surrogate: whether to use one at all.
+        again: with more than 0, singles are for reduced precision, and this share of them for full precision as well.
+        cost: of a reduced pass, in full ones, in which the budget counts.
 
     Raises:
         ValueError: impossible order or pairs, an order without neighbouring sizes, or too small a budget.
@@ -246,17 +297,24 @@ def draw(
     if budget < 5 * LEAST:
         raise ValueError(f"a budget of {budget} passes is too small for a pool: give at least {5 * LEAST}")
     squares, singles = allocation(budget)
+    again_C = None
+    if again:
+        full = singles
+        singles = max(LEAST, int(full / (cost + again)))
+        again_C = torch.arange(min(singles, max(LEAST, round(again * singles))))
     # The first `order` cells of a random permutation are S, the next two a and b.
     ranks_QN = torch.rand(squares, n_players, generator=generator, dtype=torch.float64).argsort(1).argsort(1)
     none_QN = ranks_QN < order
+    single_SN = random_coalitions(singles, n_players, order + 1, generator)
     square_4QN = [none_QN, none_QN | (ranks_QN == order), none_QN | (ranks_QN == order + 1), ranks_QN < order + 2]
     return PooledSample(
         order=order,
         pairs_P2=pairs_P2,
-        coalitions_BN=torch.cat([*square_4QN, random_coalitions(singles, n_players, order + 1, generator)]),
+        coalitions_BN=torch.cat([*square_4QN, single_SN, *([] if again_C is None else [single_SN[again_C]])]),
         part_Q=torch.arange(squares) % PARTS,
         part_S=torch.arange(singles) % PARTS,
         smoothing=smoothing if surrogate else None,
+        again_C=again_C,
     )
 
 
