@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from interactions.levels import with_levels
 from interactions.runs import storage
 from interactions.strength import MIDDLE, middle_mass, strength_table
 
@@ -41,7 +42,7 @@ class Profile:
         images = self.images()
         floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
         table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
-        by_order = images.groupby("order")
+        by_order = with_levels(images, self.record).groupby("order")
         table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
         table.insert(5, "passes", by_order.passes.sum())
         table.insert(7, "near_floor", table.pop("near_floor"))

@@ -23,6 +23,7 @@ from torch import nn
 
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
+from interactions.levels import in_full_passes
 from interactions.measured import Profile, load_profile
 from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
 from interactions.profiling import Run
@@ -164,7 +165,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
 
 def first_images(run: Run, record: Record, count: int) -> pd.DataFrame:
     """The rows of the first images that were chosen."""
-    rows = Profile(run.folder, record).images()
+    rows = in_full_passes(Profile(run.folder, record).images(), record)
     return rows[rows.image.isin([one["image"] for one in record["images"][:count]])]
 
 

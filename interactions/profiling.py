@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from interactions.floor import numerical_floors
 from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
+from interactions.levels import check_levels, in_full_passes, in_two_levels, passes_by_level
 from interactions.measured import Profile
 from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
@@ -43,12 +43,12 @@ from interactions.runs.units import PACE, backed_off, finish, measure_units
 from interactions.selection import Chosen, Images, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import Speed, recorded, settle
-from interactions.strength import FLOOR_FACTOR
-from interactions.units import PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
+from interactions.units import LEVELS, PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
 PREPARATION = 0.05
-"""Of a run's passes that its preparation may take, half for the pilot and half for the floor; a little is needed."""
+"""Of a run's passes that its preparation may take: pilot, floor, and in two levels the check of their rounding, each as
+much; a little is needed."""
 LEAST_PILOT = 32
 TABLES = ("strength.csv", "middle_mass.csv")
 
@@ -63,6 +63,11 @@ def checked(settings: ProfileSettings) -> tuple[PatchGrid, Tensor, dict[int, flo
     grid = PatchGrid(settings.grid)
     pairs_P2, orders = grid.neighbours(settings.radius), orders_of(tuple(settings.ratios), grid.n_players)
     check_names(settings.value, settings.baseline, settings.amp)
+    if settings.amp and settings.design not in ("auto", "pooled"):
+        raise ValueError(
+            f"reduced precision serves pools, whose single coalitions it rounds little, and not the design "
+            f"{settings.design}: choose auto or pooled, or leave out --amp"
+        )
     if settings.design == PUBLISHED:
         check_published(settings, len(pairs_P2))
     elif settings.design not in DESIGN_NAMES:
@@ -165,7 +170,7 @@ class Run:
         if precision is None and not over and count < self.most(record):
             following = Round(count, self.most(record), budgets_of(rounds_of(record)[-1]))
         if precision is not None:
-            images = Profile(self.folder, record).images()
+            images = in_full_passes(Profile(self.folder, record).images(), record)
             curve = curve_of(images, relative=self.settings.relative)
             record["reached"] = reached(curve)
             if not over:
@@ -211,6 +216,7 @@ class Run:
             dict(zip(TABLES, (profile.strength, profile.middle_mass), strict=True)),
             orders=lambda: with_pairs(record["orders"], profile.images()),
             passes=lambda: sum(record["preparation_passes"].values()) + int(profile.images().passes.sum()),
+            passes_by_level=lambda: passes_by_level(record, int(profile.images().passes.sum())),
             backed_off=lambda: backed_off(self.folder, record),
         )
 
@@ -249,23 +255,26 @@ class Run:
     def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""
         budget = self.settings.budget or FIRST_BUDGET
-        share = int(PREPARATION / 2 * at_least(self.settings, len(self.dataset))[1] / len(self.ratios))
+        parts = 3 if self.settings.amp else 2
+        share = int(PREPARATION / parts * at_least(self.settings, len(self.dataset))[1] / len(self.ratios))
         several = share >= PILOT_IMAGES * LEAST_PILOT
         pilot = [Chosen(**one) for one in record["images"][: PILOT_IMAGES if several else 1]]
         game = self._play(pilot, record["batch_size"], recorded(record))
+        streams = {order: random_stream(LEVELS, self.settings.seed, order) for order in self.ratios}
+        levels = check_levels(game, self.settings.amp, streams, share) if self.settings.amp else {}
+        rounding = {"rounding": game.passes} if levels else {}
         most = 3 * max(share // PILOT_IMAGES, LEAST_PILOT)  # a pilot takes at most a third of what it is told
         with tqdm(self.ratios, "pilot", disable=not progress) as bar:
             pilots = {order: self._pilot(game, order, min(budget, most)) for order in bar}
         orders: list[dict[str, Any]] = [
-            {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found)}
+            {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found), **levels.get(order, {})}
             for order, found in pilots.items()
         ]
-        spent = {"selection": record["preparation_passes"]["selection"], "pilot": game.passes}
+        spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
+        spent["pilot"] -= sum(rounding.values())
         entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
         floors, note = self._floors(game, progress, max(1, int(share / FLOOR_COST)))
-        if self.settings.amp:
-            self._refuse_imprecise(self._task(entry), game, pilot, floors)
-        spent["floor"] = game.passes - spent["pilot"]
+        spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
         return {
             "batch_size": game.batch_size,
             "backed_off": game.backed_off,
@@ -339,7 +348,6 @@ class Run:
             settings.baseline,
             normalisation=self.normalisation,
             batch_size=batch_size,
-            amp=settings.amp,
             speed=speed,
             names=names,
         )
@@ -356,6 +364,10 @@ class Run:
         return run_pilot(games, order, self.pairs_P2, budget, generator)
 
     def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
+        plan, found = self._plan_in_float32(order, budget), order.get("reduced")
+        return plan if found is None else in_two_levels(plan, found)
+
+    def _plan_in_float32(self, order: Mapping[str, Any], budget: int) -> Plan:
         if self.settings.design != "auto":
             return Plan(self.settings.design)
         if "pilot" not in order:  # of a run from before pilots were kept
@@ -375,21 +387,6 @@ class Run:
                 return {}, str(error)
             finally:
                 game.on_batch = None
-
-    def _refuse_imprecise(
-        self, task: Task, game: PatchGame, pilot: Sequence[Chosen], floors: Mapping[int, float]
-    ) -> None:
-        """Raises ValueError where reduced precision rounds off more than a tenth of an order's strength."""
-        images = image_table(task, pilot, measure(task, game, pilot))
-        square = images.groupby("order").mean_square.mean()
-        rms = np.sqrt(square.clip(lower=0))
-        lost = [order for order in self.ratios if not rms[order] >= FLOOR_FACTOR * floors.get(order, np.nan)]
-        if lost:
-            first = lost[0]
-            raise ValueError(
-                f"{self.settings.amp} is too coarse at the orders {', '.join(map(str, lost))}: at {first} it rounds by "
-                f"{floors.get(first, np.nan):.1g} where the strength is {rms[first]:.1g}; measure in float32"
-            )
 
 
 def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> list[dict[str, Any]]:

@@ -137,7 +137,8 @@ class ProfileSettings:
     batch_size: int | None = None
     """Coalitions in one forward pass; found by itself where it is None."""
     amp: str | None = None
-    """bfloat16 or float16, where the measured rounding error allows it; float32 without TF32 where it is None."""
+    """bfloat16 or float16 for most single coalitions of a pool, of which a few in float32 correct the mean, where that
+    is quicker; all else, and everything where it is None, is in float32 without TF32."""
     speed: SpeedName = "auto"
     """How the network runs: plain, channels-last, folded (channels-last, with batch normalisations folded into
     convolutions), compiled (channels-last, by torch.compile), or auto, which takes what is fastest by a short

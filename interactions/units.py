@@ -14,13 +14,14 @@ from interactions.estimators.pairwise import draw_released
 from interactions.estimators.pooled import PooledSample
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
+from interactions.levels import in_precision
 from interactions.published import PUBLISHED, contexts_of
 from interactions.runs.unfinished import Unfinished
 from interactions.selection import Chosen
 from interactions.settings import ProfileSettings
 from interactions.strength import image_row
 
-PILOT, COALITIONS = 0, 1
+PILOT, COALITIONS, LEVELS = 0, 1, 2
 """Purposes of random streams: what one draws must not depend on how much another has drawn."""
 
 IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "int32"}
@@ -48,7 +49,10 @@ def measure(
     pool = ThreadPoolExecutor(1)  # coalitions of the next orders are drawn while the device is busy with this one's
     try:
         drawn = pool.map(lambda order: [draw_sample(task, order, one) for one in chosen], task.plans)
-        return {order: _evaluate(game, order, samples, kept) for order, samples in zip(task.plans, drawn, strict=True)}
+        amp = task.settings.amp
+        return {
+            order: _evaluate(game, amp, order, samples, kept) for order, samples in zip(task.plans, drawn, strict=True)
+        }
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -98,18 +102,53 @@ def pair_table(chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interac
     return pd.concat(parts, ignore_index=True)
 
 
-def _evaluate(game: PatchGame, order: int, samples: Sequence[Sample], kept: Unfinished | None) -> list[Interactions]:
+def _evaluate(
+    game: PatchGame, amp: str | None, order: int, samples: Sequence[Sample], kept: Unfinished | None
+) -> list[Interactions]:
     counts = [len(sample.coalitions_BN) for sample in samples]
     image_B = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
     rows_BN = torch.cat([sample.coalitions_BN for sample in samples])
-    if kept is None or game.batch_size is None:
-        values_B = game(rows_BN, image_B)
-    else:
-        values_B = kept.evaluate(order, game, rows_BN, image_B, game.batch_size).to(game.device)
+    reduced_B = torch.cat([reduced_rows(sample) for sample in samples])
+    values_B = _play_levels(game, amp, order, rows_BN, image_B, reduced_B, kept)
     # Sums over differences are scattered, which an accelerator does in a random order: the CPU repeats them to the bit.
     on_device = [isinstance(sample, PooledSample) for sample in samples]
     parts = [part_B if stay else part_B.cpu() for part_B, stay in zip(values_B.split(counts), on_device, strict=True)]
     return [sample.estimate(part_B) for sample, part_B in zip(samples, parts, strict=True)]
+
+
+def _play_levels(
+    game: PatchGame,
+    amp: str | None,
+    order: int,
+    rows_BN: Tensor,
+    image_B: Tensor,
+    reduced_B: Tensor,
+    kept: Unfinished | None,
+) -> Tensor:
+    """The values of all rows, float64 B, those of `reduced_B` in reduced precision."""
+    if not bool(reduced_B.any()):
+        return _play(order, game, rows_BN, image_B, kept)
+    full_R, reduced_R = ((reduced_B == level).nonzero().flatten() for level in (False, True))
+    values_B = torch.empty(len(rows_BN), dtype=torch.float64, device=game.device)
+    values_B[full_R.to(game.device)] = _play(order, game, rows_BN[full_R], image_B[full_R], kept)
+    other = in_precision(game, amp)
+    # A step of its own, which is kept under a number that no order has.
+    values_B[reduced_R.to(game.device)] = _play(-1 - order, other, rows_BN[reduced_R], image_B[reduced_R], kept)
+    game.passes += other.passes
+    game.batch_size, game.backed_off = other.batch_size, other.backed_off
+    return values_B
+
+
+def reduced_rows(sample: Sample) -> Tensor:
+    """Which rows of a sample are evaluated in reduced precision: singles of pools in two levels, and nothing else."""
+    reduced_B = sample.reduced_B if isinstance(sample, PooledSample) else None
+    return torch.zeros(len(sample.coalitions_BN), dtype=torch.bool) if reduced_B is None else reduced_B
+
+
+def _play(step: int, game: PatchGame, rows_BN: Tensor, image_B: Tensor, kept: Unfinished | None) -> Tensor:
+    if kept is None or game.batch_size is None:
+        return game(rows_BN, image_B)
+    return kept.evaluate(step, game, rows_BN, image_B, game.batch_size).to(game.device)
 
 
 def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:

@@ -127,15 +127,17 @@ def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
     from experiments.inputs import assumptions
     from figures.curves import draw_strength
+    from interactions import levels
     from interactions.tokens import in_words
 
     record, settings = profile.record, profile.settings
     height, width = record["image_shape"][1:]
+    assumed = assumptions(record["data"].get("transform", {}))
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
         f"baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
-        + " ".join(filter(None, [sampled(record), protocol(record), assumptions(record["data"].get("transform", {}))]))
+        + " ".join(filter(None, [levels.in_words(record), sampled(record), protocol(record), assumed]))
     ).strip()
     draw_strength(
         profile.folder / "strength.csv",
@@ -183,12 +185,14 @@ def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
     import pandas as pd
 
+    from interactions.levels import in_words
+
     record, table = profile.record, pd.read_csv(profile.folder / "strength.csv")
     columns = ["order", "ratio", "design", "pairs", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
-    for said in filter(None, (pairs_measured(record), protocol(record))):
+    for said in filter(None, (in_words(record), pairs_measured(record), protocol(record))):
         print(said)
     if record["wrong"]:
         print(f"left out {record['wrong']} images that the model classifies wrongly")

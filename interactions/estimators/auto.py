@@ -51,7 +51,7 @@ class Plan:
     """
 
     design: str
-    options: dict[str, int | bool] = field(default_factory=dict)
+    options: dict[str, int | bool | float] = field(default_factory=dict)
     predicted: dict[str, float] = field(default_factory=dict)
     passes: int = 0
 

@@ -137,12 +137,12 @@ class PooledSample:
         """
         if self.again_C is None:
             return None
-        first, again_C = 4 * len(self.part_Q), self.again_C.to(values_B.device)
+        part_C, device = self.part_S[self.again_C], values_B.device
+        share_8 = self.part_S.bincount(minlength=PARTS) / part_C.bincount(minlength=PARTS)
+        first, again_C = 4 * len(self.part_Q), self.again_C.to(device)
         error_C = values_B[first + len(self.part_S) :] - values_B[first + again_C]
-        part_S = self.part_S.to(values_B.device)
-        share_8 = part_S.bincount(minlength=PARTS) / part_S[again_C].bincount(minlength=PARTS)
-        correction_S = torch.zeros(len(part_S), dtype=values_B.dtype, device=values_B.device)
-        correction_S[again_C] = error_C * share_8[part_S[again_C]].to(error_C)
+        correction_S = values_B.new_zeros(len(self.part_S))
+        correction_S[again_C] = error_C * share_8[part_C].to(error_C)
         return correction_S
 
     def _draws(self) -> float:
@@ -299,9 +299,8 @@ def draw(
     squares, singles = allocation(budget)
     again_C = None
     if again:
-        full = singles
-        singles = max(LEAST, int(full / (cost + again)))
-        again_C = torch.arange(min(singles, max(LEAST, round(again * singles))))
+        singles, evaluated_again = levels(budget, again, cost)
+        again_C = torch.arange(evaluated_again)
     # The first `order` cells of a random permutation are S, the next two a and b.
     ranks_QN = torch.rand(squares, n_players, generator=generator, dtype=torch.float64).argsort(1).argsort(1)
     none_QN = ranks_QN < order
@@ -322,6 +321,14 @@ def allocation(budget: int) -> tuple[int, int]:
     """How many squares and how many singles a budget buys."""
     squares = max(LEAST, int(budget * SQUARE_SHARE / 4))
     return squares, budget - 4 * squares
+
+
+def levels(budget: int, again: float, cost: float) -> tuple[int, int]:
+    """How many singles in reduced precision, and how many of these in full precision again, a budget buys."""
+    _, full = allocation(budget)
+    # Where the share is small, the least sample of each part is what counts.
+    singles = max(LEAST, int(min(full / (cost + again), (full - LEAST) / cost)))
+    return singles, min(singles, max(LEAST, round(again * singles)))
 
 
 @dataclass(frozen=True)

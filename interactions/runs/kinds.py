@@ -60,7 +60,16 @@ PROFILE = {
     "preparation_passes": {"selection": int},
     "changed_from_published?": [str],
 }
-ORDER = {"order": int, "ratio": float, "floor": (None, float), "pilot?": (None, Pilot), "pairs_measured?": float}
+REDUCED = {"cost": float, "spread": float, "rounding": float}
+"""What reduced precision does to an order's values."""
+ORDER = {
+    "order": int,
+    "ratio": float,
+    "floor": (None, float),
+    "pilot?": (None, Pilot),
+    "reduced?": REDUCED,
+    "pairs_measured?": float,
+}
 PLAN = {"order": int, "budget": (None, int), "design": str, "options": dict}
 PLANNED = {
     "passes_per_image": float,
@@ -71,6 +80,7 @@ PLANNED = {
 """Of a profile whose pilot is done."""
 ENDED = {
     "passes": int,
+    "passes_by_level?": dict,
     "ended?": Literal["images", "minutes", "precision"],
     "reached?": {"widest": (None, float)},
 }

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from interactions import levels
 from interactions.game import NonFiniteValueError
 from interactions.grid import PAPER_RATIOS
 from interactions.profile import load_profile, profile_model
@@ -313,21 +314,77 @@ def test_nan_stops_the_run_and_names_the_image(tmp_path):
 # ---------------------------------------------------------------------------------------------------- reduced precision
 
 
-def test_reduced_precision_that_drowns_the_interactions_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"bfloat16 is too coarse at the orders .*measure in float32"):
-        profile(tmp_path / "run", NearlyLinear(), amp="bfloat16")
-    assert not (tmp_path / "run").exists()
+class Rounding(nn.Module):
+    """In reduced precision its logits are wrong by as much as the image has to say, times `size`."""
 
-
-class NearlyLinear(nn.Module):
-    """Much that adds up, and little that interacts."""
-
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
-        self.linear, self.little = nn.Linear(3 * 12 * 12, CLASSES), network()
+        self.model, self.size = network(), size
 
     def forward(self, x_BCHW):
-        return self.linear(x_BCHW.flatten(1)) + 1e-3 * self.little(x_BCHW)
+        reduced = torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False):
+            error_B = x_BCHW[:, :, :6, :6].sum((1, 2, 3)).sin() + x_BCHW[:, :, 6:].mean((1, 2, 3))
+            return self.model(x_BCHW) + reduced * self.size * error_B[:, None] * torch.arange(CLASSES)
+
+
+POOLS = {"design": "pooled", "budget": 600, "images": 4, "grid": 3}
+
+
+def in_both(folder, size, monkeypatch):
+    """The pairs of a run in two levels, and of the float32 run."""
+    monkeypatch.setattr(levels, "cost_of", lambda *_: 0.1)
+    found = [profile(folder / str(amp), Rounding(size), amp=amp, **POOLS) for amp in ("bfloat16", None)]
+    return found, [made.pairs().set_index(["image", "order", "i", "j"]) for made in found]
+
+
+def test_reduced_precision_is_corrected_by_a_sample_in_float32(tmp_path, monkeypatch):
+    (made, plain), (two, one) = in_both(tmp_path, 0.03, monkeypatch)
+    orders = made.record["rounds"][0]["orders"]
+    assert [each["options"].get("again", 0) > 0 for each in orders] == [False, True, True, False]
+    for order, one_order in zip(made.record["orders"][1:3], orders[1:3], strict=True):
+        found = order["reduced"]
+        ratio = 1.5 * (found["rounding"] / (0.7 * found["spread"])) ** 0.5
+        assert one_order["options"]["again"] == pytest.approx(max(0.1**0.5 * ratio, 0.01)) and 0.1**0.5 + ratio < 1
+    exact = two.loc[two["count"] == np.inf]
+    assert len(exact) and exact["mean"].equals(one.loc[exact.index, "mean"])  # the first and the last order
+    truth = profile(tmp_path / "exact", Rounding(0.03), design="exact", images=4, grid=3).pairs()
+    inner = two.drop(exact.index)
+    truth = truth.set_index(["image", "order", "i", "j"])["mean"].loc[inner.index]
+    z = (inner["mean"] - truth) / inner.standard_error
+    assert abs(z.mean()) < 0.5 and 0.5 < z.var() < 1.7
+    passes = made.images().groupby("order").passes.mean()
+    assert passes[3] > 1.5 * plain.images().groupby("order").passes.mean()[3]  # for the same budget
+    spent = made.record["preparation_passes"]
+    assert spent["rounding"] <= 0.05 / 3 * 4 * 4 * 600 and set(spent) == {"selection", "rounding", "pilot", "floor"}
+    by_level = made.record["passes_by_level"]
+    assert sum(by_level.values()) == made.images().passes.sum() and by_level["bfloat16"] > by_level["float32"]
+    assert made.strength().design.str.contains("bfloat16 with .* % in float32").tolist() == [False, True, True, False]
+    assert (levels.in_full_passes(made.images(), made.record).query("order == 3").passes == 600).all()
+    assert "at 2 of 2 inner orders" in levels.in_words(made.record) and not levels.in_words(plain.record)
+
+    model = Rounding(0.03)
+    calls = iter(range(400))
+
+    def stop(*_):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    hook = model.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        profile(tmp_path / "again", model, amp="bfloat16", **POOLS)
+    hook.remove()
+    profile(tmp_path / "again", model, amp="bfloat16", **POOLS)
+    same_tables(tmp_path / "bfloat16", tmp_path / "again")
+
+
+def test_reduced_precision_that_rounds_too_much_is_not_used(tmp_path, monkeypatch):
+    (made, _), (two, one) = in_both(tmp_path, 30.0, monkeypatch)
+    assert two.equals(one) and all("again" not in each["options"] for each in made.record["rounds"][0]["orders"])
+    assert "would not have been quicker at any order" in levels.in_words(made.record)
+    with pytest.raises(ValueError, match=r"reduced precision serves pools.*choose auto or pooled"):
+        profile(tmp_path / "run", amp="bfloat16", design="pairwise")
+    assert not (tmp_path / "run").exists()
 
 
 class Counting(nn.Module):
@@ -344,7 +401,9 @@ class Counting(nn.Module):
 
 
 def test_reduced_precision_that_does_no_harm_is_recorded(tmp_path):
-    measured = profile(tmp_path / "run", Counting(), Photos(9, label=0), amp="bfloat16", value="logit", images=2)
+    measured = profile(
+        tmp_path / "run", Counting(), Photos(9, label=0), amp="bfloat16", value="logit", images=2, design="auto"
+    )
     assert measured.settings["amp"] == "bfloat16"
     np.testing.assert_allclose(measured.strength().A, 2.0)  # Δ of k(k−1) is 2 everywhere
 
