@@ -25,6 +25,7 @@ whatever g is.
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,31 +84,33 @@ class PooledSample:
         return (row_B >= first) & (row_B < first + len(self.part_S))
 
     def estimate(self, values_B: Tensor) -> Interactions:
-        parts = self._parts(values_B.double())
+        values_B = values_B.double()
+        parts = self._parts(values_B)
         pairs_2P = self.pairs_P2.to(values_B.device).T
         features, n_players = features_for(len(values_B)), self.coalitions_BN.shape[1]
         basis = basis_of(n_players, self.order + 1, self.smoothing, features).to(values_B.device)
         functions_8RD = [basis.functions(part.shown_RN) for part in parts]
         fits_H4D = fit_without(basis, parts, functions_8RD)
         halves_HP = basis.second_differences(fits_H4D.mean(1), *pairs_2P)
-        variance_P = torch.zeros_like(halves_HP[0])
+        variance_P, single_variance = torch.zeros_like(halves_HP[0]), halves_HP.new_zeros(())
         for k, (part, functions_RD) in enumerate(zip(parts, functions_8RD, strict=True)):
             half_7, place_7 = (halves_of_parts() == k).nonzero(as_tuple=True)
             left_R7 = part.corrected_R[:, None] - functions_RD @ fits_H4D[half_7, place_7].T
             mean_P7, part_variance_P = part.mean_and_variance(left_R7, pairs_2P)
             halves_HP[half_7] += mean_P7.T / 4
             variance_P += part_variance_P / PARTS**2
+            single_variance += part.single_rows(left_R7).mean(1).var() / PARTS
         halvings_S2P = halves_HP.unflatten(0, (-1, 2))
-        draws = self._draws()
+        draws = self._draws(values_B, single_variance)
         # Student's factor: with it z-scores have unit variance, although the variance is itself estimated.
-        error_P = (variance_P * draws / (draws - 2)).sqrt() if draws >= MIN_DRAWS else variance_P * torch.nan
+        error_P = torch.where(draws >= MIN_DRAWS, (variance_P * draws / (draws - 2)).sqrt(), torch.nan)
         return Interactions(
             order=self.order,
             pairs=self.pairs_P2,
             mean=halvings_S2P.mean((0, 1)),
             standard_error=error_P,
             halvings=halvings_S2P,
-            draws=torch.full_like(variance_P, draws),
+            draws=draws.expand(len(variance_P)),
             passes=len(self.coalitions_BN),
             design="pooled",
         )
@@ -145,15 +148,15 @@ class PooledSample:
         correction_S[again_C] = error_C * share_8[part_C].to(error_C)
         return correction_S
 
-    def _draws(self) -> float:
-        n_players, counts = self.coalitions_BN.shape[1], (len(self.part_Q), len(self.part_S))
-        draws = effective_draws(self.order, n_players, *counts)
-        # Where the correction rules the variance, its few coalitions are what the error rests on.
-        return draws if self.again_C is None else min(draws, self._draws_again(n_players))
-
-    def _draws_again(self, n_players: int) -> float:
-        none, one, both = pattern_probabilities(self.order + 1, n_players)
-        return (len(self.again_C) - PARTS) * min(none, 2 * one, both)  # type: ignore[arg-type]
+    def _draws(self, values_B: Tensor, single_variance: Tensor) -> Tensor:
+        """Effective draws, a scalar; those of the correction count by its share of the singles' variance."""
+        n_players, squares, singles = self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S)
+        if self.again_C is None:
+            return single_variance.new_full((), effective_draws(self.order, n_players, squares, singles))
+        first, again = 4 * squares, len(self.again_C)
+        error_C = values_B[first + singles :] - values_B[first + self.again_C.to(values_B.device)]
+        share = (error_C.var() / again / (single_variance / singles)).nan_to_num(0).clamp(0, 1)
+        return effective_draws(self.order, n_players, squares, singles, again, share)
 
 
 @dataclass(frozen=True)
@@ -373,16 +376,21 @@ def pattern_probabilities(size: int, n_players: int) -> tuple[float, float, floa
     return tuple(count / (n * (n - 1)) for count in ((n - k) * (n - k - 1), k * (n - k), k * (k - 1)))  # type: ignore
 
 
-def effective_draws(order: int, n_players: int, squares: int, singles: int) -> float:
-    """How many draws the standard error of a pair rests on (Welch and Satterthwaite's rule for a sum of two means).
+def effective_draws(
+    order: int, n_players: int, squares: int, singles: int, again: int = 0, correction: Tensor | float = 0.0
+) -> Any:
+    """How many draws the standard error of a pair rests on (Welch and Satterthwaite's rule for a sum of means).
 
     Of each level only those coalitions count that show the pair's rarest pattern, and a level's share of the variance
     is taken to be its share of the passes, which is so where passes are shared out well. The mean of each part takes
-    one draw away.
+    one draw away. In two levels of precision `again` singles carry the share `correction` of the singles' variance.
     """
     none, one, both = pattern_probabilities(order + 1, n_players)
-    rarest_single = (singles - PARTS) * min(none, 2 * one, both)
+    rarest = min(none, 2 * one, both)
     rarest_square = (squares - PARTS) * min(
         pattern_probabilities(order, n_players)[0], 2 * one, pattern_probabilities(order + 2, n_players)[2]
     )
-    return 1 / ((1 - SQUARE_SHARE) ** 2 / rarest_single + SQUARE_SHARE**2 / rarest_square)
+    of_singles = (1 - correction) ** 2 / ((singles - PARTS) * rarest)
+    if again:
+        of_singles += correction**2 / ((again - PARTS) * rarest)
+    return 1 / ((1 - SQUARE_SHARE) ** 2 * of_singles + SQUARE_SHARE**2 / rarest_square)

@@ -55,6 +55,23 @@ def test_products_of_halves_stay_unbiased(many):
     assert abs(found.mean() - square) < 3.5 * found.std() / SEEDS**0.5
 
 
+def test_few_repeats_of_little_error_still_give_standard_errors():
+    """The least sample of repeats, and errors of a five-hundredth of the spread: the correction hardly counts."""
+    small, found = GAME.values_B.std() / 500, []
+    for seed in range(SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        sample = pooled.draw(ORDER, PAIRS, 16, 1200, generator, again=0.004, cost=0.25)
+        assert len(sample.again_C) == pooled.LEAST
+        noise_B = small * torch.randn(len(sample.coalitions_BN), generator=generator, dtype=torch.float64)
+        found.append(sample.estimate(GAME(sample.coalitions_BN) + noise_B * sample.reduced_B))
+    mean_SP, error_SP = (torch.stack([getattr(one, name) for one in found]) for name in ("mean", "standard_error"))
+    z_SP = (mean_SP - GAME.exact(ORDER, PAIRS).mean) / error_SP
+    assert abs(z_SP.mean(0)).max() < 3.5 / SEEDS**0.5 and float(z_SP.var()) == pytest.approx(1, abs=0.12)
+    # Errors as large as the spread rest on these repeats alone, which are too few.
+    noise_B = 500 * noise_B
+    assert sample.estimate(GAME(sample.coalitions_BN) + noise_B * sample.reduced_B).standard_error.isnan().all()
+
+
 def test_what_is_evaluated_how():
     sample, measured = estimate(0, 0.3)
     squares, singles, again = len(sample.part_Q), len(sample.part_S), len(sample.again_C)
