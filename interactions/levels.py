@@ -27,6 +27,8 @@ COALITIONS = (8, 32)
 """From which the rounding of an order is told, at least and at most."""
 TIMED = 6
 """Batches that the clock needs: one of each precision to begin with, and two of each that count."""
+LEAST_SHARE = 0.05
+"""Of singles evaluated again: fewer save little, and standard errors would rest on a handful of them."""
 SAFETY = 1.5
 """Of the rounding, which so few coalitions show only roughly: a few passes too many cost less than a few too few."""
 
@@ -88,7 +90,7 @@ def in_two_levels(plan: Plan, found: Mapping[str, float]) -> Plan:
     rounding = SAFETY * found["rounding"] ** 0.5 / spread
     if (cost**0.5 + rounding) ** 2 >= 1:
         return plan
-    share = min(max(cost**0.5 * rounding, 0.01), 1.0)
+    share = min(max(cost**0.5 * rounding, LEAST_SHARE), 1.0)
     return replace(plan, options={**plan.options, "again": share, "cost": cost})
 
 

@@ -319,10 +319,11 @@ class Rounding(nn.Module):
 
     def __init__(self, size):
         super().__init__()
-        self.model, self.size = network(), size
+        self.model, self.size, self.reduced = network(), size, 0
 
     def forward(self, x_BCHW):
         reduced = torch.is_autocast_enabled("cpu")
+        self.reduced += reduced * len(x_BCHW)
         with torch.autocast("cpu", enabled=False):
             error_B = x_BCHW[:, :, :6, :6].sum((1, 2, 3)).sin() + x_BCHW[:, :, 6:].mean((1, 2, 3))
             return self.model(x_BCHW) + reduced * self.size * error_B[:, None] * torch.arange(CLASSES)
@@ -334,25 +335,33 @@ POOLS = {"design": "pooled", "budget": 600, "images": 4, "grid": 3}
 def in_both(folder, size, monkeypatch):
     """The pairs of a run in two levels, and of the float32 run."""
     monkeypatch.setattr(levels, "cost_of", lambda *_: 0.1)
-    found = [profile(folder / str(amp), Rounding(size), amp=amp, **POOLS) for amp in ("bfloat16", None)]
+    models = {"bfloat16": Rounding(size), None: Rounding(size)}
+    found = [profile(folder / str(amp), model, amp=amp, **POOLS) for amp, model in models.items()]
+    assert models["bfloat16"].reduced == by_record(found[0].record) and models[None].reduced == 0
     return found, [made.pairs().set_index(["image", "order", "i", "j"]) for made in found]
 
 
+def by_record(record):
+    """Passes in reduced precision that a record tells of; a check of the rounding takes as many of either."""
+    return record["passes_by_level"]["bfloat16"] + record["preparation_passes"]["rounding"] // 2
+
+
 def test_reduced_precision_is_corrected_by_a_sample_in_float32(tmp_path, monkeypatch):
-    (made, plain), (two, one) = in_both(tmp_path, 0.03, monkeypatch)
+    (made, plain), (two, one) = in_both(tmp_path, 0.003, monkeypatch)
     orders = made.record["rounds"][0]["orders"]
     assert [each["options"].get("again", 0) > 0 for each in orders] == [False, True, True, False]
     for order, one_order in zip(made.record["orders"][1:3], orders[1:3], strict=True):
         found = order["reduced"]
         ratio = 1.5 * (found["rounding"] / (0.7 * found["spread"])) ** 0.5
-        assert one_order["options"]["again"] == pytest.approx(max(0.1**0.5 * ratio, 0.01)) and 0.1**0.5 + ratio < 1
+        assert one_order["options"]["again"] == pytest.approx(max(0.1**0.5 * ratio, 0.05)) and 0.1**0.5 + ratio < 1
     exact = two.loc[two["count"] == np.inf]
     assert len(exact) and exact["mean"].equals(one.loc[exact.index, "mean"])  # the first and the last order
-    truth = profile(tmp_path / "exact", Rounding(0.03), design="exact", images=4, grid=3).pairs()
+    truth = profile(tmp_path / "exact", Rounding(0.003), design="exact", images=4, grid=3).pairs()
     inner = two.drop(exact.index)
     truth = truth.set_index(["image", "order", "i", "j"])["mean"].loc[inner.index]
     z = (inner["mean"] - truth) / inner.standard_error
-    assert abs(z.mean()) < 0.5 and 0.5 < z.var() < 1.7
+    # Calibrated in test_two_levels. Here most of the few coalitions of an order are drawn, so that pairs hang together.
+    assert z.isna().mean() < 0.3 and abs(z.mean()) < 0.5 and 0.4 < z.var() < 2.5
     passes = made.images().groupby("order").passes.mean()
     assert passes[3] > 1.5 * plain.images().groupby("order").passes.mean()[3]  # for the same budget
     spent = made.record["preparation_passes"]
@@ -363,7 +372,7 @@ def test_reduced_precision_is_corrected_by_a_sample_in_float32(tmp_path, monkeyp
     assert (levels.in_full_passes(made.images(), made.record).query("order == 3").passes == 600).all()
     assert "at 2 of 2 inner orders" in levels.in_words(made.record) and not levels.in_words(plain.record)
 
-    model = Rounding(0.03)
+    model = Rounding(0.003)
     calls = iter(range(400))
 
     def stop(*_):
