@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from a2mim.checkpoints import Checkpoint
+from a2mim.checkpoints.joined import whole
 from a2mim.runs import write_atomically
 
 NONE: Mapping[str, int] = {}
@@ -55,11 +56,12 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
     if checkpoint.pixels:
         metadata["pixels"] = json.dumps(checkpoint.pixels)
     # Mapped tensors are written as they are; only what shares memory is copied, which safetensors refuses.
-    shared = Counter(x.untyped_storage().data_ptr() for x in checkpoint.tensors.values())
+    tensors = {key: whole(x) for key, x in checkpoint.tensors.items()}
+    shared = Counter(x.untyped_storage().data_ptr() for x in tensors.values())
     state = {
         key: x.clone(memory_format=torch.contiguous_format)
         if shared[x.untyped_storage().data_ptr()] > 1
         else x.contiguous()
-        for key, x in checkpoint.tensors.items()
+        for key, x in tensors.items()
     }
     write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))

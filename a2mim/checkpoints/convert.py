@@ -68,6 +68,9 @@ class Source:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """timm's names of the models that the source has, and the arguments that make each the source's; the one whose keys
     and shapes are the file's is taken."""
+    tensors: Mapping[str, int] = field(default_factory=dict)
+    """How many tensors some of those models have: the nearest to the file is tried first, which saves seconds of making
+    the others. Nothing but time depends on it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of timm.create_model, where the source's code fixes what no shape tells."""
     unread: str = ""

@@ -15,6 +15,7 @@ from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import LoadReport, adapt, compare
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.shards import is_index
 
 # What stands under a source's name when its marks alone tell the method.
 METHODS = {
@@ -147,7 +148,9 @@ def describe(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, An
 
 
 def file_format(path: Path) -> str:
-    """safetensors, or which of torch's two pickle formats."""
+    """safetensors, which of torch's two pickle formats, or the list of the files of one network."""
+    if is_index(path):
+        return "list of its files"
     if path.suffix == ".safetensors":
         return "safetensors"
     return "torch (zip)" if is_zip(path) else "torch (before 1.6)"

@@ -87,7 +87,10 @@ class Recognised:
 
     @property
     def models(self) -> Mapping[str, Mapping[str, Any]]:
-        return self.names.models
+        """The one with the nearest number of tensors first, where that is known."""
+        known, there = self.names.tensors, len(self.tensors)
+        nearest = sorted(self.names.models, key=lambda name: abs(known.get(name, there) - there))
+        return {name: self.names.models[name] for name in nearest}
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What several sources share: reasons for leaving keys out, and steps of a conversion."""
 
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from a2mim.checkpoints.convert import Pixels, Tensors, substitute
+from a2mim.checkpoints.joined import Joined, joins
 
 DECODER = "decoder of the pre-training"
 MASK_TOKEN = "mask token: shown in place of masked patches, in pre-training alone"
@@ -31,14 +31,14 @@ TABLE = r"blocks\.0\.attn\.relative_position_bias_table"
 def stack_qkv(tensors: Tensors, parts: dict[str, tuple[str, str, str]]) -> Tensors:
     """Join the query, key and value of each attention into timm's one matrix or bias.
 
-    parts: timm's name → the names of the three. Unless all three are there with one shape, they keep their names, and
-    so show up as unexpected.
+    parts: timm's name → the names of the three. Unless all three are there with one shape and kind of number, they keep
+    their names, and so show up as unexpected. Their values are read where they are asked for.
     """
     made = dict(tensors)
     for name, three in parts.items():
         found = [tensors[key] for key in three if key in tensors]
-        if len(found) == 3 and len({x.shape for x in found}) == 1 and name not in tensors:
-            made[name] = torch.cat(found)
+        if len(found) == 3 and joins(found) and name not in tensors:
+            made[name] = Joined(found)
             for key in three:
                 del made[key]
     return made

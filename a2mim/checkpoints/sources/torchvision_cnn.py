@@ -93,6 +93,10 @@ EFFICIENT_NET = Source(
         **{f"efficientnet_b{n}": {"bn_eps": 1e-3} for n in range(5, 8)},
         **{f"efficientnetv2_{size}": {"bn_eps": 1e-3} for size in "sml"},
     },
+    tensors={
+        **{f"efficientnet_b{n}": count for n, count in enumerate((360, 508, 508, 574, 706, 854, 986, 1200))},
+        **{f"efficientnetv2_{size}": count for size, count in zip("sml", (782, 1120, 1548), strict=True)},
+    },
 )
 
 # --- MobileNet V3
@@ -150,6 +154,12 @@ def counted_from_one(tensors: Tensors) -> Tensors:
     return rename(tensors, lambda key: re.sub(r"^(s\d\.b)(\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", key))
 
 
+REGNETS = {
+    "y": {"004": 384, "008_tv": 340, "016": 626, "032": 494, "080_tv": 406, "160": 428, "320": 472, "1280": 626},
+    "x": {"004_tv": 428, "008": 320, "016": 356, "032": 482, "080": 446, "160": 428, "320": 446},
+}
+"""Kind → size → number of tensors. Three of torchvision's have other widths than the paper's, and timm has both."""
+
 REGNET = Source(
     "torchvision regnet",
     WHERE.format("regnet"),
@@ -157,12 +167,8 @@ REGNET = Source(
     names=REGNET_NAMES,
     finish=counted_from_one,
     pixels=IMAGENET,
-    models={
-        f"regnet{kind}_{size}": {}
-        for kind in "yx"
-        for size in ("004", "008", "016", "032", "080", "160", "320", "1280")
-        if (kind, size) != ("x", "1280")
-    },
+    models={f"regnet{kind}_{size}": {} for kind, sizes in REGNETS.items() for size in sizes},
+    tensors={f"regnet{kind}_{size}": count for kind, sizes in REGNETS.items() for size, count in sizes.items()},
 )
 
 NAMED = (EFFICIENT_NET, MOBILE_NET, REGNET)

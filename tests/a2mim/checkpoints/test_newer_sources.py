@@ -3,6 +3,7 @@
 import collections
 import datetime
 import json
+import weakref
 
 import pytest
 import timm
@@ -12,7 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from a2mim.checkpoints import CheckpointError, read
+from a2mim.checkpoints import CheckpointError, architecture, joined, load_into, read
+from a2mim.checkpoints.architecture import build, guess
 from a2mim.checkpoints.describe import describe
 from a2mim.checkpoints.identify import identify
 from tests.a2mim.checkpoints import layouts, newer_layouts
@@ -197,6 +199,17 @@ def test_torchvision_cnns(tmp_path, name):
     assert checkpoint.source.startswith("torchvision")
     with torch.no_grad():
         same(model(IMAGES[:1]), net(IMAGES[:1]))
+
+
+@pytest.mark.parametrize(("name", "made"), [("efficientnet_v2_s", 1), ("regnet_x_400mf", 3)])
+def test_which_of_many_models_is_told_without_making_all_of_them(tmp_path, monkeypatch, name, made):
+    """By their numbers of tensors; three of the RegNets have 428."""
+    torch.save(getattr(torchvision.models, name)(num_classes=5).state_dict(), tmp_path / "net.pth")
+    tried = []
+    monkeypatch.setattr(architecture, "build", lambda each: tried.append(each.name) or build(each))
+    found = guess(read(tmp_path / "net.pth"))
+    assert found.name == {"efficientnet_v2_s": "efficientnetv2_s", "regnet_x_400mf": "regnetx_004_tv"}[name]
+    assert len(tried) <= made
 
 
 # --- training files of contrastive methods
@@ -404,6 +417,27 @@ def test_a_network_in_several_files(tmp_path):
     net, index = sharded(tmp_path)
     model, _, _ = reread(index)
     same(model(IMAGES), net.classifier(net.vit.tokens(IMAGES)[:, 0]))
+
+
+def test_queries_keys_and_values_are_joined_where_they_are_loaded_and_not_before(tmp_path, monkeypatch):
+    """So that `inspect` reads no values, and loading holds one joined tensor at a time."""
+    _, index = sharded(tmp_path)
+    made, alive = [], []
+
+    def counted(x):
+        assert all(each() is None for each in alive)
+        y = torch.cat(x.parts)
+        made.append(y.numel() * y.element_size())
+        alive.append(weakref.ref(y))
+        return y
+
+    monkeypatch.setattr(joined, "whole", counted)
+    checkpoint = read(index)
+    assert describe(checkpoint)["fits"] and made == []
+    lazy = [x for x in checkpoint.tensors.values() if isinstance(x, joined.Joined)]
+    model = timm.create_model(identify(checkpoint).name, **identify(checkpoint).arguments)
+    load_into(model, checkpoint)
+    assert len(lazy) == 4 and sorted(made) == sorted(x.numel() * x.element_size() for x in lazy)
 
 
 @pytest.mark.parametrize(
