@@ -396,25 +396,24 @@ def test_a_linear_classifier_alone_is_named(tmp_path):
         identify(read(tmp_path / "x.pth"))
 
 
-def sharded(folder, places=None):
+def sharded(folder, places=None, name="model", kind="safetensors"):
     net = randomise(Named(vit=HFViT(), classifier=nn.Linear(128, 9)))
     state = {key: x.contiguous() for key, x in net.state_dict().items()}
     cut = len(state) // 2
-    files = {
-        "model-00001-of-00002.safetensors": list(state)[:cut],
-        "model-00002-of-00002.safetensors": list(state)[cut:],
-    }
+    files = {f"{name}-{n:05d}-of-00002.{kind}": keys for n, keys in ((1, list(state)[:cut]), (2, list(state)[cut:]))}
+    save = save_file if kind == "safetensors" else torch.save
     for file, keys in files.items():
-        save_file({key: state[key] for key in keys}, folder / file)
+        save({key: state[key] for key in keys}, folder / file)
     there = {key: file for file, keys in files.items() for key in keys}
     index = {"metadata": {}, "weight_map": {**there, **(places or {})}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / f"{name}.{kind}.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 2, "layer_norm_eps": 1e-12}))
-    return net, folder / "model.safetensors.index.json"
+    return net, folder / f"{name}.{kind}.index.json"
 
 
-def test_a_network_in_several_files(tmp_path):
-    net, index = sharded(tmp_path)
+@pytest.mark.parametrize(("name", "kind"), [("model", "safetensors"), ("pytorch_model", "bin")])
+def test_a_network_in_several_files(tmp_path, name, kind):
+    net, index = sharded(tmp_path, name=name, kind=kind)
     model, _, _ = reread(index)
     same(model(IMAGES), net.classifier(net.vit.tokens(IMAGES)[:, 0]))
 
