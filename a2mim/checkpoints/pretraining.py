@@ -10,7 +10,8 @@ Encoders are `read`'s business, which leaves the rest out by rule; here is what 
   last map before the decoder; their SimMIM adds the mask token to a ConvNeXt's features, and replaces others.
 - SparK: github.com/keyu-tian/SparK (pretrain/spark.py, decoder.py).
 - FCMAE: github.com/facebookresearch/ConvNeXt-V2 (models/fcmae.py).
-- MAE on Hiera: github.com/facebookresearch/hiera (hiera/hiera_mae.py).
+- MAE on Hiera: github.com/facebookresearch/hiera (hiera/hiera_mae.py); the same in Hugging Face transformers
+  (HieraForPreTraining).
 """
 
 from collections.abc import Mapping
@@ -220,8 +221,9 @@ def stated(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a command line or a configuration says of the mask and of what is predicted."""
     told = checkpoint.settings
     made = {"mask_ratio": told["mask_ratio"]} if isinstance(told.get("mask_ratio"), float) else {}
-    if isinstance(told.get("norm_pix_loss"), bool):
-        made["normalised_target"] = told["norm_pix_loss"]
+    for name in ("norm_pix_loss", "normalize_pixel_loss"):
+        if isinstance(told.get(name), bool):
+            made["normalised_target"] = told[name]
     return made
 
 
@@ -235,6 +237,27 @@ def hiera_mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
     return replace(found, method="hiera_mae", settings=NORMALISED | found.settings, untold=())
 
 
+HF_HIERA_LAYER = r"decoder\.decoder_block\.layers\.(\d+)"
+HF_HIERA_NAMES = {
+    r"decoder\.(mask_token|(?:decoder_norm|decoder_pred)\..*)": r"\1",
+    r"decoder\.decoder_embeddings\.(.*)": r"decoder_embed.\1",
+    r"decoder\.decoder_position_embeddings": "decoder_pos_embed",
+    rf"{HF_HIERA_LAYER}\.layernorm_before\.(.*)": r"decoder_blocks.\1.norm1.\2",
+    rf"{HF_HIERA_LAYER}\.layernorm_after\.(.*)": r"decoder_blocks.\1.norm2.\2",
+    rf"{HF_HIERA_LAYER}\.((?:attn|mlp)\..*)": r"decoder_blocks.\1.\2",
+    r"multiscale_fusion\.(.*)": r"\1",
+}
+
+
+def hugging_face_hiera_mae(checkpoint: Checkpoint, parts: Tensors) -> PreTraining:
+    """config.json beside the file may tell the decoder's heads."""
+    found = hiera_mae(checkpoint, substitute(parts, HF_HIERA_NAMES))
+    if "decoder_num_heads" not in checkpoint.settings:
+        return found
+    heads = head_count(checkpoint.settings, "decoder_num_heads", checkpoint.path)
+    return replace(found, settings=found.settings | {"decoder_heads": heads})
+
+
 def squeezed(tensors: Mapping[str, Tensor], *names: str) -> Tensors:
     """The tensors, those of the given names without their axes of length 1."""
     return {key: x.squeeze() if key in names else x for key, x in tensors.items()}
@@ -243,6 +266,7 @@ def squeezed(tensors: Mapping[str, Tensor], *names: str) -> Tensors:
 # A key that only the decoder of one layout has -> how to read it.
 DECODERS = {
     "multi_scale_fusion_heads.0.weight": hiera_mae,
+    "multiscale_fusion.multi_scale_fusion_heads.0.weight": hugging_face_hiera_mae,
     "decoder_pred.weight": mae,
     "decoder.decoder_pred.weight": hugging_face_mae,
     "decoder.0.weight": simmim,

@@ -42,7 +42,7 @@ def describe_hiera(checkpoint: Checkpoint) -> Architecture:
         "num_classes": class_count(tensors, "head.fc.weight"),
     }
     # A decoder has a head for each stage that is pooled behind: pre-training pools twice, fine-tuning three times.
-    heads_of_decoder = count(checkpoint.left_out, r"multi_scale_fusion_heads\.(\d+)\.")
+    heads_of_decoder = count(checkpoint.left_out, r"(?:multiscale_fusion\.)?multi_scale_fusion_heads\.(\d+)\.")
     wanted["q_pool"] = checkpoint.settings.get("num_query_pool", heads_of_decoder or 3)
     usual = {"img_size": (224, 224), "embed_dim": 96, "num_heads": 1, "stages": (1, 2, 7, 2), "num_classes": 1000}
     return Architecture("hiera", "hiera_tiny_224", unusual(wanted, {**usual, "q_pool": 3}), assumed=assumed)

@@ -9,6 +9,8 @@ from a2mim.checkpoints.sources.hugging_face import BASE, WHERE
 MARKS = (r"blocks\.0\.attn\.qkv\.weight", r"blocks\.\d+\.proj\.weight", "pos_embed", r"patch_embed\.proj\.weight")
 NAMES = {r"(?:encoder_)?norm\.(.*)": r"head.norm.\1", r"head\.projection\.(.*)": r"head.fc.\1"}
 
+JOINS = f"{DECODER}: it joins the stages"
+
 HIERA = Source(
     "hiera",
     "github.com/facebookresearch/hiera, hiera/hiera.py",
@@ -24,7 +26,7 @@ MAE_HIERA = Source(
     marks=(*MARKS, r"decoder_embed\.weight", r"encoder_norm\.weight"),
     drops={
         rf"decoder_{ANY}": DECODER,
-        rf"multi_scale_fusion_heads\.\d+\.{LEAF}": f"{DECODER}: it joins the stages",
+        rf"multi_scale_fusion_heads\.\d+\.{LEAF}": JOINS,
         "mask_token": MASK_TOKEN,
     },
     names=NAMES,
@@ -41,6 +43,7 @@ OUTSIDE = {
     "embeddings.position_embeddings": "pos_embed",
     "embeddings.patch_embeddings.projection": "patch_embed.proj",
     "pooler.layernorm": "head.norm",
+    "encoder_norm": "head.norm",
     "classifier": "head.fc",
 }
 
@@ -67,6 +70,10 @@ HUGGING_HIERA = Source(
     WHERE.format("hiera", "hiera"),
     marks=(rf"{BASE}encoder\.stages\.0\.layers\.0\.attn\.qkv\.weight", rf"{BASE}embeddings\.position_embeddings"),
     prefix=BASE,
+    drops={
+        rf"decoder\.{ANY}": DECODER,
+        rf"multiscale_fusion\.multi_scale_fusion_heads\.\d+\.{LEAF}": JOINS,
+    },
     finish=counted_through,
     norm_eps={"": 1e-6},
     pixels=IMAGENET,

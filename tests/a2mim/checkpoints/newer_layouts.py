@@ -405,3 +405,30 @@ class Hiera(nn.Module):
         patches_LD = self.decoder_pred(self.decoder_norm(x))[0]
         # Their patches are images of three colours, one after the other.
         return F.fold(patches_LD.T[None], image.shape[1:], self.patch, stride=self.patch)[0]
+
+
+def hugging_hiera(net):
+    """The state of such a network as Hugging Face's HieraForPreTraining names it (models/hiera/modeling_hiera.py)."""
+    places = [(stage, layer) for stage, depth in enumerate(net.stages) for layer in range(depth)]
+    inside = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
+    outside = {
+        "pos_embed": "hiera.embeddings.position_embeddings",
+        "mask_token": "decoder.mask_token",
+        "decoder_pos_embed": "decoder.decoder_position_embeddings",
+    }
+    beginnings = {
+        "patch_embed.proj.": "hiera.embeddings.patch_embeddings.projection.",
+        "decoder_embed.": "decoder.decoder_embeddings.",
+        "decoder_blocks.": "decoder.decoder_block.layers.",
+        "multi_scale": "multiscale_fusion.multi_scale",
+        "decoder_": "decoder.decoder_",
+    }
+    made = {}
+    for key, x in net.state_dict().items():
+        name = ".".join(inside.get(part, part) for part in key.split("."))
+        if found := re.match(r"blocks\.(\d+)\.(.*)", name):
+            stage, layer = places[int(found[1])]
+            name = f"hiera.encoder.stages.{stage}.layers.{layer}.{found[2]}"
+        beginning = next((each for each in beginnings if name.startswith(each)), "")
+        made[outside.get(key) or beginnings.get(beginning, "") + name.removeprefix(beginning)] = x
+    return made

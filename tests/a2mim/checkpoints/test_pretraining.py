@@ -331,6 +331,19 @@ def test_mae_of_hiera(tmp_path, pooled):
         load_method(tmp_path / "mae_hiera_tiny_224.pth", image_size=64)
 
 
+def test_mae_of_hugging_faces_hiera(tmp_path):
+    net, x = stored(newer_layouts.Hiera(pooled=2)), images(64)
+    state = {key: tensor.contiguous() for key, tensor in newer_layouts.hugging_hiera(net).items()}
+    save_file(state, tmp_path / "model.safetensors")
+    told = {"decoder_num_heads": 1, "num_query_pool": 2, "num_heads": [1, 2, 4, 8], "normalize_pixel_loss": False}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "hiera", "layer_norm_eps": 1e-6, **told}))
+    method, _ = opened(tmp_path / "model.safetensors", mask_ratio=0.5)
+    assert isinstance(method, HieraMAE) and not method.settings.normalised_target
+    found, mask_BL = predicted_patches(method, x)
+    units_BM = patchify(mask_BL.unflatten(1, (4, 4))[:, None], 2)[..., 0]
+    same(unpatchify(found, 16, (64, 64)), net.reconstruct(x, units_BM))
+
+
 # --- what does not fit
 
 
