@@ -251,15 +251,16 @@ def refuse_unfit(backbone: nn.Module, size: int, classes: int = 0) -> None:
         )
 
 
-def raise_unfit(backbone: nn.Module, size: int, error: Exception) -> NoReturn:
-    """Say that a network failed on images of this side; memory that ran out stays what it is."""
+def raise_unfit(backbone: nn.Module, size: int | tuple[int, int], error: Exception) -> NoReturn:
+    """Say that a network failed on images of this side, or height and width; memory that ran out stays what it is."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         raise error
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    height, width = size if isinstance(size, tuple) else (size, size)
     raise ValueError(
-        f"{type(backbone).__name__} does not run on images of {size}×{size} px ({reason}): choose another image size, "
-        "or mend its forward"
+        f"{type(backbone).__name__} does not run on images of {height}×{width} px ({reason}): choose another image "
+        "size, or mend its forward"
     ) from error
 
 

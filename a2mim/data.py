@@ -171,8 +171,12 @@ class Samples(Dataset):
         if is_constant(image):
             told.append(("constant", index, ""))
         with seeded(self.seed, "view", *key):
-            made = [view(image) for view in self.views]
-        return {"image": made if len(made) > 1 else made[0], "target": int(target), "index": index, "told": told}
+            return {**self.shown(image, target), "index": index, "told": told}
+
+    def shown(self, image: Any, target: Any) -> Batch:
+        """What the model is to see of an image with its label."""
+        made = [view(image) for view in self.views]
+        return {"image": made if len(made) > 1 else made[0], "target": int(target)}
 
     def _readable(self, key: Key, told: list[Told]) -> tuple[int, Any]:
         for index in stand_in(key, self.seed, len(self.raw)) if self.stand_ins else (key.image,):
@@ -290,12 +294,15 @@ class Source:
     def _transforms(self) -> list[Callable[[Any], Tensor]]:
         return [view_transform(view, self.mean, self.std) for view in self.views]
 
+    def samples(self, plan: Plan) -> Dataset:
+        """Key -> the views of that image, made afresh."""
+        return Samples(self.images.raw, self._transforms(), plan.seed, stand_ins=True)
+
     def _from_files(self, plan: Plan, steps: range, slots: Sequence[int], device: torch.device) -> Iterator[Batch]:
-        samples = Samples(self.images.raw, self._transforms(), plan.seed, stand_ins=True)
         # One loader for the whole run: workers fetch ahead across the end of an epoch.
         schedule = Schedule(plan, steps, slots)
         settings = loader_settings(self.workers, device)
-        loader = DataLoader(samples, batch_sampler=schedule, collate_fn=together, **settings)
+        loader = DataLoader(self.samples(plan), batch_sampler=schedule, collate_fn=together, **settings)
         return heard(started(loader), self.images)
 
     def _from_memory(self, memory: MemoryImages, plan: Plan, steps: range, slots: Sequence[int]) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,8 +278,8 @@ class Hooks:
     """What a caller may add to a run.
 
     begin: called on every process once all settings have proved sound, before the folder is read or written.
-    evaluate: method with the weights to evaluate -> metrics, called on every process; `top1`, where it returns one,
-    decides which state is the best (without it, the epoch's mean loss).
+    evaluate: method with the weights to evaluate -> metrics, called on every process; the one called `decides`, where
+    it returns that, decides which state is the best (without it, the epoch's mean loss).
     pictures: called with the .npz file of each set of reconstructions (original, masked, predicted, composite: float32
     (B, 3, H, W) in [0, 1]), on the main process.
     finished: called with the run's folder at the end, on the main process.
@@ -291,6 +291,7 @@ class Hooks:
     pictures: Callable[[Path], None] | None = None
     finished: Callable[[Path], None] | None = None
     held_out: Images | None = None
+    decides: str = "top1"
 
 
 NO_HOOKS = Hooks()
@@ -438,7 +439,7 @@ class _Run:
 
     def is_best(self, metrics: Metrics) -> bool:
         if self.hooks.evaluate:
-            return "top1" in metrics and metrics["top1"] > self.trainer.best.get("top1", -math.inf)
+            return metrics.get(self.hooks.decides, -math.inf) > self.trainer.best.get(self.hooks.decides, -math.inf)
         return metrics["loss"] < self.trainer.best.get("loss", math.inf)
 
     def save(self, best: bool = False) -> None:
@@ -623,11 +624,9 @@ def interruptible(minutes: float = 0.0) -> Iterator[Callable[[], str]]:
         signal.signal(number, before[number])
 
     before: dict[int, Any] = {}
-    try:
+    with suppress(ValueError):  # only the main thread may install handlers; elsewhere signals act as usual
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, ask)
-    except ValueError:
-        pass  # only the main thread may install handlers; elsewhere signals act as usual
     try:
         yield lambda: reason[0] or ("minutes" if time.monotonic() > deadline else "")
     finally:

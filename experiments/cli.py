@@ -75,6 +75,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "imagenet": "experiments.reproduce.imagenet",
         "lite0": "experiments.reproduce.lite0",
     },
+    "segment": "experiments.commands.segment",
     "spectrum": "experiments.commands.spectrum",
     "version": "experiments.commands.version",
 }

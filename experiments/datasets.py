@@ -134,9 +134,9 @@ def evaluation_transform(config: Mapping[str, Any], image_size: int | None = Non
     return create_transform(**{**known, "input_size": size}, is_training=False)
 
 
-def size_arguments(name: str, image_size: int | None) -> dict[str, int]:
-    """What `create_model` must be told so that the model takes images of `image_size`: nothing, unless its size is
-    built in. Raises ValueError for a name or a tag that timm does not know."""
+def size_arguments(name: str, image_size: Any) -> dict[str, Any]:
+    """What `create_model` must be told so that the model takes images of `image_size`, a side or height and width:
+    nothing, unless its size is built in. Raises ValueError for a name or a tag that timm does not know."""
     if not image_size or ":" in name:
         return {}
     check_timm_name(name, pretrained=False)

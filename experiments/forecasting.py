@@ -14,6 +14,8 @@ from a2mim.data import Batch, Gallery, Source, mixer
 from a2mim.dist import World
 from a2mim.methods import Method
 from a2mim.runs import run_there, saved_step
+from a2mim.segment.evaluate import SceneGallery
+from a2mim.segment.views import SceneSource
 from a2mim.settings import FREE
 from a2mim.train import NonFiniteLoss, Trainer, configure
 from experiments.training import identity
@@ -26,7 +28,7 @@ LONG = 200
 
 
 def foretell_training(
-    method: Method, source: Source, gallery: Gallery | None, settings: Any, command: str, world: World
+    method: Method, source: Source, gallery: Gallery | SceneGallery | None, settings: Any, command: str, world: World
 ) -> None:
     """Say how many steps a run takes, how long that is at the pace of some steps of the very method, backbone and
     batch, and what it writes, if it is long or if nothing else is asked for. What loading images costs is not in it.
@@ -65,8 +67,11 @@ def foretell_training(
 def measured(trainer: Trainer, source: Source, evaluates: bool) -> tuple[float, float, float]:
     """Seconds of a step, and of an image where some are evaluated; bytes of the states that are kept and of the
     weights."""
-    sides = [view.image_size for view in source.views]
-    batch = noise(sides, trainer.plan.slot_batch, max(source.classes, 1), trainer.device)
+    if isinstance(source, SceneSource):
+        batch = source.noise(trainer.plan.slot_batch, trainer.device)
+    else:
+        sides = [view.image_size for view in source.views]
+        batch = noise(sides, trainer.plan.slot_batch, max(source.classes, 1), trainer.device)
     view = batch["image"][0] if isinstance(batch["image"], list) else batch["image"]
     if mix := mixer(source.mixing, source.classes, trainer.plan.slot_batch):
         batch["image"], batch["target"] = mix(batch["image"], batch["target"])

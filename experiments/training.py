@@ -148,9 +148,10 @@ def begin(
 
 
 def make_network(
-    network: Network, classes: int, image_size: int, seed: int
+    network: Network, classes: int, image_size: int | tuple[int, int], seed: int
 ) -> tuple[nn.Module, dict[str, Any], LoadReport | None]:
-    """A timm model with its weights and a fresh classifier of `classes` outputs (0: none).
+    """A timm model with its weights and a fresh classifier of `classes` outputs (0: none), for square images of that
+    side, or of that height and width.
 
     Returns the model, what timm.create_model was given ({"architecture": name, **arguments}), and what was loaded from
     a file (None: none was). Raises ValueError for unknown names and weights that do not fit, FileNotFoundError.

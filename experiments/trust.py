@@ -16,6 +16,7 @@ from typing import Any
 from a2mim.checkpoints.stated import NotPlainError, is_plain, plain_arguments, plain_network, shown
 from a2mim.data import is_named
 from a2mim.plain import pairs
+from a2mim.segment.settings import Scenes
 from a2mim.settings import Data, Network
 from experiments.models import AUTO
 
@@ -60,17 +61,17 @@ def allow(name: Any, arguments: Any, where: Path, trust: bool, error: NotPlainEr
     print(f"note: runs {kind} {shown(name)}{given}, because {where} says so", file=sys.stderr, flush=True)
 
 
-def check_data(stored: Data, given: Data, where: Path) -> None:
+def check_data(stored: Data | Scenes, given: Data | Scenes, where: Path) -> None:
     """Refuse a data set that has to be fetched, or read by another library, unless it was typed again.
 
     Raises:
         ValueError: what has to be typed.
     """
     names = [name for name in (stored.data, stored.val) if is_named(name) and name.lower() not in VERIFIED]
-    usual = Data()
+    usual = type(stored)()
     missing = [
         f"--{field.name.replace('_', '-')} {shown(value)}"
-        for field in dataclasses.fields(Data)
+        for field in dataclasses.fields(stored)
         if isinstance(value := getattr(stored, field.name), str)
         and value not in (getattr(usual, field.name), getattr(given, field.name))
     ]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from experiments import cli
+from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_numeric_options import GAME, ORDINARY, TRAIN, number_in, settings_of
 from tests.kill_everything import play_a_formula
@@ -70,6 +71,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "auto_augment": ("nope",),
     "baseline": ("nope",),
     "checkpoint": CHECKPOINTS,
+    "class_names": ("nowhere.txt", "empty.txt", "picture.png", "pipe", "empty"),
     "class_map": ("nowhere.txt", "empty.txt", "picture.png", "pipe", "empty"),
     "data": DATA,
     "design": ("nope",),
@@ -123,6 +125,9 @@ CONTRADICTIONS = {
                  "--eval-size 7", "--recipe cifar10:a2mim_cnn"),
     "knn": ("--k 1000", "--val nowhere", "--out {profile}/run.json", "--weights {trained} --model test_resnet"),
     "linear": ("--lrs", "--val nowhere", "--out {profile}/run.json", "--weights {trained} --model test_resnet"),
+    "segment": ("--decoder fpn --model-args output_stride=8", "--resume {trained}", "--val images", "--first-class 11",
+                "--decoder upernet --batch 1", "--scale 2 1", "--split nope", "--out {profile}",
+                "--class-names text.txt"),
     "compare": ("--names one", "--measure nope", "--out {out}/c.nope", "--out {profile}/strength.png",
                 "--names same same"),
     "figure": ("--names a b", "--pictures 2", "--dropped random", "--out {profile}/run", "--panels a b"),
@@ -220,6 +225,7 @@ def make_places(root: Path, with_runs: bool = True) -> dict[str, str]:
 
     write_images(root / "images" / "train", per_class=6, size=32)
     write_images(root / "images" / "val", per_class=2, size=32)
+    write_scenes(root / "scenes", {"train": 4, "val": 1})
     Image.new("RGB", (32, 32)).save(root / "picture.png")
     torch.manual_seed(0)
     torch.save(timm.create_model("test_vit").state_dict(), root / "weights.pth")
@@ -229,7 +235,7 @@ def make_places(root: Path, with_runs: bool = True) -> dict[str, str]:
         (root / name).touch()
     (root / "empty").mkdir()
     os.mkfifo(root / "pipe")
-    names = ("images", "weights.pth", "trained", "profile", "other")
+    names = ("images", "scenes", "weights.pth", "trained", "profile", "other")
     places = {name.split(".")[0]: name for name in names} | {"out": "out"}
     profile = (
         f"profile tests.interactions.tiny:network {GAME} --image-size 12 --grid 4 --radius 1 --ratios 0.5 --budget 100 "

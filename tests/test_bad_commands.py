@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.bad_commands import FIRST, LINES, all_lines, fault, make_places
 
-PLACES = dict(zip(("images", "weights", "trained", "profile", "other", "out"), "iwtpo.", strict=True))
+PLACES = dict(zip(("images", "scenes", "weights", "trained", "profile", "other", "out"), "iswtpo.", strict=True))
 
 
 def test_it_knows_every_command_and_types_hundreds_of_lines():
@@ -18,7 +18,8 @@ def test_it_knows_every_command_and_types_hundreds_of_lines():
 def test_bad_lines_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_places(tmp_path, with_runs=False)
-    quick = [words for words in all_lines(PLACES | {"images": "images", "weights": "weights.pth", "out": "out"})
+    there = {"images": "images", "scenes": "scenes", "weights": "weights.pth", "out": "out"}
+    quick = [words for words in all_lines(PLACES | there)
              if words[0] in ("inspect", "convert", "compare", "figure", "report", "knn")]  # fmt: skip
     for words in quick[::12]:
         assert not fault(words, tmp_path), words

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import cli
 from experiments.steps import PICTURES, Step, finished
+from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
@@ -48,6 +49,7 @@ WORKS = """
     finetune --weights pre --data photos --out tuned {small}
     knn --weights pre --data photos --k 3 --image-size 32 --workers 0 --device cpu --out knn.json
     linear --weights pre --data photos --head attentive --epochs 2 --image-size 32 --workers 0 {cpu} --out l.json
+    segment --weights pre --frozen --data scenes --ignore 11 --crop 32 32 --batch 4 --epochs 1 --out seg {few}
     inspect pre/backbone.safetensors
     convert pre/backbone.safetensors --out converted.safetensors
     reconstruct pre --data photos --count 1 --device cpu --out reconstruction.png
@@ -83,7 +85,13 @@ REFUSALS = """
 
 
 def commands(text):
-    words = {"cpu": " ".join(CPU), "small": " ".join(SMALL), "random": " ".join(RANDOM), "grid": " ".join(GRID)}
+    words = {
+        "cpu": " ".join(CPU),
+        "few": " ".join((*CPU, "--workers", "0")),
+        "small": " ".join(SMALL),
+        "random": " ".join(RANDOM),
+        "grid": " ".join(GRID),
+    }
     return [line.format(**words).split() for line in text.strip().splitlines()]
 
 
@@ -93,6 +101,7 @@ def codes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shell")
     write_images(folder / "photos" / "train", per_class=6, size=32)
     write_images(folder / "photos" / "val", per_class=2, size=32)
+    write_scenes(folder / "scenes", {"train": 4, "val": 1})
     found, said = {}, io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         for words in (*commands(WORKS), *commands(REFUSALS)):

@@ -17,6 +17,7 @@ import pytest
 
 from a2mim.bounds import Range, check
 from experiments import cli
+from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
@@ -52,6 +53,8 @@ ORDINARY = {
     "reproduce lite0": "--plan --data {images} --out {out}",
     "report": "{profile} --out {out}/page.html",
     "figure": "fig4 {trained} --out {out}/fig4",
+    "segment": f"--model test_resnet --data {{scenes}} --ignore 11 --crop 32 32 --batch 4 --epochs 1 --warmup-epochs 0 "
+    f"--lr-batch 4 --workers 0 --predictions 0 {CPU} --out {{out}}",
     "spectrum": f"test_resnet --weights random --data {{images}} --image-size 32 --images 2 {CPU} --out {{out}}",
 }
 ALSO = {
@@ -77,6 +80,7 @@ SAMPLE = {
     "map": ("--order",),
     "profile": ("--ratios",),
     "occlusion": ("--shares", "--mean"),
+    "segment": ("--overlap",),
     "spectrum": ("--num-classes",),
 }
 """Of commands that take half a second or more, the options that are run."""
@@ -198,7 +202,7 @@ def ordinary():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "guarded", lambda run, given, prog: settings.update({prog.removeprefix("a2mim "): given}))
         for command, words in ORDINARY.items():
-            folders = dict.fromkeys(("images", "out", "trained", "profile"), "nowhere")
+            folders = dict.fromkeys(("images", "scenes", "out", "trained", "profile"), "nowhere")
             cli.main([*command.split(), *words.format(**folders).split()])
     return settings
 
@@ -275,7 +279,13 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("odd")
     write_images(root / "images" / "train", per_class=6, size=32)
     write_images(root / "images" / "val", per_class=2, size=32)
-    found = {"images": str(root / "images"), "trained": str(root / "trained"), "profile": str(root / "profile")}
+    write_scenes(root / "scenes", {"train": 4, "val": 1})
+    found = {
+        "images": str(root / "images"),
+        "scenes": str(root / "scenes"),
+        "trained": str(root / "trained"),
+        "profile": str(root / "profile"),
+    }
     train = f"pretrain --method simmim --mask-cell 16 --model test_vit {TRAIN} --out {{trained}} --pictures-every 1"
     assert cli.main(train.format(**found).split()) == 0
     profile = f"profile test_resnet {GAME} --grid 3 --radius 1 --ratios 0.3 0.5 --budget 200 --out {{profile}}"

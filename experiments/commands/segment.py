@@ -1,0 +1,101 @@
+"""`a2mim segment`: train a decoder on a backbone's features, or both together, to tell the class of every pixel."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from a2mim.segment.settings import Crops, Decoding, Scenes
+from a2mim.settings import Loop, Network, Optim
+
+Flat = tyro.conf.arg(name="")
+
+OPTIM = Optim(epochs=50, lr=1e-3, lr_batch=16, warmup_epochs=1.0, weight_decay=0.01)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a segmentation of pictures on any backbone, frozen or fine-tuned, and evaluate it as it goes.
+
+    The backbone is a run's, a checkpoint's or timm's. The best state is that of the highest mIoU. Writes what `a2mim
+    finetune` writes, and decoder.safetensors, per_class.csv (IoU and accuracy of each class) and predictions.png;
+    run.json holds mIoU, mean and pixel accuracy in percent with 95 % intervals over pictures.
+
+    For example:
+        a2mim segment --weights runs/a2mim-vit --frozen --data camvid.tar --ignore 11 --out runs/camvid-vit
+        a2mim segment --model resnet50 --weights pretrained --decoder fpn --data ade20k --first-class 1 --ignore 0
+            --class-names ade20k.txt --crop 512 512 --layer-decay 0.8 --out runs/ade-r50
+        a2mim segment --resume runs/ade-r50
+    """
+
+    out: str = ""
+    """Folder of the run."""
+    recipe: str = ""
+    """Start from a recipe in experiments/; what is typed beside it wins."""
+    resume: str = ""
+    """Go on with the run in this folder, with its settings."""
+    trust_factory: bool = False
+    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
+    what it is. Without it the network has to be named again with --model."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading pictures
+    is not in it), disk. Nothing is written."""
+    network: Annotated[Network, Flat] = field(default_factory=Network)
+    data: Annotated[Scenes, Flat] = field(default_factory=Scenes)
+    crops: Annotated[Crops, Flat] = field(default_factory=Crops)
+    decoding: Annotated[Decoding, Flat] = field(default_factory=Decoding)
+    optim: Annotated[Optim, Flat] = OPTIM
+    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(batch=16))
+
+    def check(self) -> None:
+        """Raises ValueError for what a segmentation does not do."""
+        if self.loop.pictures_every:
+            raise ValueError("--pictures-every draws reconstructions: a segmentation draws with --predictions")
+        micro = self.loop.batch // self.loop.accumulate
+        if self.decoding.decoder == "upernet" and micro < 2:
+            raise ValueError("upernet normalises over the batch, and one picture a step is none: use a larger --batch")
+
+
+def run(settings: Settings) -> None:
+    """Train, and say what was reached."""
+    from a2mim.dist import join
+    from experiments.training import at_work, conclude, resolved
+
+    settings = resolved(settings, "segment")
+    with join(settings.device) as world, at_work(settings, world):
+        folder, result = segment(settings, world)
+        conclude(folder, "segment", result, world)
+
+
+def segment(settings: Settings, world: Any) -> Any:
+    """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.data import normalisation
+    from a2mim.segment.evaluate import SceneGallery
+    from a2mim.segment.method import Segment
+    from a2mim.segment.pairs import open_scenes
+    from a2mim.segment.views import SceneSource
+    from a2mim.train import Hooks, train
+    from experiments.forecasting import foretell_training
+    from experiments.segmenting import evaluator, make_backbone
+    from experiments.training import begin, draw_training
+
+    data, crops, decoding, loop = settings.data, settings.crops, settings.decoding, settings.loop
+    folder = Path(settings.out)
+    images = open_scenes(data)
+    held_out = open_scenes(data, train=False, classes=images.classes)
+    classes = len(images.classes)
+    model, architecture, report = make_backbone(settings.network, crops.crop, loop.seed)
+    mean, std = normalisation(model)
+    method = Segment(model, classes, decoding.decoder, decoding.frozen, crops.crop, loop.seed)
+    window = crops.crop if decoding.evaluate == "slide" else None
+    gallery = SceneGallery(held_out, crops.side, mean, std, window, decoding.overlap, data.workers)
+    source = SceneSource(images, (), mean, std, classes=classes, workers=data.workers, crops=crops)
+    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    start = begin(settings, "segment", world, about, {"train": images, "validation": held_out})
+    evaluate = evaluator(gallery, images.classes, folder, decoding.predictions, world, loop.channels_last)
+    hooks = Hooks(start, evaluate, finished=draw_training, held_out=held_out, decides="miou")
+    foretell_training(method, source, gallery, settings, "segment", world)
+    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
