@@ -9,7 +9,7 @@ FILES = {
     *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "probe.safetensors"),
     *("occlusion.csv", "occlusion.png", "shuffling.csv", "spectrum.csv", "variance.csv", "spectrum.png"),
     *("variance.png", "log.jsonl", "loss.png", "backbone.safetensors", "backbone_without_ema.safetensors"),
-    *("decoder.safetensors", "per_class.csv", "predictions.png"),
+    *("decoder.safetensors", "per_class.csv", "counts.npz", "predictions.png"),
     *("commands.json", "commands.sh", "study.json", "settings.json"),
 }
 """Of runs and studies."""

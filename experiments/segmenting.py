@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from safetensors.torch import save_file
 from torch import nn
@@ -52,7 +53,7 @@ def evaluator(
 ) -> Callable[[nn.Module], dict[str, float]]:
     """method -> miou, mean_accuracy and pixel_accuracy in percent with their intervals, and val_images.
 
-    The main process writes decoder.safetensors, per_class.csv and predictions.png into the folder.
+    The main process writes decoder.safetensors, per_class.csv, counts.npz and predictions.png into the folder.
     """
     names = sorted(classes, key=classes.__getitem__)
 
@@ -61,6 +62,7 @@ def evaluator(
         counts_N3K, _ = count_all(method, gallery, len(names), world, channels_last)
         if world.main:
             write_classes(folder / "per_class.csv", names, counts_N3K.sum(0))
+            write_atomically(folder / "counts.npz", lambda beside: save_counts(beside, counts_N3K))
             state = {name: x.detach().cpu().contiguous() for name, x in method.decoder.state_dict().items()}
             write_atomically(folder / "decoder.safetensors", lambda beside: save_file(state, beside))
             if predictions:
@@ -70,6 +72,12 @@ def evaluator(
         return {**found, **intervals(counts_N3K), "val_images": len(counts_N3K)}
 
     return evaluate
+
+
+def save_counts(path: Path, counts_N3K: np.ndarray) -> None:
+    """What the scores and their intervals come from, and differences of runs."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, counts=counts_N3K)
 
 
 def write_classes(path: Path, names: list[str], counts_3K: Any) -> None:

@@ -11,6 +11,7 @@ from a2mim.segment.pairs import IGNORE
 FEWEST = 8
 """Images below which there is no interval."""
 DRAWS = 1000
+ENDS = (0.025, 0.975)
 
 
 def counts_of(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -47,12 +48,27 @@ def mean(values: np.ndarray) -> np.ndarray:
 def intervals(counts_N3K: np.ndarray, seed: int = 0) -> dict[str, float]:
     """miou_low, miou_high and so on: percentiles 2.5 and 97.5 of 1,000 draws of the images with replacement; empty for
     fewer than eight images."""
-    images = len(counts_N3K)
-    if images < FEWEST:
+    if len(counts_N3K) < FEWEST:
         return {}
+    ends = {name: np.nanquantile(values, ENDS) for name, values in redrawn(counts_N3K, seed).items()}
+    both = ("low", "high")
+    return {f"{name}_{end}": float(x) for name, pair in ends.items() for end, x in zip(both, pair, strict=True)}
+
+
+def redrawn(counts_N3K: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """What `summary` gives for each of 1,000 draws of the images with replacement: the same images for any counts."""
+    images = len(counts_N3K)
     times_DN = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), DRAWS)
-    drawn = (times_DN.astype(np.float64) @ counts_N3K.reshape(images, -1)).reshape(DRAWS, *counts_N3K.shape[1:])
-    ends = {name: np.nanquantile(values, (0.025, 0.975)) for name, values in summary(drawn).items()}
-    return {
-        f"{name}_{end}": float(x) for name, pair in ends.items() for end, x in zip(("low", "high"), pair, strict=True)
-    }
+    drawn = times_DN.astype(np.float64) @ counts_N3K.reshape(images, -1)
+    return summary(drawn.reshape(DRAWS, *counts_N3K.shape[1:]))
+
+
+def difference(first_N3K: np.ndarray, second_N3K: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """By how much the second's mIoU is the higher one, with its 95 % interval over the same images (difference,
+    difference_low, difference_high; no ends for fewer than eight)."""
+    point = float(summary(second_N3K.sum(0))["miou"] - summary(first_N3K.sum(0))["miou"])
+    if len(first_N3K) < FEWEST:
+        return {"difference": point}
+    drawn = redrawn(second_N3K, seed)["miou"] - redrawn(first_N3K, seed)["miou"]
+    low, high = np.nanquantile(drawn, ENDS)
+    return {"difference": point, "difference_low": float(low), "difference_high": float(high)}

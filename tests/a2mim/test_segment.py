@@ -16,7 +16,7 @@ from a2mim.segment.decoders import taken
 from a2mim.segment.evaluate import SceneGallery, by_windows, predicted, starts
 from a2mim.segment.method import Segment
 from a2mim.segment.pairs import IGNORE, open_scenes
-from a2mim.segment.scores import counts_of, intervals, per_class, summary
+from a2mim.segment.scores import counts_of, difference, intervals, per_class, summary
 from a2mim.segment.settings import Crops, Scenes
 from a2mim.segment.views import GREY, evaluation_view, training_view
 from a2mim.settings import Network
@@ -79,6 +79,25 @@ def test_the_interval_is_of_images_drawn_again():
     assert abs(ends["miou_low"] - low) < 0.4 and abs(ends["miou_high"] - high) < 0.4 < high - low
     assert ends == intervals(counts) and not intervals(counts[:7])
     assert set(ends) == {f"{a}_{b}" for a in ("miou", "mean_accuracy", "pixel_accuracy") for b in ("low", "high")}
+
+
+def test_a_difference_is_of_the_same_images():
+    found, target = random_maps(2, images=30)
+    counts = counted(found, target)
+    assert difference(counts, counts) == {"difference": 0, "difference_low": 0, "difference_high": 0}
+    better = counted(torch.where(torch.rand(found.shape) < 0.5, target.clamp(min=0), found), target)
+    gain = difference(counts, better)
+    apart = intervals(better)["miou_high"] - intervals(better)["miou_low"]
+    expected = by_brute_force_of(better) - by_brute_force_of(counts)
+    assert gain["difference"] == pytest.approx(expected)
+    assert gain["difference_low"] < expected < gain["difference_high"]
+    assert 0 < gain["difference_high"] - gain["difference_low"] < 2 * apart
+    assert difference(counts[:5], better[:5]).keys() == {"difference"}
+
+
+def by_brute_force_of(counts_N3K):
+    right, actual, predicted = counts_N3K.sum(0)[:, :4]
+    return 100 * np.mean([r / (a + p - r) for r, a, p in zip(right, actual, predicted, strict=True)])
 
 
 # ------------------------------------------------------------------------------------------- views
