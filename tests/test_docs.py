@@ -1,0 +1,102 @@
+"""The site's pages: all of them are in it, their links lead somewhere, and the tables page tells what is written."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import cli
+from tests import kill_everything
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+MEASURING = ("occlusion", "spectrum", "map", "finetune", "pretrain", "linear", "knn")
+
+
+def anchor(heading):
+    """As GitHub makes them."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"https?:", target):
+            continue
+        name, _, part = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if part:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert part in map(anchor, headings), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_site():
+    listed = set(re.findall(r": (\S+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    pages = {str(path.relative_to(ROOT)) for path in [*PAGES, *(ROOT / "docs").glob("*.ipynb")]}
+    assert pages <= listed
+    assert all((ROOT / page).is_file() for page in listed)
+
+
+def section(name):
+    """What the tables page says of a command."""
+    (part,) = re.findall(rf"^## [^\n]*\b{name}\b[^\n]*\n(.*?)(?=^## |\Z)", TABLES, re.DOTALL | re.MULTILINE)
+    return part
+
+
+def told(name):
+    """The columns that a command's section names, in the first column of its tables and in brackets."""
+    part = section(name)
+    rows = re.findall(r"^\| ([^|]+) \|", part, re.MULTILINE)
+    return {word for row in [*rows, *re.findall(r"\(([^)]*)\)", part)] for word in re.findall(r"[a-z_0-9]+", row, re.I)}
+
+
+def columns(path):
+    if path.suffix == ".jsonl":
+        return {key for line in path.read_text().splitlines() for key in json.loads(line)}
+    if path.suffix == ".json":
+        return set(json.loads(path.read_text()))
+    return set((pd.read_csv if path.suffix == ".csv" else pd.read_parquet)(path).columns)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder of what each command writes."""
+    folder = tmp_path_factory.mktemp("written")
+    inputs = {name: str(folder / name) for name in ("photos", "images", "one", "two")}
+    inputs |= {"picture": str(folder / "picture.png"), "weights": str(folder / "weights.pth")}
+    kill_everything.write_images(inputs)
+    for name, seed in (("one", "0"), ("two", "1")):
+        words = f"{kill_everything.PROFILE} --model-seed {seed} --out {inputs[name]}"
+        assert not cli.main(words.format(**inputs).split())
+    for name in ("compare", *MEASURING):
+        (folder / name).mkdir()
+        assert not cli.main(kill_everything.COMMANDS[name].format(**inputs, out=folder / name).split())
+    return folder
+
+
+@pytest.mark.parametrize("name", ["profile", "compare", *MEASURING])
+def test_the_tables_page_names_every_file_and_column(written, name):
+    folder = written / ("one" if name == "profile" else name)
+    found = [path for path in folder.rglob("*") if path.suffix in (".csv", ".parquet", ".jsonl")]
+    found += [path for path in folder.glob("*.json") if name in ("linear", "knn")]
+    assert found
+    all_columns = set().union(*map(columns, found))
+    assert all_columns <= told(name), name
+    for path in found:
+        plain = re.sub(r"unit-\d+", "unit-*", str(path.relative_to(folder)).removeprefix("run/"))
+        plain = re.sub(r"^(comparison|map)", "NAME", plain)
+        assert f"**{plain}**" in section(name), plain
+
+
+def test_the_tables_page_names_no_column_that_is_not_written(written):
+    for name in ("profile", "compare", "map", "occlusion", "spectrum"):
+        folder = written / ("one" if name == "profile" else name)
+        paths = [path for path in folder.rglob("*") if path.suffix in (".csv", ".parquet")]
+        all_columns = set().union(*map(columns, paths))
+        rows = re.findall(r"^\| ([^|]+) \|", section(name), re.MULTILINE)
+        named = {word for row in rows for word in re.findall(r"[a-z_0-9]+", row, re.I)} - {"column"}
+        assert named - {"column"} <= all_columns | {"column"}, name
