@@ -2,8 +2,8 @@
 
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from interactions.published import PUBLISHED, changed_from_published, protocol_in_words
 
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
     from experiments.commands.profile import Settings
     from experiments.datasets import ImageData
+
+M = TypeVar("M")
+
+
+def with_own_functions(measure: "M") -> "M":
+    """Settings whose value and baseline, where they are written module:function, are known by name and source.
+
+    Raises:
+        ValueError: a module that cannot be imported, or what is no function in it.
+    """
+    from experiments.models import find_factory
+    from interactions.own import KNOWN, named
+
+    given: Any = measure
+    words = {kind: getattr(given, kind) for kind in KNOWN if hasattr(given, kind)}
+    own = {kind: named(kind, find_factory(word, kind)) for kind, word in words.items() if ":" in word}
+    return replace(given, **own)
 
 
 @dataclass(frozen=True)

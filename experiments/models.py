@@ -262,12 +262,14 @@ def failure(error: BaseException) -> str:
     return f"{type(error).__name__}{said and f': {said}'} ({Path(last.filename).name}, line {last.lineno})"
 
 
-def find_factory(name: str) -> Callable[..., Any]:
+def find_factory(name: str, what: str = "model factory") -> Callable[..., Any]:
     """Import the function that `module:function` names, from the working directory too, which comes last on the import
-    path: what lies there takes no other module's place."""
+    path: what lies there takes no other module's place. `what` it is to be, for messages."""
     module_name, _, function = name.partition(":")
     if not module_name or not function:
-        raise ValueError(f"'{name}' is neither a timm model nor a factory: a factory is written module:function")
+        unknown = "neither a timm model nor a factory: a factory"
+        kind = unknown if what == "model factory" else f"no {what}: one of your own"
+        raise ValueError(f"'{name}' is {kind} is written module:function")
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     refuse_taken_name(name, module_name.partition(".")[0])
@@ -275,11 +277,11 @@ def find_factory(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"module '{module_name}' of the model factory '{name}' cannot be imported ({error}): "
+            f"module '{module_name}' of the {what} '{name}' cannot be imported ({error}): "
             "start in the folder that holds it, or install it"
         ) from error
     except (Exception, SystemExit) as error:  # a user's file may do anything when it is imported
-        raise ValueError(f"module '{module_name}' of the model factory '{name}' fails: {failure(error)}") from error
+        raise ValueError(f"module '{module_name}' of the {what} '{name}' fails: {failure(error)}") from error
     factory = getattr(module, function, None)
     if not callable(factory):
         public = [attribute for attribute in dir(module) if callable(getattr(module, attribute))]

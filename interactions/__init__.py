@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from interactions.occlusion import load_occlusion, measure_occlusion
     from interactions.pair import profile_pair
     from interactions.profile import Profile, load_profile, profile_model
+    from interactions.segments import Segments
     from interactions.settings import PAPER_RATIOS
     from interactions.spectrum import load_spectrum, measure_spectrum
     from interactions.strength import image_row, middle_mass, paired_mass, strength_table
@@ -30,6 +31,7 @@ __all__ = [
     "PatchGame",
     "PatchGrid",
     "Profile",
+    "Segments",
     "__version__",
     "estimate_interactions",
     "image_row",
@@ -56,6 +58,7 @@ _HOMES = {
     "occlusion": ("load_occlusion", "measure_occlusion"),
     "pair": ("profile_pair",),
     "profile": ("Profile", "load_profile", "profile_model"),
+    "segments": ("Segments",),
     "settings": ("PAPER_RATIOS",),
     "spectrum": ("load_spectrum", "measure_spectrum"),
     "strength": ("image_row", "middle_mass", "paired_mass", "strength_table"),

@@ -5,24 +5,25 @@ as booleans and become pixels on the device.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from interactions.baselines import BASELINES, Normalisation
+from interactions.baselines import BASELINES, Baseline, Normalisation
+from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
+from interactions.own import named
+from interactions.segments import Segments
 from interactions.settings import whole
 from interactions.speed import Speed, as_speed, in_turns, prepared
 from interactions.tokens import DROP, TokenDrop
-from interactions.values import VALUES, Features
+from interactions.values import VALUES, Features, Value
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCHES = (8, 16, 32, 64)
@@ -42,9 +43,9 @@ class PatchGame:
             device.
         images: normalised, C×H×W or I×C×H×W, a tensor or an array.
         targets: class of each image, an int or I of them; unused by `cosine`.
-        grid: the players.
-        value, baseline: names in `VALUES` and `BASELINES`; or the baseline `drop`, which removes the tokens of absent
-            cells (`interactions.tokens`).
+        grid: the players: a `PatchGrid`, or `Segments` of one's own.
+        value, baseline: names in `VALUES` and `BASELINES`, or functions like those there (`interactions.own`); or the
+            baseline `drop`, which removes the tokens of absent cells (`interactions.tokens`).
         normalisation: how the pixels were normalised; `black` needs it.
         batch_size: coalitions in one forward pass, or as many more as make up for dropped tokens; found by itself
             (`tune`) when None. Out of memory halves it (`backed_off` tells) instead of ending the run.
@@ -65,9 +66,9 @@ class PatchGame:
         model: nn.Module,
         images: ArrayLike | Tensor,
         targets: ArrayLike | Tensor | None,
-        grid: PatchGrid,
-        value: str = "log_odds",
-        baseline: str = "mean",
+        grid: PatchGrid | Segments,
+        value: str | Value = "log_odds",
+        baseline: str | Baseline = "mean",
         *,
         normalisation: Normalisation | None = None,
         batch_size: int | None = None,
@@ -75,6 +76,7 @@ class PatchGame:
         speed: str | Speed = "plain",
         names: Sequence[str] | None = None,
     ) -> None:
+        value, baseline = named("value", value), named("baseline", baseline)
         check_names(value, baseline, amp)
         self.images_ICHW: Tensor
         self.absent_ICHW: Tensor
@@ -262,6 +264,8 @@ class PatchGame:
 
     def _find_tokens(self) -> TokenDrop:
         """Raises ValueError for a model whose tokens cannot be left out."""
+        if not isinstance(self.grid, PatchGrid):
+            raise ValueError("the baseline drop removes whole patches: choose a grid, or another baseline for segments")
         forward = partial(self._outputs, self.eager, reduced=False)
         image_CHW = self.images_ICHW[0]
         tokens = TokenDrop(self.eager, forward, image_CHW, self.grid.side)
@@ -357,51 +361,3 @@ def check_names(value: str, baseline: str, amp: str | None) -> None:
             raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     if amp is not None and amp not in AMP_DTYPES:
         raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """float32 products without TF32, which PyTorch allows in cuDNN by default (estimators.md, numerical floor).
-
-    On CPUs that have it, without bfloat16, too. What the caller had set, by whichever of PyTorch's interfaces, returns.
-    """
-    cudnn, matmul = _readable(lambda: torch.backends.cudnn.allow_tf32), _readable(torch.get_float32_matmul_precision)
-    parts = _precision_parts()
-    before = [part.fp32_precision for part in parts]
-    if cudnn is not None:
-        torch.backends.cudnn.allow_tf32 = False
-    if matmul is not None:
-        torch.set_float32_matmul_precision("highest")
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        if cudnn is not None:
-            torch.backends.cudnn.allow_tf32 = cudnn
-        if matmul is not None:
-            torch.set_float32_matmul_precision(matmul)
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
-
-
-def _precision_parts() -> list[Any]:
-    """What has a float32 precision of its own, which outranks the older flags; none before PyTorch 2.9."""
-    backends: Any = torch.backends
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):
-        return []
-    return [
-        backends.cuda.matmul,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn.matmul,
-        backends.mkldnn.conv,
-    ]
-
-
-def _readable(flag: Callable[[], Any]) -> Any:
-    """The flag, or None where PyTorch refuses to read it because a part's own precision says otherwise."""
-    try:
-        return flag()
-    except RuntimeError:
-        return None

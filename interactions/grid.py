@@ -1,13 +1,15 @@
 """PatchGrid: the players of the game are the cells of a square grid laid over one image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nextafter
 
 import torch
 from torch import Tensor
 
 from interactions.settings import LARGEST_GRID, PAPER_RATIOS, whole
 
-__all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of"]
+__all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of", "ratios_of"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,23 @@ class PatchGrid:
         # One after the other: what is copied row by row takes a twentieth of the time of single pixels.
         wide_BRX = coalitions_BN.reshape(-1, self.side).index_select(1, column_WC).view(-1, self.side, len(column_WC))
         return wide_BRX.index_select(1, row_H).view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def ratios_of(orders: Sequence[int], n_players: int) -> tuple[float, ...]:
+    """Ratios that give these orders by the released rule.
+
+    Raises:
+        ValueError: no order, or one that no context can have.
+    """
+    numbers = [whole(order, "an order") for order in orders]
+    if not numbers or not all(0 <= order <= n_players - 2 for order in numbers):
+        raise ValueError(f"orders must lie between 0 and {n_players - 2} with {n_players} players, got {numbers}")
+    ratios = [order / (n_players - 2) for order in numbers]
+    # A quotient that was rounded down would give the order below.
+    return tuple(
+        ratio if int((n_players - 2) * ratio) == order else nextafter(ratio, 1)
+        for order, ratio in zip(numbers, ratios, strict=True)
+    )
 
 
 def orders_of(ratios: tuple[float, ...], n_players: int) -> dict[int, float]:

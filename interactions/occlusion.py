@@ -40,6 +40,7 @@ from interactions.fingerprint import tensor_bytes
 from interactions.forecast import forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
+from interactions.own import with_names
 from interactions.runs import storage
 from interactions.runs.lock import held
 from interactions.runs.ranks import Ranks, join
@@ -104,9 +105,8 @@ def measure_occlusion(
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    run = Run(
-        model, dataset, Path(out), settled(OcclusionSettings(**settings)), normalisation or Normalisation(), names
-    )
+    wanted = settled(OcclusionSettings(**with_names(settings)))
+    run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = names_of(model, dataset, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress, dry_run))

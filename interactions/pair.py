@@ -25,6 +25,7 @@ from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
 from interactions.levels import in_full_passes
 from interactions.measured import Profile, load_profile
+from interactions.own import with_names
 from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
 from interactions.profiling import Run
 from interactions.rounds import cut_to_measured
@@ -92,7 +93,7 @@ def profile_pair(
             same images.
     """
     side = grid.side if isinstance(grid, PatchGrid) else grid
-    wanted = settled(ProfileSettings(grid=side, precision=precision, **settings))
+    wanted = settled(ProfileSettings(grid=side, precision=precision, **with_names(settings)))
     refuse_unpaired(first, second, wanted, names)
     folders = [Path(out) / subject.name for subject in (first, second)]
     runs: list[Run] = []

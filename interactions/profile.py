@@ -9,16 +9,22 @@ cross units, and every image and order has a random stream of its own: so an int
 ends with the same numbers, and the processes that torchrun starts share the units.
 """
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.utils.data import DataLoader
 
 from interactions.baselines import Normalisation
-from interactions.grid import PatchGrid
+from interactions.grid import PatchGrid, ratios_of
 from interactions.measured import Profile, load_profile
+from interactions.own import with_names
 from interactions.profiling import Run, checked
 from interactions.published import with_published
 from interactions.runs.lock import held
@@ -32,10 +38,11 @@ __all__ = ["Profile", "checked", "load_profile", "profile_model"]
 
 def profile_model(
     model: nn.Module,
-    dataset: Images,
+    dataset: Images | DataLoader[Any],
     *,
-    out: str | Path,
+    out: str | Path | None,
     grid: PatchGrid | int = 14,
+    orders: Sequence[int] | None = None,
     normalisation: Normalisation | None = None,
     names: Sequence[str] | None = None,
     model_name: str = "",
@@ -55,9 +62,12 @@ def profile_model(
         model: from normalised images B×C×H×W to logits B×K, on the device where it is to run. It is put into
             evaluation mode.
         dataset: image number -> (normalised image C×H×W, label); None or a negative label where there is none. All
-            images of one size, and the same pixels at every reading. What cannot be read is skipped.
-        out: folder of the run: run.json, images/, pairs/, strength.csv, middle_mass.csv.
+            images of one size, and the same pixels at every reading. What cannot be read is skipped. Of a DataLoader
+            its data set is taken.
+        out: folder of the run: run.json, images/, pairs/, strength.csv, middle_mass.csv; None for one that is gone with
+            the profile.
         grid: cells along one side.
+        orders: numbers of context cells, in place of `ratios`.
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images, for messages and tables.
         model_name, data_name: for the record.
@@ -68,7 +78,8 @@ def profile_model(
         dry_run: choose images and speed, raise `interactions.forecast.DryRun` with what the run will take, and write
             nothing.
         settings: the fields of `ProfileSettings`: images, target, ratios, radius, budget, design, seed, … Where the
-            design is published, those that are not given are the protocol's (`interactions.published`).
+            design is published, those that are not given are the protocol's (`interactions.published`). `value` and
+            `baseline` may also be functions (`interactions.own`).
 
     Raises:
         ValueError: impossible settings; a folder that holds a run with others, or at which another process is at work;
@@ -78,12 +89,26 @@ def profile_model(
         OSError: a folder that cannot be written to, a full disk.
     """
     side = grid.side if isinstance(grid, PatchGrid) else grid
-    wanted = settled(ProfileSettings(grid=side, **with_published(settings))).resolved()
-    run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
-    named = names_of(model, dataset, model_name, data_name, transform)
+    if orders is not None:
+        settings |= {"ratios": ratios_of(orders, PatchGrid(side).n_players)}
+    images: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
+    kept, out = out is not None, temporary() if out is None else out
+    wanted = settled(ProfileSettings(grid=side, **with_published(with_names(settings)))).resolved()
+    run = Run(model, images, Path(out), wanted, normalisation or Normalisation(), names)
+    named = names_of(model, images, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress, accompany, dry_run))
         while record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             record = ranks.from_first(partial(run.proceed, record, progress))
-    return load_profile(out)
+    profile = load_profile(out)
+    if not kept:
+        weakref.finalize(profile, shutil.rmtree, profile.folder, ignore_errors=True)
+    return profile
+
+
+def temporary() -> str:
+    """A new folder. Raises ValueError for one of several processes, which have to share a folder."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("several processes measure into one folder: name it (out=…)")
+    return tempfile.mkdtemp(prefix="profile-")

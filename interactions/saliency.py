@@ -15,7 +15,7 @@ from captum.attr import IntegratedGradients
 from captum.attr import Saliency as Gradient
 from torch import Tensor, nn
 
-from interactions.game import full_precision
+from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.outputs import Logits
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from interactions.classes import Classes
 from interactions.fingerprint import image_digest
-from interactions.game import NonFiniteValueError, full_precision
+from interactions.full_precision import full_precision
+from interactions.game import NonFiniteValueError
 from interactions.outputs import class_logits, refuse_one_output, run
 from interactions.settings import ProfileSettings, whole
 

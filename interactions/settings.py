@@ -99,9 +99,11 @@ class ProfileSettings:
     radius: int = 2
     """Pairs of cells at most so many rows and columns apart."""
     value: str = "log_odds"
-    """What v is: log_odds, log_prob, logit, probability, correct (0 or 1), or cosine, which needs no classifier."""
+    """What v is: log_odds, log_prob, logit, probability, correct (0 or 1), cosine, which needs no classifier, or your
+    own function module:function, from logits B×K and classes B to values B."""
     baseline: str = "mean"
-    """What an absent cell shows: mean, image_mean, black, blur or noise; or drop, which removes its tokens from a plain
+    """What an absent cell shows: mean, image_mean, black, blur, noise, uniform_noise, or your own function
+    module:function, from images and their normalisation to pictures; or drop, which removes its tokens from a plain
     vision transformer and shows nothing: another game, and a quicker one."""
     target: Target = "label"
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, a number, or
@@ -192,8 +194,9 @@ class OcclusionSettings:
     kinds: tuple[Kind, ...] = ("random", "salient", "non_salient")
     """Which cells are dropped first: random ones, the most salient, or the least salient."""
     baseline: str = "zero"
-    """What a dropped cell shows: zero, whose colour --masking decides, or mean, image_mean, black, blur or noise; or
-    drop, which removes its tokens from a plain vision transformer."""
+    """What a dropped cell shows: zero, whose colour --masking decides, or mean, image_mean, black, blur, noise,
+    uniform_noise, or your own function module:function; or drop, which removes its tokens from a plain vision
+    transformer."""
     masking: Masking = "after_normalisation"
     """Where cells are dropped: zero is the data set's mean colour after normalisation, and black before it; noise is
     normal after it, and uniform over the pixel values before it. Other baselines are the same either way."""

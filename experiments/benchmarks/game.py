@@ -121,7 +121,8 @@ def bare_forward(game: "PatchGame", x_BCHW: "torch.Tensor") -> "torch.Tensor":
     """The game's own network on a ready-made batch, in the game's precision."""
     import torch
 
-    from interactions.game import AMP_DTYPES, full_precision
+    from interactions.full_precision import full_precision
+    from interactions.game import AMP_DTYPES
 
     amp = torch.autocast(game.device.type, AMP_DTYPES.get(game.amp or ""), game.amp is not None)
     with torch.inference_mode(), full_precision(), amp:

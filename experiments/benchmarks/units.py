@@ -156,7 +156,7 @@ def make_unit(game: PatchGame, settings: Settings, folder: Path) -> tuple[Callab
         ValueError: a budget too small for an order.
     """
     from interactions.estimators import Plan
-    from interactions.grid import orders_of
+    from interactions.grid import PatchGrid, orders_of
     from interactions.runs import storage
     from interactions.runs.unfinished import Unfinished
     from interactions.selection import Chosen
@@ -167,8 +167,9 @@ def make_unit(game: PatchGame, settings: Settings, folder: Path) -> tuple[Callab
     ends = {0: Plan("exact", {"subset": True}), n - 2: Plan("exact", {"subset": True})}
     plans = {order: ends.get(order, Plan("pooled")) for order in ratios}
     measured = ProfileSettings(grid=settings.grid, budget=settings.budget, images=settings.images).resolved()
-    pairs_P2, budgets = game.grid.neighbours(min(2, settings.grid - 1)), dict.fromkeys(ratios, settings.budget)
-    task = Task(game.grid, pairs_P2, ratios, plans, budgets, measured)
+    grid, budgets = PatchGrid(settings.grid), dict.fromkeys(ratios, settings.budget)
+    pairs_P2 = grid.neighbours(min(2, settings.grid - 1))
+    task = Task(grid, pairs_P2, ratios, plans, budgets, measured)
     chosen = [Chosen(k, k, f"noise {k}", 0, 0, "") for k in range(settings.images)]
 
     def unit() -> None:

@@ -51,10 +51,10 @@ class Settings:
     radius: Count = 2
     """Measure the pairs at most so many rows and columns apart."""
     value: str = "log_odds"
-    """log_odds, log_prob, logit, probability, or cosine, which needs no classifier."""
+    """log_odds, log_prob, logit, probability, cosine, which needs no classifier, or your own module:function."""
     baseline: str = "mean"
-    """What an absent cell shows: mean, image_mean, black, blur or noise; or drop, which removes its tokens from a plain
-    vision transformer."""
+    """What an absent cell shows: mean, image_mean, black, blur, noise, uniform_noise, or your own function
+    module:function; or drop, which removes its tokens from a plain vision transformer."""
     budget: Budget | None = None
     """Forward passes for the pairs (left out: 3000, or as many as give every pair a standard error)."""
     design: str = "auto"
@@ -87,6 +87,7 @@ def run(settings: Settings) -> None:
     )
     from experiments.inputs import assumptions, description, open_model
     from experiments.machine import pick_device, provenance
+    from experiments.measuring import with_own_functions
     from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
@@ -94,7 +95,7 @@ def run(settings: Settings) -> None:
     from interactions.runs.files import write_csv, write_json
     from interactions.tokens import in_words
 
-    out = check_suffix(settings.out)
+    settings, out = with_own_functions(settings), check_suffix(settings.out)
     tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
     claim((out, *tables, record), [settings.image])
     photograph = read_photograph(settings.image)

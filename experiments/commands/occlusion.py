@@ -69,11 +69,11 @@ def run(settings: Settings) -> None:
     from experiments.datasets import evaluation_transform, known_classes, open_images
     from experiments.inputs import description, open_model, title
     from experiments.machine import commit, pick_device
-    from experiments.measuring import own_device
+    from experiments.measuring import own_device, with_own_functions
     from interactions.baselines import Normalisation
     from interactions.occlusion import measure_occlusion
 
-    measure, about = asdict(settings.measure), {"commit": commit()}
+    measure, about = asdict(with_own_functions(settings.measure)), {"commit": commit()}
     model, config = open_model(settings)
     if getattr(model, "num_classes", None) == 0:
         raise ValueError(f"'{settings.weights}' has no classifier, so it has no accuracy: fine-tune it first")

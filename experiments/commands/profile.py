@@ -35,6 +35,7 @@ class Settings:
         a2mim profile vit_small_patch16_224 --weights vit.pth --data val.tar --images 500 --only-correct --out runs/vit
         a2mim profile resnet50 --weights random --data photos --target 281 --image-size 112 --grid 7 --out runs/random
         a2mim profile my_models:make --weights my.safetensors --data photos --value cosine --out runs/mine
+        a2mim profile my_models:make --weights my.safetensors --data photos --baseline my_models:grey --out runs/grey
         a2mim profile auto --weights mae.pth --data val.tar --probe train.tar --out runs/mae
         a2mim profile vit_small_patch16_224 --data photos --target runs/resnet50 --out runs/vit-same-classes
         a2mim profile resnet50 convnext_tiny --data val.tar --precision 0.1 --of difference --out runs/pair
@@ -97,9 +98,10 @@ def run(settings: Settings) -> None:
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.inputs import title
     from experiments.machine import commit
-    from experiments.measuring import is_first, measured_settings, open_all
+    from experiments.measuring import is_first, measured_settings, open_all, with_own_functions
     from interactions.profile import checked, profile_model
 
+    settings = replace(settings, measure=with_own_functions(settings.measure))
     checked(settings.measure.resolved())
     if settings.other or settings.other_weights or settings.of == "difference":
         from experiments.pairs import run_pair
