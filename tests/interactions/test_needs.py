@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interactions.estimators import DESIGNS, Plan, draw, enough_passes, estimate_interactions, passes_for_errors
+from interactions.estimators import DESIGNS, Plan, auto, draw, enough_passes, estimate_interactions, passes_for_errors
 from interactions.estimators.needs import least_budget
 from interactions.grid import PatchGrid
 from tests.interactions.games import network_game
@@ -39,3 +39,16 @@ def test_auto_keeps_to_what_gives_every_pair_one():
     assert measured.standard_error.isfinite().all() and measured.passes <= enough
     with pytest.raises(ValueError, match=f"do not give every pair a standard error at order 2: give {enough}"):
         estimate_interactions(game, 2, PAIRS, 200, every_pair=True)
+
+
+@pytest.mark.parametrize("budget", [96, 100, 150, 200])
+@pytest.mark.parametrize("square", [1e-3, 1.0])
+def test_auto_never_rests_on_one_pair(budget, square):
+    """However little a pilot found, and so however much noise it wants to average away."""
+    grid = PatchGrid(14)
+    pilot = auto.Pilot(4.0, 1.0, 1e4, square, 96)
+    for order in (9, 97, 155):
+        plan = auto.plan_from(pilot, order, grid.neighbours(2), grid.n_players, budget)
+        sample = draw(plan, order, grid.neighbours(2), grid.n_players, budget, torch.Generator().manual_seed(0))
+        values_B = torch.zeros(len(sample.coalitions_BN), dtype=torch.float64)
+        assert int(sample.estimate(values_B).mean.isfinite().sum()) >= 3
