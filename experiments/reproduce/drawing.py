@@ -12,7 +12,7 @@ from experiments.reproduce.cifar10 import FAMILIES, MASKED, UNTRAINED, backbone_
 from experiments.reproduce.results import LABELS, everyone
 from experiments.steps import is_complete
 from figures.report import Section, open_runs, sections_of, write_report
-from interactions.runs.files import write_csv
+from interactions.runs.files import remove_orphans, write_csv
 
 HEADLINE = (UNTRAINED, "supervised", "simmim", "a2mim")
 FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}
@@ -54,7 +54,7 @@ def draw_cifar10(settings: cifar10.Settings) -> int:
         folders, names = [settings.kept, *folders], ["study", *names]
     summary = Section("What came out", [*answers(settings.kept), *noise(settings.kept)])
     sections = sections_of(open_runs(folders, names)) if folders else []
-    write_report(settings.kept / "report.html", [summary, *sections], "CIFAR-10")
+    write_page(settings.kept, [summary, *sections], "CIFAR-10")
     print(f"\nwrote {settings.kept / 'report.html'}")
     return next(filter(None, codes), 0)
 
@@ -80,8 +80,14 @@ def draw_lite0(settings: lite0.Settings) -> int:
     runs = [each for some in found.values() for each in some]
     if runs:
         names = [f"{each.name}, {each.folder.name}" for each in runs]
-        write_report(settings.kept / "report.html", sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
+        write_page(settings.kept, sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
     return next(filter(None, codes), 0)
+
+
+def write_page(kept: Path, sections: list[Section], title: str) -> None:
+    """report.html, and nothing of one whose writing was cut short."""
+    remove_orphans(kept, "report.html")
+    write_report(kept / "report.html", sections, title)
 
 
 def shown(
