@@ -53,9 +53,9 @@ def test_exact_is_the_definition(kind: str, side: int) -> None:
 @pytest.mark.parametrize(("kind", "side"), GAMES)
 @pytest.mark.parametrize("design", PLANS)
 def test_unbiased_at_every_order(kind: str, side: int, design: str) -> None:
-    game, pairs, count = network_game(kind, side), PatchGrid(side).all_pairs(), 80
+    game, pairs, count = network_game(kind, side), PatchGrid(side).all_pairs(), 40
     ends = (0, side**2 - 2)  # which are exact
-    for order in range(side**2 - 1) if kind == "attention" else (*ends, 2, 4, 6):
+    for order in range(side**2 - 1) if kind == "attention" else (*ends, 4):
         truth = game.exact(order, pairs)
         runs = replicates(game, PLANS[design], order, 900, 3 if order in ends else count)
         mean_RP = torch.stack([run.mean for run in runs])
@@ -97,7 +97,7 @@ def test_too_few_draws_leave_the_standard_error_missing(design: str) -> None:
 def test_mean_square_is_unbiased(design: str, order: int) -> None:
     game, pairs = network_game("attention", 3), PatchGrid(3).all_pairs()
     truth = game.exact(order, pairs).mean
-    runs = replicates(game, PLANS[design], order, 1500, 150)
+    runs = replicates(game, PLANS[design], order, 1500, 60)
     products = torch.stack([run.halvings.prod(1).nanmean(0) for run in runs])
     per_run = products.nanmean(1)
     z = (per_run.mean() - truth.square().mean()) / (per_run.std() / len(per_run) ** 0.5)
@@ -297,13 +297,13 @@ def test_all_halvings_have_little_more_than_half_the_noise_of_one(design: str) -
     # Pure noise: every product of halves has the mean 0, and 8/7·2 instead of 4 times the squared variance of a pair.
     pairs, generator = PatchGrid(3).all_pairs(), seeded(5)
     products_RS = []
-    for _ in range(400):
+    for _ in range(100):
         sample = draw(PLANS[design], 3, pairs, 9, 1600, generator)
         run = sample.estimate(torch.randn(len(sample.coalitions_BN), generator=generator))
         products_RS.append(run.halvings.prod(1).nanmean(1))
-    one, every = torch.stack(products_RS)[:, 0], torch.stack(products_RS).mean(1)
-    assert abs(float(every.mean() / every.std())) < 4 / 400**0.5
-    assert 0.45 < float(every.var() / one.var()) < 0.72
+    each_RS, every_R = torch.stack(products_RS), torch.stack(products_RS).mean(1)
+    assert abs(float(every_R.mean() / every_R.std())) < 4 / len(every_R) ** 0.5
+    assert 0.45 < float(every_R.var() / each_RS.var(0).mean()) < 0.72
 
 
 def test_differences_are_halved_as_the_parts_say() -> None:

@@ -29,7 +29,7 @@ from tests.interactions.tiny import CLASSES, SIZE, Photos, Slow, network
 
 GRID, N, CELL = 4, 16, SIZE // 4
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ASKED = {"grid": GRID, "shares": SHARES, "images": 6, "unit_images": 2, "seeds": 2, "batch_size": 16, "speed": "plain"}
+ASKED = {"grid": GRID, "shares": SHARES, "images": 6, "unit_images": 2, "seeds": 2, "batch_size": 64, "speed": "plain"}
 MEAN, STD = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.5])
 NORMALISATION = Normalisation(tuple(MEAN), tuple(STD))
 

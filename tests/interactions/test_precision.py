@@ -173,7 +173,7 @@ def test_the_number_of_images_in_all_is_foretold():
 # Real runs
 
 ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "keep": "images", "progress": False}
-ASKED |= {"batch_size": 16, "speed": "plain"}
+ASKED |= {"batch_size": 64, "speed": "plain"}
 
 
 def profile(out, count=60, **asked):

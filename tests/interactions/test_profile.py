@@ -596,24 +596,24 @@ def test_full_disk_leaves_no_file_that_looks_complete(tmp_path, uninterrupted):
 
 
 class OutOfMemory(nn.Module):
-    """Memory for 8 images only, once it has seen a batch of 16 often enough."""
+    """Memory for 32 images only, once it has seen a batch of 64 often enough."""
 
     def __init__(self, patience):
         super().__init__()
         self.model, self.patience = network(), patience
 
     def forward(self, x_BCHW):
-        self.patience -= len(x_BCHW) == 16
-        if self.patience < 0 and len(x_BCHW) > 8:
+        self.patience -= len(x_BCHW) == 64
+        if self.patience < 0 and len(x_BCHW) > 32:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self.model(x_BCHW)
 
 
 def test_out_of_memory_halves_the_batch_and_is_recorded(tmp_path):
     roomy = profile(tmp_path / "roomy", OutOfMemory(10**9))
-    tight = profile(tmp_path / "tight", OutOfMemory(150))
+    tight = profile(tmp_path / "tight", OutOfMemory(40))
     assert roomy.record["backed_off"] is False and tight.record["backed_off"] is True
-    assert roomy.record["batch_size"] == tight.record["batch_size"] == 16
+    assert roomy.record["batch_size"] == tight.record["batch_size"] == 64
     pd.testing.assert_frame_equal(roomy.images(), tight.images(), rtol=1e-4)
 
 

@@ -22,9 +22,11 @@ from tests.interactions.tiny import ASKED, Photos, network
 GONE = 2**22 + 1  # more than Linux gives as the number of a process
 PARTS = {"images": pd.DataFrame({"a": [1, 2]}), "pairs": pd.DataFrame({"b": [0.5]})}
 
+BATCH = 16
+
 
 def profile(out, model=None, **settings):
-    asked = ASKED | {"images": 3, "ratios": (0.0, 0.5), "budget": 200} | settings
+    asked = ASKED | {"images": 3, "ratios": (0.0, 0.5), "budget": 200, "batch_size": BATCH} | settings
     return profile_model(model or network(), Photos(5), out=out, progress=False, **asked)
 
 
@@ -185,7 +187,7 @@ def test_an_interruption_loses_an_image_and_order_at_most(tmp_path, monkeypatch,
     again = Interrupting()
     profile(tmp_path / "run", again, **asked)
     prepared = whole.seen - 4 * 3 * 200  # images are chosen, and floors measured
-    image_and_order, batch = 200, ASKED["batch_size"]
+    image_and_order, batch = 200, BATCH
     assert passes - prepared > image_and_order  # some were kept
     assert model.seen + again.seen <= whole.seen + image_and_order + 2 * batch
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")

@@ -69,7 +69,7 @@ ASKED = {
     "images": 7,
     "unit_images": 2,
     "design": "pairwise",
-    "batch_size": 16,
+    "batch_size": 64,
     "speed": "plain",  # what a stopwatch chooses differs between two runs
 }
 
