@@ -62,8 +62,11 @@ def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path
     top = demo.top_classes(model, [demo.read_crop(file, box, config) for file, box in SMALL["crops"]])
     assert [[one["target"] for one in record["images"]] for record in records] == [top, top]
     assert records[0]["model"]["digest"] != records[1]["model"]["digest"]
-    written = [Path(path) for path in re.findall(r"\S+\.(?:png|csv)", said)]
-    assert len(written) == 5 and all(path.is_file() for path in written)
+    last = said.splitlines()[-2:]
+    assert last == [f"figures: {tmp_path}/demo/curves.png", f"page: {tmp_path}/demo/report.html"]
+    written = {Path(path) for path in re.findall(rf"{tmp_path}\S+\.(?:png|csv|html)", said)}
+    written |= {tmp_path / "demo" / name / f"strength.{kind}" for name in demo.WEIGHTS for kind in ("csv", "png")}
+    assert len(written) == 8 and all(path.is_file() for path in written)
     strength = {name: pd.read_csv(tmp_path / "demo" / name / "strength.csv") for name in ("trained", "random")}
     assert not strength["trained"]["A"].equals(strength["random"]["A"])
     # A second start measures nothing again and draws the same.

@@ -25,11 +25,12 @@ def test_every_digit_is_written_once_with_its_class(written):
     assert {part: len(paths) for part, paths in files.items()} == {"train": 1500, "validation": 297}
     numbers = [int(path.stem) for paths in files.values() for path in paths]
     assert sorted(numbers) == list(range(1797))
-    assert all(digits().target[int(path.stem)] == int(path.parent.name) for path in files["validation"])
-    # Enlarged, a digit still is that digit: its average over cells of 4×4 pixels follows the original.
-    path = files["train"][0]
-    pixels = np.asarray(Image.open(path).convert("L"), dtype=float).reshape(8, 4, 8, 4).mean((1, 3))
-    assert np.corrcoef(pixels.ravel(), digits().images[int(path.stem)].ravel())[0, 1] > 0.98
+    original = digits()
+    assert all(original.target[int(path.stem)] == int(path.parent.name) for path in files["validation"])
+    # Enlarged, a digit still is that digit: its average over the cells of the original's pixels follows these.
+    path, cell = files["train"][0], demo_training.SIZE // 8
+    pixels = np.asarray(Image.open(path).convert("L"), dtype=float).reshape(8, cell, 8, cell).mean((1, 3))
+    assert np.corrcoef(pixels.ravel(), original.images[int(path.stem)].ravel())[0, 1] > 0.98
 
 
 def test_profiled_images_take_every_class_in_turn(written):
@@ -53,5 +54,6 @@ def test_both_networks_are_trained_and_measured_alike(written, tmp_path, capsys)
     assert all(run["finished"] for run in runs)
     profiles = [json.loads((small.out / m / "profile/run.json").read_text()) for m in demo_training.METHODS]
     assert profiles[0]["images"] == profiles[1]["images"] and profiles[0]["model"] != profiles[1]["model"]
-    pictures = list(small.out.glob("a2mim/**/*.png"))
-    assert Path(small.out / "curves.png").is_file() and len(pictures) >= 2  # the loss and a reconstruction
+    pictures = {path.name for path in small.out.glob("a2mim/**/*.png")}
+    assert {"loss.png", "strength.png"} < pictures and len(pictures) == 3  # and a reconstruction
+    assert Path(small.out / "curves.png").is_file()
