@@ -45,7 +45,14 @@ SHALLOW = {
     "vit": ("vit_small_patch16_224", "depth=1"),
 }
 # Of what a method adds to the network, what takes longest.
-SMALLER = {"dino": ("prototypes=256",), "mae": ("decoder_depth=1",)}
+SMALLER = {
+    "byol": ("hidden=64",),
+    "dino": ("prototypes=256", "hidden=64", "local_crops=2"),
+    "mae": ("decoder_depth=1",),
+    "mocov3": ("hidden=64",),
+    "simclr": ("hidden=64",),
+    "spark": ("decoder_width=96",),
+}
 
 
 def shallow(name: str) -> Any:
@@ -53,13 +60,23 @@ def shallow(name: str) -> Any:
     recipe = find_recipe(name)()
     network, depth = SHALLOW[re.match("[a-z]+", recipe.network.model)[0]]
     args = (*recipe.network.model_args, depth)
-    if isinstance(recipe, Pretrain):
-        recipe = replace(recipe, set=(*recipe.set, *SMALLER.get(recipe.method, ())))
     return replace(
-        recipe,
+        smaller(recipe),
         network=replace(recipe.network, model=network, model_args=args),
         augment=replace(recipe.augment, image_size=64),
     )
+
+
+def smaller(recipe: Any) -> Any:
+    """The recipe with less beside its network."""
+    return (
+        replace(recipe, set=(*recipe.set, *SMALLER.get(recipe.method, ()))) if isinstance(recipe, Pretrain) else recipe
+    )
+
+
+def without_numbers(name: str) -> str:
+    """The shallow recipe, where a number that is not 0 is as good as another: how often, how fast, how strong."""
+    return re.sub(r"(?<![\w.])\d[\d.]*(e-\d+)?", lambda number: "n" if float(number[0]) else "0", repr(shallow(name)))
 
 
 def full(name: str) -> tuple[Network, int, int]:
@@ -217,11 +234,11 @@ def take_a_step(recipe):
 @pytest.mark.parametrize("name", CIFAR)
 @pytest.mark.filterwarnings("ignore:SimMIM on")  # leaks on a CNN, as published
 def test_a_recipe_for_cifar10_takes_a_step(name):
-    trainer = take_a_step(find_recipe(name)())
+    trainer = take_a_step(smaller(find_recipe(name)()))
     assert trainer.step == 1 and trainer.losses.isfinite().all() and trainer.finite()
 
 
-@pytest.mark.parametrize("name", distinct(IMAGENET, shallow))
+@pytest.mark.parametrize("name", distinct(IMAGENET, without_numbers))
 @pytest.mark.filterwarnings("ignore:SimMIM on")
 def test_a_recipe_for_imagenet_takes_a_step_on_a_shallow_network(name):
     trainer = take_a_step(shallow(name))
