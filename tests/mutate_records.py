@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kill_everything import COMMANDS, attempt, load, make_inputs
+from tests.sketches import sketched
 
 GONE = "(removed)"
 OTHERS: tuple[Any, ...] = (GONE, None, True, 7, 2.5, "text", [], [7, "text"], {}, {"text": 7})
@@ -131,17 +132,6 @@ def wrong(run: Path, words: list[str]) -> tuple[str, str]:
     return "anything else", f"{code} {last}"
 
 
-def quick_drawing() -> None:
-    """Pictures are made up, and not written as such: that takes most of the time, and reads nothing."""
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    def save(figure: Figure, file: Any, **_: Any) -> None:
-        Image.new("RGB", (1, 1)).save(file, "png")
-
-    Figure.savefig = save  # type: ignore[method-assign,assignment]
-
-
 def try_run(original: Path, commands: list[str], inputs: dict[str, str], every: int, folder: Path) -> Counter[str]:
     """Each case of a run by each command that reads it."""
     counts: Counter[str] = Counter()
@@ -174,9 +164,8 @@ def main() -> int:
         parser.error(f"no kind {', '.join(sorted(unknown))}: there are {', '.join(READERS)}")
     os.environ["TQDM_DISABLE"] = "1"
     load()
-    quick_drawing()
     total: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, sketched():
         folder = Path(place)
         inputs = make_inputs(folder)
         for kind in asked.kinds or READERS:

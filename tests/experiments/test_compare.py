@@ -14,6 +14,8 @@ from experiments import cli
 from experiments.comparison import compare_runs
 from interactions.profile import load_profile, profile_model
 
+pytestmark = pytest.mark.usefixtures("sketches")
+
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 NAMES = [f"photos/{k}.jpg" for k in range(8)]
 
@@ -209,7 +211,7 @@ def test_unnamed_images_are_told_apart_by_data_set_and_number(tmp_path):
         runs.append(tmp_path / data_name)
         profile_model(
             small_network(0), photographs(), out=runs[-1], data_name=data_name, progress=False,
-            grid=4, ratios=RATIOS, budget=400, radius=1, design="pairwise", batch_size=64,
+            grid=4, ratios=RATIOS, budget=200, radius=1, design="pairwise", batch_size=64,
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"images \(8 in cats, 8 in dogs; 0 in all\)"):
         compare_runs(runs, tmp_path / "figure.png")

@@ -67,7 +67,7 @@ WORKS = """
     bench game test_resnet --grid 4 --batch-size 2 --batches 1 --repeats 1 --images 1 --device cpu --out game
     bench methods test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 --device cpu --out methods
     bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train
-    bench units test_resnet --image-size 32 --grid 4 --budget 200 --repeats 1 --batch-size 4 --speed plain --out units
+    bench units test_resnet --image-size 32 --grid 4 --images 1 --repeats 1 --batch-size 50 --speed plain --out units
 """
 SLOW = {("bench", "estimators"), *(("bench", name) for name in ("coverage", "curve", "drop"))}
 """Run for minutes even when asked for little (estimators), or by tests of their own."""

@@ -21,6 +21,8 @@ from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
+pytestmark = pytest.mark.usefixtures("sketches")
+
 ODD = {"0": 0.0, "-1": -1.0, "nan": math.nan, "inf": math.inf, "1e20": 1e20}
 SECONDS = 120
 """That one command may take: a hang is a failure."""
@@ -37,7 +39,7 @@ ORDINARY = {
     "bench methods": f"test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 {CPU} --out {{out}}",
     "bench train": f"cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 {CPU} --out {{out}}",
     "bench units": f"test_resnet --image-size 32 --grid 4 --images 1 --budget 200 --ratios 0.5 --repeats 1 {CPU} "
-    "--batch-size 4 --speed plain --out {out}",
+    "--batch-size 50 --speed plain --out {out}",
     "finetune": f"--model test_vit {TRAIN} --out {{out}}",
     "knn": f"--model test_vit --data {{images}} --image-size 32 --k 3 --workers 0 {CPU} --out {{out}}/knn.json",
     "linear": f"--model test_vit --data {{images}} --image-size 32 --epochs 1 --workers 0 {CPU} --out {{out}}/l.json",

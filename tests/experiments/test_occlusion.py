@@ -14,7 +14,7 @@ from tests.interactions.tiny import CLASSES, SIZE
 
 MODEL = "tests.interactions.tiny:network"
 FEW = ["--image-size", str(SIZE), "--grid", "4", "--shares", "0", "0.5", "1", "--seeds", "2"]
-FEW += ["--images", "5", "--unit-images", "2", "--device", "cpu", "--batch-size", "16"]
+FEW += ["--images", "5", "--unit-images", "2", "--device", "cpu", "--batch-size", "64"]
 
 
 def small_vit(num_classes=CLASSES):

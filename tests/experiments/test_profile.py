@@ -31,7 +31,7 @@ FEW = [
     "--design",
     "pairwise",
 ]
-FEW += ["--budget", "300", "--images", "4", "--unit-images", "2", "--device", "cpu", "--batch-size", "16"]
+FEW += ["--budget", "300", "--images", "4", "--unit-images", "2", "--device", "cpu", "--batch-size", "64"]
 
 
 def broken_network():

@@ -19,6 +19,7 @@ from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import Named, ViT, randomise
 from tests.a2mim.tiny import write_images
 
+pytestmark = pytest.mark.usefixtures("sketches")
 VIT_NAME = "vit_tiny_patch16_224"
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 CNN = {"layers": (1, 1), "channels": (8, 16)}
@@ -90,8 +91,8 @@ def batch_of(paths):
 
 
 def normalisation(model):
-    config = timm.create_model(model).pretrained_cfg
-    return (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    config = timm.get_pretrained_cfg(model)
+    return (torch.tensor(getattr(config, key)).view(1, 3, 1, 1) for key in ("mean", "std"))
 
 
 def drawn(out, *words):
