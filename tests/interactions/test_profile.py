@@ -329,7 +329,7 @@ class Rounding(nn.Module):
             return self.model(x_BCHW) + reduced * self.size * error_B[:, None] * torch.arange(CLASSES)
 
 
-POOLS = {"design": "pooled", "budget": 600, "images": 4, "grid": 3}
+POOLS = {"design": "pooled", "budget": 600, "images": 4, "grid": 3, "batch_size": 16}
 
 
 def in_both(folder, size, monkeypatch):
