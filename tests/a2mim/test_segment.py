@@ -1,6 +1,7 @@
 """Segmentation: scores against brute force and torchmetrics, views whose masks move along, maps against timm's own, and
 sliding windows."""
 
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -282,3 +283,10 @@ def test_pictures_are_paired_and_their_values_become_classes(tmp_path):
     assert held_out.samples == 2 and held_out.name.endswith("validation") and images.name.endswith("training")
     few = open_scenes(Scenes(data=str(tmp_path), ignore=(VOID,), limit=2))
     assert few.samples == 2 and len(few.raw[0]) == 2
+    with tarfile.open(tmp_path / "scenes.tar", "w") as tar:
+        for kind in ("images", "annotations"):
+            tar.add(tmp_path / kind, f"./wrapped/{kind}")
+    packed = open_scenes(Scenes(data=str(tmp_path / "scenes.tar"), first_class=1, ignore=(0, VOID)))
+    assert packed.samples == 3 and packed.classes == images.classes
+    for (one, mask), (same, other) in zip(images.raw, packed.raw, strict=False):
+        assert one.tobytes() == same.tobytes() and (mask == other).all()
