@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := interactions a2mim experiments figures tests
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test docs lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     profile real ImageNet weights against random ones, train two small networks, plot all curves"
 	@echo "make test     lint, format and type checks, then the tests"
+	@echo "make docs     the documentation as a site, in site/"
 	@echo "make lint     lint, format and type checks alone"
 	@echo "make format   rewrite the code in the project's format"
 	@echo "make clean    remove caches and build outputs (not .venv)"
@@ -26,6 +27,12 @@ demo: $(STAMP)
 test: lint
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
+# The site lies in site/. Its tools are an extra, which this installs beside the rest.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	@echo "the site is site/index.html"
+
 lint: $(STAMP)
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
@@ -36,7 +43,7 @@ format: $(STAMP)
 	$(BIN)/ruff format $(PACKAGES)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
