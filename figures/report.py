@@ -50,6 +50,8 @@ STUDY: dict[str, tuple[str, str, float | None]] = {
     "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
     "token_position.csv": ("Where the mask token goes", "", None),
 }
+ALWAYS = {"profile": ("strength.csv",), "occlusion": ("occlusion.csv",), "spectrum": ("spectrum.csv", "variance.csv")}
+"""Tables that a finished run of a command has, and that a page does not leave out in silence."""
 TABLES = ("strength.csv", "occlusion.csv", "shuffling.csv", "spectrum.csv", "variance.csv", "log.jsonl", *STUDY)
 CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
 
@@ -93,6 +95,10 @@ def sections_of(runs: Sequence[Run], differences: pd.DataFrame | None = None, ma
     empty = [str(run.folder) for run in runs if not any(map(run.holds, TABLES)) and not holds_pictures(run)]
     if empty:
         raise ValueError(f"{', '.join(empty)} holds nothing to report: give folders that `a2mim` commands wrote")
+    for run in runs:
+        gone = [name for name in ALWAYS.get(run.record.get("command", ""), ()) if not run.holds(name)]
+        if gone:
+            raise ValueError(f"{run.folder} lacks {', '.join(gone)}: start its command again, it writes that anew")
     sections = [
         study_section(runs),
         accuracy_section(runs),

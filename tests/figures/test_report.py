@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from figures.page.blocks import Card, Charts, Fold, Gallery, Picture, Rows, Section
-from figures.report import open_runs, profile_groups, sections_of, told_apart, write_report
+from figures.report import ALWAYS, open_runs, profile_groups, sections_of, told_apart, write_report
 from tests.figures import made_up_runs as made_up
+from tests.figures.made_up import record, strength_table, write_run
 
 
 def section(sections: list[Section], title: str) -> Section:
@@ -309,3 +310,18 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path):
     runs = opened(made_up.kept_pairs(tmp_path / "a"), made_up.training(tmp_path / "b"))
     one, two = (write_report(tmp_path / f"{k}.html", sections_of(runs), "T", "Lead.") for k in range(2))
     assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "table"), [("profile", "strength.csv"), ("occlusion", "occlusion.csv"), ("spectrum", "variance.csv")]
+)
+def test_a_finished_run_without_its_table_is_named(tmp_path, command, table):
+    """Not left out of a page that says nothing of it."""
+    run = open_runs([write_run(tmp_path / "run", {"shuffling.csv": strength_table()}, record(command=command))], ["a"])[
+        0
+    ]
+    for name in ALWAYS[command]:
+        (run.folder / name).write_text("order\n")
+    (run.folder / table).unlink()
+    with pytest.raises(ValueError, match=rf"run lacks {table}: start its command again"):
+        sections_of([run])
