@@ -86,9 +86,16 @@ def refuse_damaged(run: Any, path: Path) -> None:
         )
 
 
+ALWAYS = ("network", "data", "optim", "loop")
+"""Parts of the settings of every training run, which are not taken for defaults where a record lacks them."""
+
+
 def stored_settings(kind: type[S], folder: Path, run: Mapping[str, Any]) -> S:
     """The settings in a run's record. Raises ValueError where they are none of `kind`."""
     try:
+        known = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+        if gone := [part for part in ALWAYS if part in known and part not in run["settings"]]:
+            raise ValueError(f"settings.{gone[0]} is missing")
         settings = from_plain(kind, run["settings"])
         if dataclasses.is_dataclass(settings):  # plain data has no types
             check(settings, lambda name: name)

@@ -141,12 +141,15 @@ def test_a_damaged_record(kind, damage, words, said, refused):
         ("optim", "lr", [], "is no number"),
         ("loop", None, 7, "a int stands where Loop belong"),
         ("set", None, 7, "7 is no list"),
+        ("loop", None, None, "settings.loop is missing"),
     ],
 )
 def test_settings_of_wrong_types_in_a_record(group, name, value, said, refused):
     def damage(run):
         record = json.loads((run / "run.json").read_text())
-        if name is None:
+        if name is None and value is None:
+            del record["settings"][group]
+        elif name is None:
             record["settings"][group] = value
         else:
             record["settings"][group][name] = value
