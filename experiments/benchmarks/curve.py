@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from interactions.profile import Profile
 
-MEASURED_ALIKE = ("grid", "radius", "value", "baseline", "target")
+MEASURED_ALIKE = ("grid", "radius", "value", "baseline", "target", "normalisation")
 GROUPS = 10
 """A small run has the images of the large one over so many: the reference then has at least ten times its passes."""
 SMALL_RUNS = 2000
@@ -34,7 +34,8 @@ class Settings:
     bootstrap over the images of both runs. Writes curve.csv and run.json.
 
     Ours is a profile to a precision (a2mim profile MODEL --data DATA --precision 0.1 --out runs/ours), the other one by
-    the protocol (the same with --design published --images 16 --published-pairs 12 --out runs/released).
+    the protocol (the same with --design published --images 16 --published-pairs 12 --out runs/released, and the model's
+    own --mean, --std, --crop-pct and --interpolation where those are not the protocol's).
 
     For example:
         a2mim bench curve runs/ours runs/released
@@ -92,6 +93,8 @@ def check_alike(ours: "Profile", published: "Profile") -> None:
         different.append("model")
     if ours.record["image_shape"] != published.record["image_shape"]:
         different.append("size of the images")
+    if ours.record["data"].get("transform") != published.record["data"].get("transform"):
+        different.append("how the images are resized and cropped")
     if different:
         raise ValueError(f"the two runs differ in {', '.join(different)}: measure both of one model in one game")
 

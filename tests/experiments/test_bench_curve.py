@@ -80,8 +80,14 @@ def test_gains_in_closed_form():
 
 def profile(**changes):
     settings = {"design": "auto", "grid": 14, "radius": 2, "value": "log_odds", "baseline": "mean", "target": "label"}
-    settings |= {"keep": "pairs", "budget": None, "published_pairs": 12} | changes.pop("settings", {})
-    record = {"status": "complete", "settings": settings, "model": {"digest": "a"}, "image_shape": [3, 8, 8]} | changes
+    settings |= {
+        "normalisation": {"mean": [0.5], "std": [0.5]},
+        "keep": "pairs",
+        "budget": None,
+        "published_pairs": 12,
+    } | changes.pop("settings", {})
+    record = {"status": "complete", "settings": settings, "model": {"digest": "a"}, "image_shape": [3, 8, 8]}
+    record |= {"data": {"transform": {"resize": 9}}} | changes
     return SimpleNamespace(folder="run", record=record, settings=settings)
 
 
@@ -98,6 +104,8 @@ RELEASED = {"design": "published", "budget": 2400}
         ({}, {"settings": RELEASED | {"grid": 7, "baseline": "blur"}}, "grid, baseline"),
         ({}, {"settings": RELEASED, "model": {"digest": "b"}}, "model"),
         ({}, {"settings": RELEASED, "image_shape": [3, 9, 9]}, "size of the images"),
+        ({}, {"settings": RELEASED | {"normalisation": {"mean": [0.4], "std": [0.5]}}}, "normalisation"),
+        ({}, {"settings": RELEASED, "data": {"transform": {"resize": 8}}}, "resized and cropped"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(first, second, said):
@@ -115,7 +123,7 @@ def test_the_commands_of_the_help(tmp_path, capsys):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
     measure = ["profile", "tests.interactions.tiny:network", "--weights", "random", "--data", str(tmp_path / "photos")]
     measure += ["--image-size", "12", "--grid", "4", "--radius", "1", "--ratios", "0", "0.5", "1", "--target", "1"]
-    measure += ["--batch-size", "64", "--device", "cpu"]
+    measure += ["--batch-size", "64", "--device", "cpu", "--crop-pct", "0.875", "--interpolation", "bilinear"]
     ours, released, out = tmp_path / "ours", tmp_path / "released", tmp_path / "out"
     designs = (ours, "--budget", "200"), (released, "--design", "published", "--images", "16", "--published-pairs", "4")
     for folder, *words in designs:
