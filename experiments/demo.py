@@ -94,7 +94,8 @@ def run(settings: Settings) -> None:
         figures.append(training.out / "curves.png")
     names, paths = zip(*runs, strict=True)
     report.run(report.Settings(paths, settings.out / "report.html", names, title="Demonstration"))
-    print(f"every order, with all measures: strength.csv and strength.png in each of {', '.join(map(str, paths))}")
+    profiles = [str(path) for path in paths if (path / "strength.csv").is_file()]
+    print(f"every order, with all measures: strength.csv and strength.png in each of {', '.join(profiles)}")
     print(f"figures: {', '.join(map(str, figures))}\npage: {settings.out / 'report.html'}")
 
 
