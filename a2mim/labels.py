@@ -64,7 +64,8 @@ def synset_list(
 
 
 def read_class_map(path: str) -> dict[str, int]:
-    """Class -> line number of a text file. Raises FileNotFoundError, ValueError for a name that stands there twice."""
+    """Class -> line number of a text file. Raises FileNotFoundError, ValueError for no name, or one that stands there
+    twice."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no class map at '{path}'")
     try:
@@ -74,6 +75,8 @@ def read_class_map(path: str) -> dict[str, int]:
     twice = sorted({name for name in lines if name and lines.count(name) > 1}) if len(set(lines)) < len(lines) else []
     if twice:
         raise ValueError(f"the class map '{path}' names {listed(twice)} twice")
+    if not any(lines):
+        raise ValueError(f"the class map '{path}' names no class: give class names, one a line")
     return {name: label for label, name in enumerate(lines) if name}
 
 

@@ -170,6 +170,8 @@ def test_bad_places_are_one_sentence(tmp_path):
     refused(ValueError, r"empty\.tar' holds no images", tmp_path / "empty.tar")
     save(tmp_path / "photos" / "1.png")
     refused(FileNotFoundError, "no class map at", tmp_path / "photos", class_map="nowhere.txt")
+    (tmp_path / "empty.txt").write_text("\n")
+    refused(ValueError, "names no class: give class names", tmp_path / "photos", class_map=str(tmp_path / "empty.txt"))
     refused(ValueError, "timm cannot open .*torch/nothing", "torch/nothing", root=str(tmp_path))
     refused(ValueError, "timm cannot open .*torch/cifar10", "torch/cifar10", root=str(tmp_path))
 
