@@ -10,7 +10,6 @@ ends with the same numbers, and the processes that torchrun starts share the uni
 """
 
 import os
-import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -92,23 +91,24 @@ def profile_model(
     if orders is not None:
         settings |= {"ratios": ratios_of(orders, PatchGrid(side).n_players)}
     images: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
-    kept, out = out is not None, temporary() if out is None else out
+    own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
+    folder = Path(own.name if out is None else out)  # type: ignore[union-attr]
     wanted = settled(ProfileSettings(grid=side, **with_published(with_names(settings)))).resolved()
-    run = Run(model, images, Path(out), wanted, normalisation or Normalisation(), names)
+    run = Run(model, images, folder, wanted, normalisation or Normalisation(), names)
     named = names_of(model, images, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):
         record = ranks.from_first(lambda: run.begin(named, about, progress, accompany, dry_run))
         while record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)
             record = ranks.from_first(partial(run.proceed, record, progress))
-    profile = load_profile(out)
-    if not kept:
-        weakref.finalize(profile, shutil.rmtree, profile.folder, ignore_errors=True)
+    profile = load_profile(folder)
+    if own is not None:
+        weakref.finalize(profile, own.cleanup)
     return profile
 
 
-def temporary() -> str:
+def temporary() -> tempfile.TemporaryDirectory[str]:
     """A new folder. Raises ValueError for one of several processes, which have to share a folder."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("several processes measure into one folder: name it (out=…)")
-    return tempfile.mkdtemp(prefix="profile-")
+    return tempfile.TemporaryDirectory(prefix="profile-", ignore_cleanup_errors=True)

@@ -57,11 +57,13 @@ class HieraMAE(MAE):
         rows, columns = mask_grid((size, size), self.cell)
         masked_count(rows * columns, settings.mask_ratio)
         width = self.structure.features.channels
-        scales = (2 ** (backbone.q_pool - n) for n in range(backbone.q_pool))
         blocks: Any = backbone.blocks
-        widths = (blocks[end].dim_out for end in backbone.stage_ends)
+        widths = [
+            blocks[end].dim_out for end in backbone.stage_ends[: backbone.q_pool]
+        ]  # the last map is taken as it is
+        scales = [2 ** (backbone.q_pool - n) for n in range(len(widths))]
         self.fusion = nn.ModuleList(
-            nn.Conv2d(inside, width, scale, scale) for inside, scale in zip(widths, scales, strict=False)
+            nn.Conv2d(inside, width, scale, scale) for inside, scale in zip(widths, scales, strict=True)
         )
         self._make_decoder(self.structure.features.grid, patch)
 

@@ -125,7 +125,7 @@ class PooledSample:
             single_S = (self.part_S == k).nonzero().flatten()
             rows_R = torch.cat([*(corner * squares + square_Q for corner in range(4)), 4 * squares + single_S])
             shown_RN = self.coalitions_BN[rows_R].to(device, torch.float64)
-            values_R, corrected_R = values_B[rows_R.to(device)], None
+            values_R = corrected_R = values_B[rows_R.to(device)]
             if correction_S is not None:
                 corrected_R = values_R.clone()
                 corrected_R[4 * len(square_Q) :] += correction_S[single_S.to(device)]
@@ -140,40 +140,40 @@ class PooledSample:
         """
         if self.again_C is None:
             return None
-        part_C, device = self.part_S[self.again_C], values_B.device
+        part_C, error_C = self.part_S[self.again_C], self._errors(values_B, self.again_C)
         share_8 = self.part_S.bincount(minlength=PARTS) / part_C.bincount(minlength=PARTS)
-        first, again_C = 4 * len(self.part_Q), self.again_C.to(device)
-        error_C = values_B[first + len(self.part_S) :] - values_B[first + again_C]
         correction_S = values_B.new_zeros(len(self.part_S))
-        correction_S[again_C] = error_C * share_8[part_C].to(error_C)
+        correction_S[self.again_C.to(values_B.device)] = error_C * share_8[part_C].to(error_C)
         return correction_S
+
+    def _errors(self, values_B: Tensor, again_C: Tensor) -> Tensor:
+        """Full less reduced precision, of the singles that were evaluated in both, C."""
+        first = 4 * len(self.part_Q)
+        return values_B[first + len(self.part_S) :] - values_B[first + again_C.to(values_B.device)]
 
     def _draws(self, values_B: Tensor, single_variance: Tensor) -> Tensor:
         """Effective draws, a scalar; those of the correction count by its share of the singles' variance."""
         n_players, squares, singles = self.coalitions_BN.shape[1], len(self.part_Q), len(self.part_S)
         if self.again_C is None:
             return single_variance.new_full((), effective_draws(self.order, n_players, squares, singles))
-        first, again = 4 * squares, len(self.again_C)
-        error_C = values_B[first + singles :] - values_B[first + self.again_C.to(values_B.device)]
+        again, error_C = len(self.again_C), self._errors(values_B, self.again_C)
         share = (error_C.var() / again / (single_variance / singles)).nan_to_num(0).clamp(0, 1)
         return effective_draws(self.order, n_players, squares, singles, again, share)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The coalitions of one part, R×n, squares corner by corner and then singles, with their values."""
+    """The coalitions of one part, R×n, squares corner by corner and then singles, with their values.
+
+    Means are taken of `corrected_R`; surrogates are fitted to `values_R`, free of large corrections' noise.
+    """
 
     weights: "Weights"
     squares: int
     singles: int
     shown_RN: Tensor
     values_R: Tensor
-    adjusted_R: Tensor | None = None
-
-    @property
-    def corrected_R(self) -> Tensor:
-        """The values whose means are taken; surrogates are fitted to `values_R`, free of large corrections' noise."""
-        return self.values_R if self.adjusted_R is None else self.adjusted_R
+    corrected_R: Tensor
 
     def single_rows(self, of_R: Tensor) -> Tensor:
         """The singles' rows of something that has one for each coalition."""

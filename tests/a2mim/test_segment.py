@@ -288,5 +288,5 @@ def test_pictures_are_paired_and_their_values_become_classes(tmp_path):
             tar.add(tmp_path / kind, f"./wrapped/{kind}")
     packed = open_scenes(Scenes(data=str(tmp_path / "scenes.tar"), first_class=1, ignore=(0, VOID)))
     assert packed.samples == 3 and packed.classes == images.classes
-    for (one, mask), (same, other) in zip(images.raw, packed.raw, strict=False):
+    for (one, mask), (same, other) in zip(images.raw, packed.raw, strict=True):
         assert one.tobytes() == same.tobytes() and (mask == other).all()
