@@ -19,7 +19,7 @@ from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Gallery, make_gallery, open_images
-from a2mim.dist import World
+from a2mim.dist import World, join
 from a2mim.images import Files, Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
@@ -282,6 +282,14 @@ def draw_pictures(path: Path) -> None:
 def draw_training(folder: Path) -> None:
     """loss.png of a finished run."""
     draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.name)
+
+
+def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Path, dict[str, Any]]]) -> None:
+    """Fill in the settings, do the work of a training command in every process, and say how it ended."""
+    settings = resolved(settings, command)
+    with join(settings.device) as world, at_work(settings, world):
+        folder, result = work(settings, world)
+        conclude(folder, command, result, world)
 
 
 def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:

@@ -61,13 +61,9 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Fine-tune, and say what was reached."""
-    from a2mim.dist import join
-    from experiments.training import at_work, conclude, resolved
+    from experiments.training import carry_out
 
-    settings = resolved(settings, "finetune")
-    with join(settings.device) as world, at_work(settings, world):
-        folder, result = finetune(settings, world)
-        conclude(folder, "finetune", result, world)
+    carry_out(settings, "finetune", finetune)
 
 
 def finetune(settings: Settings, world: Any) -> Any:

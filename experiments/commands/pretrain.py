@@ -68,13 +68,9 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from a2mim.dist import join
-    from experiments.training import at_work, conclude, resolved
+    from experiments.training import carry_out
 
-    settings = resolved(settings, "pretrain")
-    with join(settings.device) as world, at_work(settings, world):
-        folder, result = pretrain(settings, world)
-        conclude(folder, "pretrain", result, world)
+    carry_out(settings, "pretrain", pretrain)
 
 
 def pretrain(settings: Settings, world: Any) -> Any:

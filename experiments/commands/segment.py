@@ -61,13 +61,9 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from a2mim.dist import join
-    from experiments.training import at_work, conclude, resolved
+    from experiments.training import carry_out
 
-    settings = resolved(settings, "segment")
-    with join(settings.device) as world, at_work(settings, world):
-        folder, result = segment(settings, world)
-        conclude(folder, "segment", result, world)
+    carry_out(settings, "segment", segment)
 
 
 def segment(settings: Settings, world: Any) -> Any:
