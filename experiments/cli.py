@@ -54,6 +54,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",
         "methods": "experiments.benchmarks.methods",
+        "regret": "experiments.benchmarks.regret",
         "train": "experiments.benchmarks.train",
         "units": "experiments.benchmarks.units",
     },

@@ -67,6 +67,7 @@ def run(settings: Settings) -> None:
     import torch
     from tqdm import tqdm
 
+    from experiments.benchmarks.playing import play
     from experiments.machine import pick_device, provenance
     from interactions.grid import PatchGrid, orders_of
     from interactions.runs.files import write_csv, write_json
@@ -79,7 +80,9 @@ def run(settings: Settings) -> None:
         raise ValueError("the first and the last order are exact: give --ratios that lie between")
     device = pick_device(settings.device)
     record = provenance(settings, device) | {"load_before": os.getloadavg()}
-    games = {baseline: play(settings, grid, baseline, device) for baseline in ("mean", "drop")}
+    asked = (settings.model, settings.weights, settings.data, max(settings.images, 1), grid, device)
+    alike = {"seed": settings.seed, "batch_size": settings.batch_size}
+    games = {baseline: play(*asked, baseline=baseline, **alike) for baseline in ("mean", "drop")}
     rows, times = [], {}
     for order, ratio in tqdm(orders.items(), "orders"):
         times[order] = time_order(settings, games, order)
@@ -89,28 +92,6 @@ def run(settings: Settings) -> None:
     write_json(settings.out / f"{name}.json", record | {"load_after": os.getloadavg(), "seconds": times})
     print(table.to_string(index=False, float_format="{:.3g}".format))
     print(f"wrote {settings.out / name}.csv and .json")
-
-
-def play(settings: Settings, grid: Any, baseline: str, device: Any) -> "PatchGame":
-    """The game of one baseline on the model's own classes of the images."""
-    import torch
-
-    from experiments.datasets import evaluation_transform, open_images
-    from experiments.models import create_model
-    from interactions.game import PatchGame
-    from interactions.selection import logits_of
-
-    model, config = create_model(settings.model, settings.weights, seed=settings.seed)
-    generator, count = torch.Generator().manual_seed(settings.seed), max(settings.images, 1)
-    if settings.data is None:
-        images_ICHW = torch.randn(count, *config["input_size"], generator=generator)
-    else:
-        data = open_images(settings.data, evaluation_transform(config), labels_needed=False)
-        picked = torch.randperm(len(data), generator=generator)[:count].tolist()
-        images_ICHW = torch.stack([data[number][0] for number in picked])
-    model = model.to(device).eval()
-    targets = [int(logits_of(model, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
-    return PatchGame(model, images_ICHW, targets, grid, baseline=baseline, batch_size=settings.batch_size)
 
 
 def time_order(settings: Settings, games: "dict[str, PatchGame]", order: int) -> dict[str, Any]:

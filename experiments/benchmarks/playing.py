@@ -1,0 +1,50 @@
+"""The game that a benchmark plays: a network on photographs or on noise, each image with the class that it gets."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from interactions.game import PatchGame
+    from interactions.grid import PatchGrid
+
+
+def play(
+    model: str,
+    weights: str,
+    data: str | None,
+    images: int,
+    grid: "PatchGrid",
+    device: "torch.device",
+    *,
+    image_size: int | None = None,
+    baseline: str = "mean",
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> "PatchGame":
+    """The game of one baseline on the network's own classes of the images.
+
+    Args:
+        data: a folder or a .tar; without it the images are noise. Images, and random weights, come from `seed`.
+        image_size: side in pixels; without it, the network's own.
+    """
+    import torch
+
+    from experiments.datasets import evaluation_transform, open_images, size_arguments
+    from experiments.models import create_model
+    from interactions.game import PatchGame
+    from interactions.selection import logits_of
+
+    sizes: dict[str, Any] = size_arguments(model, image_size)
+    network, config = create_model(model, weights, seed=seed, **sizes)
+    generator = torch.Generator().manual_seed(seed)
+    if data is None:
+        side = (image_size, image_size) if image_size else config["input_size"][1:]
+        images_ICHW = torch.randn(images, config["input_size"][0], *side, generator=generator)
+    else:
+        photographs = open_images(data, evaluation_transform(config, image_size), labels_needed=False)
+        picked = torch.randperm(len(photographs), generator=generator)[:images].tolist()
+        images_ICHW = torch.stack([photographs[number][0] for number in picked])
+    network = network.to(device).eval()
+    targets = [int(logits_of(network, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
+    return PatchGame(network, images_ICHW, targets, grid, baseline=baseline, batch_size=batch_size)

@@ -1,0 +1,48 @@
+"""`a2mim bench regret`: regret of made-up measurements, and the command on a small network."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from experiments import cli
+from experiments.benchmarks.regret import FIXED, compared, needs, regret
+from interactions.estimators import Plan
+
+
+def test_needs_are_the_variance_between_images_and_the_designs_own():
+    generator = np.random.default_rng(0)
+    images, own_D = 40_000, np.array([2.0, 1.0, 3.0, 2.0])
+    image_I = generator.normal(10, 2, images)
+    squares_DRI = image_I + np.sqrt(own_D)[:, None, None] * generator.normal(size=(4, 2, images))
+    steady_RI = np.full((2, images), 10.0)
+    auto_RMI = np.stack([squares_DRI[0], steady_RI], 1)
+    # J_rms = √a/((√a + √b)/2): its derivative by a is 1/(4·10) at a = b = 10, where b has none of the variance.
+    assert needs(squares_DRI, auto_RMI, 0) == pytest.approx((4 + own_D) / 40**2, rel=0.05)
+    assert regret(needs(squares_DRI, auto_RMI, 0)) == pytest.approx(6 / 5 - 1, abs=0.03)
+
+
+def test_a_design_that_the_budget_does_not_hold_is_left_out():
+    generator = np.random.default_rng(0)
+    squares = {order: 5 + generator.normal(size=(4, 2, 30)) for order in (1, 2)}
+    squares[1][FIXED.index("pooled") + 1] = np.nan
+    plans = {1: Plan("shared"), 2: Plan("pooled")}
+    table = compared(squares, plans, {1: 0.2, 2: 0.4}, generator)
+    assert np.isnan(table.pooled[0]) and table.regret.notna().all() and list(table.chosen) == ["shared", "pooled"]
+    assert ((table.regret_low <= table.regret) & (table.regret <= table.regret_high)).all()
+
+
+def test_every_design_measures_the_same_photographs(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, size=(3, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    for k, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / "photos" / f"{k}.png")
+    small = ["--grid", "4", "--radius", "1", "--images", "3", "--budget", "160", "--ratios", "0", "0.5", "1"]
+    words = ["bench", "regret", "test_resnet", "--weights", "random", "--data", str(tmp_path / "photos"), *small]
+    assert cli.main([*words, "--out", str(tmp_path / "out"), "--image-size", "32", "--device", "cpu"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "test_resnet.csv")
+    assert list(table.order) == [7] and list(table.images) == [3] and (table[["auto", "pairwise", "pooled"]] > 0).all(axis=None)
+    assert json.loads((tmp_path / "out" / "test_resnet.json").read_text())["images"] == 3
+    assert "regret" in capsys.readouterr().out
