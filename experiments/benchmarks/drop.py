@@ -81,8 +81,8 @@ def run(settings: Settings) -> None:
     device = pick_device(settings.device)
     record = provenance(settings, device) | {"load_before": os.getloadavg()}
     asked = (settings.model, settings.weights, settings.data, max(settings.images, 1), grid, device)
-    alike = {"seed": settings.seed, "batch_size": settings.batch_size}
-    games = {baseline: play(*asked, baseline=baseline, **alike) for baseline in ("mean", "drop")}
+    size, seed = settings.batch_size, settings.seed
+    games = {baseline: play(*asked, baseline=baseline, seed=seed, batch_size=size) for baseline in ("mean", "drop")}
     rows, times = [], {}
     for order, ratio in tqdm(orders.items(), "orders"):
         times[order] = time_order(settings, games, order)

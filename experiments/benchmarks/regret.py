@@ -11,6 +11,7 @@ from a2mim.bounds import Budget, Count, Grid, Natural, Pixels, Share, Threads
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import torch
 
     from interactions.estimators import Plan
     from interactions.game import PatchGame
@@ -97,6 +98,13 @@ def run(settings: Settings) -> None:
     print(f"wrote {settings.out / name}.csv and .json")
 
 
+def pairs_of(settings: Settings) -> "torch.Tensor":
+    """The wanted pairs: P×2."""
+    from interactions.grid import PatchGrid
+
+    return PatchGrid(settings.grid).neighbours(settings.radius)
+
+
 def chosen_plan(settings: Settings, game: "PatchGame", order: int) -> "Plan":
     """What a profile would choose for the order: by a pilot on a few images with the passes of its first round."""
     import torch
@@ -104,7 +112,7 @@ def chosen_plan(settings: Settings, game: "PatchGame", order: int) -> "Plan":
     from interactions.estimators import Plan
     from interactions.estimators.auto import plan_from, run_pilot
 
-    n, pairs_P2 = game.n_players, game.grid.neighbours(settings.radius)
+    n, pairs_P2 = game.n_players, pairs_of(settings)
     if order in (0, n - 2):
         return Plan("exact", {"subset": True})
     generator = torch.Generator().manual_seed(1000 * settings.seed + order)
@@ -150,9 +158,8 @@ def mean_square(settings: Settings, game: "PatchGame", plan: "Plan", order: int,
 
     seed = ((settings.seed * 2 + repeat) * 1009 + image) * 1009 + order
     generator = torch.Generator().manual_seed(seed)
-    pairs_P2 = game.grid.neighbours(settings.radius)
     try:
-        sample = draw(plan, order, pairs_P2, game.n_players, settings.budget, generator)
+        sample = draw(plan, order, pairs_of(settings), game.n_players, settings.budget, generator)
     except ValueError:
         return float("nan")
     return image_row(sample.estimate(game(sample.coalitions_BN, image).cpu()))["mean_square"]
