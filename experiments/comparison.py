@@ -10,9 +10,9 @@ import pandas as pd
 
 from experiments.outputs import claim, tables_beside
 from figures.curves import PRIMARY, draw_comparison
+from figures.runs import grid_words, ground_words, pair_words
 from figures.style import check_suffix
 from interactions.profile import Profile, load_profile
-from interactions.published import PUBLISHED
 from interactions.runs.files import write_csv
 from interactions.strength import MASS_MEASURES, paired_mass
 from interactions.tokens import in_words
@@ -178,8 +178,8 @@ def differences_of(records: Mapping[str, Record]) -> list[str]:
     facets: dict[str, Callable[[Record], str]] = {
         "value": lambda record: record["settings"]["value"],
         "baseline": lambda record: record["settings"]["baseline"],
-        "grid": grid_of,
-        "pairs": pairs_of,
+        "grid": grid_words,
+        "pairs": pair_words,
         "orders": lambda record: ", ".join(f"{one['order' if one_grid else 'ratio']:g}" for one in record["orders"]),
     }
     for facet, of in facets.items():
@@ -199,21 +199,7 @@ def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
     return [f"target class (of {other} of {len(shared)} shared images)"] if other else []
 
 
-def grid_of(record: Record) -> str:
-    side = record["settings"]["grid"]
-    return f"{side}×{side}"
-
-
-def pairs_of(record: Record) -> str:
-    """Which pairs count, and with what weight: the released sampling counts pairs at the border more often."""
-    released = record["settings"]["design"] == PUBLISHED
-    return f"radius {record['settings']['radius']}" + (", drawn as released" if released else "")
-
-
 def common_ground(record: Record) -> str:
     """What runs that may be compared have in common."""
     settings = record["settings"]
-    return (
-        f"{grid_of(record)} grid, pairs within {pairs_of(record)}, value {settings['value']}, "
-        f"baseline {in_words(settings['baseline'])}."
-    )
+    return f"{ground_words(record)}, value {settings['value']}, baseline {in_words(settings['baseline'])}."

@@ -23,17 +23,29 @@ from figures.curves import (
     start_at_zero,
 )
 from figures.panels import panel_page
-from figures.runs import Drawn, Run, alike, by_panel, data_name, holding, label, looks_of, unlike
+from figures.runs import (
+    Drawn,
+    Run,
+    alike,
+    by_panel,
+    data_name,
+    grid_words,
+    holding,
+    label,
+    looks_of,
+    pair_words,
+    unlike,
+)  # fmt: skip
 from figures.seeds import draw_seeds, seed_words
 from figures.style import SHADE, Look, house_style
 
 TABLE = "strength.csv"
 COMMAND = "a2mim profile"
 FACETS = {
-    "grid": lambda record: "{0}×{0}".format(record["settings"]["grid"]),
+    "grid": grid_words,
     "value": lambda record: record["settings"]["value"],
     "baseline": lambda record: record["settings"]["baseline"],
-    "pairs": lambda record: f"within radius {record['settings']['radius']}",
+    "pairs": pair_words,
     "data": data_name,
 }
 IMAGES = {"number of images": lambda record: len(record["images"])}

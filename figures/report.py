@@ -21,7 +21,7 @@ from figures.fig1 import OCCLUSION_FACETS
 from figures.page.blocks import Block, Card, Chart, Charts, Curve, Fold, Gallery, Picture, Rows, Section
 from figures.page.document import check_suffix, write_page
 from figures.run_pictures import holds_pictures, picture_section, study_figures
-from figures.runs import Run, alike, label, open_runs, read_json, unlike
+from figures.runs import Run, alike, grid_words, label, open_runs, pair_words, read_json, unlike
 from figures.tables import has_rows, read_table
 from figures.training import read_log
 
@@ -34,11 +34,11 @@ __all__ = [
 RELATIVE = ("J_rms", "J_corrected", "J")
 ORDER_AXIS = "order ratio m / (n − 2)"
 PROFILE_FACETS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "grid": lambda record: "{0}×{0}".format(record["settings"]["grid"]),
+    "grid": grid_words,
     "value": lambda record: record["settings"]["value"],
     "baseline": lambda record: record["settings"]["baseline"],
     "target": lambda record: record["settings"]["target"],
-    "pairs": lambda record: f"within radius {record['settings']['radius']}",
+    "pairs": pair_words,
     "orders": lambda record: ", ".join(f"{one['ratio']:g}" for one in record["orders"]),
     "data": lambda record: record["data"]["name"],
 }
@@ -316,7 +316,7 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
 def _ground(run: Run) -> str:
     """What tells a group of profiles from the others, for its title."""
     settings, data = run.record.get("settings") or {}, _mapping(run.record.get("data"), "name")
-    facts = [f"{settings['grid']}×{settings['grid']} grid"] if "grid" in settings else []
+    facts = [f"{grid_words(run.record)}{' grid' * isinstance(settings['grid'], int)}"] if "grid" in settings else []
     facts += [str(settings[key]).replace("_", "-") for key in ("value", "baseline") if key in settings]
     return ", ".join([*facts, str(data.get("name", ""))]).rstrip(", ")
 
@@ -440,7 +440,7 @@ def _facts(run: Run) -> dict[str, str]:
     versions = record.get("versions") or {}
     images = record.get("images")
     epochs, step = record.get("epochs"), record.get("step")
-    keys = ("grid", "radius", "value", "baseline", "target", "design", "budget", "method", "seed")
+    keys = ("grid", "radius", "pairs", "value", "baseline", "target", "design", "budget", "method", "seed")
     facts = {
         "command": record.get("command"),
         "model": model.get("name") or network.get("model"),

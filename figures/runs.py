@@ -137,6 +137,32 @@ def data_name(record: Record) -> str:
     return record["data"]["name"].rstrip("/").rsplit("/")[-1]
 
 
+def grid_words(record: Record) -> str:
+    """The players: a grid's cells, or the regions of a label map."""
+    grid = record["settings"]["grid"]
+    return grid if isinstance(grid, str) else f"{grid}×{grid}"
+
+
+def pair_words(record: Record) -> str:
+    """Which pairs of the players were measured; "pairs" goes before. (A run from before that was a choice: near.)
+
+    The released sampling is told, since it counts pairs at the border more often.
+    """
+    settings = record["settings"]
+    if (named := settings.get("pairs", "near")) != "near":
+        return {"all": "of all players"}.get(named, named)
+    if isinstance(settings["grid"], str):
+        return "that touch"
+    released = ", drawn as released" if settings.get("design") == "published" else ""
+    return f"within radius {settings['radius']}{released}"
+
+
+def ground_words(record: Record) -> str:
+    """Players and pairs, for a sentence."""
+    grid = "" if isinstance(record["settings"]["grid"], str) else " grid"
+    return f"{grid_words(record)}{grid}, pairs {pair_words(record)}"
+
+
 def label(run: Run) -> str:
     """The run's name, and its panel where that has a title."""
     return f"{run.name} ({run.panel})" if run.panel else run.name

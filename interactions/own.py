@@ -1,19 +1,30 @@
-"""Values and baselines of one's own: functions, known by their name and source.
+"""Values, baselines, players and pairs of one's own, known by name and contents.
 
-A function given where a name is wanted joins the known ones as `module:function@digest`, and that name goes into every
-record. So a run is not gone on with, nor compared, after its function has changed. Nothing is imported from a record:
-who goes on gives the function again. (The digest is of the function's own source; what it reads or calls is not seen.)
+A function given where a name is wanted joins the known ones as `module:function@digest`; a label map and a list of
+pairs do so with a digest of their numbers. The name goes into every record, so that a run is not gone on with, nor
+compared, after what it names has changed. Nothing is imported or read from a record: who goes on gives it again. (The
+digest of a function is of its own source; what it reads or calls is not seen.)
 """
 
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from numpy.typing import ArrayLike
+from torch import Tensor
+
 from interactions.baselines import BASELINES
+from interactions.estimators.sample import as_pairs, check_pairs
+from interactions.fingerprint import tensor_bytes
+from interactions.grid import PatchGrid
+from interactions.segments import Segments
 from interactions.values import VALUES
 
 KNOWN: dict[str, dict[str, Any]] = {"value": VALUES, "baseline": BASELINES}
+SEGMENTS: dict[str, Segments] = {}
+PAIRS: dict[str, Tensor] = {}
 
 
 def named(kind: str, given: str | Callable[..., Any]) -> str:
@@ -33,16 +44,77 @@ def named(kind: str, given: str | Callable[..., Any]) -> str:
         source = inspect.getsource(given)
     except (OSError, TypeError) as error:
         raise ValueError(f"the source of the {kind} {given.__qualname__} is not there: keep it in a file") from error
-    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-    name = f"{given.__module__}:{given.__qualname__}@{digest}"
+    name = f"{given.__module__}:{given.__qualname__}@{digest_of(source.encode())}"
     KNOWN[kind][name] = given
     return name
 
 
-def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which functions have become names.
+def named_grid(given: PatchGrid | Segments | int | str) -> int | str:
+    """A grid as a setting: the cells along its side, or the name of a label map, which is known from now on."""
+    if isinstance(given, PatchGrid):
+        return given.side
+    if not isinstance(given, Segments):
+        return given
+    size = "×".join(map(str, given.region_HW.shape))
+    name = f"{given.n_players} regions of {size} px@{digest_of(tensor_bytes(given.region_HW))}"
+    SEGMENTS[name] = given
+    return name
+
+
+def named_pairs(given: str | ArrayLike | Tensor) -> str:
+    """Pairs as a setting: a name, or that of a list P×2, which is known from now on. What counts is which pairs are in
+    it, not their order.
 
     Raises:
-        ValueError: as `named`.
+        ValueError: what is no list of pairs.
     """
-    return {key: named(key, given) if key in KNOWN else given for key, given in settings.items()}
+    if isinstance(given, str):
+        return given
+    pairs_P2 = as_pairs(given).sort(1).values.unique(dim=0)
+    name = f"{len(pairs_P2)} listed@{digest_of(tensor_bytes(pairs_P2))}"
+    PAIRS[name] = pairs_P2
+    return name
+
+
+def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which functions, label maps and lists of pairs have become names.
+
+    Raises:
+        ValueError: as `named` and `named_pairs`.
+    """
+    players = {"grid": named_grid, "pairs": named_pairs}
+    named_by = {kind: partial(named, kind) for kind in KNOWN} | players
+    return {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
+
+
+def players_of(grid: int | str) -> PatchGrid | Segments:
+    """The players that a setting names.
+
+    Raises:
+        ValueError: an unknown name, an impossible side.
+    """
+    if not isinstance(grid, str):
+        return PatchGrid(grid)
+    if grid not in SEGMENTS:
+        raise ValueError(f"unknown players {grid!r}: give the cells along one side, a PatchGrid or Segments")
+    return SEGMENTS[grid]
+
+
+def pairs_of(pairs: str, grid: PatchGrid | Segments, radius: int) -> Tensor:
+    """The pairs that a setting names, P×2, first < second, ascending.
+
+    Raises:
+        ValueError: an unknown name, a radius beyond the grid, a pair of other players than there are.
+    """
+    if pairs == "all":
+        return grid.all_pairs()
+    if pairs == "near":
+        return grid.neighbours(radius) if isinstance(grid, PatchGrid) else grid.touching
+    if pairs not in PAIRS:
+        raise ValueError(f"unknown pairs {pairs!r}: choose near or all, or give a list of pairs P×2")
+    check_pairs(PAIRS[pairs], grid.n_players)
+    return PAIRS[pairs]
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

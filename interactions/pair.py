@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
@@ -33,6 +34,7 @@ from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
 from interactions.runs.record import NOTHING, names_of
+from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import PRECISION, ProfileSettings, settled
 from interactions.strength import paired_mass
@@ -70,7 +72,8 @@ def profile_pair(
     second: Subject,
     *,
     out: str | Path,
-    grid: PatchGrid | int = 14,
+    grid: PatchGrid | Segments | int = 14,
+    pairs: str | ArrayLike | Tensor = "near",
     precision: float = PRECISION,
     names: Sequence[str] | None = None,
     data_name: str = "",
@@ -85,6 +88,7 @@ def profile_pair(
     Args:
         first, second: the models, each with the images as it takes them.
         out: folder of the two folders.
+        grid, pairs: the players, and which pairs of them are measured, as of `profile_model`.
         precision: half width of the 95 % interval of M(first) − M(second), of J_rms.
         settings: as of `profile_model`, but for a budget and the filter for correct images.
 
@@ -92,8 +96,8 @@ def profile_pair(
         ValueError: as `profile_model`; a budget, a filter, names or data sets that cannot be those of two runs over the
             same images.
     """
-    side = grid.side if isinstance(grid, PatchGrid) else grid
-    wanted = settled(ProfileSettings(grid=side, precision=precision, **with_names(settings)))
+    settings = with_names({"grid": grid, "pairs": pairs, **settings})
+    wanted = settled(ProfileSettings(precision=precision, **settings))
     refuse_unpaired(first, second, wanted, names)
     folders = [Path(out) / subject.name for subject in (first, second)]
     runs: list[Run] = []

@@ -17,18 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid, ratios_of
 from interactions.measured import Profile, load_profile
-from interactions.own import with_names
+from interactions.own import players_of, with_names
 from interactions.profiling import Run, checked
 from interactions.published import with_published
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
 from interactions.runs.record import NOTHING, names_of
+from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import ProfileSettings, settled
 
@@ -40,7 +42,8 @@ def profile_model(
     dataset: Images | DataLoader[Any],
     *,
     out: str | Path | None,
-    grid: PatchGrid | int = 14,
+    grid: PatchGrid | Segments | int = 14,
+    pairs: str | ArrayLike | Tensor = "near",
     orders: Sequence[int] | None = None,
     normalisation: Normalisation | None = None,
     names: Sequence[str] | None = None,
@@ -65,7 +68,8 @@ def profile_model(
             its data set is taken.
         out: folder of the run: run.json, images/, pairs/, strength.csv, middle_mass.csv; None for one that is gone with
             the profile.
-        grid: cells along one side.
+        grid: cells along one side; or the regions of a label map, the same in every image.
+        pairs: which are measured: near (within `radius`; of regions those that touch), all, or a list P×2.
         orders: numbers of context cells, in place of `ratios`.
         normalisation: mean and std by which the data set's pixels were normalised (ImageNet's when None).
         names: of the images, for messages and tables.
@@ -87,13 +91,13 @@ def profile_model(
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    side = grid.side if isinstance(grid, PatchGrid) else grid
+    settings = with_names({"grid": grid, "pairs": pairs, **settings})
     if orders is not None:
-        settings |= {"ratios": ratios_of(orders, PatchGrid(side).n_players)}
+        settings |= {"ratios": ratios_of(orders, players_of(settings["grid"]).n_players)}
     images: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
     own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
     folder = Path(own.name if out is None else out)  # type: ignore[union-attr]
-    wanted = settled(ProfileSettings(grid=side, **with_published(with_names(settings)))).resolved()
+    wanted = settled(ProfileSettings(**with_published(settings))).resolved()
     run = Run(model, images, folder, wanted, normalisation or Normalisation(), names)
     named = names_of(model, images, model_name, data_name, transform)
     with join() as ranks, held(run.folder, ranks):

@@ -23,6 +23,7 @@ from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
 from interactions.levels import check_levels, in_full_passes, in_two_levels, passes_by_level
 from interactions.measured import Profile
+from interactions.own import pairs_of, players_of
 from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
 from interactions.rounds import (
@@ -40,6 +41,7 @@ from interactions.runs.ranks import Ranks
 from interactions.runs.record import begin_run, describe, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units
+from interactions.segments import Segments
 from interactions.selection import Chosen, Images, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import Speed, recorded, settle
@@ -53,15 +55,15 @@ LEAST_PILOT = 32
 TABLES = ("strength.csv", "middle_mass.csv")
 
 
-def checked(settings: ProfileSettings) -> tuple[PatchGrid, Tensor, dict[int, float]]:
-    """The grid, its pairs, and the orders with their ratios, ascending.
+def checked(settings: ProfileSettings) -> tuple[PatchGrid | Segments, Tensor, dict[int, float]]:
+    """The players, their pairs, and the orders with their ratios, ascending.
 
     Raises:
         ValueError: for what can be told to be impossible without model and images, a budget too small among it.
     """
     settings.check()
-    grid = PatchGrid(settings.grid)
-    pairs_P2, orders = grid.neighbours(settings.radius), orders_of(tuple(settings.ratios), grid.n_players)
+    grid = players_of(settings.grid)
+    pairs_P2, orders = pairs_of(settings.pairs, grid, settings.radius), orders_of(settings.ratios, grid.n_players)
     check_names(settings.value, settings.baseline, settings.amp)
     if settings.amp and settings.design not in ("auto", "pooled"):
         raise ValueError(

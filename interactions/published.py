@@ -39,7 +39,10 @@ def contexts_of(budget: int, pairs: int) -> int:
 
 
 def check_published(settings: ProfileSettings, pairs: int) -> None:
-    """Raises ValueError for a budget of fewer than two contexts a pair, or for more pairs than there are."""
+    """Raises ValueError for a budget of fewer than two contexts a pair, for more pairs than there are, or for players
+    or pairs that the released code cannot draw."""
+    if isinstance(settings.grid, str) or settings.pairs != "near":
+        raise ValueError("the published design draws neighbours on a square grid: choose another for regions or pairs")
     if contexts_of(settings.budget or 0, settings.published_pairs) < 2:
         raise ValueError(
             f"a budget of {settings.budget} passes holds fewer than 2 contexts of {settings.published_pairs} pairs: "

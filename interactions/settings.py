@@ -92,12 +92,16 @@ def _settled(name: str, value: Any, hint: Any) -> Any:
 class ProfileSettings:
     """Everything that decides the result of a profile, besides the model and the images."""
 
-    grid: int = 14
-    """Cells along one side of the image; its players are the grid × grid cells."""
+    grid: int | str = 14
+    """Cells along one side of the image; its players are the grid × grid cells. Or a label map of the model's input (a
+    .npy file, or a grey or palette picture): its regions are the players, the same in every image."""
     ratios: tuple[float, ...] = PAPER_RATIOS
     """Orders m, as shares of n − 2: m = int((n − 2) · ratio)."""
     radius: int = 2
     """Pairs of cells at most so many rows and columns apart."""
+    pairs: str = "near"
+    """Which pairs are measured: near (within the radius; of regions those that touch), all, or those of a CSV file with
+    the columns i and j, the numbers of cells along rows from 0."""
     value: str = "log_odds"
     """What v is: log_odds, log_prob, logit, probability, correct (0 or 1), cosine, which needs no classifier, or your
     own function module:function, from logits B×K and classes B to values B."""
@@ -164,7 +168,8 @@ class ProfileSettings:
         """Raises ValueError for what can be told to be impossible without model and images."""
         refuse_outside(self, 1, LARGEST, "images", "radius", "published_pairs", "batch_size", "unit_images")
         refuse_outside(self, 1, LARGEST_BUDGET, "budget")
-        refuse_outside(self, 2, LARGEST_GRID, "grid")
+        if not isinstance(self.grid, str):
+            refuse_outside(self, 2, LARGEST_GRID, "grid")
         refuse_outside(self, 0, 1, "ratios")
         refuse_outside(self, 0, LARGEST, "seed")
         refuse_outside(self, 1e-6, 10, "precision")

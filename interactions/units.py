@@ -17,6 +17,7 @@ from interactions.grid import PatchGrid
 from interactions.levels import in_precision
 from interactions.published import PUBLISHED, contexts_of
 from interactions.runs.unfinished import Unfinished
+from interactions.segments import Segments
 from interactions.selection import Chosen
 from interactions.settings import ProfileSettings
 from interactions.strength import image_row
@@ -31,7 +32,7 @@ IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "
 class Task:
     """What is measured in an image: the pairs P×2, the orders with their ratios, and each order's plan and passes."""
 
-    grid: PatchGrid
+    grid: PatchGrid | Segments
     pairs: Tensor
     ratios: Mapping[int, float]
     plans: Mapping[int, Plan]
@@ -65,6 +66,7 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
     """
     settings, plan, budget = task.settings, task.plans[order], task.budgets[order]
     if plan.design == PUBLISHED:
+        assert isinstance(task.grid, PatchGrid)  # others are refused (`check_published`)
         pairs, contexts = settings.published_pairs, contexts_of(budget, settings.published_pairs)
         if order in (0, task.grid.max_order):
             contexts = 2  # the only one there is, once for each half

@@ -99,9 +99,10 @@ def run(settings: Settings) -> None:
     from experiments.inputs import title
     from experiments.machine import commit
     from experiments.measuring import is_first, measured_settings, open_all, with_own_functions
+    from experiments.players import with_own_players
     from interactions.profile import checked, profile_model
 
-    settings = replace(settings, measure=with_own_functions(settings.measure))
+    settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())
     if settings.other or settings.other_weights or settings.of == "difference":
         from experiments.pairs import run_pair
@@ -129,6 +130,7 @@ def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
     from experiments.inputs import assumptions
     from figures.curves import draw_strength
+    from figures.runs import ground_words
     from interactions import levels
     from interactions.tokens import in_words
 
@@ -137,8 +139,7 @@ def draw(profile: "Profile") -> None:
     assumed = assumptions(record["data"].get("transform", {}))
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
-        f"{settings['grid']}×{settings['grid']} grid, pairs within radius {settings['radius']}, "
-        f"baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
+        f"{ground_words(record)}, baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
         + " ".join(filter(None, [levels.in_words(record), sampled(record), protocol(record), assumed]))
     ).strip()
     draw_strength(

@@ -114,10 +114,13 @@ DIFFERENCES = {
     "value": (lambda record: record["settings"].update(value="logit"), r"value \(log_odds: one; logit: two\)"),
     "baseline": (lambda record: record["settings"].update(baseline="blur"), r"baseline \(mean: one; blur: two\)"),
     "grid": (lambda record: record["settings"].update(grid=5), r"grid \(4×4: one; 5×5: two\)"),
-    "radius": (lambda record: record["settings"].update(radius=2), r"pairs \(radius 1: one; radius 2: two\)"),
+    "radius": (
+        lambda record: record["settings"].update(radius=2),
+        r"pairs \(within radius 1: one; within radius 2: two\)",
+    ),
     "sampling": (
         lambda record: record["settings"].update(design="published"),
-        r"pairs \(radius 1: one; radius 1, drawn as released: two\)",
+        r"pairs \(within radius 1: one; within radius 1, drawn as released: two\)",
     ),
     "orders": (lambda record: record["orders"].pop(1), r"orders \(0, 2, 5, 8, 11, 14: one; 0, 5, 8, 11, 14: two\)"),
     "target": (

@@ -40,8 +40,8 @@ def coalitions(count=20, players=9):
 
 def test_own_functions_are_played_as_the_known_ones():
     model, rows_BN = network(), coalitions()
-    own = PatchGame(model, IMAGES[0], 1, PatchGrid(3), twice, dark)
-    known = PatchGame(model, IMAGES[0], 1, PatchGrid(3), "logit", "black")
+    own = PatchGame(model, IMAGES[0], 1, PatchGrid(3), twice, dark, batch_size=20)
+    known = PatchGame(model, IMAGES[0], 1, PatchGrid(3), "logit", "black", batch_size=20)
     torch.testing.assert_close(own(rows_BN), 2 * known(rows_BN))
     assert own.value == named("value", twice) != "logit" and re.fullmatch(r".+:twice@[0-9a-f]{12}", own.value)
 
