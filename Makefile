@@ -20,7 +20,7 @@ help:
 	@echo "PYTHON=...    the interpreter that makes .venv, Python >= 3.11 (default: python3)"
 
 demo: $(STAMP)
-	$(BIN)/python -m experiments.demo
+	$(BIN)/python -m experiments.studies.demo
 
 # Two workers with one thread each: torch's own threads would only compete with the second worker. A file's tests stay
 # together, so that what they share is made once.

@@ -72,9 +72,9 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "reconstruct": "experiments.commands.reconstruct",
     "report": "experiments.commands.report",
     "reproduce": {
-        "cifar10": "experiments.reproduce.cifar10",
-        "imagenet": "experiments.reproduce.imagenet",
-        "lite0": "experiments.reproduce.lite0",
+        "cifar10": "experiments.studies.cifar10.command",
+        "imagenet": "experiments.studies.imagenet",
+        "lite0": "experiments.studies.lite0",
     },
     "segment": "experiments.commands.segment",
     "spectrum": "experiments.commands.spectrum",

@@ -97,16 +97,16 @@ def identity(settings: S) -> S:
 
 
 def find_recipe(name: str) -> Any:
-    """The function that `imagenet:a2mim_resnet50` names in experiments/. Raises ValueError with near matches."""
+    """The function of experiments/recipes/ that `imagenet:a2mim_resnet50` names. Raises ValueError for others."""
     module_name, _, function = name.partition(":")
     try:
-        module = importlib.import_module(f"experiments.{module_name}")
+        module = importlib.import_module(f"experiments.recipes.{module_name}")
     except ModuleNotFoundError as error:
-        raise ValueError(f"there is no recipe file experiments/{module_name}.py: try imagenet or cifar10") from error
+        raise ValueError(f"there is no {module_name} in experiments/recipes: try imagenet or cifar10") from error
     recipes = recipes_of(module)
     if function not in recipes:
         near = did_you_mean(function, list(recipes)) or f", it has {', '.join(recipes)}"
-        raise ValueError(f"experiments/{module_name}.py has no recipe '{function}'{near}")
+        raise ValueError(f"experiments/recipes/{module_name} has no recipe '{function}'{near}")
     return recipes[function]
 
 

@@ -13,7 +13,7 @@ from figures.style import BLUE, INK, house_style
 from figures.tables import read_table
 
 TABLE = "token_position.csv"
-COMMAND = "python -m experiments.token_position"
+COMMAND = "python -m experiments.studies.token_position"
 CONFIDENCE = 0.95
 FEWEST = 3  # seeds that an interval is given for: with two, Student's t makes it wider than any axis
 

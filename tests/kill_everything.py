@@ -142,12 +142,12 @@ def load() -> None:
     import timm
     import torch
 
-    import experiments.reproduce.lite0
+    import experiments.studies.lite0
     from experiments import cli, training
-    from experiments.reproduce import drawing
+    from experiments.studies import pages
     from interactions import occlusion, profile, spectrum
 
-    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, training, drawing, occlusion, profile, spectrum
+    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, training, pages, occlusion, profile, spectrum
 
 
 def make_inputs(folder: Path, runs: bool = True) -> dict[str, str]:
@@ -416,7 +416,7 @@ def measure_a_small_network() -> None:
     """The study of EfficientNet-Lite0 is one of a small network here, which takes a hundredth of the time."""
     import timm
 
-    import experiments.reproduce.lite0 as lite0
+    import experiments.studies.lite0 as lite0
     from interactions.game import PatchGame
 
     PatchGame.tune = lambda game, sizes=None: 32  # type: ignore[method-assign,assignment]  # no stopwatch

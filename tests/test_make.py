@@ -41,7 +41,7 @@ def test_a_fresh_checkout_gets_an_environment_first(checkout, target):
     planned = make(checkout, "-n", f"PYTHON={sys.executable}", target).stdout
     steps = [
         planned.index(step)
-        for step in ("-m venv .venv", "pip install", "-m pytest" if target == "test" else "-m experiments.demo")
+        for step in ("-m venv .venv", "pip install", "-m pytest" if target == "test" else "-m experiments.studies.demo")
     ]
     assert steps == sorted(steps)
 

@@ -73,7 +73,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure what is missing, then summarise everything that was measured."""
     from experiments.machine import pick_device, provenance
-    from experiments.steps import read_record
+    from experiments.studies.steps import read_record
     from interactions.runs.lock import held
     from interactions.runs.storage import refuse_unwritable
 
@@ -104,7 +104,7 @@ def remember(settings: Settings) -> None:
     """
     import json
 
-    from experiments.steps import read_json
+    from experiments.studies.steps import read_json
     from interactions.runs.files import write_json
 
     path, now = settings.work / IDENTITY, json.loads(json.dumps(identity(settings)))

@@ -35,7 +35,7 @@ class Settings:
         fig1                accuracy with dropped cells, interactions below it (a2mim occlusion, a2mim profile)
         fig4                reconstructions with and without the Fourier loss (a2mim pretrain, a2mim reconstruct)
         fig5, figA1, figA2  interactions by order (a2mim profile)
-        fig6                accuracy by the place of the mask token (python -m experiments.token_position)
+        fig6                accuracy by the place of the mask token (python -m experiments.studies.token_position)
         figA3, figA4        Fourier log amplitude, variance of features, by depth (a2mim spectrum)
         mass                middle mass of every method by three measures (a2mim reproduce)
 

@@ -11,7 +11,7 @@ from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network
 
 Flat = tyro.conf.arg(name="")
 
-# Fine-tuning as SimMIM and BEiT do it; see experiments/imagenet.py for each network's own.
+# Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
 AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
 MIXING = Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1)
 OPTIM = Optim(lr=2.5e-3, lr_batch=256, warmup_epochs=20.0, min_lr=1e-6, layer_decay=0.65, clip_grad=5.0)
@@ -39,7 +39,7 @@ class Settings:
     bce_threshold: Share | None = None
     """For bce: soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
     recipe: str = ""
-    """Start from a recipe in experiments/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
+    """Start from a recipe in experiments/recipes/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
     resume: str = ""
     """Go on with the run in this folder, with its settings."""
     trust_factory: bool = False

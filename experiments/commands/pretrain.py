@@ -45,7 +45,7 @@ class Settings:
     mask_cell: Count | None = None
     """Side of a mask cell in pixels."""
     recipe: str = ""
-    """Start from a recipe in experiments/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""
+    """Start from a recipe in experiments/recipes/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""
     resume: str = ""
     """Go on with the run in this folder, with its settings."""
     trust_factory: bool = False

@@ -32,7 +32,7 @@ class Settings:
     out: str = ""
     """Folder of the run."""
     recipe: str = ""
-    """Start from a recipe in experiments/; what is typed beside it wins."""
+    """Start from a recipe in experiments/recipes/; what is typed beside it wins."""
     resume: str = ""
     """Go on with the run in this folder, with its settings."""
     trust_factory: bool = False

@@ -1,4 +1,4 @@
-"""What to train on ImageNet, a file a family. The table of what they should reach is in experiments/imagenet.py."""
+"""What to train: `--recipe imagenet:a2mim_resnet50` is a function of recipes/imagenet/, which returns settings."""
 
 from collections.abc import Callable
 from types import ModuleType

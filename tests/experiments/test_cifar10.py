@@ -3,7 +3,7 @@
 import pytest
 
 from a2mim.backbones import find_place, read_structure
-from experiments import cifar10
+from experiments.recipes import cifar10
 from experiments.training import find_recipe, make_method, make_network
 
 NAMES = [

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import cli, demo
+from experiments import cli
 from experiments.models import create_model, efficientnet_lite0_file
+from experiments.studies import demo
 
 SMALL: dict[str, Any] = {"crops": demo.CROPS[1:3], "grid": 4, "ratios": (0.3, 0.5), "budget": 200, "training": False}
 
@@ -55,7 +56,7 @@ def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path
     monkeypatch.setattr(demo, "SIZE", 32)
     words = ["--crops", *(str(word) for file, box in demo.CROPS[1:3] for word in (file, *box)), "--grid", "4"]
     words += ["--ratios", "0.3", "0.5", "--budget", "200", "--no-training", "--out", str(tmp_path / "demo")]
-    assert cli.start(demo.Settings, demo.run, words, "python -m experiments.demo") == 0
+    assert cli.start(demo.Settings, demo.run, words, "python -m experiments.studies.demo") == 0
     said = capsys.readouterr().out
     records = [json.loads((tmp_path / "demo" / name / "run.json").read_text()) for name in ("trained", "random")]
     model, config = create_model(demo.MODEL, efficientnet_lite0_file())
@@ -78,7 +79,7 @@ def test_both_networks_are_measured_alike_and_everything_named_is_there(tmp_path
 def test_it_is_a_program_that_hands_on_its_exit_code(monkeypatch):
     monkeypatch.setattr("sys.argv", ["demo", "--grid", "0"])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("experiments.demo", run_name="__main__")
+        runpy.run_module("experiments.studies.demo", run_name="__main__")
     assert stop.value.code == cli.BAD_INPUT
 
 

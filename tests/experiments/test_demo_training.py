@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import demo_training
+from experiments.studies import demo_training
 
 digits = pytest.importorskip("sklearn.datasets").load_digits
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from experiments.steps import PICTURES, Step, finished
+from experiments.studies.steps import PICTURES, Step, finished
 from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands

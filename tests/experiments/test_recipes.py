@@ -19,11 +19,10 @@ from a2mim.optim import parameter_groups
 from a2mim.settings import Network
 from a2mim.shapes import shapes_alone
 from a2mim.train import Trainer
-from experiments import cifar10, cifar10_baselines, cifar10_masked, imagenet
 from experiments.commands.finetune import Settings as Finetune
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
-from experiments.recipes import recipes_of
+from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet, recipes_of
 from experiments.training import find_recipe, make_method, make_network
 
 
@@ -31,7 +30,7 @@ def recipes(module: ModuleType) -> list[str]:
     """All functions of the module that return settings, but those for two cores."""
     returned = {name: each.__annotations__.get("return") for name, each in recipes_of(module).items()}
     known = [name for name in returned if returned[name] in ("Settings", "Pretrain", "Finetune")]
-    return [f"{module.__name__.split('.')[1]}:{name}" for name in known if not name.endswith("_cpu")]
+    return [f"{module.__name__.split('.')[2]}:{name}" for name in known if not name.endswith("_cpu")]
 
 
 CIFAR = [name for module in (cifar10, cifar10_baselines, cifar10_masked) for name in recipes(module)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.reproduce import drawing, lite0
+from experiments.studies import lite0, pages
 from tests.a2mim.tiny import write_images
 
 FACTORY = """
@@ -178,12 +178,12 @@ def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
 
 
 def test_a_study_whose_figure_fails_does_not_end_well(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing.cli, "main", lambda words: 2 if words[1] == "fig5" else 0)
-    monkeypatch.setattr(drawing, "is_complete", lambda folder: True)
-    monkeypatch.setattr(drawing, "write_report", lambda *_: None)
-    monkeypatch.setattr(drawing, "sections_of", lambda runs: [])
-    monkeypatch.setattr(drawing, "open_runs", lambda folders, names: [])
+    monkeypatch.setattr(pages.cli, "main", lambda words: 2 if words[1] == "fig5" else 0)
+    monkeypatch.setattr(lite0, "is_complete", lambda folder: True)
+    monkeypatch.setattr(pages, "write_report", lambda *_: None)
+    monkeypatch.setattr("figures.report.sections_of", lambda runs: [])
+    monkeypatch.setattr("figures.report.open_runs", lambda folders, names: [])
     settings = lite0.Settings(data="photos", out=tmp_path)
-    assert drawing.draw_lite0(settings) == 2
-    monkeypatch.setattr(drawing.cli, "main", lambda words: 0)
-    assert drawing.draw_lite0(settings) == 0
+    assert lite0.draw_all(settings) == 2
+    monkeypatch.setattr(pages.cli, "main", lambda words: 0)
+    assert lite0.draw_all(settings) == 0

@@ -10,10 +10,13 @@ import pytest
 import tyro
 
 from experiments import cli
-from experiments.reproduce import cifar10, imagenet, results
-from experiments.reproduce.cifar10 import FAMILIES, METHODS, UNTRAINED, Settings, steps
-from experiments.steps import NOT_YET
-from experiments.token_position import PLACES
+from experiments.studies import imagenet, trainings
+from experiments.studies.cifar10 import plan, tables
+from experiments.studies.cifar10.command import run
+from experiments.studies.cifar10.plan import FAMILIES, Settings, steps
+from experiments.studies.methods import METHODS, UNTRAINED
+from experiments.studies.steps import NOT_YET
+from experiments.studies.token_position import PLACES
 from experiments.training import resolved
 from tests.a2mim.tiny import write_images
 
@@ -110,7 +113,7 @@ def test_the_plan_is_printed_and_nothing_written(tmp_path, capsys):
 
 def test_tables_of_a_study_without_any_run_are_empty(tmp_path):
     settings = Settings("a.tar", "b.tar", out=tmp_path)
-    for table in (results.accuracies, results.masses, results.differences, results.published):
+    for table in (tables.accuracies, tables.masses, tables.differences, tables.published):
         assert isinstance(table(settings), pd.DataFrame) and len(table(settings)) == 0
 
 
@@ -118,17 +121,17 @@ def test_tables_of_a_study_without_any_run_are_empty(tmp_path):
 def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, capsys):
     for part, images in (("train", 6), ("test", 2)):
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
-    monkeypatch.setattr("experiments.study.QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
-    quick = cifar10.size_of
-    monkeypatch.setattr(cifar10, "size_of", lambda settings: replace(quick(settings), pictures=4))
-    monkeypatch.setattr(cifar10, "CORE", ())
-    monkeypatch.setattr(cifar10, "CONTEXT_CHECK", ())
-    monkeypatch.setattr(results, "CONTEXT_CHECK", ("supervised", "a2mim"))
+    monkeypatch.setattr(trainings, "QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
+    quick = plan.size_of
+    monkeypatch.setattr(plan, "size_of", lambda settings: replace(quick(settings), pictures=4))
+    monkeypatch.setattr(plan, "CORE", ())
+    monkeypatch.setattr(plan, "CONTEXT_CHECK", ())
+    monkeypatch.setattr(tables, "CONTEXT_CHECK", ("supervised", "a2mim"))
     study = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs", "size": "cpu"}
     study |= {"families": ("cnn",), "methods": ("supervised", "a2mim"), "quick": True, "device": "cpu", "sweep": False}
-    assert cifar10.run(Settings(**study, budget=1e-9)) == NOT_YET  # a step or two are always taken
+    assert run(Settings(**study, budget=1e-9)) == NOT_YET  # a step or two are always taken
     assert "left" in capsys.readouterr().out
-    assert cifar10.run(Settings(**study)) == 0
+    assert run(Settings(**study)) == 0
     kept = tmp_path / "runs" / "results"
     assert json.loads((kept / "study.json").read_text())["left"] == []
     accuracy = pd.read_csv(kept / "accuracy.csv").set_index("method")
@@ -148,4 +151,4 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     assert {"loss/cnn-a2mim-0-pretrain.png", "pictures/cnn-a2mim-0-pretrain.png", "report.html"} <= found
     assert "A²MIM" in (kept / "report.html").read_text() and "One seed a method" in (kept / "report.html").read_text()
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)
-    assert cifar10.run(Settings(**study)) == 0
+    assert run(Settings(**study)) == 0

@@ -10,8 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from a2mim.bounds import check
-from experiments import cli, transfer
+from experiments import cli
 from experiments.cli import main
+from experiments.studies import transfer
 from experiments.training import find_recipe
 from tests.a2mim.scenes import VOID, save, write_scenes
 from tests.a2mim.tiny import same

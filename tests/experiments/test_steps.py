@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import cli
-from experiments.steps import (
+from experiments.studies.steps import (
     NOT_YET,
     PICTURES,
     Step,

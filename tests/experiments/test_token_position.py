@@ -10,9 +10,11 @@ import torch
 import tyro
 
 from a2mim.backbones import find_place, read_structure
-from experiments import cifar10, cli, study
-from experiments.steps import NOT_YET
-from experiments.token_position import PLACES, Sweep, places, run, steps
+from experiments import cli
+from experiments.recipes import cifar10
+from experiments.studies import trainings
+from experiments.studies.steps import NOT_YET
+from experiments.studies.token_position import PLACES, Sweep, places, run, steps
 from experiments.training import resolved
 from tests.a2mim.tiny import write_images
 
@@ -60,7 +62,7 @@ def test_the_sweep_stops_goes_on_and_draws_its_figure(tmp_path, monkeypatch, cap
     for part, images in (("train", 4), ("test", 2)):
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
     monkeypatch.setitem(PLACES, "cnn_cpu", ("stem", "stages.1"))
-    monkeypatch.setattr(study, "QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
+    monkeypatch.setattr(trainings, "QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
     given = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs"}
     sweep = Sweep(**given, size="cpu", families=("cnn",), quick=True, device="cpu")
     assert run(Sweep(**given, size="cpu", families=("cnn",), quick=True, device="cpu", budget=1e-9)) == NOT_YET

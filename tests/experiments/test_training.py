@@ -333,7 +333,7 @@ def test_what_is_typed_beside_a_recipe_wins():
 def test_recipes_of_another_command_are_refused():
     with pytest.raises(ValueError, match=r"imagenet:finetune_resnet50 is not one of `a2mim pretrain`"):
         resolved(Settings(recipe="imagenet:finetune_resnet50", out="x"), "pretrain")
-    with pytest.raises(ValueError, match=r"there is no recipe file experiments/imaginenet.py"):
+    with pytest.raises(ValueError, match=r"there is no imaginenet in experiments/recipes"):
         find_recipe("imaginenet:x")
 
 

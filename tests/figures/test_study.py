@@ -54,7 +54,7 @@ def test_a_sweep_that_cannot_be_drawn_is_refused(tmp_path: Path):
         of(fig6.draw, tmp_path, "token_position.csv", table.drop(columns="top1"))
     with pytest.raises(ValueError, match="has no accuracy yet"):
         of(fig6.draw, tmp_path, "token_position.csv", table.assign(top1=np.nan))
-    with pytest.raises(ValueError, match=r"lacks token_position.csv \(of `python -m experiments.token_position`\)"):
+    with pytest.raises(ValueError, match=r"lacks token_position.csv \(of `python -m experiments\.studies\.\w+`\)"):
         of(fig6.draw, tmp_path, "other.csv", table)
 
 

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
-from experiments.steps import NOT_YET, Step, finished, refuse_other_commands, report_plan, run_steps
+from experiments.studies.steps import (
+    NOT_YET,
+    Step,
+    finished,
+    is_complete,
+    refuse_other_commands,
+    report_plan,
+    run_steps,
+)
 from interactions.settings import PAPER_RATIOS
 
 if TYPE_CHECKING:
     from torch import nn
 
 NAMES = {"trained": "ImageNet weights", "random": "random weights"}
-FACTORY = "experiments.reproduce.lite0:network"
+FACTORY = "experiments.studies.lite0:network"
 
 
 def network(pretrained: bool = False) -> "nn.Module":
@@ -79,8 +87,7 @@ def run(settings: Settings) -> int:
 
     from experiments.datasets import open_images
     from experiments.machine import pick_device
-    from experiments.reproduce.drawing import draw_lite0
-    from experiments.reproduce.results import write_commands, write_study
+    from experiments.studies.kept import write_commands, write_study
     from interactions.runs.lock import held
 
     made = steps(settings)
@@ -96,7 +103,7 @@ def run(settings: Settings) -> int:
         code = run_steps(made, settings.budget, folder=settings.out)
         if code in (0, NOT_YET):
             write_study(settings.kept, settings, made)
-            code = draw_lite0(settings) or code
+            code = draw_all(settings) or code
         return code
 
 
@@ -123,3 +130,34 @@ def steps(settings: Settings) -> list[Step]:
             found.append(step("occlusion", settings.photographs * 100 / 150, *grid, *photographs))
         found.append(step("spectrum", settings.photographs / 50, *photographs))
     return found
+
+
+def draw_all(settings: Settings) -> int:
+    """figures/ and report.html, of what is there; the exit code: 0, or that of the first figure that failed."""
+    import pandas as pd
+
+    from experiments.studies.pages import Shown, draw, write_page
+    from figures.report import open_runs, sections_of
+    from interactions.runs.files import write_csv
+
+    codes = []
+    found: dict[str, list[Shown]] = {}
+    for name, label in NAMES.items():
+        for verb in ("profile", "occlusion", "spectrum"):
+            if is_complete(folder := settings.out / name / verb):
+                found.setdefault(verb, []).append(Shown(folder, label, "EfficientNet-Lite0"))
+                for table in folder.glob("*.csv"):
+                    write_csv(settings.kept / "tables" / f"{name}-{table.name}", pd.read_csv(table))
+    for figure, verbs in {
+        "fig1": ("occlusion", "profile"),
+        "fig5": ("profile",),
+        "figA3": ("spectrum",),
+        "figA4": ("spectrum",),
+    }.items():
+        shown_there = [each for verb in verbs for each in found.get(verb, [])]
+        codes.append(draw(figure, shown_there, settings.kept / "figures" / figure))
+    runs = [each for some in found.values() for each in some]
+    if runs:
+        names = [f"{each.name}, {each.folder.name}" for each in runs]
+        write_page(settings.kept, sections_of(open_runs([e.folder for e in runs], names)), "Lite0")
+    return next(filter(None, codes), 0)

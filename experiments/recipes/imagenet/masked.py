@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from a2mim.settings import Augmentation, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
-from experiments.recipes.common import BF16, CNN_LOOP, IMAGENET_PIXELS
+from experiments.recipes.imagenet.common import BF16, CNN_LOOP, IMAGENET_PIXELS
 
 _MAE = Optim(epochs=1600, lr=1.5e-4, lr_batch=256, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40.0)
 _MASKFEAT = Optim(

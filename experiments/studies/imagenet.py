@@ -1,8 +1,8 @@
 """`a2mim reproduce imagenet`: the paper's main table and figures at real scale, as a plan with its costs, and run.
 
-Which recipes there are is read from experiments/imagenet.py by their names: METHOD_NETWORK pre-trains; its weights are
-tuned by finetune_METHOD_NETWORK or finetune_NETWORK, if one is for the same timm model; supervised_NETWORK is the
-baseline.
+Which recipes there are is read from experiments/recipes/imagenet/ by their names: METHOD_NETWORK pre-trains; its
+weights are tuned by finetune_METHOD_NETWORK or finetune_NETWORK, if one is for the same timm model; supervised_NETWORK
+is the baseline.
 """
 
 import subprocess
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.bounds import Count, NotNegative, Positive
-from experiments.reproduce.cifar10 import METHODS
-from experiments.steps import Step, duration, finished, refuse_other_commands, run_steps, typed
+from experiments.studies.methods import METHODS
+from experiments.studies.steps import Step, duration, finished, refuse_other_commands, run_steps, typed
 
 IMAGES = 1_281_167
 DATA_GB = 150
@@ -91,9 +91,8 @@ def launcher(gpus: int) -> Callable[[list[str]], int] | None:
 
 
 def recipes() -> dict[str, Callable[[], Any]]:
-    """The recipes of experiments/imagenet.py."""
-    from experiments import imagenet
-    from experiments.recipes import recipes_of
+    """The recipes of experiments/recipes/imagenet/."""
+    from experiments.recipes import imagenet, recipes_of
 
     return recipes_of(imagenet)
 

@@ -1,6 +1,6 @@
-"""CIFAR-10: MAE, MaskFeat and SparK on the networks of experiments/cifar10.py.
+"""CIFAR-10: MAE, MaskFeat and SparK on the networks of cifar10.py.
 
-Reproduces the comparison of experiments/cifar10.py for further masked-image methods: networks, images, augmentation,
+Reproduces the comparison of cifar10.py for further masked-image methods: networks, images, augmentation,
 optimizer and budget are those of its SimMIM recipes. What a patch of 16×16 pixels is at 224 px is one of 4×4 here: MAE
 masks 75 % of 64 patches, its decoder half as wide and a third as deep as the encoder or less; MaskFeat predicts one
 histogram a patch, since fewer than 4×4 pixels make none, and masks 40 % in blocks; SparK masks 60 % of 4×4 cells of
@@ -30,6 +30,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from experiments.recipes import cifar10, recipes_of
+
 if TYPE_CHECKING:
     from experiments.commands.pretrain import Settings
 
@@ -39,9 +41,7 @@ _CELLS = ("hog_cell=4", "hog=central", "mask_strategy=blockwise")
 
 
 def _recipe(method: str, network: str, cell: int, *set: str) -> Settings:
-    from experiments.training import find_recipe
-
-    recipe = find_recipe(f"cifar10:simmim_{network}")()
+    recipe = recipes_of(cifar10)[f"simmim_{network}"]()
     return replace(recipe, method=method, mask_cell=cell, set=set)
 
 

@@ -17,22 +17,18 @@ from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from a2mim.dist import join
-from a2mim.settings import Augmentation, Data, Evaluation, Loop, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import pretrain
 from experiments.commands.profile import draw
 from experiments.comparison import Comparison, compare_runs
 from experiments.machine import commit
+from experiments.recipes import digits
+from experiments.recipes.digits import NETWORK, SIZE
 from experiments.training import make_network
 from figures.curves import PRIMARY
 from interactions.profile import profile_model
 
-SIZE = 24
-NETWORK = Network(
-    "vit_tiny_patch16_224",
-    (f"img_size={SIZE}", "patch_size=4", "class_token=False", "global_pool=avg", "embed_dim=96", "depth=4"),
-)
-METHODS = ("supervised", "a2mim")
+METHODS = {"supervised": digits.supervised, "a2mim": digits.a2mim}
 NOTE = "Demonstration, not evidence: under a minute of training each, on 8×8 digits."
 
 
@@ -89,17 +85,14 @@ def measure(settings: Settings) -> Comparison:
 
 
 def recipe(method: str, data: Path, out: Path, epochs: int) -> Pretrain:
-    """The same network, images and epochs for both methods."""
-    return Pretrain(
+    """The method's recipe for these images, with so many epochs."""
+    whole = METHODS[method]()
+    return replace(
+        whole,
         out=str(out),
-        method=method,
-        mask_cell=None if method == "supervised" else 4,
-        network=NETWORK,
-        data=Data(data=str(data), workers=0, in_memory=True),
-        augment=Augmentation(image_size=SIZE, flip=0.0),
-        evaluation=Evaluation(crop_pct=1.0),
-        optim=Optim(epochs=epochs, lr=1e-3, lr_batch=64, warmup_epochs=1.0, clip_grad=5.0),
-        loop=Loop(batch=64, log_every=5, evaluate_every=max(1, epochs // 2), pictures_every=epochs),
+        data=replace(whole.data, data=str(data)),
+        optim=replace(whole.optim, epochs=epochs),
+        loop=replace(whole.loop, evaluate_every=max(1, epochs // 2), pictures_every=epochs),
     )
 
 
@@ -117,13 +110,13 @@ def write_digits(folder: Path, training: int) -> Path:
         raise FileNotFoundError("scikit-learn's digits are not installed: pip install 'a2mim[demo]'") from error
     half_made = folder.with_name("digits.part")
     shutil.rmtree(half_made, ignore_errors=True)
-    digits: Any = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
+    shipped: Any = load_digits()
+    order = np.random.default_rng(0).permutation(len(shipped.target))
     for place, number in enumerate(order.tolist()):
         part = "train" if place < training else "validation"
-        path = half_made / part / str(digits.target[number]) / f"{number:04d}.png"
+        path = half_made / part / str(shipped.target[number]) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        grey = Image.fromarray((digits.images[number] * (255 / 16)).astype(np.uint8))
+        grey = Image.fromarray((shipped.images[number] * (255 / 16)).astype(np.uint8))
         grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB").save(path)
     half_made.rename(folder)
     return folder

@@ -1,6 +1,6 @@
-"""CIFAR-10: SimCLR, BYOL, MoCo v3 and DINO on the networks of experiments/cifar10.py.
+"""CIFAR-10: SimCLR, BYOL, MoCo v3 and DINO on the networks of cifar10.py.
 
-Reproduces the comparison of experiments/cifar10.py for contrastive methods: the networks, the images and the budget
+Reproduces the comparison of cifar10.py for contrastive methods: the networks, the images and the budget
 (200 epochs, batch 512) are its own. Views are the papers', without blur, as SimCLR's CIFAR-10 configuration has it; the
 heads are narrower, DINO has 4,096 prototypes, and its local crops are of 16 px.
 
@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from experiments.recipes import cifar10, recipes_of
 
 if TYPE_CHECKING:
     from experiments.commands.pretrain import Settings
@@ -77,9 +79,8 @@ _CPU_EPOCHS = {"simclr": (5, 9), "byol": (4, 8), "mocov3": (4, 8), "dino": (4, 8
 
 def _recipe(method: str, network: str) -> Settings:
     from a2mim.settings import Augmentation, Data, Loop
-    from experiments.training import find_recipe
 
-    base = find_recipe(f"cifar10:simmim_{network}")()
+    base = recipes_of(cifar10)[f"simmim_{network}"]()
     sizes = ("dynamic_img_size=True",) if method == "dino" and network.startswith("vit") else ()
     cpu = network.endswith("_cpu")
     recipe = replace(

@@ -58,6 +58,6 @@ fine-tuned the networks of A²MIM's table, takes soft labels as they are and sum
 released supervised configurations are not described, DeiT's, RSB's and ConvNeXt's own are used.
 """
 
-from experiments.recipes import a2mim, contrastive, labelled, masked
+from experiments.recipes.imagenet import a2mim, contrastive, labelled, masked
 
 PARTS = (a2mim, contrastive, masked, labelled)

@@ -1,7 +1,7 @@
 """`make demo`: what an ImageNet model has learned, against the same network with random weights, in one figure; then
 two small networks, trained on the spot and measured alike (demo_training.py), and a page of it all.
 
-    python -m experiments.demo
+    python -m experiments.studies.demo
 
 Profiles EfficientNet-Lite0 with its published ImageNet weights and with random ones, on crops of photographs that
 scikit-image ships, and compares the two curves. The crops carry no ImageNet label: the class that is explained is the
@@ -24,12 +24,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from a2mim.bounds import Budget, Count, Grid, Share
-from experiments import cli, demo_training
+from experiments import cli
 from experiments.commands import report
 from experiments.commands.profile import draw
 from experiments.comparison import Comparison, compare_runs
 from experiments.machine import commit
 from experiments.models import create_model, efficientnet_lite0_file
+from experiments.studies import demo_training
 from figures.curves import PRIMARY
 from interactions.baselines import Normalisation
 from interactions.profile import profile_model
@@ -61,8 +62,8 @@ class Settings:
     Takes about six minutes of processor time.
 
     For example:
-        python -m experiments.demo
-        python -m experiments.demo --out small --no-training --grid 4 --budget 200
+        python -m experiments.studies.demo
+        python -m experiments.studies.demo --out small --no-training --grid 4 --budget 200
     """
 
     out: Path = Path("demo")
@@ -162,4 +163,4 @@ def top_classes(network: nn.Module, images: Sequence[Tensor]) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.demo"))
+    sys.exit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.studies.demo"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from a2mim.settings import Augmentation, Evaluation, Loop, Mixing, Network, Optim
 from experiments.commands.finetune import Settings as Finetune
-from experiments.recipes.common import ANNEALING, IMAGENET_PIXELS, STEP_FIX, VIT_BASE, VIT_LARGE, VIT_SMALL
+from experiments.recipes.imagenet.common import ANNEALING, IMAGENET_PIXELS, STEP_FIX, VIT_BASE, VIT_LARGE, VIT_SMALL
 
 _STRONG = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
 _STRONG_MIXING = Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1)

@@ -1,6 +1,6 @@
 """The table of several segmentation runs on the same pictures: mIoU of each, and how far it is from the first one's.
 
-python -m experiments.transfer RUN [RUN ...] --out table.csv
+python -m experiments.studies.transfer RUN [RUN ...] --out table.csv
 """
 
 from __future__ import annotations
@@ -62,4 +62,4 @@ def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.transfer"))
+    raise SystemExit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.studies.transfer"))

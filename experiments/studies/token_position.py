@@ -2,8 +2,8 @@
 
 Reproduces, on images of 32×32 pixels, figure 6 of the A²MIM paper (arXiv 2205.13943): accuracy after fine-tuning
 against the stage or layer whose input the mask token joins, on ImageNet-100 there. Networks and recipes are those of
-experiments/cifar10.py, with fewer epochs; nothing but --mask-at differs between the runs of a network. For a ViT the
-input of its first block is left out: but for the position embedding, that is the patch embedding's output.
+experiments/recipes/cifar10.py, with fewer epochs; nothing but --mask-at differs between the runs of a network. For a
+ViT the input of its first block is left out: but for the position embedding, that is the patch embedding's output.
 
 Should reach. The paper finds middle layers best. Not answered here yet: it has not been run.
 
@@ -18,8 +18,8 @@ On one core of two an epoch of the CPU size takes 60 to 80 s for the ViT and 30 
 Commands. The same command again goes on, until all is finished (exit code 0; 3 before that). It writes
 token_position.csv and fig6 into --results, of what is there:
 
-    python -m experiments.token_position --train cifar10-train.tar --test cifar10-test.tar --budget 9
-    python -m experiments.token_position --size cpu --train cifar10-train.tar --test cifar10-test.tar
+    python -m experiments.studies.token_position --train cifar10-train.tar --test cifar10-test.tar --budget 9
+    python -m experiments.studies.token_position --size cpu --train cifar10-train.tar --test cifar10-test.tar
     a2mim figure fig6 runs/token-position/results --out fig6
 """
 
@@ -32,18 +32,20 @@ from typing import Any
 import pandas as pd
 
 from a2mim.bounds import Natural, NotNegative
-from experiments.steps import NOT_YET, Step, is_complete, read_record, refuse_other_commands, report_plan, run_steps
-from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
+from experiments.recipes.cifar10 import PLACES
+from experiments.studies.steps import (
+    NOT_YET,
+    Step,
+    is_complete,
+    read_record,
+    refuse_other_commands,
+    report_plan,
+    run_steps,
+)
+from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
 
 TABLE = "token_position.csv"
 
-# Modules whose input the token joins (the output, of the first), in the order of the forward pass.
-PLACES = {
-    "vit": ("patch_embed", *(f"blocks.{k}" for k in range(1, 6))),
-    "vit_cpu": ("patch_embed", *(f"blocks.{k}" for k in range(1, 4))),
-    "cnn": ("stem", "stages.0.blocks.1", "stages.0.blocks.2", "stages.1", "stages.1.blocks.1", "stages.1.blocks.2"),
-    "cnn_cpu": ("stem", "stages.0.blocks.1", "stages.1", "stages.1.blocks.1"),
-}
 EPOCHS = {"gpu": (50, 30), "cpu": (3, 3)}
 
 
@@ -171,4 +173,4 @@ def run(sweep: Sweep) -> int:
 if __name__ == "__main__":
     from experiments.cli import start
 
-    sys.exit(start(Sweep, run, sys.argv[1:], "python -m experiments.token_position"))
+    sys.exit(start(Sweep, run, sys.argv[1:], "python -m experiments.studies.token_position"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from a2mim.settings import Augmentation, Loop, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
-from experiments.recipes.common import BF16, CNN_LOOP, FLOAT32, STEP_FIX, VIT_BASE, VIT_LARGE, VIT_SMALL
+from experiments.recipes.imagenet.common import BF16, CNN_LOOP, FLOAT32, STEP_FIX, VIT_BASE, VIT_LARGE, VIT_SMALL
 
 _CONVNEXT_LOOP = replace(BF16, channels_last=True)  # no batch statistics to share
 # torchvision's RandomResizedCrop with its own interpolation; bicubic crops have more of the highest frequencies.

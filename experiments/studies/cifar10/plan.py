@@ -1,7 +1,6 @@
-"""`a2mim reproduce cifar10`: every method on a small ViT and a small CNN, trained, measured, drawn, and on one page.
+"""The commands of the CIFAR-10 study: every method on a small ViT and a small CNN, trained and measured.
 
-The study is nothing but `a2mim` commands; results/commands.sh lists them, so that any part can be run alone. This file
-says which; experiments/steps.py runs them; results.py makes the tables of what is there, drawing.py figures and page.
+The study is nothing but `a2mim` commands; results/commands.sh lists them, so that any part can be run alone.
 """
 
 from collections.abc import Iterator
@@ -9,41 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from a2mim.bounds import Natural, NotNegative
-from experiments.steps import NOT_YET, Step, refuse_other_commands, report_plan, run_steps
-from experiments.study import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
+from experiments.recipes import cifar10
+from experiments.studies import token_position
+from experiments.studies.methods import METHODS, UNTRAINED
+from experiments.studies.steps import Step
+from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
 
 FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to train: its name in figures, the module with its recipes, the networks that it is for, and what one of
-    its epochs costs beside a supervised one."""
-
-    label: str
-    recipes: str = "cifar10"
-    families: tuple[str, ...] = ("vit", "cnn")
-    cost: float = 1.0
-    pretrains: bool = True
-    tuned: bool = True
-    """Fine-tuned and measured; else only pre-trained, for its reconstructions."""
-
-
-# What the headline question needs comes first.
-METHODS = {
-    "supervised": Method("supervised", pretrains=False),
-    "a2mim": Method("A²MIM"),
-    "simmim": Method("SimMIM"),
-    "mae": Method("MAE", "cifar10_masked", ("vit",), 0.6),
-    "spark": Method("SparK", "cifar10_masked", ("cnn",), 4.0),
-    "maskfeat": Method("MaskFeat", "cifar10_masked", ("vit",)),
-    "simclr": Method("SimCLR", "cifar10_baselines", cost=2.2),
-    "mocov3": Method("MoCo v3", "cifar10_baselines", cost=2.8),
-    "byol": Method("BYOL", "cifar10_baselines", cost=2.8),
-    "dino": Method("DINO", "cifar10_baselines", cost=3.2),
-    "spatial": Method("A²MIM without Fourier loss", tuned=False),
-}
-UNTRAINED = "untrained"
 ORDER = ("supervised", UNTRAINED, *list(METHODS)[1:])
 """In which they are made and measured: the others are occluded where the supervised network looks."""
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
@@ -143,63 +116,11 @@ class Settings:
         return self.methods or tuple(METHODS)
 
 
-def run(settings: Settings) -> int:
-    """Make what is missing, then everything that can be made of what is there."""
-    from experiments.machine import pick_device
-    from experiments.reproduce.drawing import draw_cifar10
-    from experiments.reproduce.results import collect, write_commands, write_study
-    from interactions.runs.lock import held
-
-    check(settings)
-    made = steps(settings)
-    if settings.plan:
-        print(report_plan(made))
-        return 0
-    pick_device(settings.device)  # before a folder is made
-    with held(settings.out):
-        refuse_other_commands(made, settings.out)
-        fetch(settings)
-        write_commands(settings.kept, made)
-        code = run_steps(made, settings.budget, folder=settings.out)
-        if code in (0, NOT_YET):
-            write_study(settings.kept, settings, made)
-            collect(settings)
-            code = draw_cifar10(settings) or code
-        return code
-
-
-def check(settings: Settings) -> None:
-    """Raises ValueError for a method that there is not."""
-    for method in settings.methods:
-        if method not in METHODS:
-            raise ValueError(f"there is no method {method!r}: choose of {', '.join(METHODS)}")
-
-
-def fetch(settings: Settings) -> None:
-    """CIFAR-10 into --data-root, where it is asked for by name and not there.
-
-    Raises ConnectionError where it cannot be fetched.
-    """
-    if "torch/cifar10" not in (settings.train, settings.test):
-        return
-    from torchvision.datasets import CIFAR10
-
-    try:
-        CIFAR10(settings.data_root, download=True)
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(
-            f"CIFAR-10 cannot be fetched into {settings.data_root} ({' '.join(str(error).split())}): "
-            "put it there, or name a .tar or a folder with --train and --test"
-        ) from error
-
-
 # ------------------------------------------------------------------------------------------- the commands
 
 
 def steps(settings: Settings) -> list[Step]:
     """All commands in the order in which they are run: seed by seed, method by method, every network."""
-    from experiments import token_position
-
     found: list[Step] = []
     for seed in settings.all_seeds:
         for method in ORDER:
@@ -224,6 +145,17 @@ def backbone_of(settings: Settings, family: str, method: str, seed: int) -> Path
     return folder.with_name(f"{folder.name}-pretrain") if trained else folder
 
 
+def everyone(settings: Settings) -> list[tuple[str, str, int]]:
+    """(network, method, seed), the untrained networks first."""
+    return [
+        (family, method, seed)
+        for family in settings.families
+        for method in (UNTRAINED, *METHODS)
+        for seed in settings.all_seeds
+        if method == UNTRAINED or family in METHODS[method].families
+    ]
+
+
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """The pre-training, where the method has one, and the fine-tuning."""
     size, about = size_of(settings), METHODS[method]
@@ -245,7 +177,7 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
     """Neighbours, interactions, occlusion and spectrum of one network."""
     size = size_of(settings)
     folder, before = folder_of(settings, family, method, seed), backbone_of(settings, family, method, seed)
-    model = f"experiments.cifar10:{family}{suffix(settings)}"
+    model = f"experiments.recipes.cifar10:{family}{suffix(settings)}"
     tuned = ("random" if method == UNTRAINED else str(folder / "backbone.safetensors"),)
     # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
     frozen = (str(before / "backbone.safetensors"), "--num-classes", "0") if before != folder else tuned
@@ -285,8 +217,6 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
 
 def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:
     """k-NN accuracy of the frozen network."""
-    from experiments import cifar10
-
     out = backbone_of(settings, family, method, seed) / "knn.json"
     network = cifar10.network(family + suffix(settings))
     weights: tuple[str, ...] = ("--weights", str(out.parent))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from a2mim.settings import Augmentation, Loop, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
-from experiments.recipes.common import IMAGENET_PIXELS
+from experiments.recipes.imagenet.common import IMAGENET_PIXELS
 
 _LARS = Optim(optimizer="lars", lr=0.3, lr_batch=256, momentum=0.9, weight_decay=1e-6, warmup_epochs=10.0)
 

@@ -1,56 +1,32 @@
 """Tables of a CIFAR-10 study, and copies of what is worth keeping, made of whatever is finished, each time anew."""
 
-import shlex
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments import token_position
 from experiments.comparison import by_identity
-from experiments.reproduce.cifar10 import (
+from experiments.studies import token_position
+from experiments.studies.cifar10.plan import (
     CONTEXT_CHECK,
     FINE_TUNED,
     FROZEN,
-    METHODS,
-    UNTRAINED,
     Settings,
     backbone_of,
+    everyone,
     folder_of,
 )
-from experiments.steps import Step, finished, is_complete, read_json, read_record, typed
+from experiments.studies.methods import LABELS, NAMES, UNTRAINED
+from experiments.studies.steps import is_complete, read_json, read_record
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
-from interactions.runs.files import write_atomically, write_csv, write_json
+from interactions.runs.files import write_atomically, write_csv
 
-NAMES = {UNTRAINED: "untrained"} | {name: method.label for name, method in METHODS.items()}
-LABELS = {name: label for name, label in NAMES.items() if name == UNTRAINED or METHODS[name].tuned}
-"""Of the methods that are measured."""
 Place = Callable[[Settings, str, str, int], Path]
 SETUPS: dict[str, tuple[Place, str]] = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
-
-
-def write_commands(kept: Path, steps: Sequence[Step]) -> None:
-    """commands.sh in the folder of results."""
-    whole = f"# a2mim {shlex.join(sys.argv[1:])}"
-    text = "\n".join([whole, *map(typed, steps)]) + "\n"
-    write_atomically(kept / "commands.sh", lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
-    """study.json: settings, machine, versions, commit, and how far the study is."""
-    from a2mim.plain import to_plain
-    from a2mim.versions import versions
-    from experiments.machine import commit, machine, pick_device
-
-    asked = {name: value for name, value in to_plain(settings).items() if name not in ("budget", "plan")}
-    left = [typed(step) for step in steps if not finished(step)]
-    about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "versions": versions()}
-    write_json(kept / "study.json", {**about, "settings": asked, "commands": len(steps), "left": left})
 
 
 def collect(settings: Settings) -> None:
@@ -98,17 +74,6 @@ def fine_tuned(record: dict[str, Any]) -> dict[str, Any]:
 
 def spent(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record.get(key) for key in ("epochs", "images", "seconds", "cpu_seconds")}
-
-
-def everyone(settings: Settings) -> list[tuple[str, str, int]]:
-    """(network, method, seed), the untrained networks first."""
-    return [
-        (family, method, seed)
-        for family in settings.families
-        for method in (UNTRAINED, *METHODS)
-        for seed in settings.all_seeds
-        if method == UNTRAINED or family in METHODS[method].families
-    ]
 
 
 # ------------------------------------------------------------------------------------------- middle mass

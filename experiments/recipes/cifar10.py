@@ -22,7 +22,7 @@ Commands (the CPU size with _cpu behind the recipe's name):
     a2mim pretrain --recipe cifar10:a2mim_vit --data cifar10-train.tar --out runs/a2mim-vit
     a2mim finetune --recipe cifar10:finetune_vit --weights runs/a2mim-vit --data cifar10-train.tar \\
         --val cifar10-test.tar --out runs/a2mim-vit-ft
-    a2mim profile experiments.cifar10:vit --weights runs/a2mim-vit-ft/backbone.safetensors --image-size 32 \\
+    a2mim profile experiments.recipes.cifar10:vit --weights runs/a2mim-vit-ft/backbone.safetensors --image-size 32 \\
         --data cifar10-test.tar --grid 8 --out runs/a2mim-vit-ft/profile-8
 
 The whole comparison, every method, figure and table: `a2mim reproduce cifar10`.
@@ -52,13 +52,22 @@ _CNN = Network("resnetv2_18d", ("layers=(3, 3)", "channels=(128, 256)"))
 _CNN_CPU = Network("resnetv2_18d", ("layers=(2, 2)", "channels=(64, 128)"))
 
 
+# Modules whose input the token joins (the output, of the first), in the order of the forward pass.
+PLACES = {
+    "vit": ("patch_embed", *(f"blocks.{k}" for k in range(1, 6))),
+    "vit_cpu": ("patch_embed", *(f"blocks.{k}" for k in range(1, 4))),
+    "cnn": ("stem", "stages.0.blocks.1", "stages.0.blocks.2", "stages.1", "stages.1.blocks.1", "stages.1.blocks.2"),
+    "cnn_cpu": ("stem", "stages.0.blocks.1", "stages.1", "stages.1.blocks.1"),
+}
+
+
 def network(name: str) -> Network:
     """vit, cnn, and each with _cpu."""
     return {"vit": _VIT, "vit_cpu": _VIT_CPU, "cnn": _CNN, "cnn_cpu": _CNN_CPU}[name]
 
 
 def vit(num_classes: int = 10) -> nn.Module:
-    """The ViT of the GPU size, for `a2mim profile experiments.cifar10:vit`."""
+    """The ViT of the GPU size, for `a2mim profile experiments.recipes.cifar10:vit`."""
     return _made(_VIT, num_classes)
 
 

@@ -13,7 +13,7 @@ Commands (with random weights: --weights random, and another --out):
 
     a2mim segment --recipe camvid:linear --model tf_efficientnet_lite0 --weights efficientnet-lite0.pth \\
         --data camvid-320.tar --out runs/camvid-trained
-    python -m experiments.transfer runs/camvid-random runs/camvid-trained --out camvid.csv
+    python -m experiments.studies.transfer runs/camvid-random runs/camvid-trained --out camvid.csv
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Every method on a small ViT and a small CNN."""

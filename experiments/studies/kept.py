@@ -1,0 +1,29 @@
+"""What every study keeps beside its tables: commands.sh, and study.json."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.studies.steps import Step, finished, typed
+from interactions.runs.files import write_atomically, write_json
+
+
+def write_commands(kept: Path, steps: Sequence[Step]) -> None:
+    """commands.sh in the folder of results."""
+    whole = f"# a2mim {shlex.join(sys.argv[1:])}"
+    text = "\n".join([whole, *map(typed, steps)]) + "\n"
+    write_atomically(kept / "commands.sh", lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
+    """study.json: settings, machine, versions, commit, and how far the study is."""
+    from a2mim.plain import to_plain
+    from a2mim.versions import versions
+    from experiments.machine import commit, machine, pick_device
+
+    asked = {name: value for name, value in to_plain(settings).items() if name not in ("budget", "plan")}
+    left = [typed(step) for step in steps if not finished(step)]
+    about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "versions": versions()}
+    write_json(kept / "study.json", {**about, "settings": asked, "commands": len(steps), "left": left})
