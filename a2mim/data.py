@@ -187,14 +187,14 @@ class Samples(Dataset):
         raise Damaged
 
 
-def together(samples: Sequence[Batch]) -> Batch:
+def together(samples: Sequence[Batch], collate: Callable[[Any], Batch] = default_collate) -> Batch:
     """A batch of those samples that hold an image, and what was told of all."""
     told = [each for sample in samples for each in sample.pop("told")]
     failed = [sample["failed"] for sample in samples if "failed" in sample]
     if failed:
         return {"told": told, "failed": failed[0]}
     whole = [sample for sample in samples if sample]
-    return {**(default_collate(whole) if whole else {}), "told": told}
+    return {**(collate(whole) if whole else {}), "told": told}
 
 
 def heard(batches: Iterable[Batch], images: Images) -> Iterator[Batch]:
@@ -250,6 +250,11 @@ class Source:
     def repeats(self) -> int:
         return self.views[0].repeats
 
+    @property
+    def collate(self) -> Callable[[Sequence[Batch]], Batch]:
+        """Samples -> a batch."""
+        return together
+
     def check(self, plan: Plan) -> None:
         """Raise ValueError for settings that cannot be."""
         mixer(self.mixing, self.classes, plan.slot_batch)
@@ -302,7 +307,7 @@ class Source:
         # One loader for the whole run: workers fetch ahead across the end of an epoch.
         schedule = Schedule(plan, steps, slots)
         settings = loader_settings(self.workers, device)
-        loader = DataLoader(self.samples(plan), batch_sampler=schedule, collate_fn=together, **settings)
+        loader = DataLoader(self.samples(plan), batch_sampler=schedule, collate_fn=self.collate, **settings)
         return heard(started(loader), self.images)
 
     def _from_memory(self, memory: MemoryImages, plan: Plan, steps: range, slots: Sequence[int]) -> Iterator[Batch]:

@@ -1,58 +1,32 @@
 """What turns a backbone's maps into scores of classes: a linear decoder, and those of segmentation_models_pytorch.
 
-The maps are those of timm's `forward_intermediates`. FPN (Kirillov et al. 2019) and UPerNet (Xiao et al. 2018) want
-them at strides 4, 8, 16 and 32; a plain transformer has one stride, and four of its blocks are resized to half, one,
-two and four times that, by the transposed convolutions and the pooling of BEiT and MAE.
+FPN (Kirillov et al. 2019) and UPerNet (Xiao et al. 2018) want maps at strides 4, 8, 16 and 32; a plain transformer has
+one stride, and four of its blocks are resized to half, one, two and four times that, by the transposed convolutions and
+the pooling of BEiT and MAE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-STRIDES = (4, 8, 16, 32)
+from a2mim.maps import Taken, all_maps, last_map, only, stage_maps
 
-
-@dataclass(frozen=True)
-class Taken:
-    """Which of timm's intermediate maps a decoder sees.
-
-    indices: of `forward_intermediates`; channels of each.
-    multiple: pixels that the sides of an image must be a multiple of.
-    plain: whether all are of one stride and have to be resized.
-    """
-
-    indices: tuple[int, ...]
-    channels: tuple[int, ...]
-    multiple: int
-    plain: bool = False
+PLAIN_MAPS = 4
 
 
 def taken(backbone: Any, decoder: str) -> Taken:
     """The maps for a decoder of that name. Raises ValueError for a backbone that does not have them."""
-    name = type(backbone).__name__
-    info = getattr(backbone, "feature_info", None) or []
-    entries: Sequence[dict[str, Any]] = info.info if hasattr(info, "info") else info
-    if not entries or not callable(getattr(backbone, "forward_intermediates", None)):
-        raise ValueError(f"{name} has no forward_intermediates, timm's verb for maps of features: use a timm model")
-    strides, channels = [each["reduction"] for each in entries], [each["num_chs"] for each in entries]
-    last = len(entries) - 1
     if decoder == "linear":
-        return Taken((last,), (channels[last],), max(strides))
-    if len(set(strides)) == 1 and len(entries) >= len(STRIDES):
-        indices = tuple(len(entries) * part // 4 - 1 for part in (1, 2, 3, 4))
-        return Taken(indices, tuple(channels[n] for n in indices), 2 * strides[0], plain=True)
-    if missing := [stride for stride in STRIDES if stride not in strides]:
-        raise ValueError(
-            f"{name} has maps of stride {', '.join(map(str, strides))}, none of {missing[0]}, which {decoder} needs: "
-            "use --decoder linear"
-        )
-    indices = tuple(max(n for n in range(last + 1) if strides[n] == stride) for stride in STRIDES)
-    return Taken(indices, tuple(channels[n] for n in indices), max(STRIDES))
+        return last_map(backbone)
+    maps = all_maps(backbone)
+    blocks = len(maps.indices)
+    if maps.plain and blocks >= PLAIN_MAPS:
+        return only(maps, [blocks * part // PLAIN_MAPS - 1 for part in (1, 2, 3, 4)], 2 * maps.multiple)
+    return stage_maps(backbone, decoder, "use --decoder linear")
 
 
 class Pyramid(nn.Module):
