@@ -23,16 +23,19 @@ LEAST_PAIRS = 3
 """One pair's square has a tail that no pilot sees: with a pair an image, one of 512 photographs held 270 times the mean
 of all, and ruled the interval of its order (EfficientNet-Lite0, m = 155 of 194)."""
 DRAWS = (2, 4, 8, 16, 32)
-FEW = 8
+FEW = 4
 """Fewer draws a pair only where all pairs get them: for the sake of more pairs they did worse than their variance
-promises, since a product of two or four differences has long tails."""
-# The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded.
+promises, since a product of two differences has long tails."""
+# The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded; the
+# tails near all what it showed on more.
 CLUSTERING = 1.25
 """Pairs of a group are alike: 5 tell as much as 4 drawn at random."""
 SHARED_NOISE = 3.0
 """They share contexts, too: the noise variance of their mean square is that of a third as many."""
-TAILS = 5.0
-"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks."""
+TAILS, TAILS_NEAR_ALL, NEAR_ALL = 5.0, 15.0, 0.75
+"""Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks. Where
+more than three quarters of the cells are shown it is larger still: on 148 photographs 2 to 5 at the orders 0 to 135 of
+194 and 10 to 20 at 174, 184 and 194 (at 155, where one pair of one photograph held a quarter of all squares, 130)."""
 UNEVENNESS = 1.6
 """Mean square over squared mean, over pairs, of the variance of a second difference."""
 RARE = 2.0
@@ -136,6 +139,7 @@ def difference_errors(
     group_cost = float(groups.expected_passes(order, n_players).mean())
     group_size = len(pairs) / len(groups.pairs_GE)
     variance, square = pilot.difference_variance, pilot.mean_square
+    tails = TAILS_NEAR_ALL if order > NEAR_ALL * (n_players - 2) else TAILS
     errors: dict[tuple[str, int], float] = {}
     for draws in DRAWS:
         pairs_shared = int(budget / (group_cost * shared.contexts_for(draws, order, n_players))) * group_size
@@ -147,7 +151,7 @@ def difference_errors(
                 measured = min(measured, len(pairs))
                 drawn = max(budget / (cost * measured), 2.0)
                 noise = 2 * UNEVENNESS * variance**2 / (drawn * (drawn - 1)) + 4 * square * variance / drawn
-                sampling = TAILS * square**2 * (1 - measured / len(pairs))
+                sampling = tails * square**2 * (1 - measured / len(pairs))
                 errors[design, draws] = RARE * (shared_noise * noise + clustering * sampling) / measured
     return errors
 
