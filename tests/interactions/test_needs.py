@@ -55,7 +55,7 @@ def test_auto_never_rests_on_one_pair(budget, square):
 
 
 def test_a_plan_near_all_cells_measures_more_pairs_with_fewer_draws():
-    """Where squares have the longest tails: variance of a difference 5 times the mean square, as is usual there."""
-    pairs, pilot = PatchGrid(14).neighbours(2), auto.Pilot(4.0, 0.25, 1e4, 0.05, 96)
+    """Where squares have the longest tails: here with a variance of a difference of eight times the mean square."""
+    pairs, pilot = PatchGrid(14).neighbours(2), auto.Pilot(4.0, 0.25, 1e4, 0.25 / 8, 96)
     draws = {order: auto.plan_from(pilot, order, pairs, 196, 130).options["draws"] for order in (97, 135, 155, 184)}
     assert draws[155] == draws[184] == 4 and draws[97] == draws[135] == 8
