@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.backbones import evaluating, raise_unfit
+from a2mim.layouts import evaluating, raise_unfit
 from a2mim.methods.base import Method
 
 STRIDES = (4, 8, 16, 32)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.backbones import Place, token_grid
+from a2mim.backbones import Place
+from a2mim.layouts import token_grid
 
 Strategy = Literal["random", "blockwise", "whole_blocks"]
 Fill = Literal["image_mean", "visible_mean", "zero", "none"]

@@ -24,7 +24,7 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from a2mim.backbones import Layout, evaluating, intercept, read_layouts
+from a2mim.layouts import Layout, evaluating, intercept, read_layouts
 
 __all__ = ["SparsePlan", "Visible", "read_sparse", "sparse"]
 

@@ -11,14 +11,18 @@ from typing import Any
 
 import torch
 
-from a2mim.data import Batch, Gallery, Source, mixer
+from a2mim.data import Source
 from a2mim.dist import World
+from a2mim.gallery import Gallery
+from a2mim.loading import mixer
 from a2mim.methods import Method
 from a2mim.runs import run_there, saved_step
+from a2mim.samples import Batch
 from a2mim.segment.evaluate import SceneGallery
 from a2mim.segment.views import SceneSource
 from a2mim.settings import FREE
-from a2mim.train import NonFiniteLoss, Trainer, configure
+from a2mim.train import configure
+from a2mim.trainer import NonFiniteLoss, Trainer
 from experiments.training import identity
 from interactions.forecast import announce, line
 from interactions.speed import seconds_of

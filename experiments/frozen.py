@@ -14,14 +14,15 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from a2mim.backbones import Layout, read_layout, refuse_unfit
-from a2mim.data import make_gallery, open_images
+from a2mim.data import open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import View, frozen_features, pooled
 from a2mim.evaluate.attentive import as_tokens, check_heads
 from a2mim.evaluate.fewshot import draw, labels_of
 from a2mim.evaluate.knn import check_neighbours
+from a2mim.gallery import make_gallery
 from a2mim.images import Images, chosen
+from a2mim.layouts import Layout, read_layout, refuse_unfit
 from a2mim.plain import to_plain
 from a2mim.runs import write_json
 from a2mim.versions import versions

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from a2mim.bounds import complaint
 from a2mim.checkpoints.archive import check_file
-from a2mim.data import make_gallery, open_images
+from a2mim.data import open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import check_targets, pooled_features
 from a2mim.evaluate.linear import Probe, fit_best, score
+from a2mim.gallery import make_gallery
 from a2mim.plain import printable
 from a2mim.runs import write_atomically
 from a2mim.settings import Data

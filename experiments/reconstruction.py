@@ -16,8 +16,8 @@ from torch import Tensor
 from a2mim.checkpoints import Checkpoint, read
 from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
 from a2mim.checkpoints.pretraining import pretraining
-from a2mim.data import normalisation
 from a2mim.decoding import Damaged
+from a2mim.gallery import normalisation
 from a2mim.methods import A2MIM, METHODS, MaskFeat, Method, SparK
 from a2mim.methods.patches import MaskedPatches
 from a2mim.methods.restore import BACKBONE, RESTORED, load_method, own_tensors, restore

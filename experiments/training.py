@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from a2mim.backbones import refuse_unfit
 from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
-from a2mim.data import Gallery, make_gallery, open_images
+from a2mim.data import open_images
 from a2mim.dist import World, join
+from a2mim.gallery import Gallery, make_gallery
 from a2mim.images import Files, Images
+from a2mim.layouts import refuse_unfit
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
 from a2mim.plain import before, differences, overlay, pairs, to_plain

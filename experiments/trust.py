@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.checkpoints.stated import NotPlainError, is_plain, plain_arguments, plain_network, shown
-from a2mim.data import is_named
+from a2mim.images import is_named
 from a2mim.plain import pairs
 from a2mim.segment.settings import Scenes
 from a2mim.settings import Data, Network

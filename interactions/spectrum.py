@@ -22,11 +22,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from interactions.blocks import Block, Layout, find_blocks, run_features, watch
+from interactions.blocks import Block, find_blocks, watch
 from interactions.forecast import forecast
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
+from interactions.layouts import Layout
 from interactions.outputs import is_out_of_memory
 from interactions.runs import storage
 from interactions.runs.lock import held
@@ -36,6 +37,7 @@ from interactions.runs.units import Measure, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings, settled
 from interactions.speed import seconds_of
+from interactions.tracing import run_features
 
 EPSILON = 1e-6
 """What is added to an amplitude before its logarithm, as in the released code."""

@@ -386,11 +386,11 @@ class Operations:
 
 
 def command(words: list[str], out: Path, kill_at: int | None, store: Path | None) -> int:
-    import a2mim.train
+    import a2mim.progress
     from experiments import cli
     from interactions.runs import unfinished
 
-    a2mim.train.EXAMPLES = 2  # pictures of fewer images, which take most of the time
+    a2mim.progress.EXAMPLES = 2  # pictures of fewer images, which take most of the time
     unfinished.EVERY = 0  # what is known of a unit is written from image to image, not once a second
     signal.alarm(HANGS)
     if words[:2] == ["bench", "estimators"]:

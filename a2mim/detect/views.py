@@ -19,10 +19,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from a2mim.data import Batch, Samples, Source, together
+from a2mim.data import Source
 from a2mim.detect.pictures import Things
 from a2mim.detect.settings import Frames
+from a2mim.loading import together
 from a2mim.plan import Plan
+from a2mim.samples import Batch, Samples
 
 SMALLEST = 1.0
 """Sides of a box in pixels below which a training view does without it."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.data import Gallery
 from a2mim.dist import World
+from a2mim.gallery import Gallery
 
 
 def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> list[Tensor]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from a2mim.backbones import Layout
 from a2mim.evaluate.linear import Kind, Probe, linear_head, moments, probed
+from a2mim.layouts import Layout
 
 
 class AttentiveHead(nn.Module):

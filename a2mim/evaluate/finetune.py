@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from a2mim.data import Gallery, Source
+from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import accuracy
+from a2mim.gallery import Gallery
 from a2mim.methods import Supervised, SupervisedSettings
 from a2mim.settings import Loop, Optim
 from a2mim.train import NO_HOOKS, Hooks, train

@@ -26,9 +26,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from a2mim.backbones import evaluating, find_place, intercept, read_structure, to_map
+from a2mim.backbones import find_place, read_structure
 from a2mim.bounds import NotNegative, Part, Pixels, Share
 from a2mim.decoders import PixelShuffleDecoder
+from a2mim.layouts import evaluating, intercept, to_map
 from a2mim.losses import Fourier, Penalty, fourier_loss, spatial_loss
 from a2mim.masking import (
     Fill,

@@ -31,8 +31,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.backbones import own_image_size
 from a2mim.bounds import Count, Natural, Pixels, Positive, Share
+from a2mim.layouts import own_image_size
 from a2mim.methods.base import Method
 from a2mim.methods.siamese import (
     ASYMMETRIC,

@@ -16,8 +16,9 @@ import torch
 from timm.models.hiera import Hiera
 from torch import Tensor, nn
 
-from a2mim.backbones import Layout, Structure
+from a2mim.backbones import Structure
 from a2mim.bounds import Part
+from a2mim.layouts import Layout
 from a2mim.masking import mask_grid, masked_count
 from a2mim.methods.mae import MAE, MAESettings, visible_patches
 from a2mim.methods.patches import MaskedPatches

@@ -24,8 +24,9 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from a2mim.backbones import evaluating, intercept, read_structure
+from a2mim.backbones import read_structure
 from a2mim.bounds import Count, Part, Pixels
+from a2mim.layouts import evaluating, intercept
 from a2mim.masking import mask_grid, masked_count
 from a2mim.methods.patches import MaskedPatches
 from a2mim.targets import unpatchify

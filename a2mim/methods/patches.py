@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from a2mim.backbones import Structure, evaluating
+from a2mim.backbones import Structure
+from a2mim.layouts import evaluating
 from a2mim.losses import patch_loss
 from a2mim.masking import mask_grid, random_mask
 from a2mim.methods.base import Method

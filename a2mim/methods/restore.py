@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from a2mim.backbones import Layout, read_structure
+from a2mim.backbones import read_structure
 from a2mim.checkpoints import Checkpoint, CheckpointError, LoadReport, load_into, read
 from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.errors import listed
@@ -19,6 +19,7 @@ from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.load import adapt, compare, model_name, set_epsilons
 from a2mim.checkpoints.pretraining import PreTraining, pretraining
 from a2mim.checkpoints.resize import PositionRule, resize_positions
+from a2mim.layouts import Layout
 from a2mim.methods import METHODS, Method
 from a2mim.methods.fcmae import FCMAE
 from a2mim.methods.hiera_mae import HieraMAE

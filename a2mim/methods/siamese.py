@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.backbones import evaluating, own_image_size
+from a2mim.layouts import evaluating, own_image_size
 from a2mim.plain import overlay
 from a2mim.settings import Augmentation
 

@@ -27,8 +27,9 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from a2mim.backbones import evaluating, intercept, read_layouts, read_structure
+from a2mim.backbones import read_structure
 from a2mim.bounds import Count, Part, Pixels
+from a2mim.layouts import evaluating, intercept, read_layouts
 from a2mim.losses import patch_loss
 from a2mim.masking import mask_grid, masked_count, random_mask
 from a2mim.methods.base import Method

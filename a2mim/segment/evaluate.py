@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from a2mim.data import Batch, guarded, heard, loader_settings, normalised, started
 from a2mim.dist import World
 from a2mim.images import Images
+from a2mim.loading import guarded, heard, loader_settings, normalised, started
 from a2mim.plan import Key
+from a2mim.samples import Batch
 from a2mim.segment.method import Segment
 from a2mim.segment.scores import counts_of
 from a2mim.segment.views import SceneSamples, evaluation_view

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from a2mim.data import Batch, Samples, Source
+from a2mim.data import Source
 from a2mim.plan import Plan
+from a2mim.samples import Batch, Samples
 from a2mim.segment.pairs import IGNORE
 from a2mim.segment.settings import Crops
 

@@ -139,7 +139,7 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
     import pandas as pd
     from tqdm import tqdm
 
-    from interactions.occlusion import wilson
+    from interactions.occluded import wilson
 
     statistic, count, called = population
     truth_Q = statistic(np.arange(count)[None])[0][..., 0]
@@ -242,7 +242,7 @@ def sequential_runs(settings: Settings, name: str, images: "pd.DataFrame") -> "p
     import pandas as pd
     from tqdm import tqdm
 
-    from interactions.occlusion import wilson
+    from interactions.occluded import wilson
 
     statistic, count, called = quantities(images), images.image.nunique(), labels(images)
     truth_Q, runs = statistic(np.arange(count)[None])[0][..., 0], max(settings.repetitions // 10, 1)

@@ -7,7 +7,7 @@ import torch
 
 from a2mim.methods import Method
 from a2mim.settings import Precision
-from a2mim.train import AUTOCAST
+from a2mim.trainer import AUTOCAST
 
 
 def bare_step(

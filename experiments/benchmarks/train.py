@@ -181,8 +181,9 @@ def running_loop(
     images, their plan, and what timm made the backbone from. It can take `count` steps."""
     import torch
 
-    from a2mim.data import Source, normalisation
+    from a2mim.data import Source
     from a2mim.dist import World
+    from a2mim.gallery import normalisation
     from a2mim.images import Images
     from a2mim.memory import MemoryImages
     from a2mim.plan import Plan

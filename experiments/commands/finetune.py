@@ -68,9 +68,9 @@ def run(settings: Settings) -> None:
 
 def finetune(settings: Settings, world: Any) -> Any:
     """Fine-tune in settings.out as one process of `world`; returns the folder and what `train` returned."""
-    from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import finetune as tune
+    from a2mim.layouts import refuse_unfit
     from a2mim.methods import Supervised, SupervisedSettings
     from a2mim.train import Hooks
     from experiments.forecasting import foretell_training

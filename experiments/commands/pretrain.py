@@ -75,9 +75,9 @@ def run(settings: Settings) -> None:
 
 def pretrain(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
-    from a2mim.backbones import refuse_unfit
     from a2mim.data import make_source, open_images
     from a2mim.evaluate.finetune import evaluator
+    from a2mim.layouts import refuse_unfit
     from a2mim.plain import to_plain
     from a2mim.runs import read_run
     from a2mim.train import Hooks, train

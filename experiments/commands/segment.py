@@ -68,7 +68,7 @@ def run(settings: Settings) -> None:
 
 def segment(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
-    from a2mim.data import normalisation
+    from a2mim.gallery import normalisation
     from a2mim.segment.evaluate import SceneGallery
     from a2mim.segment.method import Segment
     from a2mim.segment.pairs import open_scenes

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from a2mim.data import Gallery
 from a2mim.dist import join
 from a2mim.evaluate.accuracy import accuracy, pooled_features
+from a2mim.gallery import Gallery
 from tests.a2mim.tiny import (
     LOOP,
     Classify,

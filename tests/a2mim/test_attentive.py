@@ -7,10 +7,10 @@ import pytest
 import timm
 import torch
 
-from a2mim.backbones import read_layout
 from a2mim.evaluate.attentive import AttentiveHead, as_tokens, attentive_probe
 from a2mim.evaluate.fewshot import draw
 from a2mim.evaluate.linear import Probe, held_out_tenth, linear_probe
+from a2mim.layouts import read_layout
 from experiments.cli import main
 from tests.a2mim.tiny import write_images
 

@@ -4,7 +4,8 @@ import torch
 import torchvision
 from torch import nn
 
-from a2mim.backbones import Layout, find_place, read_structure, to_map, token_grid
+from a2mim.backbones import find_place, read_structure
+from a2mim.layouts import Layout, to_map, token_grid
 from tests.a2mim.families import FAMILIES, a2mim_of, make
 
 PAPER_PLACES = {

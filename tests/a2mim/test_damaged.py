@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from a2mim.data import Unreadable, decoded, examples, make_gallery, open_images
+from a2mim.data import examples, open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import accuracy, pooled_features
+from a2mim.gallery import decoded, make_gallery
+from a2mim.loading import Unreadable
 from a2mim.plan import Plan
 from a2mim.runs import read_run
 from a2mim.settings import Augmentation, Data, Evaluation

@@ -20,25 +20,14 @@ from timm.data import Mixup, create_transform
 from torch.utils.data import IterableDataset
 from torchvision import transforms
 
-from a2mim.data import (
-    Gallery,
-    Samples,
-    Source,
-    Unreadable,
-    WorkerDied,
-    decoded,
-    examples,
-    make_gallery,
-    make_source,
-    mixer,
-    normalised,
-    open_images,
-    view_transform,
-)
+from a2mim.data import Source, examples, make_source, open_images
 from a2mim.dist import World
+from a2mim.gallery import Gallery, decoded, make_gallery
 from a2mim.images import Images
+from a2mim.loading import Unreadable, WorkerDied, mixer, normalised
 from a2mim.memory import MemoryImages, padded_crop, random_table, resized_crop
 from a2mim.plan import Key, Plan
+from a2mim.samples import Samples, view_transform
 from a2mim.seeds import seed_everything, seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
 from a2mim.trees import ReadFailed

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from a2mim.data import Gallery
 from a2mim.dist import World, join
 from a2mim.evaluate.accuracy import accuracy, pooled_features
+from a2mim.gallery import Gallery
 from tests.a2mim import child
 from tests.a2mim.child import PLAIN
 from tests.a2mim.tiny import LOOP, Classify, gap, log_of, same, state_of, tiny_images, tiny_method, tiny_run

@@ -13,12 +13,13 @@ from safetensors import safe_open
 from torch import nn
 
 from a2mim.checkpoints import load_into, read
-from a2mim.data import Gallery, make_gallery, make_source, open_images
+from a2mim.data import make_source, open_images
 from a2mim.evaluate.accuracy import accuracy, hits, pooled_features
 from a2mim.evaluate.finetune import finetune
 from a2mim.evaluate.knn import knn
 from a2mim.evaluate.linear import Probe, fit, linear_probe, score
 from a2mim.export import export_backbone
+from a2mim.gallery import Gallery, make_gallery
 from a2mim.methods import SupervisedSettings
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Data, Loop, Mixing, Optim

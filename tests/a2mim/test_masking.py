@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2mim.backbones import Layout, Place, intercept, read_structure
+from a2mim.backbones import Place, read_structure
+from a2mim.layouts import Layout, intercept
 from a2mim.masking import (
     MaskToken,
     fill_colour,

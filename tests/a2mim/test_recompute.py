@@ -6,7 +6,7 @@ import torch
 from a2mim.methods import METHODS
 from a2mim.seeds import seed_everything
 from a2mim.settings import Augmentation, Loop
-from a2mim.train import recompute
+from a2mim.trainer import recompute
 from tests.a2mim.families import make
 from tests.a2mim.tiny import Classify, tiny_run
 

@@ -64,7 +64,7 @@ def test_an_epoch_that_was_logged_and_not_saved_is_logged_once(tmp_path, monkeyp
         return save_state(folder, state, keep, best)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr("a2mim.train.save_state", dies_at_the_end_of_an_epoch)
+        patch.setattr("a2mim.progress.save_state", dies_at_the_end_of_an_epoch)
         tiny_run(tmp_path / "killed", loop=KILLED)
     assert log_of(tmp_path / "killed")[-1]["kind"] == "epoch"
     tiny_run(tmp_path / "killed", loop=KILLED)
@@ -228,7 +228,7 @@ def _dies_later(what, calls):
 def test_killed_between_its_last_state_and_its_record_it_ends_with_its_last_epoch(tmp_path, monkeypatch):
     tiny_run(tmp_path / "whole", loop=KILLED)
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr("a2mim.train._Run.finish", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr("a2mim.progress.Progress.finish", lambda *_: (_ for _ in ()).throw(MemoryError()))
         tiny_run(tmp_path / "killed", loop=KILLED)
     _, result = tiny_run(tmp_path / "killed", loop=KILLED)
     assert result["last"] == read_run(tmp_path / "whole")["last"] != {}

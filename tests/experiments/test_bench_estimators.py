@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from experiments.benchmarks import estimators as bench
+from experiments.benchmarks.gains import cell_errors, design_weights, gain, order_gains, squared_bias
 from interactions.grid import PatchGrid
 from tests.a2mim.tiny import write_images
 
@@ -116,17 +117,17 @@ def test_gains_and_regret_of_made_up_errors():
     published_error = 0.02
     spreads = {"pairwise": 0.04, "shared": 0.02, "pooled": 0.01, "auto": 0.012}
     cells = [made_up_cell(rng, 0.3, published_error * 50**0.5, spreads, 3000) for _ in range(3)]
-    weights = bench.design_weights(cells)
+    weights = design_weights(cells)
     for design, spread in spreads.items():
         if design != "auto":
             assert weights[design][0] == pytest.approx((0.3 / spread) ** 2, rel=0.06)
-    errors = [bench.cell_errors(cell, weights) for cell in cells]
+    errors = [cell_errors(cell, weights) for cell in cells]
     for row in errors:
         assert row["mean_square"] == pytest.approx(0.3, abs=4 * row["reference_rmse_ms"])
         assert row["published_rmse_ms"] == pytest.approx(published_error, rel=0.05)
         assert row["auto_rmse_ms"] == pytest.approx(0.012, rel=0.06)
     table = pd.DataFrame([{"image": k, "order": 97, "ratio": 0.5} | row for k, row in enumerate(errors)])
-    gains = bench.order_gains(table, resamples=50)
+    gains = order_gains(table, resamples=50)
     # 0.36 of the published squared error: at least the passes over its root.
     assert gains["gain_ms"] == pytest.approx(10_000 / (2000 * 0.6), rel=0.06)
     assert gains["gain_low"] <= gains["gain"] <= gains["gain_high"] and gains["gain"] == gains["gain_ms"]
@@ -135,13 +136,13 @@ def test_gains_and_regret_of_made_up_errors():
 
 @pytest.mark.parametrize(("error", "passes", "expected"), [(1, 2000, 5), (0.25, 2000, 10), (4, 2000, 1.25)])
 def test_the_law_that_gives_the_smaller_gain_is_used(error, passes, expected):
-    assert bench.gain(error, passes) == expected
+    assert gain(error, passes) == expected
 
 
 def test_the_bias_of_values_that_are_off_is_found_and_noise_is_none():
     rng = np.random.default_rng(1)
-    assert bench.squared_bias(rng.normal(2, 0.1, 5000), 1.5, 0.0) == pytest.approx(0.25, rel=0.05)
-    found = [bench.squared_bias(rng.normal(2, 0.1, 20), 2.0, 0.0) for _ in range(500)]
+    assert squared_bias(rng.normal(2, 0.1, 5000), 1.5, 0.0) == pytest.approx(0.25, rel=0.05)
+    found = [squared_bias(rng.normal(2, 0.1, 20), 2.0, 0.0) for _ in range(500)]
     assert np.mean(found) < 0.1**2 / 20
 
 

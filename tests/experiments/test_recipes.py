@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from a2mim.data import Source, normalisation
+from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.export import export_backbone
+from a2mim.gallery import normalisation
 from a2mim.images import Images
 from a2mim.memory import MemoryImages
 from a2mim.methods import Supervised, SupervisedSettings
 from a2mim.optim import parameter_groups
 from a2mim.settings import Network
 from a2mim.shapes import shapes_alone
-from a2mim.train import Trainer
+from a2mim.trainer import Trainer
 from experiments.commands.finetune import Settings as Finetune
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings

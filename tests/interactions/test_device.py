@@ -11,7 +11,7 @@ import torch
 from interactions.estimators import Plan, auto, draw
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
-from interactions.occlusion import ShuffledGame
+from interactions.shuffling import ShuffledGame
 from interactions.values import VALUES
 from tests.device import DEVICE, one_device
 from tests.interactions.test_tokens import drop_game

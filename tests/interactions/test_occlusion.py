@@ -15,15 +15,11 @@ from torch import nn
 
 from interactions.baselines import Normalisation
 from interactions.game import NonFiniteValueError
-from interactions.occlusion import (
-    accuracy_table,
-    load_occlusion,
-    measure_occlusion,
-    random_order,
-    shuffle_cells,
-)
+from interactions.occluded import accuracy_table
+from interactions.occlusion import load_occlusion, measure_occlusion, random_order
 from interactions.profile import profile_model
 from interactions.runs import storage
+from interactions.shuffling import shuffle_cells
 from tests.children import child, exit_code
 from tests.interactions.tiny import CLASSES, SIZE, Photos, Slow, network
 
