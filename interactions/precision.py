@@ -244,11 +244,13 @@ class Noise:
         base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
         own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
         gradient_MM = own_MM / (2 * np.sqrt(base_M) * rms_M.mean())
-        by_order = images.assign(product=images.square_spread.fillna(0) * images.passes**2).groupby("order")
-        passes_M, spread_M = by_order.passes.mean().to_numpy(), by_order.square_spread.mean().fillna(0).to_numpy()
+        by_order = images.assign(product=images.square_spread * images.passes**2).groupby("order")
+        # What no image of an order tells counts as a difference between images.
+        product_M, spread_M = (by_order[name].mean().fillna(0).to_numpy() for name in ("product", "square_spread"))
+        passes_M = by_order.passes.mean().to_numpy()
         rest_M = np.maximum(influence_MI.var(1, ddof=1) - spread_M, 0)
         single_M = SINGLE_NOISE * rest_M * passes_M
-        return cls(gradient_MM, single_M, by_order["product"].mean().to_numpy(), single_M / passes_M + spread_M)
+        return cls(gradient_MM, single_M, product_M, single_M / passes_M + spread_M)
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from interactions.estimators.sample import Interactions
 from interactions.intervals import MIN_IMAGES, NO_INTERVAL, Statistic, standard_error, studentised_interval
@@ -31,6 +32,11 @@ MIDDLE = (0.3, 0.7)
 FLOOR_FACTOR = 10
 """An order whose strength is below so many times the numerical floor is flagged."""
 
+SPREAD = {6: 5 / 3, 7: 8 / 7}
+"""What the variance between halvings is multiplied by for the noise of their mean, by how many have two sides. With g
+the noise of a product of two parts and all eight parts there, the mean has that of all 28 products, g/28, and the seven
+halvings, each of 16 products and sharing them, differ by g/32. Of four parts six halvings have two sides, with g/6 and
+g/10; of three with g/3 and g/5."""
 ROW_COLUMNS = ("mean_abs", "mean_abs_sum", "mean_abs_difference", "mean_square")
 
 
@@ -41,7 +47,7 @@ def image_row(interactions: Interactions) -> dict[str, float]:
         pairs: how many pairs were measured. mean_abs: of |Î|, as published. mean_abs_sum and mean_abs_difference: of
         |Î₁ ± Î₂|/2 over the pairs that have both halves in some halving. mean_square: of Î₁·Î₂ over the same.
         square_spread: the part of mean_square's sampling variance that is of products of two noisy halves, from how
-        much the halvings differ; 0 where exact.
+        much the halvings differ; 0 where exact, NaN where two draws a pair do not tell.
     """
     measured_P = interactions.mean.isfinite()
     first_SP, second_SP = interactions.halvings.unbind(1)
@@ -53,15 +59,21 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     # A pair counts once, however many of the halvings leave it a draw in each half.
     over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
     squares_S = moments["mean_square"].nanmean(1)
-    # With g the noise of a product of two parts: the mean over all 28 has variance g/28, and the seven halvings, each
-    # of 16 products and sharing them, differ by g/32.
-    spread = 8 / 7 * float(squares_S.var()) if len(squares_S) > 1 else 0 * float(squares_S.mean())
     return {
         "pairs": int(measured_P.sum()),
         "mean_abs": float(interactions.mean[measured_P].abs().mean()),
         **over_pairs,
-        "square_spread": spread,
+        "square_spread": spread_of(squares_S),
     }
+
+
+def spread_of(squares_S: Tensor) -> float:
+    """Noise variance of the mean of one image's squares over halvings, from how they differ; 0 for one, NaN where they
+    do not tell."""
+    known_S = squares_S[squares_S.isfinite()]
+    if len(known_S) == 1:
+        return 0.0
+    return SPREAD[len(known_S)] * float(known_S.var()) if len(known_S) in SPREAD else float("nan")
 
 
 def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> np.ndarray:

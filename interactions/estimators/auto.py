@@ -23,9 +23,9 @@ LEAST_PAIRS = 3
 """One pair's square has a tail that no pilot sees: with a pair an image, one of 512 photographs held 270 times the mean
 of all, and ruled the interval of its order (EfficientNet-Lite0, m = 155 of 194)."""
 DRAWS = (2, 4, 8, 16, 32)
-FEW = 4
+FEW, FEW_NEAR_ALL = 8, 4
 """Fewer draws a pair only where all pairs get them: for the sake of more pairs they did worse than their variance
-promises, since a product of two differences has long tails."""
+promises, since a product of two or four differences has long tails, and a pilot can be wrong about the signal."""
 # The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded; the
 # tails near all what it showed on more.
 CLUSTERING = 1.25
@@ -139,7 +139,8 @@ def difference_errors(
     group_cost = float(groups.expected_passes(order, n_players).mean())
     group_size = len(pairs) / len(groups.pairs_GE)
     variance, square = pilot.difference_variance, pilot.mean_square
-    tails = TAILS_NEAR_ALL if order > NEAR_ALL * (n_players - 2) else TAILS
+    near_all = order > NEAR_ALL * (n_players - 2)
+    tails, few = (TAILS_NEAR_ALL, FEW_NEAR_ALL) if near_all else (TAILS, FEW)
     errors: dict[tuple[str, int], float] = {}
     for draws in DRAWS:
         pairs_shared = int(budget / (group_cost * shared.contexts_for(draws, order, n_players))) * group_size
@@ -147,7 +148,7 @@ def difference_errors(
             ("shared", pairs_shared, group_cost / (group_size * both), SHARED_NOISE, CLUSTERING),
             ("pairwise", budget // (4 * draws), 4.0, 1.0, 1.0),
         ):
-            if measured >= len(pairs) or (measured >= LEAST_PAIRS and draws >= FEW):
+            if measured >= len(pairs) or (measured >= LEAST_PAIRS and draws >= few):
                 measured = min(measured, len(pairs))
                 drawn = max(budget / (cost * measured), 2.0)
                 noise = 2 * UNEVENNESS * variance**2 / (drawn * (drawn - 1)) + 4 * square * variance / drawn

@@ -120,17 +120,25 @@ def test_exact_interactions_have_no_noise_to_take_out():
     assert corrected(row) == 2
 
 
-def test_the_spread_of_halvings_is_the_noise_of_their_products():
+@pytest.mark.parametrize(("parts", "products"), [(8, 28), (4, 6), (3, 3)])
+def test_the_spread_of_halvings_is_the_noise_of_their_products(parts, products):
     """Parts without signal: the mean square is nothing but products of noise, and its variance is what is told."""
     generator, side_S8 = np.random.default_rng(3), halving_sides().numpy()
     rows = []
     for _ in range(1500):
-        part_8P = generator.normal(size=(8, 3))
-        halvings = np.stack([[part_8P[side_8].mean(0), part_8P[~side_8].mean(0)] for side_8 in side_S8])
-        rows.append(image_row(interactions_of(part_8P.mean(0), halvings)))
+        part_DP = generator.normal(size=(parts, 3))
+        on_SD, none_P = side_S8[:, :parts], np.full(3, np.nan)
+        halvings = [[part_DP[on].mean(0) if on.any() else none_P for on in (side, ~side)] for side in on_SD]
+        rows.append(image_row(interactions_of(part_DP.mean(0), np.stack(halvings))))
     table = pd.DataFrame(rows)
     assert table.square_spread.mean() == pytest.approx(table.mean_square.var(), rel=0.1)
-    assert table.square_spread.mean() == pytest.approx(1 / 28 / 3, rel=0.1)
+    assert table.square_spread.mean() == pytest.approx(1 / products / 3, rel=0.1)
+
+
+def test_two_draws_do_not_tell_the_spread():
+    halvings = np.full((7, 2, 1), np.nan)
+    halvings[:4] = 1.0
+    assert np.isnan(image_row(interactions_of([1.0], halvings))["square_spread"])
 
 
 # The correction
