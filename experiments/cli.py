@@ -17,7 +17,8 @@ A subcommand is one module with two names:
     def run(settings: Settings) -> None: ...     # or -> int, an exit code of its own
 
 and one line in COMMANDS. Settings is the whole interface: its docstrings are the help text, its fields the arguments,
-and the types of its fields say what each may be (a2mim.bounds), which is looked at before `run` is called.
+dataclasses that it holds or inherits the groups of these (experiments/help.py), and the types of its fields say what
+each may be (a2mim.bounds), which is looked at before `run` is called.
 Where what was typed decides other settings' defaults, a third name, `usual(settings) -> Settings | None`, gives these,
 and the line is read again with them. Heavy imports (torch, timm, pandas) belong inside `run`, so that `--help` answers
 at once. A dict instead of a module name makes a group, such as `a2mim bench game`.
@@ -30,6 +31,8 @@ import _thread
 import difflib
 import importlib
 import os
+import select
+import shutil
 import signal
 import sys
 import threading
@@ -40,10 +43,9 @@ from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
-
 from a2mim.bounds import check
 from a2mim.plain import printable
+from experiments.help import filled, introduction, parse
 from interactions.forecast import DryRun
 
 COMMANDS: dict[str, str | dict[str, str]] = {
@@ -90,16 +92,35 @@ PACKAGES = ("a2mim", "experiments", "figures", "interactions")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+UNREAD = 141
+"""What a shell calls a program that was ended by a closed pipe."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit code: 0 (or what `run` returned), 2 for bad input, 130 for Ctrl-C."""
+    """Run one subcommand and return the exit code: 0 (or what `run` returned), 2 for bad input, 130 for Ctrl-C, 141
+    where what reads the output has ended."""
     hear_interrupts()
     try:
-        return dispatch(sys.argv[1:] if argv is None else list(argv))
+        try:
+            return dispatch(sys.argv[1:] if argv is None else list(argv))
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:  # before the command had begun
         print("a2mim: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        if not nobody_reads():
+            raise
+        # What is left to print has nowhere to go, and Python would complain of that when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def nobody_reads() -> bool:
+    """Whether what reads the output has ended, as `head` does in `a2mim profile --help | head`."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)  # told are errors alone
+    return bool(watch.poll(0))
 
 
 def hear_interrupts() -> None:
@@ -162,10 +183,12 @@ def start(
 
     usual: the defaults that belong to what was typed, where they are others than those of `kind`.
     """
-    parse = partial(tyro.cli, kind, args=arguments, prog=prog, config=(tyro.conf.OmitSubcommandPrefixes,))
-    settings = parse()
+    if {"-h", "--help"} & set(arguments):
+        print(introduction(kind, terminal_width()), end="\n\n")
+    read = partial(parse, kind, args=arguments, prog=prog)
+    settings = read()
     if usual is not None and (default := usual(settings)) is not None:
-        settings = parse(default=default)
+        settings = read(default=default)
     return guarded(run, settings, prog)
 
 
@@ -182,7 +205,8 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
         print(said)
         return 0
     except (ValueError, OSError) as error:
-        if os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
+        unread = isinstance(error, BrokenPipeError) and nobody_reads()
+        if unread or os.environ.get("A2MIM_DEBUG", "0") not in ("", "0"):
             raise
         close_bars()
         print(f"{prog}: {sentence(error)}", file=sys.stderr)
@@ -257,10 +281,14 @@ def help_or_complaint(prog: str, commands: Mapping[str, Any], arguments: Sequenc
 
 def overview(prog: str, commands: Mapping[str, Any]) -> str:
     """The help page that lists each command with the first line of its help."""
-    lines = [f"  {name:12} {summary(target)}" for name, target in commands.items()]
-    return "\n".join(
-        [f"usage: {prog} COMMAND [...]", "", DESCRIPTION, "", *lines, "", f"{prog} COMMAND --help explains a command."]
-    )
+    rows = "\n".join(f"  {name:12} {summary(target)}" for name, target in commands.items())
+    parts = [f"usage: {prog} COMMAND [...]", DESCRIPTION, rows, f"{prog} COMMAND --help explains a command."]
+    return "\n\n".join(filled(part, terminal_width()) for part in parts)
+
+
+def terminal_width() -> int:
+    """Columns of text: as many as the terminal has, and no more than one reads with ease."""
+    return max(40, min(shutil.get_terminal_size().columns, 120))
 
 
 def summary(target: str | Mapping[str, Any]) -> str:

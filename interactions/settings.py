@@ -89,8 +89,8 @@ def _settled(name: str, value: Any, hint: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class ProfileSettings:
-    """Everything that decides the result of a profile, besides the model and the images."""
+class Game:
+    """What is measured: the players and their pairs, what v is, and what absence shows."""
 
     grid: int | str = 14
     """Cells along one side of the image; its players are the grid × grid cells. Or a label map of the model's input (a
@@ -112,6 +112,12 @@ class ProfileSettings:
     target: Target = "label"
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, a number, or
     the folder of another profile, whose class of each image (by name) is taken. cosine needs none."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured, and of which images."""
+
     precision: float | None = None
     """Half width of the 95 % interval to which J_rms is measured at every order: images, and the passes of each order,
     are chosen for it as the run goes. 0.1 where neither --images nor --budget are given."""
@@ -123,10 +129,6 @@ class ProfileSettings:
     published design, where None stands for all)."""
     minutes: float = 0.0
     """Stop after so long, with the precision that is reached by then (0: never); the same command goes on."""
-    only_correct: bool = False
-    """Leave out images whose label is not the model's own top class."""
-    shuffle: bool = True
-    """Take images in a random order that the seed decides, not in the data set's own."""
     budget: int | None = None
     """The same number of passes for each image and order, instead of a precision (3000 where --images alone is given;
     in the published design those of 50 contexts a pair). Too few for all pairs of the first and the last order (2,147
@@ -138,8 +140,18 @@ class ProfileSettings:
     the training split: --split train); what is typed beside it is taken, and named as changed."""
     published_pairs: int = 50
     """Pairs of the published design; its contexts are budget / (4 · pairs)."""
+    only_correct: bool = False
+    """Leave out images whose label is not the model's own top class."""
+    shuffle: bool = True
+    """Take images in a random order that the seed decides, not in the data set's own."""
     seed: int = 0
     """Of the images drawn and of the coalitions. 1 in the published design."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How it is computed, and what of it stays."""
+
     batch_size: int | None = None
     """Coalitions in one forward pass; found by itself where it is None."""
     amp: str | None = None
@@ -153,6 +165,11 @@ class ProfileSettings:
     """Detail that stays: every pair's interaction, or only each image's strength."""
     unit_images: int = 4
     """Images measured and written together; what an interruption loses at most."""
+
+
+@dataclass(frozen=True)
+class ProfileSettings(Game, Effort, Execution):
+    """Everything that decides the result of a profile, besides the model and the images."""
 
     def resolved(self) -> "ProfileSettings":
         """With what was left open filled in: a precision, or a number of images and passes."""

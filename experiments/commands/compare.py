@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+
+from experiments.help import FILE
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Settings:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished profiles."""
-    out: Path
+    out: Annotated[Path, FILE]
     """The figure: .png, .pdf or .svg."""
     names: tuple[str, ...] = ()
     """Names for the legend, one a run; without them, those of the folders."""

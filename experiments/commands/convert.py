@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from experiments.help import FILE
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Settings:
 
     file: tyro.conf.Positional[str]
     """The checkpoint; FILE#copy for one of its copies of the network."""
-    out: Path
+    out: Annotated[Path, FILE]
     """The file to write (.safetensors)."""
     model: str = ""
     """The timm model that it is of, instead of the one that the shapes suggest."""

@@ -4,11 +4,12 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from a2mim.bounds import Count
+from experiments.help import FILE
 
 FIGURES = {
     "fig1": "figures.fig1",
@@ -49,11 +50,14 @@ class Settings:
         a2mim figure mass runs/cifar10/results --out figures/mass
     """
 
-    figure: tyro.conf.Positional[Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4", "mass"]]
-    """Which one."""
+    figure: Annotated[
+        tyro.conf.Positional[Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4", "mass"]],
+        tyro.conf.arg(metavar="FIGURE"),
+    ]
+    """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4 or mass."""
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs, or of a study's results."""
-    out: Path
+    out: Annotated[Path, FILE]
     """The files' path without suffix."""
     names: tuple[str, ...] = ()
     """Names for the legend, one a run; without them, those of the folders."""

@@ -2,14 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-
-Flat = tyro.conf.arg(name="")
 
 # Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
 AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
@@ -50,13 +46,13 @@ class Settings:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
     not in it), disk. Nothing is written."""
-    network: Annotated[Network, Flat] = field(default_factory=Network)
-    data: Annotated[Data, Flat] = field(default_factory=Data)
-    augment: Annotated[Augmentation, Flat] = AUGMENT
-    mixing: Annotated[Mixing, Flat] = MIXING
-    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
-    optim: Annotated[Optim, Flat] = OPTIM
-    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(batch=1024))
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    augment: Augmentation = AUGMENT
+    mixing: Mixing = MIXING
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    optim: Optim = OPTIM
+    loop: Loop = field(default_factory=lambda: Loop(batch=1024))
 
 
 def run(settings: Settings) -> None:

@@ -3,12 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import tyro
-
 from a2mim.bounds import Count, Natural, Pixels, Positive
 from a2mim.settings import Data, Evaluation, Network
-
-Flat = tyro.conf.arg(name="")
+from experiments.help import FILE
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Settings:
         a2mim knn --model resnet50 --weights pretrained --data train.tar --val test.tar --limit 50000 --out knn.json
     """
 
-    out: str = ""
+    out: Annotated[str, FILE] = ""
     """The file to write (.json)."""
     k: Count = 20
     """Number of neighbours."""
@@ -35,9 +32,9 @@ class Settings:
     """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
-    network: Annotated[Network, Flat] = field(default_factory=Network)
-    data: Annotated[Data, Flat] = field(default_factory=Data)
-    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
 
 def run(settings: Settings) -> None:

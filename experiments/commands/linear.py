@@ -3,12 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import tyro
-
 from a2mim.bounds import Count, Natural, Peak, Pixels, Rate
 from a2mim.settings import Area, Data, Evaluation, Network
-
-Flat = tyro.conf.arg(name="")
+from experiments.help import FILE
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Settings:
         a2mim linear --model resnet50 --weights pretrained --data train.tar --val test.tar --epochs 50 --out linear.json
     """
 
-    out: str = ""
+    out: Annotated[str, FILE] = ""
     """The file to write (.json)."""
     head: Literal["linear", "attentive"] = "linear"
     """linear: a linear classifier on pooled features; attentive: a cross-attention that learns to pool the tokens, and
@@ -62,9 +59,9 @@ class Settings:
     """Of random weights."""
     device: str = "auto"
     """cpu, cuda ...; auto takes CUDA where there is one."""
-    network: Annotated[Network, Flat] = field(default_factory=Network)
-    data: Annotated[Data, Flat] = field(default_factory=Data)
-    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
     def check(self) -> None:
         """Raises ValueError for two answers to one question, and for rates that nothing can choose among."""

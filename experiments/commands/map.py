@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 import tyro
 
 from a2mim.bounds import Budget, Count, Grid, Natural, Share
-from experiments.inputs import Input
+from experiments.help import FILE
+from experiments.inputs import Input, Network
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Network):
     """Draw which pairs of patches interact in one image, at one order.
 
     Lines join the pairs, coloured by sign and strength; beside them stand the Shapley values of the single patches,
@@ -27,19 +28,8 @@ class Settings:
     """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
     image: Path
     """The picture."""
-    out: Path = Path("map.png")
+    out: Annotated[Path, FILE] = Path("map.png")
     """The figure: .png, .pdf or .svg."""
-    weights: str = "pretrained"
-    """pretrained, random, the folder of a finished training run, or a checkpoint file (`FILE#student` takes that one of
-    its copies of the network)."""
-    num_classes: Natural | None = None
-    """Classes of the model, where they are not its usual ones."""
-    model_args: tuple[str, ...] = ()
-    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
-    partial: bool = False
-    """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: Natural = 0
-    """Of random weights."""
     target: Literal["predicted"] | Natural = "predicted"
     """The class whose score is explained: predicted (the model's own), or its number. cosine needs none."""
     order_ratio: Share = 0.5
@@ -67,7 +57,7 @@ class Settings:
     """cpu, cuda …; auto takes the accelerator when there is one."""
     seed: Natural = 0
     """Of the coalitions."""
-    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
+    input: Input = field(default_factory=Input)
 
 
 def run(settings: Settings) -> None:

@@ -3,20 +3,19 @@
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 
-from a2mim.bounds import Natural
-from experiments.inputs import Input
+from experiments.inputs import Images, Input, Machine, Network
 from interactions.settings import OcclusionSettings
 
 if TYPE_CHECKING:
     from interactions.occlusion import Occlusion
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Network, Images, Machine):
     """Measure how accurate a model stays when patches of the images are dropped, or shuffled.
 
     Writes occlusion.csv (one row per kind of patches and share dropped: top-1 with its interval), shuffling.csv (one
@@ -33,34 +32,12 @@ class Settings:
 
     model: tyro.conf.Positional[str]
     """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
-    data: str
-    """A folder or a .tar of images, labelled by their folders; or timm's name of a data set, such as torch/cifar10 or
-    hfds/uoft-cs/cifar10."""
     out: Path
     """Folder of the run."""
-    weights: str = "pretrained"
-    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
-    it is; `FILE#student` takes that one of its copies of the network)."""
-    num_classes: Natural | None = None
-    """Classes of the model, where they are not its usual ones."""
-    model_args: tuple[str, ...] = ()
-    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
-    partial: bool = False
-    """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: Natural = 0
-    """Of random weights."""
-    data_root: str | None = None
-    """Where a data set that timm names is kept."""
-    split: str = "validation"
-    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes the accelerator when there is one."""
-    dry_run: bool = False
-    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
-    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
-    measure: Annotated[OcclusionSettings, tyro.conf.arg(name="")] = field(default_factory=OcclusionSettings)
+    input: Input = field(default_factory=Input)
+    measure: OcclusionSettings = field(default_factory=OcclusionSettings)
 
 
 def run(settings: Settings) -> None:

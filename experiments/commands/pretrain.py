@@ -2,14 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from a2mim.bounds import Count, Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-
-Flat = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,14 @@ class Settings:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
     not in it), disk. Nothing is written."""
-    network: Annotated[Network, Flat] = field(default_factory=Network)
-    data: Annotated[Data, Flat] = field(default_factory=Data)
-    augment: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    augment: Augmentation = field(default_factory=Augmentation)
     """Methods that compare several views make them as their papers do, where nothing else is given here."""
-    mixing: Annotated[Mixing, Flat] = field(default_factory=Mixing)
-    evaluation: Annotated[Evaluation, Flat] = field(default_factory=Evaluation)
-    optim: Annotated[Optim, Flat] = field(default_factory=Optim)
-    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(pictures_every=10))
+    mixing: Mixing = field(default_factory=Mixing)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    optim: Optim = field(default_factory=Optim)
+    loop: Loop = field(default_factory=lambda: Loop(pictures_every=10))
 
 
 def run(settings: Settings) -> None:

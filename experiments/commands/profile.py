@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from a2mim.bounds import Count, Natural
-from experiments.inputs import Input
+from a2mim.bounds import Count
+from experiments.inputs import Images, Input, Machine, Network
 from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from interactions.profile import Profile
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Network, Images, Machine):
     """Measure how strongly the patches of images interact under a model, at every order.
 
     Writes strength.csv (one row per order, each measure with its interval), middle_mass.csv, strength.png, run.json
@@ -43,44 +43,22 @@ class Settings:
 
     model: tyro.conf.Positional[str]
     """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
-    data: str
-    """A folder or a .tar of images, labelled by their folders or not; or timm's name of a data set, such as
-    torch/cifar10 or hfds/uoft-cs/cifar10."""
     out: Path
     """Folder of the run."""
     other: tyro.conf.Positional[str] = ""
     """A second model, measured on the same images: two folders in --out, each a usual run, and their comparison."""
-    weights: str = "pretrained"
-    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
-    it is; `FILE#student` takes that one of its copies of the network)."""
     other_weights: str = ""
     """Of the second model (left out: as for the first)."""
     of: Literal["curve", "difference"] = "curve"
     """What --precision is of, with two models: each one's curve, or the difference of their M (of J_rms)."""
-    num_classes: Natural | None = None
-    """Classes of the model, where they are not its usual ones."""
-    model_args: tuple[str, ...] = ()
-    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
-    partial: bool = False
-    """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: Natural = 0
-    """Of random weights."""
     probe: str = ""
     """Labelled training images (a folder, a .tar, timm's name of a data set): a checkpoint without a classifier gets a
     linear one, fitted to them and kept in the run's folder. --value cosine needs none."""
     probe_epochs: Count = 100
     """Passes over the features of the probe's images."""
-    data_root: str | None = None
-    """Where a data set that timm names is kept."""
-    split: str = "validation"
-    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
     class_map: str | None = None
     """Text file of class names, one a line, whose line numbers are the labels."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes the accelerator when there is one."""
-    dry_run: bool = False
-    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
-    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
+    input: Input = field(default_factory=Input)
     measure: Annotated[ProfileSettings, tyro.conf.arg(name="")] = field(default_factory=ProfileSettings)
 
 

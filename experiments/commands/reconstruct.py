@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from a2mim.bounds import Count, Natural, Pixels, Share
+from experiments.help import FILE
 
 if TYPE_CHECKING:
     from experiments.reconstruction import Network
@@ -32,7 +33,7 @@ class Settings:
     """The folder of a pre-training run, or a checkpoint file with a decoder."""
     data: str
     """A folder or a .tar of images, or timm's name of a data set, such as torch/cifar10."""
-    out: Path = Path("reconstruction.png")
+    out: Annotated[Path, FILE] = Path("reconstruction.png")
     """The figure: .png, .pdf or .svg."""
     count: Count = 8
     """Images to draw, evenly spaced through the data set."""

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from a2mim.bounds import Natural
+from experiments.help import FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ class Settings:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs."""
-    out: Path = Path("report.html")
+    out: Annotated[Path, FILE] = Path("report.html")
     """The page."""
     names: tuple[str, ...] = ()
     """Names of the runs, one each; without them, those of the folders. Runs of one name and kind are seeds."""

@@ -2,14 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from a2mim.segment.settings import Crops, Decoding, Scenes
 from a2mim.settings import Loop, Network, Optim
-
-Flat = tyro.conf.arg(name="")
 
 OPTIM = Optim(epochs=50, lr=1e-3, lr_batch=16, warmup_epochs=1.0, weight_decay=0.01)
 
@@ -43,12 +39,12 @@ class Settings:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading pictures
     is not in it), disk. Nothing is written."""
-    network: Annotated[Network, Flat] = field(default_factory=Network)
-    data: Annotated[Scenes, Flat] = field(default_factory=Scenes)
-    crops: Annotated[Crops, Flat] = field(default_factory=Crops)
-    decoding: Annotated[Decoding, Flat] = field(default_factory=Decoding)
-    optim: Annotated[Optim, Flat] = OPTIM
-    loop: Annotated[Loop, Flat] = field(default_factory=lambda: Loop(batch=16))
+    network: Network = field(default_factory=Network)
+    data: Scenes = field(default_factory=Scenes)
+    crops: Crops = field(default_factory=Crops)
+    decoding: Decoding = field(default_factory=Decoding)
+    optim: Optim = OPTIM
+    loop: Loop = field(default_factory=lambda: Loop(batch=16))
 
     def check(self) -> None:
         """Raises ValueError for what a segmentation does not do."""

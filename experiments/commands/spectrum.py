@@ -3,19 +3,19 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import tyro
 
 from a2mim.bounds import Count, Natural
-from experiments.inputs import Input
+from experiments.inputs import Images, Input, Machine, Network
 
 if TYPE_CHECKING:
     from interactions.spectrum import Spectrum
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Network, Images, Machine):
     """Measure the spatial frequencies and the variance of a model's feature maps, block by block.
 
     Attention and MLP of a transformer count as blocks of their own, as do a CNN's residual blocks. Neither labels nor a
@@ -31,27 +31,8 @@ class Settings:
 
     model: tyro.conf.Positional[str]
     """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
-    data: str
-    """A folder or a .tar of images; or timm's name of a data set, such as torch/cifar10 or hfds/uoft-cs/cifar10."""
     out: Path
     """Folder of the run."""
-    weights: str = "pretrained"
-    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
-    it is; `FILE#student` takes that one of its copies of the network)."""
-    num_classes: Natural | None = None
-    """Classes of the model, where a checkpoint has others than its usual ones."""
-    model_args: tuple[str, ...] = ()
-    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
-    partial: bool = False
-    """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: Natural = 0
-    """Of random weights."""
-    data_root: str | None = None
-    """Where a data set that timm names is kept."""
-    split: str = "validation"
-    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes the accelerator when there is one."""
     images: Count | None = 1000
     """At most so many images; all where it is None."""
     shuffle: bool = True
@@ -60,9 +41,7 @@ class Settings:
     """Of the images drawn."""
     unit_images: Count = 32
     """Images measured and written together; what an interruption loses at most."""
-    dry_run: bool = False
-    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
-    input: Annotated[Input, tyro.conf.arg(name="")] = field(default_factory=Input)
+    input: Input = field(default_factory=Input)
 
 
 def run(settings: Settings) -> None:

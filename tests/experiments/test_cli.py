@@ -1,5 +1,9 @@
 """The `a2mim` command: dispatch, help, and what the user sees when something is wrong."""
 
+import importlib
+import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +18,8 @@ import tyro
 from tqdm import tqdm
 
 from experiments import cli
+from experiments.commands import profile
+from experiments.help import parse
 
 
 class Callback:
@@ -206,11 +212,47 @@ def real_commands(commands=cli.COMMANDS, words=()):
 
 
 @pytest.mark.parametrize("command", list(real_commands()), ids=" ".join)
-def test_every_command_explains_itself_by_example(command, capsys):
+def test_every_command_explains_itself_by_example(command, capsys, monkeypatch):
+    """Example first, then words; what an option takes says what it is, and lines keep to the terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
     assert stop.value.code == 0
-    assert f"For example:\n    a2mim {' '.join(command)}" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert re.match(rf".+?\n\nFor example:\n    a2mim {' '.join(command)}", page, re.DOTALL)
+    assert not re.findall(r"^[│|] \S.*?(?:STR|PATH|\{None\b).*", page, re.MULTILINE)
+    assert not [line for line in page.split("\n") if len(line) > 80 and not line.startswith("usage:")]
+    assert all(line.rstrip(" │|") for line in page.split("\n") if line.startswith(("│", "|")))
+
+
+@pytest.mark.parametrize("command", list(real_commands()), ids=" ".join)
+def test_settings_in_groups_are_read_as_tyro_reads_them_by_itself(command):
+    kind = importlib.import_module(cli.look_up(command, cli.COMMANDS)).Settings
+    examples = re.findall(r"^ +a2mim ((?:.*\\\n)*.*)$", kind.__doc__.partition("For example:")[2], re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(example.replace("\\\n", " "))[len(command) :]
+        assert parse(kind, args=words) == tyro.cli(kind, args=words, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def test_defaults_that_follow_from_what_is_typed_reach_inherited_options():
+    words = ["resnet50", "--data", "x", "--out", "y", "--design", "published", "--seed", "3"]
+    settings = parse(profile.Settings, args=words, default=profile.usual(parse(profile.Settings, args=words)))
+    assert (settings.measure.images, settings.measure.seed, settings.input.image_size) == (500, 3, 224)
+    assert (settings.data, settings.weights, settings.device) == ("x", "pretrained", "auto")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["profile", "--help"], ["--help"], ["bench", "game", "--help"]], ids=" ".join)
+def test_whoever_stops_reading_ends_the_command_in_silence(words, unbuffered):
+    """As in `a2mim profile --help | head`: no traceback, and the exit code of a closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "experiments.cli", *words]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_help_does_not_import_torch():

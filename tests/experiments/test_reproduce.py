@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tyro
 
 from experiments import cli
+from experiments.help import parse
 from experiments.studies import imagenet, trainings
 from experiments.studies.cifar10 import plan, tables
 from experiments.studies.cifar10.command import run
@@ -27,7 +27,7 @@ def test_every_command_is_one_that_can_be_typed(size, quick):
     made, folders = steps(Settings("train.tar", "test.tar", size=size, quick=quick)), set()
     for step in made:
         module = importlib.import_module(cli.COMMANDS[step.words[0]])
-        settings = tyro.cli(module.Settings, args=step.words[1:], config=(tyro.conf.OmitSubcommandPrefixes,))
+        settings = parse(module.Settings, args=step.words[1:])
         assert Path(settings.out) == step.out
         trains = step.words[0] in ("pretrain", "finetune")
         network = resolved(settings, step.words[0]).network if trains else getattr(settings, "network", settings)
@@ -47,7 +47,7 @@ def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
     made, folders = list(imagenet.steps(imagenet.Settings(networks=("resnet50", "vit_small")))), set()
     for step in made:
         module = importlib.import_module(cli.COMMANDS[step.words[0]])
-        settings = tyro.cli(module.Settings, args=step.words[1:], config=(tyro.conf.OmitSubcommandPrefixes,))
+        settings = parse(module.Settings, args=step.words[1:])
         assert Path(settings.out) == step.out
         if step.words[0] in ("pretrain", "finetune"):
             weights = Path(resolved(settings, step.words[0]).network.weights)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import tyro
 
 from a2mim.backbones import find_place, read_structure
 from experiments import cli
+from experiments.help import parse
 from experiments.recipes import cifar10
 from experiments.studies import trainings
 from experiments.studies.steps import NOT_YET
@@ -43,7 +43,7 @@ def test_every_command_can_be_typed_and_only_the_place_differs(size, quick):
     plain, folders = set(), set()
     for step in made:
         module = importlib.import_module(cli.COMMANDS[step.words[0]])
-        settings = tyro.cli(module.Settings, args=step.words[1:], config=(tyro.conf.OmitSubcommandPrefixes,))
+        settings = parse(module.Settings, args=step.words[1:])
         settings = resolved(settings, step.words[0])
         assert Path(settings.out) == step.out
         if step.words[0] == "finetune":
