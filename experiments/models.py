@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -25,6 +26,7 @@ from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import NotPlainError
 from experiments.cli import out_of_memory
+from experiments.hub import offline_where_silent
 
 # The model that a checkpoint's own shapes and names say it is of.
 AUTO = "auto"
@@ -36,7 +38,8 @@ BACKBONE = "backbone.safetensors"
 RELATED = {"vit": ("vit", "deit", "deit3"), "beit": ("beit", "beitv2")}
 
 # timm's own prefixes for models that it fetches or finds in a folder; any other colon belongs to a factory.
-TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+HUB_SOURCES = ("hf-hub:", "hf_hub:")
+TIMM_SOURCES = (*HUB_SOURCES, "local-dir:")
 
 
 def create_model(
@@ -189,7 +192,8 @@ def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     if not name.startswith(TIMM_SOURCES):
         check_timm_name(name, pretrained)
     try:
-        return timm.create_model(name, pretrained=pretrained, **args)
+        with offline_where_silent() if pretrained or name.startswith(HUB_SOURCES) else nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **args)
     except (OSError, HfHubHTTPError) as error:
         if name.startswith("local-dir:"):
             raise
