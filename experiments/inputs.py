@@ -54,6 +54,9 @@ class Machine:
 
     device: str = "auto"
     """cpu, cuda ...; auto takes the accelerator when there is one."""
+    num_workers: Annotated[int, Range(0, 1024)] = 4
+    """Threads that read the next images while those before them are measured (0: none). Data sets that arrive in one
+    order are read by none."""
     dry_run: bool = False
     """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
 

@@ -101,9 +101,9 @@ def open_all(settings: "Settings") -> Opened:
 
 
 def measured_settings(settings: "Settings", data: "ImageData") -> dict[str, Any]:
-    """The fields of ProfileSettings, for images that can be read in any order or only as they come."""
-    measure = asdict(settings.measure)
-    return measure | {"shuffle": measure["shuffle"] and not data.streamed}
+    """The fields of ProfileSettings and who reads, for images that can be read in any order or only as they come."""
+    measure, workers = asdict(settings.measure), 0 if data.streamed else settings.num_workers
+    return measure | {"shuffle": measure["shuffle"] and not data.streamed, "num_workers": workers}
 
 
 def probe(

@@ -34,6 +34,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from interactions.ahead import read_ahead
 from interactions.baselines import BASELINES, Normalisation
 from interactions.forecast import forecast
 from interactions.game import PatchGame, check_names
@@ -75,6 +76,7 @@ def measure_occlusion(
     data_name: str = "",
     transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
+    num_workers: int = 0,
     progress: bool = True,
     dry_run: bool = False,
     **settings: Any,
@@ -93,7 +95,7 @@ def measure_occlusion(
         model_name, data_name: for the record.
         transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
-        dry_run: as of `profile_model`.
+        num_workers, dry_run: as of `profile_model`.
         settings: the fields of `OcclusionSettings`.
 
     Raises:
@@ -106,7 +108,7 @@ def measure_occlusion(
     wanted = settled(OcclusionSettings(**with_names(settings)))
     run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
     named = names_of(model, dataset, model_name, data_name, transform)
-    with join() as ranks, held(run.folder, ranks):
+    with join() as ranks, held(run.folder, ranks), read_ahead(dataset, wanted, num_workers) as run.dataset:
         record = ranks.from_first(lambda: run.begin(named, about, progress, dry_run))
         if record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)

@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from interactions.ahead import read_ahead
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
 from interactions.levels import in_full_passes
@@ -78,6 +79,7 @@ def profile_pair(
     names: Sequence[str] | None = None,
     data_name: str = "",
     about: Mapping[str, Any] = NOTHING,
+    num_workers: int = 0,
     progress: bool = True,
     **settings: Any,
 ) -> Pair:
@@ -90,6 +92,7 @@ def profile_pair(
         out: folder of the two folders.
         grid, pairs: the players, and which pairs of them are measured, as of `profile_model`.
         precision: half width of the 95 % interval of M(first) − M(second), of J_rms.
+        num_workers: threads that read the next images of each meanwhile.
         settings: as of `profile_model`, but for a budget and the filter for correct images.
 
     Raises:
@@ -111,6 +114,7 @@ def profile_pair(
             run = Run(subject.model, subject.dataset, folder, its, subject.normalisation or Normalisation(), names)
             called = (subject.model_name or subject.name, data_name, subject.transform)
             named = names_of(subject.model, subject.dataset, *called)
+            run.dataset = stack.enter_context(read_ahead(subject.dataset, wanted, num_workers))
             runs.append(run)
             records.append(ranks.from_first(partial(run.begin, named, about, progress, subject.accompany)))
         while any(record["status"] != "complete" for record in records):

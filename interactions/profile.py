@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from interactions.ahead import read_ahead
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid, ratios_of
 from interactions.measured import Profile, load_profile
@@ -52,6 +53,7 @@ def profile_model(
     transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
     accompany: Callable[[Path], object] | None = None,
+    num_workers: int = 0,
     progress: bool = True,
     dry_run: bool = False,
     **settings: Any,
@@ -77,6 +79,7 @@ def profile_model(
         transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
         accompany: writes into the folder what belongs to the run, such as a classifier; called when the run begins.
+        num_workers: threads that read the next images meanwhile; the data set has to bear several at once.
         progress: show bars.
         dry_run: choose images and speed, raise `interactions.forecast.DryRun` with what the run will take, and write
             nothing.
@@ -100,7 +103,7 @@ def profile_model(
     wanted = settled(ProfileSettings(**with_published(settings))).resolved()
     run = Run(model, images, folder, wanted, normalisation or Normalisation(), names)
     named = names_of(model, images, model_name, data_name, transform)
-    with join() as ranks, held(run.folder, ranks):
+    with join() as ranks, held(run.folder, ranks), read_ahead(images, wanted, num_workers) as run.dataset:
         record = ranks.from_first(lambda: run.begin(named, about, progress, accompany, dry_run))
         while record["status"] != "complete":
             run.measure_units(record, ranks, progress and ranks.rank == 0)

@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from interactions.ahead import read_ahead
 from interactions.blocks import Block, find_blocks, watch
 from interactions.forecast import forecast
 from interactions.full_precision import full_precision
@@ -125,6 +126,7 @@ def measure_spectrum(
     data_name: str = "",
     transform: Mapping[str, Any] = NOTHING,
     about: Mapping[str, Any] = NOTHING,
+    num_workers: int = 0,
     progress: bool = True,
     dry_run: bool = False,
 ) -> "Spectrum":
@@ -145,6 +147,7 @@ def measure_spectrum(
         model_name, data_name: for the record.
         transform: how the data set makes its images, ready for JSON; a run with another is not gone on with.
         about: what else to record of this start, ready for JSON, such as the commit of the source tree.
+        num_workers, dry_run: as of `profile_model`.
 
     Raises:
         ValueError: a model whose blocks cannot be found, or that treats an image otherwise among others; no usable
@@ -186,7 +189,7 @@ def measure_spectrum(
         place = place_of(model, about)
         return begin_run(folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run)
 
-    with join() as ranks, held(folder, ranks):
+    with join() as ranks, held(folder, ranks), read_ahead(dataset, wanted, num_workers) as dataset:
         record = ranks.from_first(begin)
         if record["status"] != "complete":
             measure = unit_measure(model, dataset, blocks_of(record))

@@ -79,6 +79,7 @@ def run(settings: Settings) -> None:
         data_name=settings.data,
         transform=description(config),
         about=about,
+        num_workers=0 if data.streamed else settings.num_workers,
         dry_run=settings.dry_run,
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
