@@ -9,8 +9,9 @@ from each image's influence on it, in which what makes an image strong at every 
 
 b(m) are the passes of an order, G the derivative of J(m) by the mean square at m', w1 the noise of single halves
 beside the signal, w2 that of the products of two noisy halves. w2 is seen within every image, by how its halvings
-differ; it alone calls for more passes an image, since more images do as much against all else. In the logarithms of
-images and passes both lines are convex (a geometric program), so a local solver finds the best allocation.
+differ. Where a part of the pairs is measured, w1 is all noise, that of the choice of pairs too, and is seen by how the
+pairs differ: an order of long tails then gets more passes, and not all orders more images. In the logarithms
+of images and passes both lines are convex (a geometric program), so a local solver finds the best allocation.
 
 A run takes images in rounds. Between two rounds the allocation is made anew from all that was measured; budgets then
 differ between rounds, which leaves every mean unbiased.
@@ -44,8 +45,8 @@ FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET = 300, 100, 20_000
 OVERHEAD = 4.0
 """What an image costs besides, in passes: it is read, decoded and classified."""
 SINGLE_NOISE = 0.3
-"""Share of the remaining variance that is noise of single halves. It cannot be told from the variance between images
-without measuring some of them twice, and matters little: either is averaged over images."""
+"""Share of the remaining variance that is noise of single halves, where all pairs are measured. It cannot be told from
+the variance between images without measuring some of them twice, and matters little: either is averaged over images."""
 
 
 @dataclass(frozen=True)
@@ -244,13 +245,32 @@ class Noise:
         base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
         own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
         gradient_MM = own_MM / (2 * np.sqrt(base_M) * rms_M.mean())
-        by_order = images.assign(product=images.square_spread * images.passes**2).groupby("order")
-        # What no image of an order tells counts as a difference between images.
-        product_M, spread_M = (by_order[name].mean().fillna(0).to_numpy() for name in ("product", "square_spread"))
-        passes_M = by_order.passes.mean().to_numpy()
-        rest_M = np.maximum(influence_MI.var(1, ddof=1) - spread_M, 0)
-        single_M = SINGLE_NOISE * rest_M * passes_M
-        return cls(gradient_MM, single_M, product_M, single_M / passes_M + spread_M)
+        rest_M = influence_MI.var(1, ddof=1)
+        parts = [noise_of(rows, rest) for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)]
+        single_M, product_M, seen_M = (np.array(each) for each in zip(*parts, strict=True))
+        return cls(gradient_MM, single_M, product_M, seen_M)
+
+
+def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
+    """w1, w2 and the noise at the passes so far of one order, of the design that most of its images were measured with.
+
+    Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
+    of halves are w2, and w1 is a guess.
+
+    Args:
+        rows: of the order, a row for each image.
+        variance: of the mean square between images.
+    """
+    subset = rows.pair_variance.notna() if "pair_variance" in rows else pd.Series(False, rows.index)
+    if subset.mean() > 0.5:
+        known = rows[subset]
+        return float((known.pair_variance * known.passes).mean()), 0.0, float(known.pair_variance.mean())
+    whole = rows[~subset]
+    # What no image tells counts as a difference between images.
+    spread = np.nan_to_num(whole.square_spread.mean())
+    product = np.nan_to_num((whole.square_spread * whole.passes**2).mean())
+    passes, single = whole.passes.mean(), SINGLE_NOISE * max(variance - spread, 0.0)
+    return float(single * passes), float(product), float(single + spread)
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:

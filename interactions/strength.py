@@ -47,7 +47,8 @@ def image_row(interactions: Interactions) -> dict[str, float]:
         pairs: how many pairs were measured. mean_abs: of |Î|, as published. mean_abs_sum and mean_abs_difference: of
         |Î₁ ± Î₂|/2 over the pairs that have both halves in some halving. mean_square: of Î₁·Î₂ over the same.
         square_spread: the part of mean_square's sampling variance that is of products of two noisy halves, from how
-        much the halvings differ; 0 where exact, NaN where two draws a pair do not tell.
+        much the halvings differ; 0 where exact, NaN where two draws a pair do not tell. pair_variance: all of that
+        sampling variance where some of the pairs were measured, from how these differ; NaN where all were, or one.
     """
     measured_P = interactions.mean.isfinite()
     first_SP, second_SP = interactions.halvings.unbind(1)
@@ -64,6 +65,7 @@ def image_row(interactions: Interactions) -> dict[str, float]:
         "mean_abs": float(interactions.mean[measured_P].abs().mean()),
         **over_pairs,
         "square_spread": spread_of(squares_S),
+        "pair_variance": pair_variance_of(moments["mean_square"].nanmean(0)),
     }
 
 
@@ -74,6 +76,15 @@ def spread_of(squares_S: Tensor) -> float:
     if len(known_S) == 1:
         return 0.0
     return SPREAD[len(known_S)] * float(known_S.var()) if len(known_S) in SPREAD else float("nan")
+
+
+def pair_variance_of(square_P: Tensor) -> float:
+    """Variance of the mean of one image's squares over pairs drawn at random, NaN for those that were not: noise and
+    choice of pairs together. NaN where there was no choice, or one pair does not tell."""
+    known_K, all_pairs = square_P[square_P.isfinite()], len(square_P)
+    if not 1 < len(known_K) < all_pairs:
+        return float("nan")
+    return float(known_K.var()) / len(known_K) * (1 - len(known_K) / all_pairs)
 
 
 def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> np.ndarray:

@@ -272,3 +272,17 @@ def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
     assert len(storage.finished_units(tmp_path / "run")) * 2 == len(cut.record["images"]) == cut.strength().images[0]
     same_rows(profile(tmp_path / "run", **asked), profile(tmp_path / "whole", **asked))
     assert load_profile(tmp_path / "run").record["ended"] == "images"
+
+
+def test_an_order_of_long_tails_gets_more_passes_and_not_all_orders_more_images():
+    """Some pairs are measured at every order, and at one their squares differ so much that it rules the width."""
+    generator, tails = np.random.default_rng(0), ORDERS.index(184)
+    images = rows_of(generator, 0, 200, dict.fromkeys(ORDERS, 100))
+    noise_M = np.where(np.arange(len(ORDERS)) == tails, 200.0, 1.0) * SQUARES**2
+    images["mean_square"] += generator.normal(size=len(images)) * np.sqrt(np.tile(noise_M, 200))
+    blind, seeing = Parts.of(images), Parts.of(images.assign(pair_variance=np.tile(noise_M, 200)))
+    assert seeing.single_M[tails] == pytest.approx(100 * noise_M[tails]) and not seeing.product_M.any()
+    (few_M, many), (budgets_M, count) = allocate(blind, 0.05), allocate(seeing, 0.05)
+    assert budgets_M[tails] > 2 * np.delete(budgets_M, tails).max() and count < many / 2
+    assert seeing.of_budgets(budgets_M)[tails] / count == pytest.approx(0.05**2, rel=0.02)
+    assert count * budgets_M.sum() < 0.7 * many * few_M.sum()

@@ -1,5 +1,7 @@
 """From interactions to curves, against NumPy loops, numbers worked by hand and simulation."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from interactions.strength import (
     image_row,
     mass_statistic,
     middle_mass,
+    pair_variance_of,
     paired_mass,
     strength_table,
 )
@@ -84,6 +87,7 @@ def test_image_row_by_hand():
         "mean_abs_difference": 2,
         "mean_square": -2.5,
         "square_spread": 0,
+        "pair_variance": 3.125,  # squares 0 and −5: 12.5 / 2, of two of four pairs
     }
     assert image_row(interactions_of(mean, halves)) == pytest.approx(expected)
 
@@ -115,7 +119,7 @@ def test_image_row_says_nothing_about_what_was_not_measured():
 
 def test_exact_interactions_have_no_noise_to_take_out():
     row = image_row(interactions_of([1.0, -3.0], [[1.0, -3.0], [1.0, -3.0]]))
-    assert row.pop("square_spread") == 0
+    assert row.pop("square_spread") == 0 and np.isnan(row.pop("pair_variance"))
     assert row == {"pairs": 2, "mean_abs": 2, "mean_abs_sum": 2, "mean_abs_difference": 0, "mean_square": 5}
     assert corrected(row) == 2
 
@@ -133,6 +137,19 @@ def test_the_spread_of_halvings_is_the_noise_of_their_products(parts, products):
     table = pd.DataFrame(rows)
     assert table.square_spread.mean() == pytest.approx(table.mean_square.var(), rel=0.1)
     assert table.square_spread.mean() == pytest.approx(1 / products / 3, rel=0.1)
+
+
+def test_pairs_tell_the_variance_of_a_mean_over_some_of_them():
+    """By brute force: the mean over four of six squares, every choice of them."""
+    square_P = np.array([0.0, 1.0, 2.0, 4.0, 8.0, 30.0])
+    means, told = [], []
+    for chosen in itertools.combinations(range(6), 4):
+        some_P = np.full(6, np.nan)
+        some_P[list(chosen)] = square_P[list(chosen)]
+        means.append(np.nanmean(some_P))
+        told.append(pair_variance_of(torch.from_numpy(some_P)))
+    assert np.mean(told) == pytest.approx(np.var(means))
+    assert np.isnan(pair_variance_of(torch.from_numpy(square_P)))
 
 
 def test_two_draws_do_not_tell_the_spread():
