@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from timm.data import resolve_data_config
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from a2mim.dist import World
@@ -23,6 +23,20 @@ from a2mim.samples import Batch, Samples, Stream, evaluation_transform
 from a2mim.settings import Evaluation
 
 AS_TRAINED = Evaluation()
+
+
+def one_by_one(samples: Dataset, images: Images, workers: int, world: World) -> Iterator[Batch]:
+    """This process's share of the samples (every size-th from rank on), no batches made of them; what they tell of
+    images is noted."""
+    share = [Key(0, index) for index in range(world.rank, images.samples, world.size)]
+    settings = {**loader_settings(workers, world.device), "persistent_workers": False}
+    loader = DataLoader(samples, sampler=share, batch_size=None, collate_fn=as_it_is, **settings)  # type: ignore[arg-type]
+    return guarded(heard(started(loader), images))
+
+
+def as_it_is(sample: Batch) -> Batch:
+    """A sample of which no batch is made."""
+    return sample
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     },
     "compare": "experiments.commands.compare",
     "convert": "experiments.commands.convert",
+    "detect": "experiments.commands.detect",
     "figure": "experiments.commands.figure",
     "finetune": "experiments.commands.finetune",
     "inspect": "experiments.commands.inspect",

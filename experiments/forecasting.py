@@ -13,13 +13,10 @@ import torch
 
 from a2mim.data import Source
 from a2mim.dist import World
-from a2mim.gallery import Gallery
 from a2mim.loading import mixer
 from a2mim.methods import Method
 from a2mim.runs import run_there, saved_step
 from a2mim.samples import Batch
-from a2mim.segment.evaluate import SceneGallery
-from a2mim.segment.views import SceneSource
 from a2mim.settings import FREE
 from a2mim.train import configure
 from a2mim.trainer import NonFiniteLoss, Trainer
@@ -34,11 +31,11 @@ LONG = 200
 """Steps from which a run is tried without being asked: a trial, the first step and two more, is then a small part."""
 
 
-def foretell_training(
-    method: Method, source: Source, gallery: Gallery | SceneGallery | None, settings: Any, command: str, world: World
-) -> None:
+def foretell_training(method: Method, source: Source, gallery: Any, settings: Any, command: str, world: World) -> None:
     """Say how many steps a run takes, how long that is at the pace of some steps of the very method, backbone and
     batch, and what it writes, if it is long or if nothing else is asked for. What loading images costs is not in it.
+
+    gallery: what is evaluated, if anything is.
 
     Raises:
         ValueError: settings that the run itself would refuse, its folder among them.
@@ -84,8 +81,8 @@ def in_channels_last(method: Method, source: Source, settings: Any, world: World
 def measured(trainer: Trainer, source: Source, evaluates: bool) -> tuple[float, float, float]:
     """Seconds of a step, and of an image where some are evaluated; bytes of the states that are kept and of the
     weights."""
-    if isinstance(source, SceneSource):
-        batch = source.noise(trainer.plan.slot_batch, trainer.device)
+    if make := getattr(source, "noise", None):
+        batch = make(trainer.plan.slot_batch, trainer.device)
     else:
         sides = [view.image_size for view in source.views]
         batch = noise(sides, trainer.plan.slot_batch, max(source.classes, 1), trainer.device)
@@ -99,14 +96,14 @@ def measured(trainer: Trainer, source: Source, evaluates: bool) -> tuple[float, 
     batches = itertools.repeat(batch)
     trainer.advance(batches)  # the first one makes what the others find
     step = min(seconds_of(lambda: trainer.advance(batches), trainer.device) for _ in range(TRIAL_STEPS))
-    state, backbone = trainer.state(), trainer.method.backbone
-    exported = (2 if trainer.ema else 1) * bytes_of(backbone.state_dict())
+    state, method = trainer.state(), trainer.method
+    exported = (2 if trainer.ema else 1) * bytes_of(method.backbone.state_dict())
     size = (trainer.loop.keep + 1) * bytes_of(state) + exported
     if not evaluates:
         return step, 0.0, size
-    backbone.eval()
+    method.eval()
     with torch.inference_mode():
-        return step, seconds_of(lambda: backbone(view), trainer.device) / len(view), size
+        return step, seconds_of(lambda: method.look(view), trainer.device) / len(view), size
 
 
 def noise(sides: Sequence[int], count: int, classes: int, device: torch.device, seed: int = 0) -> Batch:

@@ -27,11 +27,11 @@ DYNAMIC = "dynamic_img_size"
 
 
 def make_backbone(
-    network: Network, crop: tuple[int, int], seed: int
+    network: Network, crop: int | tuple[int, int], seed: int
 ) -> tuple[nn.Module, dict[str, Any], LoadReport | None]:
     """A timm model without classifier for images of any size, where it can be: a transformer's table of positions is
-    resized to the crop when it is loaded, and to other images as timm does when they come. Raises as make_network does.
-    """
+    resized to the crop when it is loaded (0: it stays as it is), and to other images as timm does when they come.
+    Raises as make_network does."""
     if is_factory(network.model):
         return make_network(network, 0, crop, seed)
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.checkpoints.stated import NotPlainError, is_plain, plain_arguments, plain_network, shown
+from a2mim.detect.settings import Coco
 from a2mim.images import is_named
 from a2mim.plain import pairs
 from a2mim.segment.settings import Scenes
@@ -61,7 +62,7 @@ def allow(name: Any, arguments: Any, where: Path, trust: bool, error: NotPlainEr
     print(f"note: runs {kind} {shown(name)}{given}, because {where} says so", file=sys.stderr, flush=True)
 
 
-def check_data(stored: Data | Scenes, given: Data | Scenes, where: Path) -> None:
+def check_data(stored: Data | Scenes | Coco, given: Data | Scenes | Coco, where: Path) -> None:
     """Refuse a data set that has to be fetched, or read by another library, unless it was typed again.
 
     Raises:

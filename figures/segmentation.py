@@ -32,8 +32,7 @@ def draw_segmentation(
     """
     if not pictures:
         raise ValueError("there is no picture to draw")
-    colours = colormaps["hsv"](np.arange(len(classes)) * 0.618034 % 1)[:, :3]
-    colours *= np.where(np.arange(len(classes)) % 2, 0.6, 1.0)[:, None]
+    colours = class_colours(len(classes))
     height = sum(each["image"].shape[0] / each["image"].shape[1] for each in pictures) * DOUBLE_COLUMN / 3 + 0.6
     figure = page(DOUBLE_COLUMN, height, title, "", "What has no class is black.", pad=0.02)
     grid = figure.subplots(len(pictures), 3, squeeze=False)
@@ -53,3 +52,9 @@ def draw_segmentation(
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=6, frameon=False)
     save(figure, path)
     return figure
+
+
+def class_colours(count: int) -> NDArray:
+    """A colour for each class (count, 3), neighbours far apart."""
+    colours = colormaps["hsv"](np.arange(count) * 0.618034 % 1)[:, :3]
+    return colours * np.where(np.arange(count) % 2, 0.6, 1.0)[:, None]

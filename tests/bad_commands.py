@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from experiments import cli
+from tests.a2mim.instances import write_instances
 from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_numeric_options import GAME, ORDINARY, TRAIN, number_in, settings_of
@@ -125,6 +126,8 @@ CONTRADICTIONS = {
                  "--eval-size 7", "--recipe cifar10:a2mim_cnn"),
     "knn": ("--k 1000", "--val nowhere", "--out {profile}/run.json", "--weights {trained} --model test_resnet"),
     "linear": ("--lrs", "--val nowhere", "--out {profile}/run.json", "--weights {trained} --model test_resnet"),
+    "detect": ("--model-args output_stride=8", "--resume {trained}", "--val images", "--split nope", "--scale 2 1",
+               "--crop 32 0", "--long-side 8", "--short-side", "--out {profile}", "--detector retina"),
     "segment": ("--decoder fpn --model-args output_stride=8", "--resume {trained}", "--val images", "--first-class 11",
                 "--decoder upernet --batch 1", "--scale 2 1", "--split nope", "--out {profile}",
                 "--class-names text.txt"),
@@ -226,6 +229,7 @@ def make_places(root: Path, with_runs: bool = True) -> dict[str, str]:
     write_images(root / "images" / "train", per_class=6, size=32)
     write_images(root / "images" / "val", per_class=2, size=32)
     write_scenes(root / "scenes", {"train": 4, "val": 1})
+    write_instances(root / "things", (("train2017", 4), ("val2017", 1)))
     Image.new("RGB", (32, 32)).save(root / "picture.png")
     torch.manual_seed(0)
     torch.save(timm.create_model("test_vit").state_dict(), root / "weights.pth")
@@ -235,7 +239,7 @@ def make_places(root: Path, with_runs: bool = True) -> dict[str, str]:
         (root / name).touch()
     (root / "empty").mkdir()
     os.mkfifo(root / "pipe")
-    names = ("images", "scenes", "weights.pth", "trained", "profile", "other")
+    names = ("images", "scenes", "things", "weights.pth", "trained", "profile", "other")
     places = {name.split(".")[0]: name for name in names} | {"out": "out"}
     profile = (
         f"profile tests.interactions.tiny:network {GAME} --image-size 12 --grid 4 --radius 1 --ratios 0.5 --budget 100 "

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.bad_commands import FIRST, LINES, all_lines, fault, make_places
 
-PLACES = dict(zip(("images", "scenes", "weights", "trained", "profile", "other", "out"), "iswtpo.", strict=True))
+NAMES = ("images", "scenes", "things", "weights", "trained", "profile", "other", "out")
+PLACES = dict(zip(NAMES, "ishwtpo.", strict=True))
 
 
 def test_it_knows_every_command_and_types_hundreds_of_lines():
@@ -18,7 +19,7 @@ def test_it_knows_every_command_and_types_hundreds_of_lines():
 def test_bad_lines_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_places(tmp_path, with_runs=False)
-    there = {"images": "images", "scenes": "scenes", "weights": "weights.pth", "out": "out"}
+    there = {"images": "images", "scenes": "scenes", "things": "things", "weights": "weights.pth", "out": "out"}
     quick = [words for words in all_lines(PLACES | there)
              if words[0] in ("inspect", "convert", "compare", "figure", "report", "knn")]  # fmt: skip
     for words in quick[::12]:

@@ -52,6 +52,11 @@ class Frames:
     flip: Share = 0.5
     """Probability of a horizontal flip."""
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of a training view, as large as it can be."""
+        return self.crop if self.crop[0] else (max(self.short_side), self.long_side)
+
     def check(self) -> None:
         """Raises ValueError for sides that do not fit together."""
         if not self.short_side:
@@ -77,6 +82,8 @@ class Detecting:
     to 32, or on ViTDet's simple feature pyramid over the last map of a plain transformer."""
     anchors: tuple[Anchor, Anchor, Anchor, Anchor, Anchor] = (32, 64, 128, 256, 512)
     """Side of the square anchor of each level, finest first; there are three of its area, 1:2, 1:1 and 2:1."""
+    regions: Annotated[int, Range(4, 65536)] = 512
+    """Proposed regions of a picture that the heads are trained on: what a step costs without a GPU."""
     frozen: bool = False
     """Train the detector alone, on the backbone as it is."""
     frozen_norms: bool = True

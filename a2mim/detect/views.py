@@ -144,9 +144,7 @@ class DetectSource(Source):
     def noise(self, count: int, device: torch.device) -> Batch:
         """A batch of noise of the largest size, an instance in each picture."""
         generator = torch.Generator().manual_seed(0)
-        height, width = (
-            self.frames.crop if self.frames.crop[0] else (max(self.frames.short_side), self.frames.long_side)
-        )
+        height, width = self.frames.largest
         box = torch.tensor([width / 4, height / 4, 3 * width / 4, 3 * height / 4])
         batch = {
             "image": torch.randn(count, 3, height, width, generator=generator),

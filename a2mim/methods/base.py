@@ -48,6 +48,10 @@ class Method(nn.Module):
         normalised like the batch; None for methods that draw nothing. Leaves the method's state as it was."""
         return None
 
+    def look(self, image_BCHW: Tensor) -> Any:
+        """What evaluation does with normalised images, which tells how long it takes."""
+        return self.backbone(image_BCHW)
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that take no weight decay: those that the backbone names, and the method's own."""
         named: set[str] = getattr(self.backbone, "no_weight_decay", set)()

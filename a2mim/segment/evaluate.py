@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from a2mim.dist import World
+from a2mim.gallery import one_by_one
 from a2mim.images import Images
-from a2mim.loading import guarded, heard, loader_settings, normalised, started
+from a2mim.loading import normalised
 from a2mim.plan import Key
 from a2mim.samples import Batch
 from a2mim.segment.method import Segment
@@ -47,18 +47,10 @@ class SceneGallery:
         """This process's share (every size-th picture from rank on): image (1, 3, h, w), target (H, W), index."""
         view: Any = evaluation_view(self.side)
         samples = SceneSamples(self.images.raw, [view])
-        share = [Key(0, index) for index in range(world.rank, self.images.samples, world.size)]
-        settings = {**loader_settings(self.workers, world.device), "persistent_workers": False}
-        loader = DataLoader(samples, sampler=share, batch_size=None, collate_fn=as_it_is, **settings)  # type: ignore[arg-type]
-        for batch in guarded(heard(started(loader), self.images)):
+        for batch in one_by_one(samples, self.images, self.workers, world):
             image = normalised(batch["image"][None].to(world.device), self.mean, self.std)
             form = torch.channels_last if channels_last else torch.contiguous_format
             yield {**batch, "image": image.contiguous(memory_format=form), "target": batch["target"].to(world.device)}
-
-
-def as_it_is(sample: Batch) -> Batch:
-    """A sample of which no batch is made."""
-    return sample
 
 
 @torch.no_grad()

@@ -37,6 +37,9 @@ class Segment(OnMaps):
         size = (height + -height % self.maps.multiple, width + -width % self.maps.multiple)
         return F.interpolate(small, size, mode="bilinear", align_corners=False)[..., :height, :width]
 
+    def look(self, image_BCHW: Tensor) -> Tensor:
+        return self.logits(image_BCHW)
+
     def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """{"loss": mean cross entropy of the pixels that have a class, 0 where none has; "accuracy": of these}."""
         logits, target = self.logits(batch["image"]), batch["target"]

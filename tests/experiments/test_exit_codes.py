@@ -15,6 +15,7 @@ import pytest
 
 from experiments import cli
 from experiments.studies.steps import PICTURES, Step, finished
+from tests.a2mim.instances import write_instances
 from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
@@ -49,6 +50,7 @@ WORKS = """
     finetune --weights pre --data photos --out tuned {small}
     knn --weights pre --data photos --k 3 --image-size 32 --workers 0 --device cpu --out knn.json
     linear --weights pre --data photos --head attentive --epochs 2 --image-size 32 --workers 0 {cpu} --out l.json
+    detect --weights pre --detector faster_rcnn --data things {boxes} --batch 4 --epochs 1 --out det {few}
     segment --weights pre --frozen --data scenes --ignore 11 --crop 32 32 --batch 4 --epochs 1 --out seg {few}
     inspect pre/backbone.safetensors
     convert pre/backbone.safetensors --out converted.safetensors
@@ -87,6 +89,7 @@ REFUSALS = """
 def commands(text):
     words = {
         "cpu": " ".join(CPU),
+        "boxes": "--short-side 32 --long-side 48 --anchors 8 16 32 64 128 --regions 8",
         "few": " ".join((*CPU, "--workers", "0")),
         "small": " ".join(SMALL),
         "random": " ".join(RANDOM),
@@ -102,6 +105,7 @@ def codes(tmp_path_factory):
     write_images(folder / "photos" / "train", per_class=6, size=32)
     write_images(folder / "photos" / "val", per_class=2, size=32)
     write_scenes(folder / "scenes", {"train": 4, "val": 1})
+    write_instances(folder / "things", (("train2017", 4), ("val2017", 1)))
     found, said = {}, io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         for words in (*commands(WORKS), *commands(REFUSALS)):

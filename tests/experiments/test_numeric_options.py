@@ -17,6 +17,7 @@ import pytest
 
 from a2mim.bounds import Range, check
 from experiments import cli
+from tests.a2mim.instances import write_instances
 from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
@@ -40,6 +41,9 @@ ORDINARY = {
     "bench train": f"cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 {CPU} --out {{out}}",
     "bench units": f"test_resnet --image-size 32 --grid 4 --images 1 --budget 200 --ratios 0.5 --repeats 1 {CPU} "
     "--batch-size 50 --speed plain --out {out}",
+    "detect": "--model test_resnet --detector faster_rcnn --data {things} --short-side 32 --long-side 48 --batch 4 "
+    "--anchors 8 16 32 64 128 --regions 8 --epochs 1 --warmup-epochs 0 --lr-batch 4 --workers 0 --predictions 0 "
+    f"{CPU} --out {{out}}",
     "finetune": f"--model test_vit {TRAIN} --out {{out}}",
     "knn": f"--model test_vit --data {{images}} --image-size 32 --k 3 --workers 0 {CPU} --out {{out}}/knn.json",
     "linear": f"--model test_vit --data {{images}} --image-size 32 --epochs 1 --workers 0 {CPU} --out {{out}}/l.json",
@@ -82,6 +86,7 @@ SAMPLE = {
     "map": ("--order",),
     "profile": ("--ratios",),
     "occlusion": ("--shares", "--mean"),
+    "detect": ("--flip",),
     "segment": ("--overlap",),
     "spectrum": ("--num-classes",),
 }
@@ -204,7 +209,7 @@ def ordinary():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "guarded", lambda run, given, prog: settings.update({prog.removeprefix("a2mim "): given}))
         for command, words in ORDINARY.items():
-            folders = dict.fromkeys(("images", "scenes", "out", "trained", "profile"), "nowhere")
+            folders = dict.fromkeys(("images", "scenes", "things", "out", "trained", "profile"), "nowhere")
             cli.main([*command.split(), *words.format(**folders).split()])
     return settings
 
@@ -282,9 +287,11 @@ def folders(tmp_path_factory):
     write_images(root / "images" / "train", per_class=6, size=32)
     write_images(root / "images" / "val", per_class=2, size=32)
     write_scenes(root / "scenes", {"train": 4, "val": 1})
+    write_instances(root / "things", (("train2017", 4), ("val2017", 1)))
     found = {
         "images": str(root / "images"),
         "scenes": str(root / "scenes"),
+        "things": str(root / "things"),
         "trained": str(root / "trained"),
         "profile": str(root / "profile"),
     }

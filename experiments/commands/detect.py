@@ -1,0 +1,100 @@
+"""`a2mim detect`: train torchvision's detectors on a backbone's features, to find boxes and masks of things."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from a2mim.detect.settings import Coco, Detecting, Frames
+from a2mim.settings import Loop, Network, Optim
+
+OPTIM = Optim(epochs=12, lr=1e-4, lr_batch=16, warmup_epochs=0.5, weight_decay=0.05)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a detector of boxes and masks on any backbone, and evaluate it as it goes.
+
+    The backbone is a run's, a checkpoint's or timm's. The best state is that of the highest box AP. Writes what `a2mim
+    finetune` writes, and detector.safetensors, per_class.csv (AP of each class), detections.json (in COCO's format) and
+    predictions.png; run.json holds COCO's AP of boxes and masks in percent, with 95 % intervals over pictures.
+
+    For example:
+        a2mim detect --weights runs/a2mim-r50 --data coco --drop-empty --batch 16 --out runs/coco-r50
+        a2mim detect --weights runs/a2mim-vit --data coco.tar --detector faster_rcnn --layer-decay 0.7
+            --short-side 480 640 800 --out runs/coco-vit
+        a2mim detect --resume runs/coco-vit
+    """
+
+    out: str = ""
+    """Folder of the run."""
+    recipe: str = ""
+    """Start from a recipe in experiments/recipes/; what is typed beside it wins."""
+    resume: str = ""
+    """Go on with the run in this folder, with its settings."""
+    trust_factory: bool = False
+    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
+    what it is. Without it the network has to be named again with --model."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+    dry_run: bool = False
+    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading pictures
+    is not in it), disk. Nothing is written."""
+    network: Network = field(default_factory=Network)
+    data: Coco = field(default_factory=Coco)
+    frames: Frames = field(default_factory=Frames)
+    detecting: Detecting = field(default_factory=Detecting)
+    optim: Optim = OPTIM
+    loop: Loop = field(default_factory=lambda: Loop(batch=16))
+
+    def check(self) -> None:
+        """Raises ValueError for what a detection does not do."""
+        if self.loop.pictures_every:
+            raise ValueError("--pictures-every draws reconstructions: a detection draws with --predictions")
+
+
+def run(settings: Settings) -> None:
+    """Train, and say what was reached."""
+    from experiments.training import carry_out
+
+    carry_out(settings, "detect", detect)
+
+
+def detect(settings: Settings, world: Any) -> Any:
+    """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    from a2mim.detect.evaluate import DetectGallery
+    from a2mim.detect.method import Detect
+    from a2mim.detect.pictures import open_coco
+    from a2mim.detect.views import DetectSource
+    from a2mim.gallery import normalisation
+    from a2mim.train import Hooks, train
+    from experiments.detecting import evaluator
+    from experiments.forecasting import foretell_training
+    from experiments.segmenting import make_backbone
+    from experiments.training import begin, draw_training
+
+    data, frames, detecting, loop = settings.data, settings.frames, settings.detecting, settings.loop
+    folder, masks = Path(settings.out), detecting.detector == "mask_rcnn"
+    images = open_coco(data, masks)
+    held_out = open_coco(data, masks, train=False, like=images)
+    classes = len(images.classes)
+    model, architecture, report = make_backbone(settings.network, 0, loop.seed)
+    mean, std = normalisation(model)
+    method = Detect(
+        model,
+        classes,
+        detecting.detector,
+        detecting.frozen,
+        detecting.frozen_norms,
+        frames.largest,
+        detecting.anchors,
+        detecting.regions,
+        loop.seed,
+    )
+    gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
+    source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)
+    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    start = begin(settings, "detect", world, about, {"train": images, "validation": held_out})
+    evaluate = evaluator(gallery, folder, detecting.predictions, world, loop.channels_last)
+    hooks = Hooks(start, evaluate, finished=draw_training, held_out=held_out, decides="box_ap")
+    foretell_training(method, source, gallery, settings, "detect", world)
+    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
