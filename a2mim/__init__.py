@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from a2mim.evaluate.linear import linear_probe
     from a2mim.export import export_backbone
     from a2mim.methods import METHODS, Method
+    from a2mim.own import OwnBackbone
     from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Mixing",
     "Network",
     "Optim",
+    "OwnBackbone",
     "__version__",
     "export_backbone",
     "finetune",
@@ -48,6 +50,7 @@ _HOMES = {
     "evaluate.linear": ("linear_probe",),
     "export": ("export_backbone",),
     "methods": ("METHODS", "Method"),
+    "own": ("OwnBackbone",),
     "settings": ("Augmentation", "Data", "Evaluation", "Loop", "Mixing", "Network", "Optim"),
 }
 

@@ -213,7 +213,9 @@ def _stages(backbone: nn.Module, calls: dict[str, _Call]) -> list[str]:
         # a list of lists of blocks: a stage ends with the last block of its list
         inside = [[name for name in calls if f"{name}.".startswith(f"{child}.")] for child in children]
         names = [max(called, key=lambda name: calls[name].left) for called in inside if called]
-    return sorted(dict.fromkeys(_outermost(name, calls) for name in names), key=lambda name: calls[name].left)
+    exact = {entry["module"] for entry in entries if entry.get("exact")}  # somebody's own, who knows what they name
+    names = [name if name in exact else _outermost(name, calls) for name in names]
+    return sorted(dict.fromkeys(names), key=lambda name: calls[name].left)
 
 
 def _outermost(name: str, calls: dict[str, _Call]) -> str:

@@ -9,56 +9,13 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from a2mim.bounds import Deviation, Mean, Natural, Pixels, Range
+from a2mim.bounds import Deviation, Mean, Pixels, Range
 
 if TYPE_CHECKING:
     from torch import nn
 
 Kept = Annotated[float, Range(0, 1, above=True)]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """The model's weights, and what its name does not say."""
-
-    weights: str = "pretrained"
-    """pretrained, random, the folder of a finished training run, or a checkpoint file (`a2mim inspect FILE` says what
-    it is; `FILE#student` takes that one of its copies of the network)."""
-    num_classes: Natural | None = None
-    """Classes of the model, where they are not its usual ones."""
-    model_args: tuple[str, ...] = ()
-    """Arguments of the model that neither its name nor the file tells, such as num_heads=12."""
-    partial: bool = False
-    """Load what fits of a checkpoint that does not fit whole."""
-    model_seed: Natural = 0
-    """Of random weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Which images are measured."""
-
-    data: str
-    """A folder or a .tar of images, labelled by their folders or not; or timm's name of a data set, such as
-    torch/cifar10 or hfds/uoft-cs/cifar10."""
-    data_root: str | None = None
-    """Where a data set that timm names is kept."""
-    split: str = "validation"
-    """The part to read, where a folder or tar is divided into parts such as train and val; `.` is all of it."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where it runs."""
-
-    device: str = "auto"
-    """cpu, cuda ...; auto takes the accelerator when there is one."""
-    num_workers: Annotated[int, Range(0, 1024)] = 4
-    """Threads that read the next images while those before them are measured (0: none). Data sets that arrive in one
-    order are read by none."""
-    dry_run: bool = False
-    """Only say what the run will take: passes, time on this device at a measured rate, disk. Nothing is written."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
 from a2mim.checkpoints.pretraining import pretraining
 from a2mim.decoding import Damaged
 from a2mim.gallery import normalisation
-from a2mim.methods import A2MIM, METHODS, MaskFeat, Method, SparK
+from a2mim.methods import A2MIM, MaskFeat, Method, SparK
 from a2mim.methods.patches import MaskedPatches
 from a2mim.methods.restore import BACKBONE, RESTORED, load_method, own_tensors, restore
 from a2mim.plain import to_plain
@@ -28,7 +28,7 @@ from experiments.commands.pretrain import method_settings
 from experiments.datasets import ImageData, size_arguments
 from experiments.models import create_model
 from experiments.training import make_method
-from experiments.trust import check_architecture
+from experiments.trust import check_architecture, check_method
 
 ZERO = "Masked pixels show the colour that is normalised to 0."
 FILLS = {
@@ -119,8 +119,9 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     if not isinstance(run.get("architecture"), dict):
         raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")
     architecture = check_architecture(run["architecture"], folder / "run.json", trust)
+    check_method(settings.method, "", folder / "run.json", trust)
     method = method_of(run, architecture, settings, {}, trained_at)
-    check_flags(settings.method, METHODS[settings.method].Settings, given)
+    check_flags(settings.method, type(method).Settings, given)
     check_pictures(method, str(folder), given)
     state = best_state(folder) if best else newest_state(folder)
     if state is None:
@@ -130,7 +131,9 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     saved: dict[str, Tensor] = state[which]
     # Fixed tables that no state keeps, in the size that the network was trained with.
     tables = {name: x for name, x in own_tensors(method).items() if name not in method.state_dict()}
-    normalises = isinstance(method, SparK) or bool(getattr(method.settings, "normalised_target", False))
+    normalises = isinstance(method, SparK) or bool(
+        getattr(getattr(method, "settings", None), "normalised_target", False)
+    )
     if given or (image_size or trained_at) != trained_at:
         method = method_of(run, architecture, settings, given, image_size or trained_at)
     encoder = Checkpoint(
@@ -207,7 +210,7 @@ def check_flags(method: str, kind: type, given: Mapping[str, Any]) -> None:
 
 def check_pictures(method: Any, where: str, given: Mapping[str, Any]) -> None:
     """Raise ValueError for a method that predicts no picture, and for settings that would change what it predicts."""
-    if isinstance(method, MaskFeat) or getattr(method.settings, "target", "") == "hog":
+    if isinstance(method, MaskFeat) or getattr(getattr(method, "settings", None), "target", "") == "hog":
         raise ValueError(f"{where} predicts histograms of oriented gradients ({name_of(method)}), which are no picture")
     if type(method).pictures is Method.pictures:
         raise ValueError(

@@ -31,9 +31,10 @@ from a2mim.train import describe
 from a2mim.trees import listed
 from experiments.datasets import size_arguments
 from experiments.machine import commit
-from experiments.models import create_model, did_you_mean, fitted, unsaid, weights_file
+from experiments.models import create_model, did_you_mean, failure, find_factory, fitted, unsaid, weights_file
+from experiments.recipe_files import PLAIN, function_in, read_settings
 from experiments.recipes import recipes_of
-from experiments.trust import check_data, check_network
+from experiments.trust import check_data, check_method, check_network
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 from interactions.runs.lock import held
@@ -61,9 +62,7 @@ def resolved(settings: S, command: str) -> S:
     if given.resume:
         return _resumed(given, default, command)
     if given.recipe:
-        recipe = find_recipe(given.recipe)()
-        if type(recipe) is not type(settings):
-            raise ValueError(f"the recipe {given.recipe} is not one of `a2mim {command}`")
+        recipe = made_by(given, command)
         given = overlay(recipe, given, default)
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
@@ -85,10 +84,17 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
             "leave them out, or begin a new run with --out"
         )
     record = Path(given.resume) / "run.json"
-    check_network(stored.network, given.network, record, given.trust_factory)
-    check_data(stored.data, given.data, record)
+    check_stored(stored, given, record)
     here = {"out": given.resume, "device": given.device, "dry_run": given.dry_run}
     return dataclasses.replace(wanted, **ELSEWHERE | here)
+
+
+def check_stored(stored: Any, given: Any, where: Path) -> None:
+    """Raises ValueError for what plain settings, in the file `where`, may not bring about by themselves."""
+    check_network(stored.network, given.network, where, given.trust_factory)
+    check_data(stored.data, given.data, where)
+    if hasattr(stored, "method"):
+        check_method(stored.method, given.method, where, given.trust_factory)
 
 
 def identity(settings: S) -> S:
@@ -97,8 +103,34 @@ def identity(settings: S) -> S:
     return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0, anyway=False), **ELSEWHERE)
 
 
-def find_recipe(name: str) -> Any:
-    """The function of experiments/recipes/ that `imagenet:a2mim_resnet50` names. Raises ValueError for others."""
+def made_by(given: S, command: str) -> S:
+    """The settings of the recipe that is asked for.
+
+    Raises ValueError for a recipe that is not there, fails, or belongs to another command, and for what a file of plain
+    settings may not bring about by itself (see experiments.trust); FileNotFoundError.
+    """
+    asked: Any = given
+    if asked.recipe.endswith(PLAIN):
+        path = Path(asked.recipe)
+        recipe: Any = read_settings(path, type(given), ELSEWHERE)
+        check_stored(recipe, asked, path)
+        return recipe
+    make = find_recipe(asked.recipe)
+    try:
+        recipe = make()
+    except Exception as error:  # one's own may do anything
+        raise ValueError(f"the recipe {asked.recipe} fails: {failure(error)}") from error
+    if type(recipe) is not type(given):
+        raise ValueError(f"the recipe {asked.recipe} is not one of `a2mim {command}`")
+    return recipe
+
+
+def find_recipe(name: str) -> Callable[[], Any]:
+    """The function of experiments/recipes/ that `imagenet:a2mim_resnet50` names, or that of a file of one's own,
+    `path/to/file.py:function`. Raises ValueError for others, FileNotFoundError."""
+    path, _, function = name.rpartition(":")
+    if path.endswith(".py"):
+        return function_in(Path(path), function)
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(f"experiments.recipes.{module_name}")
@@ -197,7 +229,24 @@ def make_method(
     """The method of that name with the settings that `settings_of` finds. Raises as that does."""
     settings = settings_of(name, given, image_size, run)
     torch.manual_seed(seed)
-    return METHODS[name](backbone, settings)  # type: ignore[call-arg]
+    return method_class(name)(backbone, settings)
+
+
+def method_class(name: str) -> Any:
+    """The class of a method by its name, or of one's own, module:Class.
+
+    Raises ValueError for an unknown name, a module that cannot be imported, and a class that is no method.
+    """
+    if ":" not in name:
+        if name not in METHODS:
+            raise ValueError(f"there is no method '{name}': choose {', '.join(METHODS)}, or your own module:Class")
+        return METHODS[name]
+    found: Any = find_factory(name, "method")
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ValueError(f"'{name}' is no method: write a class that inherits a2mim.Method")
+    if not dataclasses.is_dataclass(getattr(found, "Settings", None)):
+        raise ValueError(f"'{name}' has no Settings: give the class a frozen dataclass of that name")
+    return found
 
 
 def settings_of(name: str, given: dict[str, Any], image_size: int, run: Mapping[str, Any] | None = None) -> Any:
@@ -207,9 +256,7 @@ def settings_of(name: str, given: dict[str, Any], image_size: int, run: Mapping[
 
     Raises ValueError for names and values that the method does not have.
     """
-    if name not in METHODS:
-        raise ValueError(f"there is no method '{name}': choose {', '.join(METHODS)}")
-    kind: Any = METHODS[name]
+    kind = method_class(name)
     hints = typing.get_type_hints(kind.Settings)
     if "image_size" in hints:
         given = {"image_size": image_size, **given}

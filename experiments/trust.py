@@ -43,6 +43,14 @@ def check_network(stored: Network, given: Network, where: Path, trust: bool) -> 
         allow(stored.model, stored.model_args, where, trust, error)
 
 
+def check_method(stored: str, given: str, where: Path, trust: bool) -> None:
+    """Refuse a method of a record that is somebody's own class, unless it was typed again. Raises as `check_network`
+    does."""
+    if ":" in stored and stored != given:
+        error = NotPlainError(f"{where} names the method {shown(stored)}, which is code: name it again with --method")
+        allow(stored, (), where, trust, error)
+
+
 def check_architecture(said: Mapping[str, Any], where: Path, trust: bool) -> tuple[str, dict[str, Any]]:
     """Name and arguments of the network that a record says was trained. Raises as `check_network` does."""
     try:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
+from experiments.options import Start
 
 # Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
 AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
@@ -14,7 +15,7 @@ OPTIM = Optim(lr=2.5e-3, lr_batch=256, warmup_epochs=20.0, min_lr=1e-6, layer_de
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Start):
     """Fine-tune a network on labelled images and evaluate it on the validation images after every epoch.
 
     Starts from --weights with a fresh classifier, trains all of the network, and writes what `a2mim pretrain` writes;
@@ -27,25 +28,11 @@ class Settings:
         a2mim finetune --resume runs/ft
     """
 
-    out: str = ""
-    """Folder of the run."""
     loss: Literal["ce", "bce", "bce_sum"] = "ce"
     """ce: cross entropy; bce: one binary cross entropy per class, the mean over classes (RSB); bce_sum: their sum over
     classes, of soft labels as they are (OpenMixup's RSB)."""
     bce_threshold: Share | None = None
     """For bce: soft labels above it count as 1 and the others as 0 (RSB: 0.2)."""
-    recipe: str = ""
-    """Start from a recipe in experiments/recipes/, such as imagenet:finetune_vit_base; what is typed beside it wins."""
-    resume: str = ""
-    """Go on with the run in this folder, with its settings."""
-    trust_factory: bool = False
-    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
-    what it is. Without it the network has to be named again with --model."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
-    dry_run: bool = False
-    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
-    not in it), disk. Nothing is written."""
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
     augment: Augmentation = AUGMENT

@@ -8,7 +8,8 @@ import tyro
 
 from a2mim.bounds import Budget, Count, Grid, Natural, Share
 from experiments.help import FILE
-from experiments.inputs import Input, Network
+from experiments.inputs import Input
+from experiments.options import Network
 
 
 @dataclass(frozen=True, kw_only=True)

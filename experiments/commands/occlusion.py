@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from experiments.inputs import Images, Input, Machine, Network
+from experiments.inputs import Input
+from experiments.options import Images, Machine, Network
 from interactions.settings import OcclusionSettings
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import Any
 
 from a2mim.bounds import Count, Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
+from experiments.options import Start
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Start):
     """Train a backbone by a method: masked images, contrast, or supervised from scratch.
 
     Writes into one folder run.json (settings, versions, result), log.jsonl, state/ to go on from, pictures/ of
@@ -28,10 +29,9 @@ class Settings:
         a2mim pretrain --resume runs/a2mim-resnet50
     """
 
-    out: str = ""
-    """Folder of the run."""
     method: str = "a2mim"
-    """a2mim, simmim, mae, maskfeat, spark (masked images), simclr, byol, mocov3, dino (contrast) or supervised."""
+    """a2mim, simmim, mae, maskfeat, spark (masked images), simclr, byol, mocov3, dino (contrast) or supervised; or your
+    own, module:Class, which is run."""
     set: tuple[str, ...] = ()
     """Settings of the method, name=value, such as fourier_weight=0.5 gamma_init=1e-6; a recipe's others stay."""
     mask_at: str = ""
@@ -40,18 +40,6 @@ class Settings:
     """Part of the image that is masked."""
     mask_cell: Count | None = None
     """Side of a mask cell in pixels."""
-    recipe: str = ""
-    """Start from a recipe in experiments/recipes/, such as imagenet:a2mim_resnet50; what is typed beside it wins."""
-    resume: str = ""
-    """Go on with the run in this folder, with its settings."""
-    trust_factory: bool = False
-    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
-    what it is. Without it the network has to be named again with --model."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
-    dry_run: bool = False
-    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
-    not in it), disk. Nothing is written."""
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
     augment: Augmentation = field(default_factory=Augmentation)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from a2mim.bounds import Count
-from experiments.inputs import Images, Input, Machine, Network
+from experiments.inputs import Input
+from experiments.options import Images, Machine, Network
 from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from a2mim.bounds import Count, Natural
-from experiments.inputs import Images, Input, Machine, Network
+from experiments.inputs import Input
+from experiments.options import Images, Machine, Network
 
 if TYPE_CHECKING:
     from interactions.spectrum import Spectrum

@@ -1,0 +1,104 @@
+"""Recipes of one's own: a function in a .py file, which is run, or plain settings in a .yaml, which are read."""
+
+import importlib.util
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from experiments.help import parse
+from experiments.models import did_you_mean, failure
+from experiments.recipes import recipes_of
+
+S = TypeVar("S")
+PLAIN = (".yaml", ".yml", ".json")
+"""Endings of files of plain settings. (JSON is YAML.)"""
+
+
+def function_in(path: Path, name: str) -> Callable[[], Any]:
+    """The function of that name in a Python file. The file is run: it is code that the user names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that fails, or that has no such function.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe file '{path}'")
+    spec = importlib.util.spec_from_file_location(f"recipe_file_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # of a name that ends in .py
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # behind all others: what lies there takes no other module's place
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a user's file may do anything when it is run
+        raise ValueError(f"the recipe file '{path}' fails: {failure(error)}") from error
+    recipes = recipes_of(module)
+    if name not in recipes:
+        near = did_you_mean(name, list(recipes)) or f": it has {', '.join(recipes) or 'none'}"
+        raise ValueError(f"the recipe file '{path}' has no function '{name}'{near}")
+    return recipes[name]
+
+
+def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] = ()) -> S:
+    """Settings from a file that has, by its name, the value of each option that is to be another than usual.
+
+    elsewhere: options that are no part of a recipe.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what is no YAML, an option that does not exist, a value that an option cannot have.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of settings '{path}'")
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} holds no settings: write an option a line, such as `lr: 0.001`")
+    known, words = dict(options_of(kind)), dict[str, list[str]]()
+    for key, value in plain.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise ValueError(f"{path}: there is no setting '{key}'{did_you_mean(name, list(known))}")
+        if name in elsewhere:
+            raise ValueError(f"{path}: '{key}' is no part of a recipe, type --{name.replace('_', '-')}")
+        words[str(key)] = words_of(name, value, known[name])
+    try:
+        return parse(kind, args=[word for each in words.values() for word in each], console_outputs=False)
+    except SystemExit as error:
+        wrong = next((key for key in words if not understood(kind, words[key])), next(iter(words)))
+        raise ValueError(f"{path}: {wrong} cannot be {plain[wrong]!r}") from error
+
+
+def options_of(kind: Any) -> Iterator[tuple[str, Any]]:
+    """Name and type of every option of a settings dataclass and of those inside of it."""
+    hints = typing.get_type_hints(kind)
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            yield from options_of(hints[field.name])
+        else:
+            yield field.name, hints[field.name]
+
+
+def words_of(name: str, value: Any, hint: Any) -> list[str]:
+    """An option as it would be typed; nothing where it is left as it is."""
+    option = name.replace("_", "-")
+    if value is None:
+        return []
+    if hint is bool and isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+
+
+def understood(kind: type, words: list[str]) -> bool:
+    try:
+        parse(kind, args=words, console_outputs=False)
+    except SystemExit:
+        return False
+    return True
