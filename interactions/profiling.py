@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET
 from interactions.baselines import Normalisation
 from interactions.classes import Classes, classes_of
 from interactions.estimators import DESIGN_NAMES, Plan, check_budget
@@ -24,7 +25,7 @@ from interactions.grid import PatchGrid, orders_of
 from interactions.levels import check_levels, in_full_passes, in_two_levels, passes_by_level
 from interactions.measured import Profile
 from interactions.own import pairs_of, players_of
-from interactions.precision import FIRST_BUDGET, FIRST_IMAGES, LEAST_BUDGET, Round, curve_of, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
 from interactions.rounds import (
     Entry,

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from interactions.allocation import FIRST_BUDGET
 from interactions.estimators import Plan
-from interactions.precision import FIRST_BUDGET, LEAST_IMAGES
+from interactions.precision import LEAST_IMAGES
 from interactions.runs import storage
 from interactions.runs.units import units_of
 from interactions.settings import ProfileSettings

@@ -1,23 +1,27 @@
 """Rounds to a precision: the allocation against brute force, simulated curves, real runs that stop, go on and grow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from interactions.allocation import (
+    FIRST_BUDGET,
+    LEAST_BUDGET,
+    OVERHEAD,
+    Parts,
+    allocate,
+    images_needed,
+)
 from interactions.intervals import MIN_IMAGES
 from interactions.precision import (
-    FIRST_BUDGET,
     FIRST_IMAGES,
-    LEAST_BUDGET,
     LEAST_IMAGES,
-    OVERHEAD,
     Curve,
-    Parts,
     Round,
-    allocate,
     curve_of,
     first_round,
-    images_needed,
     next_round,
     tell,
 )
@@ -76,7 +80,7 @@ def true_parts():
     images = rows_of(np.random.default_rng(7), 0, 20_000, dict.fromkeys(ORDERS, 300))
     found = Parts.of(images)
     noise_M = found.slope_MM @ (SINGLE / 300 + PRODUCT / 300**2)
-    return Parts(found.count, found.variance_M, found.slope_MM, found.variance_M - noise_M, SINGLE, PRODUCT)
+    return replace(found, between_M=found.variance_M - noise_M, single_M=SINGLE, product_M=PRODUCT)
 
 
 def test_the_allocation_is_the_cheapest_of_many():
@@ -142,7 +146,7 @@ def test_each_order_may_have_an_error_of_its_own():
 
 def test_more_passes_go_where_products_of_noise_rule():
     parts = true_parts()
-    loud = Parts(*list(vars(parts).values())[:-1], parts.product_M * np.where(np.array(ORDERS) == 97, 1000, 1))
+    loud = replace(parts, product_M=parts.product_M * np.where(np.array(ORDERS) == 97, 1000, 1))
     assert allocate(loud, 0.05)[0].argmax() == ORDERS.index(97)
 
 
