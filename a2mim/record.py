@@ -25,6 +25,7 @@ class Record(TypedDict):
     best: NotRequired[dict[str, float | None]]
     versions: NotRequired[dict[str, Any]]
     resumed: NotRequired[list[dict[str, Any]]]
+    extended: NotRequired[list[dict[str, Any]]]
     skipped: NotRequired[list[Any]]
     constant: NotRequired[list[Any]]
     step: NotRequired[int]

@@ -123,12 +123,17 @@ def open_run(
     in its list `resumed`.
     first: what to say where the run begins, and never again.
 
+    A finished run that is asked for more epochs, and for nothing else, is not finished any more: its weights are kept
+    under the name of their epochs, and what it had reached goes into its list `extended`.
+
     Raises ValueError as `run_there` does.
     """
     run = run_there(folder, command, settings, free)
     if run is None:
         run = {"command": command, "settings": to_plain(settings), "versions": versions(), "started": _now()}
         write_json(folder / "run.json", {**run, **about, **first, "finished": False, "resumed": []})
+    elif run["finished"] and added_epochs(run, settings) > 0:
+        extend(folder, run, settings, about)
     elif not run["finished"]:
         update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
     return read_run(folder)
@@ -149,12 +154,42 @@ def run_there(folder: Path, command: str, settings: Any, free: Sequence[str] = (
         raise ValueError(f"{folder} holds a run of `a2mim {run['command']}`: name another folder with --out")
     there = to_plain(stored_settings(type(settings), folder, run))
     changed = [part for part in differences(there, to_plain(settings)) if part.split(" was ")[0] not in free]
-    if changed:
+    if changed and not extends(run, changed, settings):
         raise ValueError(
             f"{folder} holds a run with other settings ({'; '.join(changed)}): "
             "repeat its settings, or name another folder with --out"
         )
+    if changed and saved_step(folder) != run.get("step"):
+        raise ValueError(
+            f"{folder} has lost the state that its training ended with (state/), and cannot be extended: begin a new "
+            "run with its backbone.safetensors as --weights"
+        )
     return run
+
+
+def extends(run: Mapping[str, Any], changed: Sequence[str], settings: Any) -> bool:
+    """Whether settings, which differ from a run's in `changed`, ask for more epochs than it was finished with, and for
+    nothing else."""
+    alone = [part.split(" was ")[0] for part in changed] == ["optim.epochs"]
+    return alone and run["finished"] and added_epochs(run, settings) > 0
+
+
+def added_epochs(run: Mapping[str, Any], settings: Any) -> int:
+    """How many more epochs settings ask for than those of a run."""
+    wanted, there = (plain.get("optim", {}).get("epochs", 0) for plain in (to_plain(settings), run["settings"]))
+    return wanted - there
+
+
+def extend(folder: Path, run: Mapping[str, Any], settings: Any, about: Mapping[str, Any]) -> None:
+    """Make a finished run one that goes on to more epochs."""
+    before = run["settings"]["optim"]["epochs"]
+    for weights in folder.glob("*.safetensors"):
+        if not weights.stem.endswith("-epochs"):
+            os.replace(weights, weights.with_stem(f"{weights.stem}-{before}-epochs"))
+    reached = {name: run[name] for name in ("step", "last", "best") if name in run}
+    entry = {"epochs": before, **reached, "started": _now(), **about}
+    extended = [*run.get("extended", []), entry]
+    update_run(folder, settings=to_plain(settings), finished=False, extended=extended)
 
 
 def _begun(path: Path) -> bool:

@@ -15,7 +15,7 @@ from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.loading import mixer
 from a2mim.methods import Method
-from a2mim.runs import run_there, saved_step
+from a2mim.runs import added_epochs, run_there, saved_step
 from a2mim.samples import Batch
 from a2mim.settings import FREE
 from a2mim.train import configure
@@ -49,7 +49,8 @@ def foretell_training(method: Method, source: Source, gallery: Any, settings: An
         return
     trainer = Trainer(method if dry_run else copy.deepcopy(method), source, settings.optim, loop, world)
     source.check(trainer.plan)
-    left = 0 if run and run["finished"] else trainer.steps - saved_step(folder)
+    done = run is not None and run["finished"] and added_epochs(run, settings) <= 0
+    left = 0 if done else trainer.steps - saved_step(folder)
     try:
         step, image, size = measured(trainer, source, gallery is not None)
     except NonFiniteLoss:  # of noise; the run will see to its own images

@@ -24,8 +24,9 @@ from a2mim.images import Files, Images
 from a2mim.layouts import refuse_unfit
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
+from a2mim.optim import learning_rate, scaled_lr
 from a2mim.plain import before, differences, overlay, pairs, to_plain
-from a2mim.runs import NOTHING, open_run, read_run, stored_settings, update_run
+from a2mim.runs import NOTHING, added_epochs, extends, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from a2mim.trees import listed
@@ -78,10 +79,11 @@ def _resumed(given: Any, default: Any, command: str) -> Any:
     wanted = overlay(stored, given, default)
     parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
     changed = [part for part in parts if part.split(" was ")[0] not in FREE]
-    if changed:
+    if changed and not extends(run, changed, wanted):
+        unfinished = "" if run["finished"] else " (only a finished run can be extended by more --epochs)"
         raise ValueError(
             f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
-            "leave them out, or begin a new run with --out"
+            f"leave them out, or begin a new run with --out{unfinished}"
         )
     record = Path(given.resume) / "run.json"
     check_stored(stored, given, record)
@@ -167,6 +169,8 @@ def begin(
             folder = Path(settings.out)
             rows = {part: images.rows() for part, images in parts.items()}
             refuse_other_images(folder, rows)
+            if said := longer_words(folder, settings, about["images"] // settings.loop.batch):
+                print(said, flush=True)
             open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
             remove_leftovers(folder)
             data = keep_rows(folder, rows)
@@ -175,6 +179,22 @@ def begin(
         world.wait()
 
     return open_and_tell
+
+
+def longer_words(folder: Path, settings: Any, steps_per_epoch: int) -> str:
+    """What a finished run that is asked for more epochs goes on to do; nothing of any other."""
+    run = read_run(folder) if (folder / "run.json").exists() else None
+    if run is None or not run["finished"] or added_epochs(run, settings) <= 0:
+        return ""
+    before, now = stored_settings(type(settings), folder, run).optim, settings.optim
+    done, peak = before.epochs * steps_per_epoch, scaled_lr(now, settings.loop.batch)
+    last, following = (
+        learning_rate(optim, peak, step, steps_per_epoch) for optim, step in ((before, done - 1), (now, done))
+    )
+    return (
+        f"{folder} is extended from {before.epochs} to {now.epochs} epochs, each step as in a run of {now.epochs}: the "
+        f"learning rate goes from {last:.3g} to {following:.3g}; the weights after {before.epochs} epochs are kept"
+    )
 
 
 # ------------------------------------------------------------------------------------------- network and method

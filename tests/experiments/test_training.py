@@ -385,7 +385,7 @@ def test_a_dry_run_of_a_finished_run_has_nothing_left_and_knows_its_disk(pretrai
 
 
 def test_a_dry_run_refuses_what_the_run_would_refuse(images, pretrained, capsys):
-    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--epochs", "3", *SMALL, "--dry-run"]
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--epochs", "1", *SMALL, "--dry-run"]
     words += ["--mask-cell", "16"]
     assert "holds a run with other settings" in sentence(capsys, *words, "--out", pretrained)
 

@@ -1,0 +1,125 @@
+"""A finished training run that is extended by more epochs."""
+
+import json
+import math
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+
+from experiments.cli import main
+from tests.a2mim.tiny import log_of, write_images
+
+pytestmark = pytest.mark.usefixtures("sketches")
+
+USUAL = "--image-size 32 --workers 0 --warmup-epochs 0 --lr-batch 8 --batch 8 --log-every 1 --device cpu"
+STEPS = 3
+"""Of an epoch of 24 images."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder / "train", per_class=6, size=32)
+    write_images(folder / "val", per_class=2, size=32)
+    return folder
+
+
+def pretrain(images, out, epochs, *more):
+    words = f"pretrain --model test_vit --method simmim --mask-cell 16 --data {images} --epochs {epochs} {USUAL}"
+    return main([*words.split(), "--pictures-every", "0", *more, "--out", str(out)])
+
+
+def record_of(run):
+    return json.loads((run / "run.json").read_text())
+
+
+def timeless(lines):
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture(scope="module")
+def short(images, tmp_path_factory):
+    """A run of one epoch at a constant rate."""
+    run = tmp_path_factory.mktemp("runs") / "short"
+    assert not pretrain(images, run, 1, "--schedule", "constant")
+    return run
+
+
+@pytest.fixture
+def run(short, tmp_path):
+    return shutil.copytree(short, tmp_path / "run")
+
+
+def test_at_a_constant_rate_it_is_the_longer_run_to_the_bit(images, short, run, tmp_path, capsys):
+    assert not pretrain(images, tmp_path / "long", 3, "--schedule", "constant")
+    capsys.readouterr()
+    resume = ["pretrain", "--resume", str(run), "--epochs", "3", "--device", "cpu"]
+    assert not main([*resume, "--minutes", "1e-9"])  # stopped on the way, and gone on with
+    assert not record_of(run)["finished"] and not (run / "backbone.safetensors").exists()
+    said = capsys.readouterr().out
+    assert (
+        "is extended from 1 to 3 epochs, each step as in a run of 3: the learning rate goes from 0.001 to 0.001;"
+        in said
+    )
+    assert not main(["pretrain", "--resume", str(run), "--device", "cpu"])
+    ours, straight = record_of(run), record_of(tmp_path / "long")
+    assert (run / "backbone.safetensors").read_bytes() == (tmp_path / "long" / "backbone.safetensors").read_bytes()
+    assert (run / "backbone-1-epochs.safetensors").read_bytes() == (short / "backbone.safetensors").read_bytes()
+    assert timeless(log_of(run)) == timeless(log_of(tmp_path / "long"))
+    assert ours["settings"] == straight["settings"] and ours["last"] == straight["last"]
+    (entry,) = ours["extended"]
+    assert (entry["epochs"], entry["step"], entry["last"]) == (1, STEPS, record_of(short)["last"])
+    assert ours["finished"] and ours["epochs"] == 3 and ours["step"] == 3 * STEPS
+
+
+def test_a_cosine_goes_on_at_its_place_in_the_longer_one(images, tmp_path, capsys):
+    """The same command with more epochs; the rate is the longer schedule's at every later step."""
+    run, peak = tmp_path / "run", 1e-3
+    assert not pretrain(images, run, 1) and not pretrain(images, run, 2)
+    last, following = (peak / 2 * (1 + math.cos(math.pi * step / total)) for step, total in ((2, 3), (3, 6)))
+    assert f"the learning rate goes from {last:.3g} to {following:.3g};" in capsys.readouterr().out
+    rates = [line["lr"] for line in log_of(run) if line["kind"] == "train"]
+    wanted = [peak / 2 * (1 + math.cos(math.pi * step / 3)) for step in range(3)]
+    wanted += [peak / 2 * (1 + math.cos(math.pi * step / 6)) for step in range(3, 6)]
+    assert rates == pytest.approx(wanted)
+
+
+def test_only_a_finished_run_is_extended_and_by_epochs_alone(images, run, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    resume = ("pretrain", "--resume", run, "--device", "cpu")
+    for more, said in (
+        (("--epochs", "3", "--lr", "0.1"), "optim.epochs was 1, is 3; optim.lr was 0.001, is 0.1"),
+        (("--lr", "0.1"), "goes on with its own settings only"),
+    ):
+        assert said in refused(capsys, *resume, *more)
+    words = f"pretrain --model test_vit --method simmim --mask-cell 16 --data {images} {USUAL} --schedule constant"
+    words = (*words.split(), "--pictures-every", "0", "--out", run)
+    assert "other settings" in refused(capsys, *words, "--epochs", "2", "--lr", "0.1")
+    assert not main([str(word) for word in (*words, "--epochs", "2", "--dry-run")])
+    assert f"{STEPS} steps of 8 images left" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    shutil.rmtree(run / "state")
+    assert "has lost the state that its training ended with" in refused(capsys, *resume, "--epochs", "2")
+    stopped = tmp_path / "stopped"
+    assert not pretrain(images, stopped, 2, "--minutes", "1e-9")
+    said = refused(capsys, "pretrain", "--resume", stopped, "--epochs", "4", "--device", "cpu")
+    assert "(only a finished run can be extended by more --epochs)" in said
+    assert not pretrain(images, stopped, 2)
+    assert "other settings" in refused(capsys, *words[:-1], stopped, "--epochs", "1")
+
+
+def test_a_fine_tuned_run_is_extended_with_its_best(images, tmp_path):
+    words = f"finetune --model test_resnet --data {images} --layer-decay 1 {USUAL} --out {tmp_path / 'run'}".split()
+    assert not main([*words, "--epochs", "1"]) and not main([*words, "--epochs", "2"])
+    record = record_of(tmp_path / "run")
+    assert record["extended"][0]["last"]["top1"] is not None and record["finished"]
+    assert record["best"]["top1"] >= record["extended"][0]["best"]["top1"]
+    now, then = (load_file(tmp_path / "run" / f"backbone{name}.safetensors") for name in ("", "-1-epochs"))
+    assert now.keys() == then.keys() and any((now[key] != then[key]).any() for key in now)
