@@ -6,12 +6,13 @@ from typing import Any
 
 from a2mim.detect.settings import Coco, Detecting, Frames
 from a2mim.settings import Loop, Network, Optim
+from experiments.options import Start
 
 OPTIM = Optim(epochs=12, lr=1e-4, lr_batch=16, warmup_epochs=0.5, weight_decay=0.05)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Start):
     """Train a detector of boxes and masks on any backbone, and evaluate it as it goes.
 
     The backbone is a run's, a checkpoint's or timm's. The best state is that of the highest box AP. Writes what `a2mim
@@ -25,20 +26,6 @@ class Settings:
         a2mim detect --resume runs/coco-vit
     """
 
-    out: str = ""
-    """Folder of the run."""
-    recipe: str = ""
-    """Start from a recipe in experiments/recipes/; what is typed beside it wins."""
-    resume: str = ""
-    """Go on with the run in this folder, with its settings."""
-    trust_factory: bool = False
-    """With --resume: run the code that the run's record names as its network (a factory module:function), after saying
-    what it is. Without it the network has to be named again with --model."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
-    dry_run: bool = False
-    """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading pictures
-    is not in it), disk. Nothing is written."""
     network: Network = field(default_factory=Network)
     data: Coco = field(default_factory=Coco)
     frames: Frames = field(default_factory=Frames)
