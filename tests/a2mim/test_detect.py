@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 from a2mim.detect.method import Detect, taken
 from a2mim.optim import parameter_groups
 from a2mim.settings import Optim
-from a2mim.train import recompute
+from a2mim.trainer import recompute
 
 pytest.importorskip("pycocotools")
 
