@@ -25,6 +25,7 @@ from a2mim.optim import (
     check_schedule,
     learning_rate,
     make_optimizer,
+    rate_words,
     scaled_lr,
     set_learning_rate,
     set_weight_decay,
@@ -55,9 +56,7 @@ class Trainer:
         check(loop)
         check_schedule(optim)
         self.optim, self.loop, self.world, self.device = optim, loop, world, world.device
-        self.plan = Plan(
-            source.images.samples, loop.batch, loop.seed, world.size * loop.accumulate, repeats=source.repeats
-        )
+        self.plan = planned(source, optim, loop, world)
         self.slots = [micro * world.size + world.rank for micro in range(loop.accumulate)]
         self.steps = optim.epochs * self.plan.steps_per_epoch
         self.method = self._placed(method)
@@ -207,6 +206,18 @@ class Trainer:
         self.epoch_average.load(state["epoch_average"], self.world)
         self.step, self.closed_epochs, self.best = state["step"], state["closed_epochs"], dict(state["best"])
         self.last = dict(state.get("last", {}))  # older states do not know it
+
+
+def planned(source: Source, optim: Optim, loop: Loop, world: World) -> Plan:
+    """The order of the images. Raises ValueError as `Plan` does, with the learning rate of a batch that fits."""
+    samples, slots = source.images.samples, world.size * loop.accumulate
+    try:
+        return Plan(samples, loop.batch, loop.seed, slots, repeats=source.repeats)
+    except ValueError as error:
+        largest = samples // slots * slots
+        if not 0 < largest < loop.batch:
+            raise
+        raise ValueError(f"{error}; {rate_words(optim, largest)}") from error
 
 
 def recompute(method: Method) -> None:

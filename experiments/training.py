@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -24,18 +24,18 @@ from a2mim.images import Files, Images
 from a2mim.layouts import refuse_unfit
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
-from a2mim.optim import learning_rate, scaled_lr
-from a2mim.plain import before, differences, overlay, pairs, to_plain
-from a2mim.runs import NOTHING, added_epochs, extends, open_run, read_run, stored_settings, update_run
+from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
+from a2mim.plain import before, pairs
+from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE, Data, Evaluation, Network
 from a2mim.train import describe
 from a2mim.trees import listed
+from experiments.asked import identity, resolved
+from experiments.cli import out_of_memory
+from experiments.cli import sentence as one_line
 from experiments.datasets import size_arguments
 from experiments.machine import commit
-from experiments.models import create_model, did_you_mean, failure, find_factory, fitted, unsaid, weights_file
-from experiments.recipe_files import PLAIN, function_in, read_settings
-from experiments.recipes import recipes_of
-from experiments.trust import check_data, check_method, check_network
+from experiments.models import create_model, did_you_mean, find_factory, fitted, unsaid, weights_file
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 from interactions.runs.lock import held
@@ -43,106 +43,6 @@ from interactions.runs.storage import remove_leftovers
 
 S = TypeVar("S")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-
-# Where a run lies, and what it runs on, is no part of what it is.
-ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False, "dry_run": False}
-
-
-# ------------------------------------------------------------------------------------------- settings
-
-
-def resolved(settings: S, command: str) -> S:
-    """Settings with what --recipe or --resume stand for filled in; what was typed beside a recipe wins over it.
-
-    Raises ValueError for a recipe that is not there or belongs to another command, and for settings typed beside
-    --resume that differ from the run's (which ones), and for what a record may not bring about by itself (see
-    experiments.trust); FileNotFoundError where there is no run to resume.
-    """
-    given: Any = settings
-    default: Any = type(settings)()
-    if given.resume:
-        return _resumed(given, default, command)
-    if given.recipe:
-        recipe = made_by(given, command)
-        given = overlay(recipe, given, default)
-    if not given.out:
-        raise ValueError("no folder was named for the run: use --out")
-    check(given)
-    return given
-
-
-def _resumed(given: Any, default: Any, command: str) -> Any:
-    run = read_run(Path(given.resume))
-    if run["command"] != command:
-        raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
-    stored: Any = stored_settings(type(given), Path(given.resume), run)
-    wanted = overlay(stored, given, default)
-    parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
-    changed = [part for part in parts if part.split(" was ")[0] not in FREE]
-    if changed and not extends(run, changed, wanted):
-        unfinished = "" if run["finished"] else " (only a finished run can be extended by more --epochs)"
-        raise ValueError(
-            f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
-            f"leave them out, or begin a new run with --out{unfinished}"
-        )
-    record = Path(given.resume) / "run.json"
-    check_stored(stored, given, record)
-    here = {"out": given.resume, "device": given.device, "dry_run": given.dry_run}
-    return dataclasses.replace(wanted, **ELSEWHERE | here)
-
-
-def check_stored(stored: Any, given: Any, where: Path) -> None:
-    """Raises ValueError for what plain settings, in the file `where`, may not bring about by themselves."""
-    check_network(stored.network, given.network, where, given.trust_factory)
-    check_data(stored.data, given.data, where)
-    if hasattr(stored, "method"):
-        check_method(stored.method, given.method, where, given.trust_factory)
-
-
-def identity(settings: S) -> S:
-    """What makes a run the run it is: settings without where it lies and what it runs on."""
-    given: Any = settings
-    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0, anyway=False), **ELSEWHERE)
-
-
-def made_by(given: S, command: str) -> S:
-    """The settings of the recipe that is asked for.
-
-    Raises ValueError for a recipe that is not there, fails, or belongs to another command, and for what a file of plain
-    settings may not bring about by itself (see experiments.trust); FileNotFoundError.
-    """
-    asked: Any = given
-    if asked.recipe.endswith(PLAIN):
-        path = Path(asked.recipe)
-        recipe: Any = read_settings(path, type(given), ELSEWHERE)
-        check_stored(recipe, asked, path)
-        return recipe
-    make = find_recipe(asked.recipe)
-    try:
-        recipe = make()
-    except Exception as error:  # one's own may do anything
-        raise ValueError(f"the recipe {asked.recipe} fails: {failure(error)}") from error
-    if type(recipe) is not type(given):
-        raise ValueError(f"the recipe {asked.recipe} is not one of `a2mim {command}`")
-    return recipe
-
-
-def find_recipe(name: str) -> Callable[[], Any]:
-    """The function of experiments/recipes/ that `imagenet:a2mim_resnet50` names, or that of a file of one's own,
-    `path/to/file.py:function`. Raises ValueError for others, FileNotFoundError."""
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py"):
-        return function_in(Path(path), function)
-    module_name, _, function = name.partition(":")
-    try:
-        module = importlib.import_module(f"experiments.recipes.{module_name}")
-    except ModuleNotFoundError as error:
-        raise ValueError(f"there is no {module_name} in experiments/recipes: try imagenet or cifar10") from error
-    recipes = recipes_of(module)
-    if function not in recipes:
-        near = did_you_mean(function, list(recipes)) or f", it has {', '.join(recipes)}"
-        raise ValueError(f"experiments/recipes/{module_name} has no recipe '{function}'{near}")
-    return recipes[function]
 
 
 def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
@@ -356,8 +256,26 @@ def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Pa
     """Fill in the settings, do the work of a training command in every process, and say how it ended."""
     settings = resolved(settings, command)
     with join(settings.device) as world, at_work(settings, world):
-        folder, result = work(settings, world)
+        if world.main and (said := rate_warning(settings.optim, settings.loop.batch)):
+            print(f"note: {said}", file=sys.stderr, flush=True)
+        try:
+            folder, result = work(settings, world)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError(f"memory ran out: {one_line(error)}; {smaller(settings, world)}") from error
         conclude(folder, command, result, world)
+
+
+def smaller(settings: Any, world: World) -> str:
+    """What to begin anew with where memory does not hold a batch."""
+    loop, slots = settings.loop, world.size * settings.loop.accumulate
+    parts = f"--accumulate {2 * loop.accumulate} (the same batch in parts), " if loop.batch % (2 * slots) == 0 else ""
+    half = max(slots, loop.batch // 2 // slots * slots)
+    return (
+        f"{loop.batch // slots} images are in one pass: begin anew in another folder with {parts}--grad-checkpointing, "
+        f"or a smaller image, network or batch ({rate_words(settings.optim, half)})"
+    )
 
 
 def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:

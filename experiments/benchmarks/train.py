@@ -145,8 +145,8 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
 
 def benchmark_recipe(name: str, settings: Settings) -> "Pretrain":
     """The recipe with the settings of the benchmark."""
+    from experiments.asked import find_recipe
     from experiments.commands.pretrain import Settings as Pretrain
-    from experiments.training import find_recipe
 
     recipe = find_recipe(name)()
     if not isinstance(recipe, Pretrain):

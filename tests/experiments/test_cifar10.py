@@ -3,8 +3,9 @@
 import pytest
 
 from a2mim.backbones import find_place, read_structure
+from experiments.asked import find_recipe
 from experiments.recipes import cifar10
-from experiments.training import find_recipe, make_method, make_network
+from experiments.training import make_method, make_network
 
 NAMES = [
     f"{method}_{family}{size}"

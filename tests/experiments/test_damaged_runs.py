@@ -228,9 +228,9 @@ def test_memory_that_runs_out_in_training(made, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(A2MIM, "forward", no_memory)
     assert main(TRAIN.format(photos=made / "photos", out=tmp_path / "run").split()) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("a2mim pretrain: memory ran out: ") and told.endswith(
-        "use a smaller batch, image or network"
-    )
+    assert told.startswith("a2mim pretrain: memory ran out: ") and "memory: 9 bytes; 8 images are in one pass" in told
+    assert "--accumulate 2 (the same batch in parts), --grad-checkpointing, or a smaller" in told
+    assert "with --batch 4 the peak learning rate is 0.0005" in told
 
 
 def test_memory_that_runs_out_for_a_single_image(made, tmp_path, monkeypatch, capsys):

@@ -15,9 +15,10 @@ from a2mim.plain import pairs, to_plain
 from a2mim.runs import newest_state
 from a2mim.settings import Network
 from experiments import forecasting, machine, training
+from experiments.asked import find_recipe, resolved
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import find_recipe, make_network, resolved, settings_of
+from experiments.training import make_network, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -190,7 +191,15 @@ def test_a_run_from_before_a_method_s_setting_existed_goes_on_as_it_began(images
             "no place 99 for a mask token. It has 0: output of",
         ),
         ("--model test_resnet --data {images} --mask-at layer9", "no place 'layer9' for a mask token. It has 0:"),
-        ("--model test_vit --data {images} --batch 64", "a batch of 64 is larger than the data set of 24 images"),
+        (
+            "--model test_vit --data {images} --batch 64",
+            "a batch of 64 is larger than the data set of 24 images: use --batch 24 or less; with --batch 24 the peak "
+            "learning rate is 1.17e-05 (0.001 scaled linear from batch 2048)",
+        ),
+        (
+            "--model test_vit --data {images} --batch 64 --accumulate 5 --lr-scaling sqrt --lr-batch 20 --lr 0.1",
+            "with --batch 20 the peak learning rate is 0.1 (0.1 scaled sqrt from batch 20)",
+        ),
         ("--model test_vit --data {images} --mixup 0.5", "need labelled images"),
         ("--model test_vit --data {images} --weights nowhere.pth", "nowhere.pth"),
         ("--model test_vit --data {images} --recipe imagenet:a2mim_resnet5", "has no recipe 'a2mim_resnet5'"),
@@ -335,6 +344,17 @@ def test_recipes_of_another_command_are_refused():
         resolved(Settings(recipe="imagenet:finetune_resnet50", out="x"), "pretrain")
     with pytest.raises(ValueError, match=r"there is no imaginenet in experiments/recipes"):
         find_recipe("imaginenet:x")
+
+
+def test_a_batch_that_makes_the_learning_rate_tiny_is_told(images, tmp_path, capsys):
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "1", *SMALL]
+    words += ["--dry-run", "--out", str(tmp_path / "run")]
+    assert main(words) == 0 and "note" not in capsys.readouterr().err  # SMALL states its rate for its batch
+    assert main([*words, "--lr-batch", "128"]) == 0 and "note" not in capsys.readouterr().err
+    assert main([*words, "--lr-batch", "2048"]) == 0
+    said = "note: with --batch 8 the peak learning rate is 3.91e-06 (0.001 scaled linear from batch 2048), 256 times"
+    assert said in capsys.readouterr().err
+    assert main([*words, "--lr-batch", "2048", "--lr-scaling", "sqrt"]) == 0 and "note" not in capsys.readouterr().err
 
 
 def files_of(folder):

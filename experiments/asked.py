@@ -1,0 +1,117 @@
+"""What a training run is asked to do: from what was typed, a recipe or a run's record to whole settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from a2mim.bounds import check
+from a2mim.plain import differences, overlay, to_plain
+from a2mim.runs import extends, read_run, stored_settings
+from a2mim.settings import FREE
+from experiments.models import did_you_mean, failure
+from experiments.recipe_files import PLAIN, function_in, read_settings
+from experiments.recipes import recipes_of
+from experiments.trust import check_data, check_method, check_network
+
+S = TypeVar("S")
+
+# Where a run lies, and what it runs on, is no part of what it is.
+ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False, "dry_run": False}
+
+
+def resolved(settings: S, command: str) -> S:
+    """Settings with what --recipe or --resume stand for filled in; what was typed beside a recipe wins over it.
+
+    Raises ValueError for a recipe that is not there or belongs to another command, and for settings typed beside
+    --resume that differ from the run's (which ones), and for what a record may not bring about by itself (see
+    experiments.trust); FileNotFoundError where there is no run to resume.
+    """
+    given: Any = settings
+    default: Any = type(settings)()
+    if given.resume:
+        return _resumed(given, default, command)
+    if given.recipe:
+        recipe = made_by(given, command)
+        given = overlay(recipe, given, default)
+    if not given.out:
+        raise ValueError("no folder was named for the run: use --out")
+    check(given)
+    return given
+
+
+def _resumed(given: Any, default: Any, command: str) -> Any:
+    run = read_run(Path(given.resume))
+    if run["command"] != command:
+        raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
+    stored: Any = stored_settings(type(given), Path(given.resume), run)
+    wanted = overlay(stored, given, default)
+    parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
+    changed = [part for part in parts if part.split(" was ")[0] not in FREE]
+    if changed and not extends(run, changed, wanted):
+        unfinished = "" if run["finished"] else " (only a finished run can be extended by more --epochs)"
+        raise ValueError(
+            f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
+            f"leave them out, or begin a new run with --out{unfinished}"
+        )
+    record = Path(given.resume) / "run.json"
+    check_stored(stored, given, record)
+    here = {"out": given.resume, "device": given.device, "dry_run": given.dry_run}
+    return dataclasses.replace(wanted, **ELSEWHERE | here)
+
+
+def check_stored(stored: Any, given: Any, where: Path) -> None:
+    """Raises ValueError for what plain settings, in the file `where`, may not bring about by themselves."""
+    check_network(stored.network, given.network, where, given.trust_factory)
+    check_data(stored.data, given.data, where)
+    if hasattr(stored, "method"):
+        check_method(stored.method, given.method, where, given.trust_factory)
+
+
+def identity(settings: S) -> S:
+    """What makes a run the run it is: settings without where it lies and what it runs on."""
+    given: Any = settings
+    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, minutes=0.0, anyway=False), **ELSEWHERE)
+
+
+def made_by(given: S, command: str) -> S:
+    """The settings of the recipe that is asked for.
+
+    Raises ValueError for a recipe that is not there, fails, or belongs to another command, and for what a file of plain
+    settings may not bring about by itself (see experiments.trust); FileNotFoundError.
+    """
+    asked: Any = given
+    if asked.recipe.endswith(PLAIN):
+        path = Path(asked.recipe)
+        recipe: Any = read_settings(path, type(given), ELSEWHERE)
+        check_stored(recipe, asked, path)
+        return recipe
+    make = find_recipe(asked.recipe)
+    try:
+        recipe = make()
+    except Exception as error:  # one's own may do anything
+        raise ValueError(f"the recipe {asked.recipe} fails: {failure(error)}") from error
+    if type(recipe) is not type(given):
+        raise ValueError(f"the recipe {asked.recipe} is not one of `a2mim {command}`")
+    return recipe
+
+
+def find_recipe(name: str) -> Callable[[], Any]:
+    """The function of experiments/recipes/ that `imagenet:a2mim_resnet50` names, or that of a file of one's own,
+    `path/to/file.py:function`. Raises ValueError for others, FileNotFoundError."""
+    path, _, function = name.rpartition(":")
+    if path.endswith(".py"):
+        return function_in(Path(path), function)
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(f"experiments.recipes.{module_name}")
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no {module_name} in experiments/recipes: try imagenet or cifar10") from error
+    recipes = recipes_of(module)
+    if function not in recipes:
+        near = did_you_mean(function, list(recipes)) or f", it has {', '.join(recipes)}"
+        raise ValueError(f"experiments/recipes/{module_name} has no recipe '{function}'{near}")
+    return recipes[function]
