@@ -84,6 +84,8 @@ def _map_of_kept_pairs(run: Run) -> list[Block]:
     orders = run.record.get("orders") or []
     if not units or not images or not orders:
         return []
+    if isinstance(run.record["settings"]["grid"], str):
+        return []  # regions of a label map, which is not kept either
     middle = min(orders, key=lambda one: abs(one["ratio"] - 0.5))
     pairs = pd.read_parquet(units[0])
     pairs = pairs[(pairs["image"] == images[0]["image"]) & (pairs["order"] == middle["order"])]

@@ -30,6 +30,8 @@ def test_players_and_pairs_in_files(tmp_path, capsys):
 
     assert not call("--grid", tmp_path / "map.png", "--pairs", tmp_path / "pairs.csv")
     assert not call("--grid", tmp_path / "map.npy", "--pairs", tmp_path / "pairs.csv")  # the same regions
+    assert not cli.main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
+    assert "4 regions of 12×12 px@" in (tmp_path / "page.html").read_text(encoding="utf-8")
     settings = load_profile(tmp_path / "run").settings
     assert settings["grid"].startswith("4 regions of 12×12 px@") and settings["pairs"].startswith("2 listed@")
     capsys.readouterr()
