@@ -99,8 +99,8 @@ def settings_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     if not dataclasses.is_dataclass(info.type):
         return None
     owners = {field.name: owner(info.type, field.name) for field in dataclasses.fields(info.type)}
-    # An option may be called as a group is.
-    groups = {f"of_{each.__name__}": each for each in info.type.__mro__[1:] if each in owners.values()}
+    # In the order of their fields; an option may be called as a group is.
+    groups = {f"of_{each.__name__}": each for each in dict.fromkeys(owners.values()) if each is not info.type}
     hints = typing.get_type_hints(info.type, include_extras=True)
     default = None if info.default in (MISSING_NONPROP, tyro.MISSING) else info.default
     options = [

@@ -168,7 +168,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class ProfileSettings(Game, Effort, Execution):
+class ProfileSettings(Execution, Effort, Game):  # the fields of the last one come first
     """Everything that decides the result of a profile, besides the model and the images."""
 
     def resolved(self) -> "ProfileSettings":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Network, Images, Machine):
+class Settings(Machine, Images, Network):
     """Measure how accurate a model stays when patches of the images are dropped, or shuffled.
 
     Writes occlusion.csv (one row per kind of patches and share dropped: top-1 with its interval), shuffling.csv (one

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Network, Images, Machine):
+class Settings(Machine, Images, Network):
     """Measure how strongly the patches of images interact under a model, at every order.
 
     Writes strength.csv (one row per order, each measure with its interval), middle_mass.csv, strength.png, run.json

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Network, Images, Machine):
+class Settings(Machine, Images, Network):
     """Measure the spatial frequencies and the variance of a model's feature maps, block by block.
 
     Attention and MLP of a transformer count as blocks of their own, as do a CNN's residual blocks. Neither labels nor a
