@@ -2,29 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from interactions.levels import with_levels
-from interactions.runs import storage
+from interactions.runs.results import Results, load
 from interactions.strength import MIDDLE, middle_mass, strength_table
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What a run measured so far. `record` is its run.json."""
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.record["settings"]
+class Profile(Results):
+    """What a profile measured so far. `record` is its run.json."""
 
     def images(self) -> pd.DataFrame:
         """One row per (image, order): image, order, ratio, design, passes, and the columns of `image_row`."""
-        return storage.read_part(self.folder, "images")
+        return self.rows("images")
 
     def pairs(self) -> pd.DataFrame:
         """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2.
@@ -34,7 +26,7 @@ class Profile:
         """
         if self.settings["keep"] != "pairs":
             raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
-        return storage.read_part(self.folder, "pairs")
+        return self.rows("pairs")
 
     def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
@@ -64,7 +56,4 @@ def load_profile(folder: str | Path) -> Profile:
         FileNotFoundError: no run there.
         ValueError: a run.json that is not a profile's.
     """
-    record = storage.read_run(Path(folder))
-    if record is None:
-        raise FileNotFoundError(f"{folder} holds no profile: there is no run.json")
-    return Profile(Path(folder), record)
+    return load(Profile, folder, "profile", "profile")

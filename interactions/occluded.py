@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,33 +14,26 @@ from torch import Tensor
 
 from interactions.fingerprint import tensor_bytes
 from interactions.grid import PatchGrid
-from interactions.runs import storage
+from interactions.runs.results import Results, load
 from interactions.saliency import SALIENCIES
 from interactions.selection import Chosen
 
 
 @dataclass(frozen=True)
-class Occlusion:
-    """What a run measured so far. `record` is its run.json."""
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.record["settings"]
+class Occlusion(Results):
+    """What an occlusion run measured so far. `record` is its run.json."""
 
     def images(self) -> pd.DataFrame:
         """One row per (image, kind, seed, number of dropped cells): image, kind, seed, dropped, correct."""
-        return storage.read_part(self.folder, "images")
+        return self.rows("images")
 
     def shuffled_images(self) -> pd.DataFrame:
         """One row per (image, grid, seed): image, grid, seed, correct."""
-        return storage.read_part(self.folder, "shuffling")
+        return self.rows("shuffling")
 
     def saliency(self) -> pd.DataFrame:
         """One row per (image, cell): image, name, cell, saliency; none where no salient cells were dropped."""
-        return storage.read_part(self.folder, "saliency")
+        return self.rows("saliency")
 
     def occlusion(self) -> pd.DataFrame:
         """One row per kind and share: kind, share (dropped / n), dropped, top1, low, high, images, seeds, baseline."""
@@ -69,10 +61,7 @@ def load_occlusion(folder: str | Path) -> Occlusion:
         FileNotFoundError: no run there.
         ValueError: a run.json that is not an occlusion run's.
     """
-    record = storage.read_run(Path(folder), "occlusion")
-    if record is None:
-        raise FileNotFoundError(f"{folder} holds no occlusion run: there is no run.json")
-    return Occlusion(Path(folder), record)
+    return load(Occlusion, folder, "occlusion", "occlusion run")
 
 
 def accuracy_table(table: pd.DataFrame, by: str) -> pd.DataFrame:

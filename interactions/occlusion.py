@@ -25,7 +25,8 @@ Images are measured in units of a few; an interrupted run goes on where it was a
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,9 @@ from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
 from interactions.occluded import Occlusion, digest_of, load_occlusion, saliency_of, saliency_table
 from interactions.own import with_names
-from interactions.runs.lock import held
-from interactions.runs.ranks import Ranks, join
-from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
-from interactions.runs.units import backed_off, finish, measure_units
+from interactions.runs.ranks import Ranks
+from interactions.runs.record import NOTHING, Material, begin_run, place_of
+from interactions.runs.units import backed_off, carry_out, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings, settled
@@ -106,13 +106,10 @@ def measure_occlusion(
         OSError: a folder that cannot be written to, a full disk.
     """
     wanted = settled(OcclusionSettings(**with_names(settings)))
-    run = Run(model, dataset, Path(out), wanted, normalisation or Normalisation(), names)
-    named = names_of(model, dataset, model_name, data_name, transform)
-    with join() as ranks, held(run.folder, ranks), read_ahead(dataset, wanted, num_workers) as run.dataset:
-        record = ranks.from_first(lambda: run.begin(named, about, progress, dry_run))
-        if record["status"] != "complete":
-            run.measure_units(record, ranks, progress and ranks.rank == 0)
-            ranks.from_first(lambda: run.finish(record))
+    material = Material.of(model, dataset, names, model_name, data_name, transform)
+    with read_ahead(dataset, wanted, num_workers) as images:
+        run = Run(replace(material, dataset=images), Path(out), wanted, normalisation or Normalisation(), progress)
+        carry_out(run.folder, partial(run.begin, about, dry_run), run.measure_units, run.finish)
     return load_occlusion(out)
 
 
@@ -121,18 +118,15 @@ class Run:
 
     def __init__(
         self,
-        model: nn.Module,
-        dataset: Images,
+        material: Material,
         folder: Path,
         settings: OcclusionSettings,
         normalisation: Normalisation,
-        names: Sequence[str] | None,
+        progress: bool,
     ) -> None:
         settings.check()
-        self.model, self.dataset, self.folder, self.names = model.eval(), dataset, folder, names
+        self.material, self.folder, self.progress = material, folder, progress
         self.settings, self.normalisation = settings, normalisation
-        if names is not None and len(names) != len(dataset):
-            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
         self.grid = PatchGrid(settings.grid)
         self.baseline = AT_POINT.get((settings.baseline, settings.masking), settings.baseline)
         if self.baseline not in (*BASELINES, DROP):
@@ -146,30 +140,28 @@ class Run:
             self.given = saliency_of(settings.saliency, self.grid)
         self.games: dict[str, PatchGame] = {}
 
-    def begin(
-        self, named: Mapping[str, Any], about: Mapping[str, Any], progress: bool, dry_run: bool = False
-    ) -> dict[str, Any]:
+    def begin(self, about: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
         """The record to go on with; a fresh run chooses its images and its batch size here."""
         # By its contents, a table of saliency is the same wherever it lies.
         by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
         settings = asdict(self.settings) | by_contents | {"normalisation": asdict(self.normalisation)}
         return begin_run(
             self.folder,
-            describe(self.model, self.dataset, self.names, named, settings),
+            self.material.asked(settings),
             asdict(OcclusionSettings()),
-            lambda: self._prepare(progress),
-            place_of(self.model, about),
+            self._prepare,
+            place_of(self.material.model, about),
             TABLES,
             "occlusion",
-            say=progress,
+            say=self.progress,
             dry_run=dry_run,
         )
 
-    def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
+    def measure_units(self, record: dict[str, Any], ranks: Ranks) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
 
         def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object], _: Any) -> tuple[Any, Any]:
-            images_ICHW, speed = read_again(self.dataset, chosen), recorded(record)
+            images_ICHW, speed = read_again(self.material.dataset, chosen), recorded(record)
             game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], speed, on_batch)
             parts, sizes = self._occlude(game, chosen), [game.batch_size]
             if record["shuffle_grids"]:
@@ -178,12 +170,12 @@ class Run:
                 sizes.append(game.batch_size)
             return parts, {"batch_size": min(sizes)}  # type: ignore[type-var]
 
-        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress)
+        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, self.progress)
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write the tables, then the record that calls the run complete."""
         run = Occlusion(self.folder, record)
-        finish(
+        return finish(
             self.folder,
             record,
             self.settings.unit_images,
@@ -191,17 +183,18 @@ class Run:
             backed_off=lambda: backed_off(self.folder, record),
         )
 
-    def _prepare(self, progress: bool) -> dict[str, Any]:
+    def _prepare(self) -> dict[str, Any]:
         """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""
         settings = self.settings
         wanted = ProfileSettings(value="correct", images=settings.images, shuffle=settings.shuffle, seed=settings.seed)
-        selection = select(self.model, self.dataset, self.names, wanted, progress, wanted=wanted.images)
+        of = self.material
+        selection = select(of.model, of.dataset, of.names, wanted, self.progress, wanted=wanted.images)
         assert selection.shape is not None
         size = selection.shape[1:]
         self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid
         grids = shuffle_grids(self.settings.shuffle_grids, size)
         pilot = selection.chosen[:PILOT_IMAGES]
-        game = self._play(PatchGame, pilot, read_again(self.dataset, pilot), None, Speed())
+        game = self._play(PatchGame, pilot, read_again(self.material.dataset, pilot), None, Speed())
         if self.grid.n_players in self.dropped_D:
             game.refuse_empty()
         if self.ranked:
@@ -217,7 +210,7 @@ class Run:
             "dropped": self.dropped_D,
             "shuffle_grids": grids,
             "saliency_from": self.settings.saliency if self.given is not None else None,
-            **settle(game, settings.speed, settings.batch_size, passes * len(selection.chosen), progress),
+            **settle(game, settings.speed, settings.batch_size, passes * len(selection.chosen), self.progress),
             **forecast(passes * len(selection.chosen), ROW_BYTES * passes * len(selection.chosen)),
             "backed_off": False,
             "passes_per_image": passes,
@@ -240,7 +233,7 @@ class Run:
         before = self.games.get(kind.__name__)
         if before is None:
             game = kind(
-                self.model,
+                self.material.model,
                 images_ICHW,
                 targets_I,
                 self.grid,

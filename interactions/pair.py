@@ -34,7 +34,7 @@ from interactions.rounds import cut_to_measured
 from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
-from interactions.runs.record import NOTHING, names_of
+from interactions.runs.record import NOTHING, Material
 from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import PRECISION, ProfileSettings, settled
@@ -111,16 +111,17 @@ def profile_pair(
             stack.enter_context(held(folder, ranks))
         for subject, folder in zip((first, second), folders, strict=True):
             its = with_classes_of(folders[0], wanted) if runs else wanted
-            run = Run(subject.model, subject.dataset, folder, its, subject.normalisation or Normalisation(), names)
             called = (subject.model_name or subject.name, data_name, subject.transform)
-            named = names_of(subject.model, subject.dataset, *called)
-            run.dataset = stack.enter_context(read_ahead(subject.dataset, wanted, num_workers))
+            material = Material.of(subject.model, subject.dataset, names, *called)
+            images = stack.enter_context(read_ahead(subject.dataset, wanted, num_workers))
+            of_run = (replace(material, dataset=images), folder, its, subject.normalisation or Normalisation())
+            run = Run(*of_run, progress)
             runs.append(run)
-            records.append(ranks.from_first(partial(run.begin, named, about, progress, subject.accompany)))
+            records.append(ranks.from_first(partial(run.begin, about, subject.accompany)))
         while any(record["status"] != "complete" for record in records):
             for run, record in zip(runs, records, strict=True):
                 if record["status"] != "complete":
-                    run.measure_units(record, ranks, progress and ranks.rank == 0)
+                    run.measure_units(record, ranks)
             records = ranks.from_first(partial(proceed, runs, records, progress))
     return Pair({subject.name: load_profile(folder) for subject, folder in zip((first, second), folders, strict=True)})
 
@@ -163,7 +164,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     following = None if over else next_pair(a, b, curve, precision, most, runs[0].settings.unit_images)
     if progress:
         tell_difference(curve, precision, count, following and following[0])
-    if following is not None and add_rounds(runs, records, *following, progress):
+    if following is not None and add_rounds(runs, records, *following):
         return list(records)
     ended = "minutes" if over else "images" if count >= most else "precision"
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
@@ -178,14 +179,12 @@ def first_images(run: Run, record: Record, count: int) -> pd.DataFrame:
     return rows[rows.image.isin([one["image"] for one in record["images"][:count]])]
 
 
-def add_rounds(
-    runs: Sequence[Run], records: Sequence[Record], last: int, budgets: Sequence[Mapping[int, int]], progress: bool
-) -> bool:
+def add_rounds(runs: Sequence[Run], records: Sequence[Record], last: int, budgets: Sequence[Mapping[int, int]]) -> bool:
     """Give each run its round, where it does not have it yet; False where there are no more images."""
     added = False
     for run, record, of_run in zip(runs, records, budgets, strict=True):
         following = Round(len(record["images"]), last, of_run)
-        if following.first < last and run.add_round(record, following, progress):
+        if following.first < last and run.add_round(record, following):
             record["status"], added = "running", True
             write_json(run.folder / "run.json", record)
     return added

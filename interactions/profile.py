@@ -13,6 +13,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ from interactions.measured import Profile, load_profile
 from interactions.own import players_of, with_names
 from interactions.profiling import Run, checked
 from interactions.published import with_published
-from interactions.runs.lock import held
-from interactions.runs.ranks import join
-from interactions.runs.record import NOTHING, names_of
+from interactions.runs.record import NOTHING, Material
+from interactions.runs.units import carry_out
 from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import ProfileSettings, settled
@@ -101,13 +101,10 @@ def profile_model(
     own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
     folder = Path(own.name if out is None else out)  # type: ignore[union-attr]
     wanted = settled(ProfileSettings(**with_published(settings))).resolved()
-    run = Run(model, images, folder, wanted, normalisation or Normalisation(), names)
-    named = names_of(model, images, model_name, data_name, transform)
-    with join() as ranks, held(run.folder, ranks), read_ahead(images, wanted, num_workers) as run.dataset:
-        record = ranks.from_first(lambda: run.begin(named, about, progress, accompany, dry_run))
-        while record["status"] != "complete":
-            run.measure_units(record, ranks, progress and ranks.rank == 0)
-            record = ranks.from_first(partial(run.proceed, record, progress))
+    material = Material.of(model, images, names, model_name, data_name, transform)
+    with read_ahead(images, wanted, num_workers) as ahead:
+        run = Run(replace(material, dataset=ahead), folder, wanted, normalisation or Normalisation(), progress)
+        carry_out(folder, partial(run.begin, about, accompany, dry_run), run.measure_units, run.proceed)
     profile = load_profile(folder)
     if own is not None:
         weakref.finalize(profile, own.cleanup)

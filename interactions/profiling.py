@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET
@@ -39,11 +39,11 @@ from interactions.rounds import (
 )
 from interactions.runs.files import write_json
 from interactions.runs.ranks import Ranks
-from interactions.runs.record import begin_run, describe, place_of
+from interactions.runs.record import Material, begin_run, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units
 from interactions.segments import Segments
-from interactions.selection import Chosen, Images, Selection, read_again, select
+from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import Speed, recorded, settle
 from interactions.units import LEVELS, PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
@@ -87,28 +87,20 @@ class Run:
 
     def __init__(
         self,
-        model: nn.Module,
-        dataset: Images,
+        material: Material,
         folder: Path,
         settings: ProfileSettings,
         normalisation: Normalisation,
-        names: Sequence[str] | None,
+        progress: bool,
     ) -> None:
-        self.model, self.dataset, self.folder, self.names = model.eval(), dataset, folder, names
+        self.material, self.folder, self.progress = material, folder, progress
         self.settings, self.normalisation = settings, normalisation
-        if names is not None and len(names) != len(dataset):
-            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
         self.grid, self.pairs_P2, self.ratios = checked(settings)
         self.game: PatchGame | None = None
         self.until = time.monotonic() + 60 * settings.minutes if settings.minutes else math.inf
 
     def begin(
-        self,
-        named: Mapping[str, Any],
-        about: Mapping[str, Any],
-        progress: bool,
-        accompany: Callable[[Path], object] | None,
-        dry_run: bool = False,
+        self, about: Mapping[str, Any], accompany: Callable[[Path], object] | None, dry_run: bool = False
     ) -> dict[str, Any]:
         """The record to go on with; a fresh run gets its images and its speed here, and then pilot and plans.
 
@@ -119,19 +111,18 @@ class Run:
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
         if (classes := self._classes()) is not None:
             settings["target"] = classes.told  # the same wherever that run lies, and when it has grown
-        asked = describe(self.model, self.dataset, self.names, named, settings)
         record = begin_run(
             self.folder,
-            asked,
+            self.material.asked(settings),
             asdict(ProfileSettings()),
-            lambda: self._settle(progress, named.get("transform")),
-            place_of(self.model, about),
+            self._settle,
+            place_of(self.material.model, about),
             TABLES,
             "profile",
-            lambda record: self._prepare(record, progress),
+            self._prepare,
             accompany,
             FREE,
-            progress,
+            self.progress,
             dry_run,
         )
         most = self.settings.images
@@ -146,7 +137,7 @@ class Run:
             record["settings"] |= {name: getattr(self.settings, name) for name in FREE}
         return record
 
-    def measure_units(self, record: dict[str, Any], ranks: Ranks, progress: bool) -> None:
+    def measure_units(self, record: dict[str, Any], ranks: Ranks) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
 
         def measure_unit(
@@ -161,9 +152,9 @@ class Run:
                 parts["pairs"] = pair_table(chosen, measured)
             return parts, {"batch_size": game.batch_size}
 
-        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, progress, self.until)
+        measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, self.progress, self.until)
 
-    def proceed(self, record: dict[str, Any], progress: bool) -> dict[str, Any]:
+    def proceed(self, record: dict[str, Any]) -> dict[str, Any]:
         """What follows when the units that were planned are measured: another round, or the end."""
         over = time.monotonic() > self.until
         if over:
@@ -179,9 +170,9 @@ class Run:
             if not over:
                 following = next_round(images, curve, precision, self.most(record), self.settings.unit_images)
                 ended = "precision" if following is None and count < self.most(record) else "images"
-            if progress:
+            if self.progress:
                 tell(curve, precision, count, following, images.passes.sum() / max(record["seconds"], 1e-3))
-        if following is not None and self.add_round(record, following, progress):
+        if following is not None and self.add_round(record, following):
             write_json(self.folder / "run.json", record)
             return record
         self.end(record, ended)
@@ -198,7 +189,7 @@ class Run:
 
     def most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""
-        usable = len(self.dataset) - len(record["skipped"]) - record["wrong"]
+        usable = len(self.material.dataset) - len(record["skipped"]) - record["wrong"]
         if (classes := self._classes()) is not None:
             usable = min(usable, len(classes.by_name))
         return min(self.settings.images or usable, usable)
@@ -223,29 +214,27 @@ class Run:
             backed_off=lambda: backed_off(self.folder, record),
         )
 
-    def _settle(self, progress: bool, transform: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _settle(self) -> dict[str, Any]:
         """Choose the images, and how the network runs, which a stopwatch picks and values feel in their last bits."""
         first = FIRST_IMAGES if self.settings.precision else self.settings.images
-        wanted = min(first or len(self.dataset), self.settings.images or len(self.dataset))
+        wanted = min(first or len(self.material.dataset), self.settings.images or len(self.material.dataset))
         classes = self._classes()
         if classes is not None:
             wanted = min(wanted, len(classes.by_name))
-        selection = select(
-            self.model, self.dataset, self.names, self.settings, progress, wanted=wanted, classes=classes
-        )
+        selection = self._select(wanted=wanted, classes=classes)
         game = self._play(selection.chosen[:PILOT_IMAGES], None, Speed())
-        images, expected = at_least(self.settings, len(self.dataset))
+        images, expected = at_least(self.settings, len(self.material.dataset))
         rows = images * len(self.ratios)
         size = rows * (IMAGE_BYTES + PAIR_BYTES * len(self.pairs_P2) * (self.settings.keep == "pairs"))
         mean, std = self.normalisation.mean, self.normalisation.std
-        changed = changed_from_published(self.settings, len(selection.chosen), mean, std, transform)
+        changed = changed_from_published(self.settings, len(selection.chosen), mean, std, self.material.transform)
         return {
             **({"changed_from_published": changed} if self.settings.design == PUBLISHED else {}),
             "players": self.grid.n_players,
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,
             "image_shape": selection.shape,
-            **settle(game, self.settings.speed, self.settings.batch_size, expected, progress),
+            **settle(game, self.settings.speed, self.settings.batch_size, expected, self.progress),
             **forecast(expected, size, self.settings.precision is not None),
             "backed_off": False,
             "preparation_passes": {"selection": selection.passes},
@@ -255,11 +244,11 @@ class Run:
             "images": [asdict(one) for one in selection.chosen],
         }
 
-    def _prepare(self, record: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+    def _prepare(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""
         budget = self.settings.budget or FIRST_BUDGET
         parts = 3 if self.settings.amp else 2
-        share = int(PREPARATION / parts * at_least(self.settings, len(self.dataset))[1] / len(self.ratios))
+        share = int(PREPARATION / parts * at_least(self.settings, len(self.material.dataset))[1] / len(self.ratios))
         several = share >= PILOT_IMAGES * LEAST_PILOT
         pilot = [Chosen(**one) for one in record["images"][: PILOT_IMAGES if several else 1]]
         game = self._play(pilot, record["batch_size"], recorded(record))
@@ -267,7 +256,7 @@ class Run:
         levels = check_levels(game, self.settings.amp, streams, share) if self.settings.amp else {}
         rounding = {"rounding": game.passes} if levels else {}
         most = 3 * max(share // PILOT_IMAGES, LEAST_PILOT)  # a pilot takes at most a third of what it is told
-        with tqdm(self.ratios, "pilot", disable=not progress) as bar:
+        with tqdm(self.ratios, "pilot", disable=not self.progress) as bar:
             pilots = {order: self._pilot(game, order, min(budget, most)) for order in bar}
         orders: list[dict[str, Any]] = [
             {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found), **levels.get(order, {})}
@@ -276,7 +265,7 @@ class Run:
         spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
         entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
-        floors, note = self._floors(game, progress, max(1, int(share / FLOOR_COST)))
+        floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
         spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
         return {
             "batch_size": game.batch_size,
@@ -288,7 +277,7 @@ class Run:
             "rounds": [entry],
         }
 
-    def add_round(self, record: dict[str, Any], following: Round, progress: bool) -> bool:
+    def add_round(self, record: dict[str, Any], following: Round) -> bool:
         """Choose the images of a round and its plans; False where the data set has no more that can be used."""
         known = Selection(
             chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
@@ -298,16 +287,7 @@ class Run:
             classes=record["classes"],
             shape=tuple(record["image_shape"]),
         )
-        found = select(
-            self.model,
-            self.dataset,
-            self.names,
-            self.settings,
-            progress,
-            wanted=following.last,
-            known=known,
-            classes=self._classes(),
-        )
+        found = self._select(wanted=following.last, known=known, classes=self._classes())
         images = found.chosen[: following.last]
         added, ahead = images[following.first :], found.chosen[following.last :]
         record |= {"skipped": found.skipped, "wrong": found.wrong, "tried": found.tried}
@@ -330,12 +310,17 @@ class Run:
         passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
         return {**entry, "passes_per_image": passes}
 
+    def _select(self, **asked: Any) -> Selection:
+        """Images to measure, as `select` chooses them."""
+        of = self.material
+        return select(of.model, of.dataset, of.names, self.settings, self.progress, **asked)
+
     def _task(self, entry: Entry) -> Task:
         return Task(self.grid, self.pairs_P2, self.ratios, plans_of(entry), budgets_of(entry), self.settings)
 
     def _play(self, chosen: Sequence[Chosen], batch_size: int | None, speed: Speed) -> PatchGame:
         """The game on these images, with the network of the games before."""
-        images_ICHW = read_again(self.dataset, chosen)
+        images_ICHW = read_again(self.material.dataset, chosen)
         targets = None if chosen[0].target is None else torch.tensor([one.target for one in chosen])
         names, settings = [one.name for one in chosen], self.settings
         if self.game is not None:
@@ -343,7 +328,7 @@ class Run:
             self.game.batch_size = self.game.batch_size or batch_size
             return self.game
         self.game = PatchGame(
-            self.model,
+            self.material.model,
             images_ICHW,
             targets,
             self.grid,
@@ -380,12 +365,13 @@ class Run:
         found = Pilot(**order["pilot"])
         return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
 
-    def _floors(self, game: PatchGame, progress: bool, most: int) -> tuple[dict[int, float], str]:
+    def _floors(self, game: PatchGame, most: int) -> tuple[dict[int, float], str]:
         """The floor of each order, or none and the reason."""
-        with tqdm(desc="numerical floor", unit=" passes", mininterval=PACE, disable=not progress) as bar:
+        with tqdm(desc="numerical floor", unit=" passes", mininterval=PACE, disable=not self.progress) as bar:
             game.on_batch = bar.update
             try:
-                return numerical_floors(game, self.model, self.ratios, self.pairs_P2, self.settings.seed, most), ""
+                asked = (self.ratios, self.pairs_P2, self.settings.seed, most)
+                return numerical_floors(game, self.material.model, *asked), ""
             except FloatingPointError as error:
                 return {}, str(error)
             finally:

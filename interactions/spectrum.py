@@ -30,11 +30,10 @@ from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
 from interactions.layouts import Layout
 from interactions.outputs import is_out_of_memory
-from interactions.runs import storage
-from interactions.runs.lock import held
-from interactions.runs.ranks import join
-from interactions.runs.record import NOTHING, begin_run, describe, names_of, place_of
-from interactions.runs.units import Measure, finish, measure_units
+from interactions.runs.ranks import Ranks
+from interactions.runs.record import NOTHING, Material, begin_run, place_of
+from interactions.runs.results import Results, load
+from interactions.runs.units import Measure, carry_out, finish, measure_units
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import ProfileSettings, settled
 from interactions.speed import seconds_of
@@ -160,15 +159,10 @@ def measure_spectrum(
     )
     wanted.check()
     images, seed, unit_images = wanted.images, wanted.seed, wanted.unit_images
-    if names is not None and len(names) != len(dataset):
-        raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
-    model, folder = model.eval(), Path(out)
+    material, folder = Material.of(model, dataset, names, model_name, data_name, transform), Path(out)
     settings = {"images": images, "shuffle": shuffle, "seed": seed, "unit_images": unit_images}
-    named = names_of(model, dataset, model_name, data_name, transform)
 
     def begin() -> dict[str, Any]:
-        asked = describe(model, dataset, names, named, settings)
-
         def prepare() -> dict[str, Any]:
             found = select(model, dataset, names, wanted, progress, wanted=wanted.images)
             record = prepared(model, found.shape or (), found.chosen, found.skipped)
@@ -186,26 +180,24 @@ def measure_spectrum(
             x_1CHW = image_1CHW.to(device)  # a single one, which the check before this one had in memory
             return 1 / seconds_of(lambda: measure_maps(model, blocks_of(record), x_1CHW), device)
 
-        place = place_of(model, about)
+        asked, place = material.asked(settings), place_of(model, about)
         return begin_run(folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run)
 
-    with join() as ranks, held(folder, ranks), read_ahead(dataset, wanted, num_workers) as dataset:
-        record = ranks.from_first(begin)
-        if record["status"] != "complete":
-            measure = unit_measure(model, dataset, blocks_of(record))
-            measure_units(folder, record, unit_images, ranks, measure, progress and ranks.rank == 0)
-            run = Spectrum(folder, record)
-            tables = dict(zip(TABLES, (run.spectrum, run.variance), strict=True))
-            ranks.from_first(lambda: finish(folder, record, unit_images, tables))
+    def measure(record: dict[str, Any], ranks: Ranks) -> None:
+        measure_units(folder, record, unit_images, ranks, unit_measure(model, dataset, blocks_of(record)), progress)
+
+    def end(record: dict[str, Any]) -> dict[str, Any]:
+        run = Spectrum(folder, record)
+        return finish(folder, record, unit_images, dict(zip(TABLES, (run.spectrum, run.variance), strict=True)))
+
+    with read_ahead(dataset, wanted, num_workers) as dataset:
+        carry_out(folder, begin, measure, end)
     return load_spectrum(folder)
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """What a run measured so far. `record` is its run.json."""
-
-    folder: Path
-    record: dict[str, Any]
+class Spectrum(Results):
+    """What a spectrum run measured so far. `record` is its run.json."""
 
     def spectrum(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per block and frequency: block, name, kind, depth (0 to 1), frequency (in units of π), log_amplitude
@@ -233,7 +225,7 @@ class Spectrum:
 
     def _values(self, part: str, keys: list[str], value: str) -> tuple[np.ndarray, pd.Index]:
         """One row per image, one column per key."""
-        table = storage.read_part(self.folder, part).pivot(index="image", columns=keys, values=value)
+        table = self.rows(part).pivot(index="image", columns=keys, values=value)
         return table.to_numpy(), table.columns
 
 
@@ -244,10 +236,7 @@ def load_spectrum(folder: str | Path) -> Spectrum:
         FileNotFoundError: no run there.
         ValueError: a run.json that another command wrote.
     """
-    record = storage.read_run(Path(folder), "spectrum")
-    if record is None:
-        raise FileNotFoundError(f"{folder} holds no spectrum: there is no run.json")
-    return Spectrum(Path(folder), record)
+    return load(Spectrum, folder, "spectrum", "spectrum")
 
 
 def prepared(

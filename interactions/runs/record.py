@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,38 +28,53 @@ PARTS = {"spectrum": ("amplitudes", "images")}
 """What made a unit count before there were marks, where it was more than its images."""
 
 
-def names_of(
-    model: nn.Module, dataset: Images, model_name: str, data_name: str, transform: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the model, the data and the making of the images are called."""
-    named = {"model": model_name or type(model).__name__, "data": data_name or type(dataset).__name__}
-    return named | ({"transform": dict(transform)} if transform else {})
+@dataclass(frozen=True)
+class Material:
+    """What a run measures: a model in evaluation mode and images, and what they are called."""
 
+    model: nn.Module
+    dataset: Images
+    names: Sequence[str] | None
+    """Of the images."""
+    model_name: str
+    data_name: str
+    transform: Mapping[str, Any]
+    """How the data set makes its images; empty where nothing is said of that."""
 
-def describe(
-    model: nn.Module,
-    dataset: Images,
-    names: Sequence[str] | None,
-    named: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What decides the result of a run, as JSON knows it: the model, the data and the settings."""
-    record = {
-        "model": {
-            "name": named["model"],
-            "class": type(model).__name__,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "digest": model_digest(model),
-        },
-        "data": {
-            "name": named["data"],
-            "images": len(dataset),
-            "digest": None if names is None else names_digest(names),
-            **{key: named[key] for key in ("transform",) if key in named},
-        },
-        "settings": settings,
-    }
-    return json.loads(json.dumps(record))
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        dataset: Images,
+        names: Sequence[str] | None,
+        model_name: str,
+        data_name: str,
+        transform: Mapping[str, Any],
+    ) -> "Material":
+        """With the names of the classes for what is not named. Raises ValueError for names that are too many or few."""
+        if names is not None and len(names) != len(dataset):
+            raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
+        called = model_name or type(model).__name__, data_name or type(dataset).__name__
+        return cls(model.eval(), dataset, names, *called, transform)
+
+    def asked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides the result of a run, as JSON knows it: the model, the data and the settings."""
+        record = {
+            "model": {
+                "name": self.model_name,
+                "class": type(self.model).__name__,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+                "digest": model_digest(self.model),
+            },
+            "data": {
+                "name": self.data_name,
+                "images": len(self.dataset),
+                "digest": None if self.names is None else names_digest(self.names),
+                **({"transform": dict(self.transform)} if self.transform else {}),
+            },
+            "settings": settings,
+        }
+        return json.loads(json.dumps(record))
 
 
 def begin_run(

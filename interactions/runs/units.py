@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from tqdm import tqdm
 
 from interactions.runs import storage
 from interactions.runs.files import write_csv, write_json
-from interactions.runs.ranks import Ranks
+from interactions.runs.lock import held
+from interactions.runs.ranks import Ranks, join
 from interactions.runs.unfinished import Unfinished, clear
 from interactions.selection import Chosen
 
@@ -28,6 +30,23 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, with a sentence on how far the run is and how it goes on."""
 
 
+def carry_out(
+    folder: Path,
+    begin: Callable[[], dict[str, Any]],
+    measure: Callable[[dict[str, Any], Ranks], None],
+    proceed: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Measure the units of the run that `begin` begins or goes on with, until `proceed` calls it complete.
+
+    Started by torchrun, every process calls this, and `measure` in each of them; the first one begins and proceeds.
+    """
+    with join() as ranks, held(folder, ranks):
+        record = ranks.from_first(begin)
+        while record["status"] != "complete":
+            measure(record, ranks)
+            record = ranks.from_first(partial(proceed, record))
+
+
 def measure_units(
     folder: Path,
     record: dict[str, Any],
@@ -39,6 +58,7 @@ def measure_units(
 ) -> None:
     """Measure and write this rank's share of the units that are not there yet; return when all ranks have.
 
+    progress: show a bar, in the first process.
     until: begin no unit after this time (of time.monotonic).
 
     Raises:
@@ -50,7 +70,8 @@ def measure_units(
     before, start = record["seconds"], time.perf_counter()
     passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
     kept: Unfinished | None = None
-    with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not progress) as bar:
+    shown = progress and ranks.rank == 0
+    with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not shown) as bar:
         try:
             for unit in mine:
                 if time.monotonic() > until:
@@ -76,8 +97,8 @@ def measure_units(
 
 def finish(
     folder: Path, record: dict[str, Any], unit_images: int, tables: Mapping[str, Callable[[], Any]], **about: Any
-) -> None:
-    """Write the tables, then the record that calls the run complete.
+) -> dict[str, Any]:
+    """Write the tables, then the record that calls the run complete; returns that.
 
     Args:
         tables: what makes each, by the name of its file.
@@ -99,6 +120,7 @@ def finish(
         write_csv(folder / name, table())
     record.update({name: value() for name, value in about.items()}, units=count, status="complete")
     write_json(folder / "run.json", record)
+    return record
 
 
 def units_of(record: Mapping[str, Any], unit_images: int) -> list[list[Chosen]]:

@@ -101,7 +101,7 @@ def test_orders_and_ratios_name_each_other(players):
 def test_a_label_map_of_cells_is_the_grid():
     model, rows_BN = network(), coalitions()
     segments = Segments.cells(3, 3, 12, 12)
-    one, other = (PatchGame(model, IMAGES[:2], [0, 1], grid) for grid in (PatchGrid(3), segments))
+    one, other = (PatchGame(model, IMAGES[:2], [0, 1], grid, batch_size=20) for grid in (PatchGrid(3), segments))
     image_B = torch.arange(20) % 2
     torch.testing.assert_close(one(rows_BN, image_B), other(rows_BN, image_B), rtol=0, atol=0)
     assert torch.equal(segments.touching, PatchGrid(3).neighbours(1))
