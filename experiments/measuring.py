@@ -1,4 +1,4 @@
-"""What a profile needs before it measures: the model with its classifier, and the images as it takes them."""
+"""What is opened before it is measured: the model, of a profile with its classifier, and images as it takes them."""
 
 import os
 import sys
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from experiments.commands.profile import Settings
     from experiments.datasets import ImageData
+    from interactions.baselines import Normalisation
 
 M = TypeVar("M")
 
@@ -41,18 +42,43 @@ class Opened:
     model: "nn.Module"
     data: "ImageData"
     config: "Mapping[str, Any]"
-    accompany: Any
+    accompany: Any = None
+
+    @property
+    def normalisation(self) -> "Normalisation":
+        from interactions.baselines import Normalisation
+
+        return Normalisation(tuple(self.config["mean"]), tuple(self.config["std"]))
 
     def arguments(self) -> dict[str, Any]:
         """Those of `profile_model` that are the model's."""
         from experiments.inputs import description
-        from interactions.baselines import Normalisation
+
+        own = {"normalisation": self.normalisation, "accompany": self.accompany}
+        return {"transform": description(self.config), **own}
+
+    def of_run(self, settings: Any) -> dict[str, Any]:
+        """Arguments of every measurement that takes a folder: where it lies, and what is measured is called."""
+        from experiments.inputs import description, title
+        from experiments.machine import commit
 
         return {
-            "normalisation": Normalisation(tuple(self.config["mean"]), tuple(self.config["std"])),
+            "out": settings.out,
+            "names": self.data.names,
+            "model_name": title(settings),
+            "data_name": settings.data,
             "transform": description(self.config),
-            "accompany": self.accompany,
+            "about": {"commit": commit()},
+            "dry_run": settings.dry_run,
         }
+
+
+def images_of(settings: Any, config: "Mapping[str, Any]", **how: Any) -> "ImageData":
+    """The images that settings name, as the model takes them. Raises as `open_images` does."""
+    from experiments.datasets import evaluation_transform, open_images
+
+    place = {"root": settings.data_root, "split": settings.split, "channels": config["input_size"][0]}
+    return open_images(settings.data, evaluation_transform(config), **place, **how)
 
 
 def open_all(settings: "Settings") -> Opened:
@@ -61,7 +87,7 @@ def open_all(settings: "Settings") -> Opened:
     Raises:
         ValueError: a classifier or labels that are needed and not there; and as what opens models and images does.
     """
-    from experiments.datasets import evaluation_transform, known_classes, open_images
+    from experiments.datasets import known_classes
     from experiments.inputs import description, open_model
     from experiments.machine import pick_device
 
@@ -76,17 +102,9 @@ def open_all(settings: "Settings") -> Opened:
     needed = settings.measure.value != "cosine" and (
         settings.measure.target == "label" or settings.measure.only_correct
     )
-    data = open_images(
-        settings.data,
-        evaluation_transform(config),
-        root=settings.data_root,
-        split=settings.split,
-        class_map=settings.class_map,
-        model_classes=getattr(model, "num_classes", None),
-        known=known,
-        labels_needed=needed,
-        channels=config["input_size"][0],
-    )
+    classes = getattr(model, "num_classes", None)
+    labels = {"class_map": settings.class_map, "model_classes": classes, "known": known, "labels_needed": needed}
+    data = images_of(settings, config, **labels)
     if needed and not data.labelled:
         raise ValueError(
             f"the images in '{settings.data}' have no labels, since they lie in no class folders: put those of each "

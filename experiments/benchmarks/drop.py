@@ -64,22 +64,19 @@ class Settings:
 def run(settings: Settings) -> None:
     """Time and measure, print the table and write it."""
     import pandas as pd
-    import torch
     from tqdm import tqdm
 
     from experiments.benchmarks.playing import play
-    from experiments.machine import pick_device, provenance
+    from experiments.benchmarks.record import begin, write_results
+    from experiments.machine import pick_device
     from interactions.grid import PatchGrid, orders_of
-    from interactions.runs.files import write_csv, write_json
 
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     grid = PatchGrid(settings.grid)
     orders = dict(sorted(orders_of(settings.ratios, grid.n_players).items()))
     if 0 in orders or grid.max_order in orders:
         raise ValueError("the first and the last order are exact: give --ratios that lie between")
     device = pick_device(settings.device)
-    record = provenance(settings, device) | {"load_before": os.getloadavg()}
+    record = begin(settings, device) | {"load_before": os.getloadavg()}
     asked = (settings.model, settings.weights, settings.data, max(settings.images, 1), grid, device)
     size, seed = settings.batch_size, settings.seed
     games = {baseline: play(*asked, baseline=baseline, seed=seed, batch_size=size) for baseline in ("mean", "drop")}
@@ -88,10 +85,8 @@ def run(settings: Settings) -> None:
         times[order] = time_order(settings, games, order)
         rows.append({"order": order, "ratio": ratio, **row(settings, games, grid, order, times[order])})
     table, name = pd.DataFrame(rows), settings.model.replace(":", "-").replace("/", "-")
-    write_csv(settings.out / f"{name}.csv", table)
-    write_json(settings.out / f"{name}.json", record | {"load_after": os.getloadavg(), "seconds": times})
     print(table.to_string(index=False, float_format="{:.3g}".format))
-    print(f"wrote {settings.out / name}.csv and .json")
+    write_results(settings.out, name, table, record | {"load_after": os.getloadavg(), "seconds": times})
 
 
 def time_order(settings: Settings, games: "dict[str, PatchGame]", order: int) -> dict[str, Any]:

@@ -56,22 +56,17 @@ class Settings:
 def run(settings: Settings) -> None:
     """Time every model, print the table and write it."""
     import pandas as pd
-    import torch
 
-    from experiments.machine import pick_device, provenance
-    from interactions.runs.files import write_csv, write_json
+    from experiments.benchmarks.record import begin, write_results
+    from experiments.machine import pick_device
 
     check(settings)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
-    record = provenance(settings, device)
+    record = begin(settings, device)
     times = {name: time_model(name, settings, device) for name in settings.models}
     table = pd.DataFrame([row(name, times[name]) for name in times])
-    write_csv(settings.out / f"{device.type}.csv", table.round(4))
-    write_json(settings.out / f"{device.type}.json", record | {"seconds": times})
     print(table.to_string(index=False, float_format="{:.3f}".format))
-    print(f"wrote {settings.out / device.type}.csv and .json")
+    write_results(settings.out, device.type, table.round(4), record | {"seconds": times})
 
 
 def check(settings: Settings) -> None:

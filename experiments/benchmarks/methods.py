@@ -69,16 +69,13 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
     import pandas as pd
-    import torch
 
-    from experiments.machine import pick_device, provenance
-    from interactions.runs.files import write_csv, write_json
+    from experiments.benchmarks.record import begin, write_results
+    from experiments.machine import pick_device
 
     device = pick_device(settings.device)
     settings = completed(settings, device.type)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    record = provenance(settings, device)
+    record = begin(settings, device)
     measured, skipped = measure(settings, device)
     table = pd.DataFrame([row(*key, found, measured[key[0], REFERENCE], settings) for key, found in measured.items()])
     print(table.to_string(index=False, float_format="{:.3f}".format))
@@ -87,9 +84,7 @@ def run(settings: Settings) -> None:
     if settings.out:
         named = {f"{model} {method}": found for (model, method), found in measured.items()}
         reasons = {f"{model} {method}": reason for (model, method), reason in skipped.items()}
-        write_csv(settings.out / f"{device.type}.csv", table.round(4))
-        write_json(settings.out / f"{device.type}.json", record | {"measured": named, "skipped": reasons})
-        print(f"wrote {settings.out / device.type}.csv and .json")
+        write_results(settings.out, device.type, table.round(4), record | {"measured": named, "skipped": reasons})
 
 
 def completed(settings: Settings, device: str) -> Settings:

@@ -72,19 +72,16 @@ class Settings:
 def run(settings: Settings) -> None:
     """Measure, print the table and write it."""
     import numpy as np
-    import torch
 
     from experiments.benchmarks.playing import play
-    from experiments.machine import pick_device, provenance
+    from experiments.benchmarks.record import begin, write_results
+    from experiments.machine import pick_device
     from interactions.grid import PatchGrid, orders_of
-    from interactions.runs.files import write_csv, write_json
     from interactions.speed import settle
 
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     grid, device = PatchGrid(settings.grid), pick_device(settings.device)
     orders = dict(sorted(orders_of(settings.ratios, grid.n_players).items()))
-    about = provenance(settings, device)
+    about = begin(settings, device)
     asked = (settings.model, settings.weights, settings.data, settings.images, grid, device)
     game = play(*asked, image_size=settings.image_size, seed=settings.seed)
     ways = settle(game, "auto", None, 2 * settings.images * settings.budget * (len(FIXED) + 1) * len(orders))
@@ -92,10 +89,8 @@ def run(settings: Settings) -> None:
     squares = measured(settings, game, plans)
     table = compared(squares, plans, orders, np.random.default_rng(settings.seed))
     name = settings.name or settings.model.replace(":", "-").replace("/", "-")
-    write_csv(settings.out / f"{name}.csv", table)
-    write_json(settings.out / f"{name}.json", {**ways, "images": len(game.images_ICHW), **about})
     print(table.to_string(index=False, float_format="{:.3g}".format))
-    print(f"wrote {settings.out / name}.csv and .json")
+    write_results(settings.out, name, table, {**ways, "images": len(game.images_ICHW), **about})
 
 
 def pairs_of(settings: Settings) -> "torch.Tensor":

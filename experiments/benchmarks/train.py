@@ -72,23 +72,18 @@ RECIPES = ("imagenet:a2mim_resnet50", "imagenet:a2mim_vit_small", "cifar10:a2mim
 def run(settings: Settings) -> None:
     """Time every recipe, print the table and write it."""
     import pandas as pd
-    import torch
 
-    from experiments.machine import pick_device, provenance
-    from interactions.runs.files import write_csv, write_json
+    from experiments.benchmarks.record import begin, write_results
+    from experiments.machine import pick_device
 
     device = pick_device(settings.device)
     settings = completed(settings, device.type)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    record = provenance(settings, device)
+    record = begin(settings, device)
     times = {name: time_recipe(name, settings, device) for name in settings.recipes}
     table = pd.DataFrame([row(name, times[name]) for name in times])
     print(table.to_string(index=False, float_format="{:.3f}".format))
     if settings.out:
-        write_csv(settings.out / f"{device.type}.csv", table.round(4))
-        write_json(settings.out / f"{device.type}.json", record | {"seconds": times})
-        print(f"wrote {settings.out / device.type}.csv and .json")
+        write_results(settings.out, device.type, table.round(4), record | {"seconds": times})
 
 
 def completed(settings: Settings, device: str) -> Settings:

@@ -80,22 +80,20 @@ def run(settings: Settings) -> None:
     import json
 
     import pandas as pd
-    import torch
 
-    from experiments.machine import pick_device, provenance
+    from experiments.benchmarks.record import begin
+    from experiments.machine import pick_device
     from interactions.runs.files import write_csv, write_json
 
     if not settings.models:
         raise ValueError("no model to time: name at least one, such as resnet50")
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     device = pick_device(settings.device)
     for name in settings.models:
         path = settings.out / f"{name.replace(':', '-')}.json"
         if path.exists():
             print(f"{name} is there already: remove {path} to time it again")
             continue
-        record = provenance(settings, device)  # of each network by itself, as the load is
+        record = begin(settings, device)  # of each network by itself, as the load is
         times = time_network(name, settings, device)
         write_json(path, {**record, "model": name, "seconds": times, "result": row(name, times, record["machine"])})
     table = pd.DataFrame([json.loads(path.read_text())["result"] for path in sorted(settings.out.glob("*.json"))])

@@ -1,6 +1,5 @@
 """`a2mim occlusion`: accuracy against the share of dropped patches, and under shuffled ones, of one model."""
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,47 +43,34 @@ class Settings(Machine, Images, Network):
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.datasets import evaluation_transform, known_classes, open_images
-    from experiments.inputs import description, open_model, title
-    from experiments.machine import commit, pick_device
-    from experiments.measuring import own_device, with_own_functions
-    from interactions.baselines import Normalisation
+    from experiments.datasets import known_classes
+    from experiments.inputs import open_model
+    from experiments.machine import pick_device
+    from experiments.measuring import Opened, images_of, is_first, own_device, with_own_functions
     from interactions.occlusion import measure_occlusion
 
-    measure, about = asdict(with_own_functions(settings.measure)), {"commit": commit()}
+    measure = asdict(with_own_functions(settings.measure))
     model, config = open_model(settings)
-    if getattr(model, "num_classes", None) == 0:
+    classes = getattr(model, "num_classes", None)
+    if classes == 0:
         raise ValueError(f"'{settings.weights}' has no classifier, so it has no accuracy: fine-tune it first")
-    data = open_images(
-        settings.data,
-        evaluation_transform(config),
-        root=settings.data_root,
-        split=settings.split,
-        class_map=settings.class_map,
-        model_classes=getattr(model, "num_classes", None),
-        known=known_classes(model, settings.weights),
-        channels=config["input_size"][0],
-    )
+    known = known_classes(model, settings.weights)
+    data = images_of(settings, config, class_map=settings.class_map, model_classes=classes, known=known)
     if not data.labelled:
         raise ValueError(
             f"the images in '{settings.data}' have no labels, which accuracy needs: "
             "put those of each class into a folder of its own"
         )
+    opened = Opened(model.to(pick_device(own_device(settings.device))), data, config)
     measured = measure_occlusion(
-        model.to(pick_device(own_device(settings.device))),
+        opened.model,
         data,
-        out=settings.out,
-        normalisation=Normalisation(tuple(config["mean"]), tuple(config["std"])),
-        names=data.names,
-        model_name=title(settings),
-        data_name=settings.data,
-        transform=description(config),
-        about=about,
+        normalisation=opened.normalisation,
         num_workers=0 if data.streamed else settings.num_workers,
-        dry_run=settings.dry_run,
+        **opened.of_run(settings),
         **measure | {"shuffle": measure["shuffle"] and not data.streamed},
     )
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         draw(measured)
         report(measured)
 

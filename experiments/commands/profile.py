@@ -75,8 +75,6 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.inputs import title
-    from experiments.machine import commit
     from experiments.measuring import is_first, measured_settings, open_all, with_own_functions
     from experiments.players import with_own_players
     from interactions.profile import checked, profile_model
@@ -91,13 +89,9 @@ def run(settings: Settings) -> None:
     profile = profile_model(
         opened.model,
         opened.data,
-        out=settings.out,
-        names=opened.data.names,
-        model_name=title(settings),
-        data_name=settings.data,
-        about={"commit": commit()},
-        dry_run=settings.dry_run,
-        **opened.arguments(),
+        normalisation=opened.normalisation,
+        accompany=opened.accompany,
+        **opened.of_run(settings),
         **measured_settings(settings, opened.data),
     )
     if is_first():

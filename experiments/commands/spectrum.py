@@ -1,6 +1,5 @@
 """`a2mim spectrum`: spatial frequencies and variance of a model's feature maps, block by block, over images."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,40 +47,26 @@ class Settings(Machine, Images, Network):
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.datasets import evaluation_transform, open_images
-    from experiments.inputs import description, open_model, title
-    from experiments.machine import commit, pick_device
-    from experiments.measuring import own_device
+    from experiments.inputs import open_model
+    from experiments.machine import pick_device
+    from experiments.measuring import Opened, images_of, is_first, own_device
     from interactions.spectrum import measure_spectrum
 
-    about = {"commit": commit()}
     model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
-    data = open_images(
-        settings.data,
-        evaluation_transform(config),
-        root=settings.data_root,
-        split=settings.split,
-        labels_needed=False,
-        channels=config["input_size"][0],
-    )
+    data = images_of(settings, config, labels_needed=False)
+    opened = Opened(model.to(device), data, config)
     measured = measure_spectrum(
-        model.to(device),
+        opened.model,
         data,
-        out=settings.out,
         images=settings.images,
         shuffle=settings.shuffle and not data.streamed,
         seed=settings.seed,
         unit_images=settings.unit_images,
-        names=data.names,
-        model_name=title(settings),
-        data_name=settings.data,
-        transform=description(config),
-        about=about,
         num_workers=0 if data.streamed else settings.num_workers,
-        dry_run=settings.dry_run,
+        **opened.of_run(settings),
     )
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         drawn = draw(measured)
         report(measured, drawn)
 

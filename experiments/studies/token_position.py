@@ -31,7 +31,6 @@ from typing import Any
 
 import pandas as pd
 
-from a2mim.bounds import Natural, NotNegative
 from experiments.recipes.cifar10 import PLACES
 from experiments.studies.steps import (
     NOT_YET,
@@ -42,7 +41,7 @@ from experiments.studies.steps import (
     report_plan,
     run_steps,
 )
-from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Extent, Family, Study, suffix, training_words
+from experiments.studies.trainings import EPOCH_SECONDS, Scale, Study, suffix, training_words
 
 TABLE = "token_position.csv"
 
@@ -50,7 +49,7 @@ EPOCHS = {"gpu": (50, 30), "cpu": (3, 3)}
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Scale):
     """Pre-train A²MIM with its mask token in every place of a small ViT and a small CNN, and fine-tune each.
 
     Start it again to go on. Writes a folder for each run into --out, and token_position.csv and fig6 into --results.
@@ -60,34 +59,12 @@ class Sweep:
     """The training images: a .tar or a folder with ten classes, or timm's name (kept in --data-root)."""
     test: str
     """The test images."""
-    data_root: str = "data"
-    """Where a data set that is named lies."""
     out: Path = Path("runs/token-position")
     """Folder of all runs."""
-    results: Path | None = None
-    """Folder of table and figure; without it, `results` in --out."""
-    size: Extent = "gpu"
-    """gpu: the comparison; cpu: the same path in under an hour on two cores, one seed."""
-    seeds: tuple[Natural, ...] = ()
-    """One run each; without them 0 1 2, and 0 alone for the CPU size."""
-    families: tuple[Family, ...] = ("vit", "cnn")
-    """Networks."""
-    budget: NotNegative = 0.0
-    """Minutes, after which nothing new is begun (0: when all is done)."""
-    plan: bool = False
-    """Only print the commands, which of them are done, and the time that is left."""
-    quick: bool = False
-    """256 images, 2 epochs: does it run?"""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
 
     @property
     def kept(self) -> Path:
         return self.results or self.out / "results"
-
-    @property
-    def all_seeds(self) -> tuple[int, ...]:
-        return self.seeds or SEEDS[self.size]
 
 
 def steps(study: Study) -> list[Step]:

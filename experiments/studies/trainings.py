@@ -1,7 +1,10 @@
 """What the studies of CIFAR-10 share: who is trained on what, for how long, and how a command is told so."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+from a2mim.bounds import Natural, NotNegative
 
 Family = Literal["vit", "cnn"]
 Extent = Literal["gpu", "cpu"]
@@ -11,6 +14,34 @@ EPOCH_SECONDS = {"gpu": {"vit": 5.0, "cnn": 5.0}, "cpu": {"vit": 75.0, "cnn": 35
 """First guesses, until commands of the kind are done."""
 QUICK = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
 """What --quick changes in a training: nothing is learned, everything is run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How far the study goes."""
+
+    data_root: str = "data"
+    """Where a data set that is named lies, or is put."""
+    results: Path | None = None
+    """Folder of what is worth keeping; without it, `results` in --out."""
+    size: Extent = "gpu"
+    """gpu: the comparison; cpu: the same path on two cores, in hours or less, one seed."""
+    seeds: tuple[Natural, ...] = ()
+    """One run each; without them 0 1 2, and 0 alone for the CPU size."""
+    families: tuple[Family, ...] = ("vit", "cnn")
+    """Networks."""
+    budget: NotNegative = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Only print the commands, which of them are done, and the time that is left."""
+    quick: bool = False
+    """256 images, 2 epochs, 2 measured images: does it run?"""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or SEEDS[self.size]
 
 
 class Study(Protocol):

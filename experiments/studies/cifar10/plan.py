@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from a2mim.bounds import Natural, NotNegative
 from experiments.recipes import cifar10
 from experiments.studies import token_position
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step
-from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Extent, Family, data_words, suffix, training_words
+from experiments.studies.trainings import EPOCH_SECONDS, Scale, data_words, suffix, training_words
 
 FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
-
-
 ORDER = ("supervised", UNTRAINED, *list(METHODS)[1:])
 """In which they are made and measured: the others are occluded where the supervised network looks."""
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
@@ -57,7 +54,7 @@ def size_of(settings: "Settings") -> Size:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Scale):
     """Train and measure every method on a small ViT and a small CNN, and draw every figure and one page.
 
     Pre-training, fine-tuning, nearest neighbours, interactions in two set-ups (fine-tuned with log-odds, frozen with
@@ -78,38 +75,16 @@ class Settings:
     """The training images: a .tar or a folder with ten classes, or timm's name (fetched into --data-root)."""
     test: str = "torch/cifar10"
     """The test images, which are also those that are measured."""
-    data_root: str = "data"
-    """Where a data set that is named lies, or is put."""
     out: Path = Path("runs/cifar10")
     """Folder of all runs."""
-    results: Path | None = None
-    """Folder of tables, figures and page; without it, `results` in --out."""
-    size: Extent = "gpu"
-    """gpu: the comparison; cpu: the same path in hours on two cores, one seed."""
-    seeds: tuple[Natural, ...] = ()
-    """One run each; without them 0 1 2, and 0 alone for the CPU size."""
-    families: tuple[Family, ...] = ("vit", "cnn")
-    """Networks."""
     methods: tuple[str, ...] = ()
     """Methods to train (empty: all)."""
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
-    budget: NotNegative = 0.0
-    """Minutes, after which nothing new is begun (0: when all is done)."""
-    plan: bool = False
-    """Only print the commands, which of them are done, and the time that is left."""
-    quick: bool = False
-    """256 images, 2 epochs, 2 measured images: does it run?"""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
 
     @property
     def kept(self) -> Path:
         return self.results or self.out / "results"
-
-    @property
-    def all_seeds(self) -> tuple[int, ...]:
-        return self.seeds or SEEDS[self.size]
 
     @property
     def all_methods(self) -> tuple[str, ...]:

@@ -1,0 +1,24 @@
+"""How a benchmark begins and ends: its threads and what else its numbers depend on; a table with a record beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from experiments.machine import provenance
+from interactions.runs.files import write_csv, write_json
+
+
+def begin(settings: Any, device: torch.device) -> dict[str, Any]:
+    """Give torch its threads, where they are limited; returns what the numbers depend on, ready for JSON."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return provenance(settings, device)
+
+
+def write_results(folder: Path, name: str, table: pd.DataFrame, record: dict[str, Any]) -> None:
+    """NAME.csv and NAME.json, and say so."""
+    write_csv(folder / f"{name}.csv", table)
+    write_json(folder / f"{name}.json", record)
+    print(f"wrote {folder / name}.csv and .json")
