@@ -13,6 +13,7 @@ from a2mim.plain import differences, overlay, to_plain
 from a2mim.runs import extends, read_run, stored_settings
 from a2mim.settings import FREE
 from experiments.models import did_you_mean, failure
+from experiments.options import Start
 from experiments.recipe_files import PLAIN, function_in, read_settings
 from experiments.recipes import recipes_of
 from experiments.trust import check_data, check_method, check_network
@@ -20,7 +21,7 @@ from experiments.trust import check_data, check_method, check_network
 S = TypeVar("S")
 
 # Where a run lies, and what it runs on, is no part of what it is.
-ELSEWHERE = {"out": "", "resume": "", "recipe": "", "device": "auto", "trust_factory": False, "dry_run": False}
+ELSEWHERE: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Start)}
 
 
 def resolved(settings: S, command: str) -> S:

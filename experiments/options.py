@@ -4,7 +4,8 @@ a group. Imports nothing heavy."""
 from dataclasses import dataclass
 from typing import Annotated
 
-from a2mim.bounds import Natural, Range
+from a2mim.bounds import Natural, Pixels, Range
+from experiments.help import FILE
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,17 @@ class Start:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
     not in it), disk. Nothing is written."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """How the features come about, and where the result goes."""
+
+    out: Annotated[str, FILE] = ""
+    """The file to write (.json)."""
+    image_size: Pixels = 224
+    """Side of the images in pixels."""
+    model_seed: Natural = 0
+    """Of random weights."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""

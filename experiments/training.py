@@ -1,101 +1,30 @@
-"""What the training commands share: from settings to a network, images and a run in its folder."""
+"""What the training commands share: from settings to a network, a method and images (course.py then trains)."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import typing
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from a2mim.bounds import check
 from a2mim.checkpoints import LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
-from a2mim.data import open_images
-from a2mim.dist import World, join
+from a2mim.data import Source, make_source, open_images
+from a2mim.dist import World
 from a2mim.gallery import Gallery, make_gallery
 from a2mim.images import Files, Images
 from a2mim.layouts import refuse_unfit
-from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import METHODS, Method
-from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
 from a2mim.plain import before, pairs
-from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
-from a2mim.settings import FREE, Data, Evaluation, Network
-from a2mim.train import describe
+from a2mim.settings import Augmentation, Data, Evaluation, Network
 from a2mim.trees import listed
-from experiments.asked import identity, resolved
-from experiments.cli import out_of_memory
-from experiments.cli import sentence as one_line
 from experiments.datasets import size_arguments
-from experiments.machine import commit
 from experiments.models import create_model, did_you_mean, find_factory, fitted, unsaid, weights_file
-from figures.reconstruction import draw_reconstruction
-from figures.training import draw_loss
-from interactions.runs.lock import held
-from interactions.runs.storage import remove_leftovers
-
-S = TypeVar("S")
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-
-
-def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
-    """Hold the run's folder, for all processes of `world`. Raises ValueError where another process holds it."""
-    return held(Path(settings.out)) if world.main else nullcontext()
-
-
-def begin(
-    settings: Any,
-    command: str,
-    world: World,
-    about: dict[str, Any],
-    parts: Mapping[str, Images],
-    first: Mapping[str, Any] = NOTHING,
-) -> Callable[[], None]:
-    """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins.
-
-    parts: the images of the run, by which it is noticed that they have changed when it goes on.
-    first: what run.json says from the beginning on, and is not said again.
-    """
-
-    def open_and_tell() -> None:
-        if world.main:
-            folder = Path(settings.out)
-            rows = {part: images.rows() for part, images in parts.items()}
-            refuse_other_images(folder, rows)
-            if said := longer_words(folder, settings, about["images"] // settings.loop.batch):
-                print(said, flush=True)
-            open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
-            remove_leftovers(folder)
-            data = keep_rows(folder, rows)
-            update_run(folder, recipe=settings.recipe, data=data, classes=parts["train"].classes, **about)
-            print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
-        world.wait()
-
-    return open_and_tell
-
-
-def longer_words(folder: Path, settings: Any, steps_per_epoch: int) -> str:
-    """What a finished run that is asked for more epochs goes on to do; nothing of any other."""
-    run = read_run(folder) if (folder / "run.json").exists() else None
-    if run is None or not run["finished"] or added_epochs(run, settings) <= 0:
-        return ""
-    before, now = stored_settings(type(settings), folder, run).optim, settings.optim
-    done, peak = before.epochs * steps_per_epoch, scaled_lr(now, settings.loop.batch)
-    last, following = (
-        learning_rate(optim, peak, step, steps_per_epoch) for optim, step in ((before, done - 1), (now, done))
-    )
-    return (
-        f"{folder} is extended from {before.epochs} to {now.epochs} epochs, each step as in a run of {now.epochs}: the "
-        f"learning rate goes from {last:.3g} to {following:.3g}; the weights after {before.epochs} epochs are kept"
-    )
-
 
 # ------------------------------------------------------------------------------------------- network and method
 
@@ -226,6 +155,14 @@ def open_held_out(data: Data, images: Images) -> Images:
     return held_out
 
 
+def source_of(
+    settings: Any, images: Images, views: tuple[Augmentation, ...], model: nn.Module, classes: int, world: World
+) -> Source:
+    """The training images, ready for the model."""
+    how = {"workers": settings.data.workers, "in_memory": settings.data.in_memory}
+    return make_source(images, views, model, world.device, mixing=settings.mixing, classes=classes, **how)
+
+
 def validation(
     data: Data, images: Images, model: nn.Module, size: int, world: World, evaluation: Evaluation
 ) -> Gallery:
@@ -234,58 +171,3 @@ def validation(
     if evaluation.eval_size:
         refuse_unfit(model, evaluation.eval_size)
     return make_gallery(held_out, model, size, world.device, evaluation, workers=data.workers, in_memory=data.in_memory)
-
-
-# ------------------------------------------------------------------------------------------- what a run draws and says
-
-
-def draw_pictures(path: Path) -> None:
-    """The reconstructions that the trainer put into `path`, as a figure beside it."""
-    with np.load(path) as file:
-        shown = {name: file[name].transpose(0, 2, 3, 1) for name in ("original", "masked", "predicted", "composite")}
-    step = int(path.stem.removeprefix("step-"))
-    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, step {step:,}")
-
-
-def draw_training(folder: Path) -> None:
-    """loss.png of a finished run."""
-    draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.name)
-
-
-def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Path, dict[str, Any]]]) -> None:
-    """Fill in the settings, do the work of a training command in every process, and say how it ended."""
-    settings = resolved(settings, command)
-    with join(settings.device) as world, at_work(settings, world):
-        if world.main and (said := rate_warning(settings.optim, settings.loop.batch)):
-            print(f"note: {said}", file=sys.stderr, flush=True)
-        try:
-            folder, result = work(settings, world)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise ValueError(f"memory ran out: {one_line(error)}; {smaller(settings, world)}") from error
-        conclude(folder, command, result, world)
-
-
-def smaller(settings: Any, world: World) -> str:
-    """What to begin anew with where memory does not hold a batch."""
-    loop, slots = settings.loop, world.size * settings.loop.accumulate
-    parts = f"--accumulate {2 * loop.accumulate} (the same batch in parts), " if loop.batch % (2 * slots) == 0 else ""
-    half = max(slots, loop.batch // 2 // slots * slots)
-    return (
-        f"{loop.batch // slots} images are in one pass: begin anew in another folder with {parts}--grad-checkpointing, "
-        f"or a smaller image, network or batch ({rate_words(settings.optim, half)})"
-    )
-
-
-def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:
-    """Say how the run ended; after a signal, leave with its exit code."""
-    if world.main and result["finished"]:
-        numbers = {**result["last"]}
-        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val_images")
-        print(f"{result['epochs']} epochs, {result['seconds']:.0f} s: {told}")
-        print(f"wrote backbone.safetensors, loss.png, log.jsonl and run.json into {folder}")
-    elif world.main:
-        print(f"stopped at step {result['step']} of {result['steps']}: go on with a2mim {command} --resume {folder}")
-    if not result["finished"] and result["stopped_by"] in SIGNALS:
-        raise SystemExit(SIGNALS[result["stopped_by"]])

@@ -1,6 +1,6 @@
 """`a2mim detect`: train torchvision's detectors on a backbone's features, to find boxes and masks of things."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training import carry_out
+    from experiments.course import carry_out
 
     carry_out(settings, "detect", detect)
 
@@ -53,14 +53,12 @@ def detect(settings: Settings, world: Any) -> Any:
     from a2mim.detect.pictures import open_coco
     from a2mim.detect.views import DetectSource
     from a2mim.gallery import normalisation
-    from a2mim.train import Hooks, train
+    from experiments.course import train_run
     from experiments.detecting import evaluator
-    from experiments.forecasting import foretell_training
     from experiments.segmenting import make_backbone
-    from experiments.training import begin, draw_training
 
     data, frames, detecting, loop = settings.data, settings.frames, settings.detecting, settings.loop
-    folder, masks = Path(settings.out), detecting.detector == "mask_rcnn"
+    masks = detecting.detector == "mask_rcnn"
     images = open_coco(data, masks)
     held_out = open_coco(data, masks, train=False, like=images)
     classes = len(images.classes)
@@ -79,9 +77,6 @@ def detect(settings: Settings, world: Any) -> Any:
     )
     gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
     source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)
-    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
-    start = begin(settings, "detect", world, about, {"train": images, "validation": held_out})
-    evaluate = evaluator(gallery, folder, detecting.predictions, world, loop.channels_last)
-    hooks = Hooks(start, evaluate, finished=draw_training, held_out=held_out, decides="box_ap")
-    foretell_training(method, source, gallery, settings, "detect", world)
-    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
+    evaluate = evaluator(gallery, Path(settings.out), detecting.predictions, world, loop.channels_last)
+    run_of = (settings, "detect", world, method, source, gallery, architecture, report)
+    return train_run(*run_of, evaluate=evaluate, decides="box_ap")

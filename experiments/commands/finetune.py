@@ -1,7 +1,6 @@
 """`a2mim finetune`: train a whole network with labels, from the weights that some run or file holds."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from a2mim.bounds import Share
@@ -44,20 +43,19 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Fine-tune, and say what was reached."""
-    from experiments.training import carry_out
+    from experiments.course import carry_out
 
     carry_out(settings, "finetune", finetune)
 
 
 def finetune(settings: Settings, world: Any) -> Any:
     """Fine-tune in settings.out as one process of `world`; returns the folder and what `train` returned."""
-    from a2mim.data import make_source, open_images
-    from a2mim.evaluate.finetune import finetune as tune
+    from a2mim.data import open_images
+    from a2mim.evaluate.finetune import evaluator
     from a2mim.layouts import refuse_unfit
     from a2mim.methods import Supervised, SupervisedSettings
-    from a2mim.train import Hooks
-    from experiments.forecasting import foretell_training
-    from experiments.training import begin, draw_training, labelled, make_network, validation
+    from experiments.course import train_run
+    from experiments.training import labelled, make_network, source_of, validation
 
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
@@ -65,21 +63,8 @@ def finetune(settings: Settings, world: Any) -> Any:
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)
     gallery = validation(data, images, model, size, world, settings.evaluation)
-    source = make_source(
-        images,
-        (settings.augment,),
-        model,
-        world.device,
-        mixing=settings.mixing,
-        classes=classes,
-        workers=data.workers,
-        in_memory=data.in_memory,
-    )
-    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
+    source = source_of(settings, images, (settings.augment,), model, classes, world)
     # Label smoothing belongs to the soft labels that mixing makes.
     loss = SupervisedSettings(loss=settings.loss, label_smoothing=0.0, bce_threshold=settings.bce_threshold)
-    start = begin(settings, "finetune", world, about, {"train": images, "validation": gallery.images})
-    hooks = Hooks(begin=start, finished=draw_training, held_out=gallery.images)
-    folder = Path(settings.out)
-    foretell_training(Supervised(model, loss), source, gallery, settings, "finetune", world)
-    return folder, tune(model, source, gallery, folder, settings.optim, loop, world, architecture, loss, hooks)
+    run_of = (settings, "finetune", world, Supervised(model, loss), source, gallery, architecture, report)
+    return train_run(*run_of, evaluate=evaluator(gallery, world, loop))

@@ -1,15 +1,14 @@
 """`a2mim knn`: how well frozen features tell classes apart by their nearest neighbours."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
 
-from a2mim.bounds import Count, Natural, Pixels, Positive
+from a2mim.bounds import Count, Positive
 from a2mim.settings import Data, Evaluation, Network
-from experiments.help import FILE
+from experiments.options import Features
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Features):
     """Classify the validation images by the k training images of most similar features (DINO's protocol).
 
     Features are what the network hands to its classifier, of centre-cropped images; similarity is their cosine, and
@@ -20,18 +19,10 @@ class Settings:
         a2mim knn --model resnet50 --weights pretrained --data train.tar --val test.tar --limit 50000 --out knn.json
     """
 
-    out: Annotated[str, FILE] = ""
-    """The file to write (.json)."""
     k: Count = 20
     """Number of neighbours."""
     temperature: Positive = 0.07
     """Temperature of the votes."""
-    image_size: Pixels = 224
-    """Side of the images in pixels."""
-    model_seed: Natural = 0
-    """Of random weights."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
     evaluation: Evaluation = field(default_factory=Evaluation)

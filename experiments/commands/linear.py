@@ -1,15 +1,15 @@
 """`a2mim linear`: how well a linear classifier, or an attentive one, does on frozen features."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from a2mim.bounds import Count, Natural, Peak, Pixels, Rate
+from a2mim.bounds import Count, Natural, Peak, Rate
 from a2mim.settings import Area, Data, Evaluation, Network
-from experiments.help import FILE
+from experiments.options import Features
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Features):
     """Train linear or attentive classifiers on frozen features at several learning rates, and report the best.
 
     Features are what the network hands to its classifier, of centre-cropped images, computed once. The learning rate
@@ -26,8 +26,6 @@ class Settings:
         a2mim linear --model resnet50 --weights pretrained --data train.tar --val test.tar --epochs 50 --out linear.json
     """
 
-    out: Annotated[str, FILE] = ""
-    """The file to write (.json)."""
     head: Literal["linear", "attentive"] = "linear"
     """linear: a linear classifier on pooled features; attentive: a cross-attention that learns to pool the tokens, and
     the linear one beside it."""
@@ -53,12 +51,6 @@ class Settings:
     """Weight decay of the classifiers."""
     seed: Natural = 0
     """Of the images that are drawn, the order of features, the tenth held out, and the attention's first weights."""
-    image_size: Pixels = 224
-    """Side of the images in pixels."""
-    model_seed: Natural = 0
-    """Of random weights."""
-    device: str = "auto"
-    """cpu, cuda ...; auto takes CUDA where there is one."""
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
     evaluation: Evaluation = field(default_factory=Evaluation)

@@ -1,6 +1,6 @@
 """`a2mim pretrain`: train a backbone by any method, from scratch or from weights."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,30 +52,20 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training import carry_out
+    from experiments.course import carry_out
 
     carry_out(settings, "pretrain", pretrain)
 
 
 def pretrain(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
-    from a2mim.data import make_source, open_images
+    from a2mim.data import open_images
     from a2mim.evaluate.finetune import evaluator
     from a2mim.layouts import refuse_unfit
     from a2mim.plain import to_plain
     from a2mim.runs import read_run
-    from a2mim.train import Hooks, train
-    from experiments.forecasting import foretell_training
-    from experiments.training import (
-        begin,
-        draw_pictures,
-        draw_training,
-        labelled,
-        make_method,
-        make_network,
-        settings_of,
-        validation,
-    )
+    from experiments.course import draw_pictures, train_run
+    from experiments.training import labelled, make_method, make_network, settings_of, source_of, validation
 
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     supervised = settings.method == "supervised"
@@ -89,27 +79,10 @@ def pretrain(settings: Settings, world: Any) -> Any:
     method = make_method(settings.method, model, wanted, size, loop.seed, run)
     first = {"method_settings": to_plain(settings_of(settings.method, wanted, size))}
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
-    source = make_source(
-        images,
-        method.views(settings.augment),
-        model,
-        world.device,
-        mixing=settings.mixing,
-        classes=classes,
-        workers=data.workers,
-        in_memory=data.in_memory,
-    )
-    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
-    parts = {"train": images} | ({"validation": gallery.images} if gallery else {})
-    hooks = Hooks(
-        begin=begin(settings, "pretrain", world, about, parts, first),
-        evaluate=evaluator(gallery, world, loop) if gallery else None,
-        pictures=draw_pictures,
-        finished=draw_training,
-        held_out=parts.get("validation"),
-    )
-    foretell_training(method, source, gallery, settings, "pretrain", world)
-    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
+    source = source_of(settings, images, method.views(settings.augment), model, classes, world)
+    evaluate = evaluator(gallery, world, loop) if gallery else None
+    run_of = (settings, "pretrain", world, method, source, gallery, architecture, report)
+    return train_run(*run_of, first=first, evaluate=evaluate, pictures=draw_pictures)
 
 
 def method_settings(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`a2mim segment`: train a decoder on a backbone's features, or both together, to tell the class of every pixel."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training import carry_out
+    from experiments.course import carry_out
 
     carry_out(settings, "segment", segment)
 
@@ -56,13 +56,10 @@ def segment(settings: Settings, world: Any) -> Any:
     from a2mim.segment.method import Segment
     from a2mim.segment.pairs import open_scenes
     from a2mim.segment.views import SceneSource
-    from a2mim.train import Hooks, train
-    from experiments.forecasting import foretell_training
+    from experiments.course import train_run
     from experiments.segmenting import evaluator, make_backbone
-    from experiments.training import begin, draw_training
 
     data, crops, decoding, loop = settings.data, settings.crops, settings.decoding, settings.loop
-    folder = Path(settings.out)
     images = open_scenes(data)
     held_out = open_scenes(data, train=False, classes=images.classes)
     classes = len(images.classes)
@@ -72,9 +69,6 @@ def segment(settings: Settings, world: Any) -> Any:
     window = crops.crop if decoding.evaluate == "slide" else None
     gallery = SceneGallery(held_out, crops.side, mean, std, window, decoding.overlap, data.workers)
     source = SceneSource(images, (), mean, std, classes=classes, workers=data.workers, crops=crops)
-    about = {"architecture": architecture, "loaded": report and asdict(report), "images": images.samples}
-    start = begin(settings, "segment", world, about, {"train": images, "validation": held_out})
-    evaluate = evaluator(gallery, images.classes, folder, decoding.predictions, world, loop.channels_last)
-    hooks = Hooks(start, evaluate, finished=draw_training, held_out=held_out, decides="miou")
-    foretell_training(method, source, gallery, settings, "segment", world)
-    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooks)
+    evaluate = evaluator(gallery, images.classes, Path(settings.out), decoding.predictions, world, loop.channels_last)
+    run_of = (settings, "segment", world, method, source, gallery, architecture, report)
+    return train_run(*run_of, evaluate=evaluate, decides="miou")

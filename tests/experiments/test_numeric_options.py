@@ -38,6 +38,7 @@ ORDINARY = {
     "bench estimators": "--data {images} --work {out}/work --out {out} --quick",
     "bench game": f"test_resnet --grid 2 --batch-size 2 --batches 1 --repeats 1 --images 1 {CPU} --out {{out}}",
     "bench methods": f"test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 {CPU} --out {{out}}",
+    "bench regret": f"test_vit --data {{images}} --grid 2 --budget 200 {CPU} --out {{out}}",
     "bench train": f"cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 {CPU} --out {{out}}",
     "bench units": f"test_resnet --image-size 32 --grid 4 --images 1 --budget 200 --ratios 0.5 --repeats 1 {CPU} "
     "--batch-size 50 --speed plain --out {out}",
@@ -75,7 +76,7 @@ ALSO = {
     "--published-pairs": "--design published",
 }
 """What an option needs beside it to have an effect."""
-SLOW = ("bench coverage", "bench curve", "bench drop", "bench estimators")
+SLOW = ("bench coverage", "bench curve", "bench drop", "bench estimators", "bench regret")
 """Too slow to be run for each value: what it refuses is looked at, and no more."""
 RUN_IN = {"Augmentation": "pretrain", "Mixing": "pretrain", "Optim": "pretrain", "Loop": "pretrain", "Data": "pretrain"}
 RUN_IN |= {"Evaluation": "knn", "Network": "knn", "Input": "occlusion"}

@@ -14,7 +14,7 @@ from a2mim.methods import A2MIM
 from a2mim.plain import pairs, to_plain
 from a2mim.runs import newest_state
 from a2mim.settings import Network
-from experiments import forecasting, machine, training
+from experiments import course, forecasting, machine
 from experiments.asked import find_recipe, resolved
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
@@ -84,7 +84,7 @@ def test_every_commit_that_took_part_in_a_run_is_recorded(images, tmp_path, monk
     run = tmp_path / "run"
     words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "2", *SMALL]
     for commit, minutes in (("aaaaaaa", "1e-9"), ("bbbbbbb+changes", "1e-9"), (None, "0"), ("ccccccc", "0")):
-        monkeypatch.setattr(training, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(course, "commit", lambda commit=commit: commit)
         assert main([*words, "--out", str(run), "--minutes", minutes]) == 0
     record = json.loads((run / "run.json").read_text())
     assert record["finished"] and record["commit"] == "aaaaaaa"

@@ -1,0 +1,169 @@
+"""The course of a training run: opened, foretold, trained, drawn, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a2mim.checkpoints import LoadReport
+from a2mim.data import Source
+from a2mim.dist import World, join
+from a2mim.images import Images
+from a2mim.manifest import keep_rows, refuse_other_images
+from a2mim.methods import Method
+from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
+from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
+from a2mim.settings import FREE
+from a2mim.train import Hooks, describe, train
+from experiments.asked import identity, resolved
+from experiments.cli import out_of_memory
+from experiments.cli import sentence as one_line
+from experiments.forecasting import foretell_training
+from experiments.machine import commit
+from figures.reconstruction import draw_reconstruction
+from figures.training import draw_loss
+from interactions.runs.lock import held
+from interactions.runs.storage import remove_leftovers
+
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Path, dict[str, Any]]]) -> None:
+    """Fill in the settings, do the work of a training command in every process, and say how it ended."""
+    settings = resolved(settings, command)
+    with join(settings.device) as world, at_work(settings, world):
+        if world.main and (said := rate_warning(settings.optim, settings.loop.batch)):
+            print(f"note: {said}", file=sys.stderr, flush=True)
+        try:
+            folder, result = work(settings, world)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError(f"memory ran out: {one_line(error)}; {smaller(settings, world)}") from error
+        conclude(folder, command, result, world)
+
+
+def smaller(settings: Any, world: World) -> str:
+    """What to begin anew with where memory does not hold a batch."""
+    loop, slots = settings.loop, world.size * settings.loop.accumulate
+    parts = f"--accumulate {2 * loop.accumulate} (the same batch in parts), " if loop.batch % (2 * slots) == 0 else ""
+    half = max(slots, loop.batch // 2 // slots * slots)
+    return (
+        f"{loop.batch // slots} images are in one pass: begin anew in another folder with {parts}--grad-checkpointing, "
+        f"or a smaller image, network or batch ({rate_words(settings.optim, half)})"
+    )
+
+
+def train_run(
+    settings: Any,
+    command: str,
+    world: World,
+    method: Method,
+    source: Source,
+    gallery: Any,
+    architecture: dict[str, Any],
+    report: LoadReport | None,
+    first: Mapping[str, Any] = NOTHING,
+    **hooks: Any,
+) -> tuple[Path, dict[str, Any]]:
+    """Say what the run will take, and train in settings.out, as one process of `world`.
+
+    gallery: what is evaluated, if anything is.
+    architecture, report: of `make_network`.
+    first: as of `begin`.
+    hooks: of `Hooks`, what is this command's own.
+
+    Returns the folder, and what `train` returns.
+    """
+    loaded = report and dataclasses.asdict(report)
+    about = {"architecture": architecture, "loaded": loaded, "images": source.images.samples}
+    parts = {"train": source.images} | ({"validation": gallery.images} if gallery else {})
+    start = begin(settings, command, world, about, parts, first)
+    hooked = Hooks(start, finished=draw_training, held_out=parts.get("validation"), **hooks)
+    foretell_training(method, source, gallery, settings, command, world)
+    folder = Path(settings.out)
+    return folder, train(method, source, folder, settings.optim, settings.loop, world, architecture, hooked)
+
+
+def at_work(settings: Any, world: World) -> AbstractContextManager[None]:
+    """Hold the run's folder, for all processes of `world`. Raises ValueError where another process holds it."""
+    return held(Path(settings.out)) if world.main else nullcontext()
+
+
+def begin(
+    settings: Any,
+    command: str,
+    world: World,
+    about: dict[str, Any],
+    parts: Mapping[str, Images],
+    first: Mapping[str, Any] = NOTHING,
+) -> Callable[[], None]:
+    """What opens the run's folder, puts into run.json what the settings do not say, and tells the user what begins.
+
+    parts: the images of the run, by which it is noticed that they have changed when it goes on.
+    first: what run.json says from the beginning on, and is not said again.
+    """
+
+    def open_and_tell() -> None:
+        if world.main:
+            folder = Path(settings.out)
+            rows = {part: images.rows() for part, images in parts.items()}
+            refuse_other_images(folder, rows)
+            if said := longer_words(folder, settings, about["images"] // settings.loop.batch):
+                print(said, flush=True)
+            open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
+            remove_leftovers(folder)
+            data = keep_rows(folder, rows)
+            update_run(folder, recipe=settings.recipe, data=data, classes=parts["train"].classes, **about)
+            print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
+        world.wait()
+
+    return open_and_tell
+
+
+def longer_words(folder: Path, settings: Any, steps_per_epoch: int) -> str:
+    """What a finished run that is asked for more epochs goes on to do; nothing of any other."""
+    run = read_run(folder) if (folder / "run.json").exists() else None
+    if run is None or not run["finished"] or added_epochs(run, settings) <= 0:
+        return ""
+    before, now = stored_settings(type(settings), folder, run).optim, settings.optim
+    done, peak = before.epochs * steps_per_epoch, scaled_lr(now, settings.loop.batch)
+    last, following = (
+        learning_rate(optim, peak, step, steps_per_epoch) for optim, step in ((before, done - 1), (now, done))
+    )
+    return (
+        f"{folder} is extended from {before.epochs} to {now.epochs} epochs, each step as in a run of {now.epochs}: the "
+        f"learning rate goes from {last:.3g} to {following:.3g}; the weights after {before.epochs} epochs are kept"
+    )
+
+
+def draw_pictures(path: Path) -> None:
+    """The reconstructions that the trainer put into `path`, as a figure beside it."""
+    with np.load(path) as file:
+        shown = {name: file[name].transpose(0, 2, 3, 1) for name in ("original", "masked", "predicted", "composite")}
+    step = int(path.stem.removeprefix("step-"))
+    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, step {step:,}")
+
+
+def draw_training(folder: Path) -> None:
+    """loss.png of a finished run."""
+    draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.name)
+
+
+def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:
+    """Say how the run ended; after a signal, leave with its exit code."""
+    if world.main and result["finished"]:
+        numbers = {**result["last"]}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val_images")
+        print(f"{result['epochs']} epochs, {result['seconds']:.0f} s: {told}")
+        print(f"wrote backbone.safetensors, loss.png, log.jsonl and run.json into {folder}")
+    elif world.main:
+        print(f"stopped at step {result['step']} of {result['steps']}: go on with a2mim {command} --resume {folder}")
+    if not result["finished"] and result["stopped_by"] in SIGNALS:
+        raise SystemExit(SIGNALS[result["stopped_by"]])
