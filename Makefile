@@ -22,10 +22,10 @@ help:
 demo: $(STAMP)
 	$(BIN)/python -m experiments.studies.demo
 
-# Two workers with one thread each: torch's own threads would only compete with the second worker. A file's tests stay
-# together, so that what they share is made once.
+# Two workers with one thread each: torch's own threads would only compete with the second worker. tests/conftest.py
+# says which tests stay together and which begin.
 test: lint
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 # The site lies in site/. Its tools are an extra, which this installs beside the rest.
 docs: $(STAMP)

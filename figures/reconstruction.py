@@ -1,13 +1,18 @@
 """What a masked-image model predicts: pictures, and how much of each spatial frequency is in them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from figures.pictures import as_pixels
 from figures.style import DOUBLE_COLUMN, house_style, page, save
+
+GAP = 0.05
+"""Between pictures below each other, as a share of their width."""
 
 
 @house_style()
@@ -53,18 +58,28 @@ def draw_reconstruction(
     body_height = count * cell * rows / columns + 0.4
     words = "log|F|: log magnitude of the Fourier transform, mean of the colours, frequency 0 in the centre."
     figure = page(DOUBLE_COLUMN, body_height, title, note, f"{caption} {words}".strip(), pad=0.02)
-    grid = figure.subplots(count, 8, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for k, name in enumerate(pictures):
-        grid[0, k].set_title(name, loc="center", size=7)
-        grid[0, 4 + k].set_title(f"log|F|\n{name}", loc="center", size=7)
-        for n in range(count):
-            grid[n, k].imshow(pictures[name][n])
-            shown = grid[n, 4 + k].imshow(spectra[name][n], "magma", vmin=low, vmax=high)
-    figure.colorbar(shown, cax=grid[0, -1].inset_axes((1.08, 0, 0.08, 1)), label="log|F|")
+    # One panel a column: to make a panel takes as long as to draw a dozen pictures.
+    panels = figure.subplots(1, 8)
+    for panel, spectrum, name in zip(panels[:4], panels[4:], pictures, strict=True):
+        stack(panel, pictures[name], name)
+        stack(spectrum, spectra[name], f"log|F|\n{name}", cmap="magma", vmin=low, vmax=high)
+    part = rows / panels[-1].get_ylim()[0]  # the first picture's, of the panel's height
+    bar = panels[-1].inset_axes((1.08, 1 - part, 0.08, part))
+    figure.colorbar(panels[-1].images[0], cax=bar, label="log|F|")
     save(figure, path)
     return figure
+
+
+def stack(panel: Axes, pictures: NDArray, title: str, **options: Any) -> None:
+    """Pictures of one size below each other."""
+    _, rows, columns = pictures.shape[:3]
+    gap = GAP * columns
+    for n, picture in enumerate(pictures):
+        top = n * (rows + gap)
+        panel.imshow(picture, extent=(0, columns, top + rows, top), **options)
+    panel.set(xlim=(0, columns), ylim=(top + rows, 0))
+    panel.set_title(title, loc="center", size=7)
+    panel.set_axis_off()
 
 
 def log_spectrum(pictures_NHW3: ArrayLike) -> NDArray[np.float64]:

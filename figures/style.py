@@ -1,7 +1,7 @@
 """The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,7 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
+@cache
 def text_width(text: str, size: float) -> float:
     """Width in inches of one line of text at `size` points."""
     font = FontProperties(family=STYLE["font.family"], size=size)

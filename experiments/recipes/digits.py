@@ -35,6 +35,6 @@ def _recipe(method: str, mask_cell: int | None) -> Pretrain:
         data=Data(workers=0, in_memory=True),
         augment=Augmentation(image_size=SIZE, flip=0.0),
         evaluation=Evaluation(crop_pct=1.0),
-        optim=Optim(epochs=10, lr=1e-3, lr_batch=64, warmup_epochs=1.0, clip_grad=5.0),
-        loop=Loop(batch=64, log_every=5, evaluate_every=5, pictures_every=10),
+        optim=Optim(epochs=6, lr=1e-3, lr_batch=64, warmup_epochs=1.0, clip_grad=5.0),
+        loop=Loop(batch=64, log_every=5, evaluate_every=3, pictures_every=6),
     )

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from a2mim.bounds import Budget, Count, Grid, Share
+from a2mim.bounds import Budget, Count, Grid, Pixels, Share
 from experiments import cli
 from experiments.commands import report
 from experiments.commands.profile import draw
@@ -70,6 +70,8 @@ class Settings:
     """Folder of all that is written."""
     crops: tuple[tuple[str, Box], ...] = CROPS
     """Files of scikit-image's package, and what is cut out of each: left, top, right, bottom."""
+    size: Pixels = SIZE
+    """Side of a crop in pixels."""
     grid: Grid = 4
     """Cells along one side of the image."""
     ratios: tuple[Share, ...] = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -104,7 +106,7 @@ def measure(settings: Settings) -> Comparison:
     """Profile both networks and draw both curves."""
     trained, config = create_model(MODEL, efficientnet_lite0_file())
     networks = dict(zip(WEIGHTS, (trained, create_model(MODEL, "random")[0]), strict=True))
-    images = [read_crop(file, box, config) for file, box in settings.crops]
+    images = [read_crop(file, box, config, settings.size) for file, box in settings.crops]
     data = list(zip(images, top_classes(trained, images), strict=True))
     for name, network in networks.items():
         print(f"\n{MODEL}, {name} weights: {len(data)} crops, {len(settings.ratios)} orders", flush=True)
@@ -122,12 +124,14 @@ def measure(settings: Settings) -> Comparison:
             radius=settings.radius,
             budget=settings.budget,
             shuffle=False,
-            speed="channels-last",
+            speed="folded",
+            batch_size=32,
         )
         draw(profile)
     photographs = len({file for file, _ in settings.crops})
     caption = (
-        f"{len(data)} crops of {photographs} photographs, {SIZE} px; explained: the trained network's top class. "
+        f"{len(data)} crops of {photographs} photographs, {settings.size} px; "
+        "explained: the trained network's top class. "
         f"{settings.budget} passes a crop and order, a demonstration's: the intervals are wide."
     )
     return compare_runs(
@@ -139,8 +143,8 @@ def measure(settings: Settings) -> Comparison:
     )
 
 
-def read_crop(file: str, box: Box, config: Mapping[str, Any]) -> Tensor:
-    """One crop of one of scikit-image's photographs, C×SIZE×SIZE, normalised as the model's configuration says.
+def read_crop(file: str, box: Box, config: Mapping[str, Any], size: int = SIZE) -> Tensor:
+    """One crop of one of scikit-image's photographs, C×size×size, normalised as the model's configuration says.
 
     Raises:
         FileNotFoundError: scikit-image is not installed, or without that photograph.
@@ -152,7 +156,7 @@ def read_crop(file: str, box: Box, config: Mapping[str, Any]) -> Tensor:
         raise FileNotFoundError(f"scikit-image's photograph {file} is not installed: pip install 'a2mim[demo]'")
     with Image.open(paths[0]) as photograph:
         crop = photograph.convert("RGB").crop(box)
-    transform = timm.data.create_transform((3, SIZE, SIZE), mean=config["mean"], std=config["std"], crop_pct=1.0)
+    transform = timm.data.create_transform((3, size, size), mean=config["mean"], std=config["std"], crop_pct=1.0)
     return transform(crop)
 
 

@@ -39,10 +39,10 @@ class Settings:
     out: Path = Path("demo/training")
     digits: int = 1500
     """Images to train on; the others validate, and are profiled."""
-    epochs: int = 10
+    epochs: int = 6
     images: int = 8
     ratios: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7, 1.0)
-    budget: int = 300
+    budget: int = 200
 
 
 def run(settings: Settings) -> None:
@@ -73,6 +73,8 @@ def measure(settings: Settings) -> Comparison:
             radius=1,
             budget=settings.budget,
             shuffle=False,
+            speed="plain",
+            batch_size=64,
         )
         draw(profile)
     return compare_runs(

@@ -1,9 +1,8 @@
-"""What the tests run in processes of their own: `python -m tests.a2mim.child FOLDER` is the one that is killed."""
+"""What the tests run in processes of their own."""
 
 import dataclasses
-import sys
+import os
 import time
-from pathlib import Path
 
 import torch
 
@@ -31,8 +30,9 @@ class Slow(Denoise):
         time.sleep(0.05)
 
 
-def killed(folder):
-    """Train with loader processes, slowly, until killed."""
+def train_slowly(folder):
+    """Train with loader processes until killed, as a group of processes, which end together."""
+    os.setpgrp()
     tiny_run(folder, Slow, tiny_source(workers=2), loop=KILLED)
 
 
@@ -83,8 +83,3 @@ class OneIsBad(Denoise):
         if torch.distributed.get_rank() == 1 and len(self.progress) == 6:
             values["loss"] = values["loss"] * torch.nan
         return values
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    killed(Path(sys.argv[1]))

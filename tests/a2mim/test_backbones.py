@@ -8,6 +8,8 @@ from a2mim.backbones import find_place, read_structure
 from a2mim.layouts import Layout, to_map, token_grid
 from tests.a2mim.families import FAMILIES, a2mim_of, make
 
+pytestmark = pytest.mark.xdist_group("families")
+
 PAPER_PLACES = {
     # The place, its channels, and image pixels per position of it. Published: ViT behind the patch embedding, ResNet at
     # the input of layer4, ConvNeXt behind the downsampling of its last stage, Swin behind the patch embedding.
@@ -20,7 +22,7 @@ PAPER_PLACES = {
     "convnext_atto": ("stages.3.blocks.0", "input", 320, 32),
     "regnetx_002": ("s4", "input", 152, 16),
     "efficientnet_b0": ("blocks.5", "input", 112, 16),
-    "densenet121": ("features.transition3", "input", 1024, 16),
+    "densenet121": ("features.transition3", "input", 128, 16),
     "vgg11": ("features.16", "input", 512, 16),
 }
 

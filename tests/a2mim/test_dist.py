@@ -13,6 +13,8 @@ from tests.a2mim.child import PLAIN
 from tests.a2mim.tiny import LOOP, Classify, gap, log_of, same, state_of, tiny_images, tiny_method, tiny_run
 from tests.children import exit_codes_of_two
 
+pytestmark = pytest.mark.xdist_group("children")
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):

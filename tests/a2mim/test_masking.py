@@ -21,6 +21,8 @@ from a2mim.masking import (
 )
 from tests.a2mim.families import FAMILIES, a2mim_of, make
 
+pytestmark = pytest.mark.xdist_group("families")
+
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)

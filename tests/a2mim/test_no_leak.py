@@ -11,6 +11,8 @@ from a2mim.methods.a2mim import A2MIM
 from a2mim.methods.simmim import SimMIM
 from tests.a2mim.families import FAMILIES, a2mim_of, make
 
+pytestmark = pytest.mark.xdist_group("families")
+
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)

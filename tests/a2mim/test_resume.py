@@ -4,11 +4,9 @@ import dataclasses
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,23 +25,23 @@ from a2mim.runs import (
     write_json,
 )
 from a2mim.settings import Data, Loop, Network, Optim
-from tests.a2mim.child import KILLED
+from tests.a2mim.child import KILLED, train_slowly
 from tests.a2mim.tiny import log_of, same, state_of, tiny_run
+from tests.children import PATIENCE, child
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("children")
 
 
 def test_bits_after_kill_9(tmp_path):
     killed = tmp_path / "killed"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.a2mim.child", str(killed)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not list(killed.glob("state/step-*.pt")) and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.4))
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    with child(train_slowly, killed) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not list(killed.glob("state/step-*.pt")) and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.4))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     begun = state_of(killed)
     assert 0 < begun["step"] < 12 and not read_run(killed)["finished"]
 

@@ -34,6 +34,8 @@ from tests.a2mim.siamese import (
 from tests.a2mim.tiny import gap, log_of, same, state_of
 from tests.children import exit_codes_of_two
 
+pytestmark = pytest.mark.xdist_group("children")
+
 FOLLOWERS = {
     "byol": {"target_backbone": "backbone", "target_projector": "projector"},
     "mocov3": {"momentum_backbone": "backbone", "momentum_projector": "projector"},

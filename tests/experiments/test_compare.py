@@ -14,8 +14,6 @@ from experiments import cli
 from experiments.comparison import compare_runs
 from interactions.profile import load_profile, profile_model
 
-pytestmark = pytest.mark.usefixtures("sketches")
-
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 NAMES = [f"photos/{k}.jpg" for k in range(8)]
 

@@ -1,6 +1,7 @@
 """Contrastive methods through the command, and their recipes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,8 +58,10 @@ def test_recipes_for_cifar10_take_a_step(name):
 @pytest.mark.parametrize("name", IMAGENET)
 def test_recipes_for_imagenet_can_be_made(name):
     recipe = find_recipe(name)()
+    blocks = "depth=1" if "vit" in name else "layers=(1, 1, 1, 1)"
+    described = replace(recipe.network, model_args=(*recipe.network.model_args, blocks))
     with shapes_alone():
-        network, _, _ = make_network(recipe.network, 0, 224, 0)
+        network, _, _ = make_network(described, 0, 224, 0)
         method = make_method(recipe.method, network, method_settings(recipe), 224, 0)
     views = method.views(recipe.augment)
     assert views[0].image_size == 224 and views[0].color_jitter_prob == 0.8

@@ -13,8 +13,6 @@ from a2mim.methods import A2MIM
 from experiments.cli import main
 from tests.a2mim.tiny import write_images
 
-pytestmark = pytest.mark.usefixtures("sketches")
-
 CPU = "--device cpu"
 TRAIN = (
     "pretrain --model test_vit --mask-cell 16 --data {photos} --image-size 32 --batch 8 --lr-batch 8 --epochs 2 "

@@ -18,8 +18,6 @@ from experiments.models import create_model
 from interactions.estimators import estimate_interactions
 from interactions.grid import PatchGrid
 
-pytestmark = pytest.mark.usefixtures("sketches")
-
 CONFIG = {"input_size": (3, 12, 12), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0}
 
 

@@ -22,8 +22,6 @@ from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 from tests.experiments.test_cli import real_commands
 
-pytestmark = pytest.mark.usefixtures("sketches")
-
 ODD = {"0": 0.0, "-1": -1.0, "nan": math.nan, "inf": math.inf, "1e20": 1e20}
 SECONDS = 120
 """That one command may take: a hang is a failure."""

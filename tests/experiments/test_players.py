@@ -1,13 +1,10 @@
 """Label maps and lists of pairs on the command line."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from experiments import cli
 from interactions import load_profile
-
-pytestmark = pytest.mark.usefixtures("sketches")
 
 STRIPES = np.arange(12)[:, None] // 3 * np.ones((1, 12), int)
 

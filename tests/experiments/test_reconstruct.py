@@ -19,7 +19,6 @@ from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import Named, ViT, randomise
 from tests.a2mim.tiny import write_images
 
-pytestmark = pytest.mark.usefixtures("sketches")
 VIT_NAME = "vit_tiny_patch16_224"
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 CNN = {"layers": (1, 1), "channels": (8, 16)}

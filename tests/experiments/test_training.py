@@ -21,8 +21,6 @@ from experiments.commands.pretrain import Settings
 from experiments.training import make_network, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
 
-pytestmark = pytest.mark.usefixtures("sketches")
-
 SMALL = [
     "--image-size",
     "32",

@@ -42,6 +42,7 @@ def middle_masses(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "measure", "M", "M_low", "M_high"])
 
 
+@pytest.mark.rendered
 def test_strength_shows_all_measures_with_their_intervals(tmp_path: Path):
     table = strength_table()
     figure = draw_strength(table, tmp_path / "s.png", "A model", "Made up.", unit="log-odds")
@@ -68,6 +69,7 @@ def test_strength_from_a_file_is_the_same_figure(tmp_path: Path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes() == (tmp_path / "c.svg").read_bytes()
 
 
+@pytest.mark.rendered
 def test_orders_stand_on_the_upper_axis_without_touching(tmp_path: Path):
     figure = draw_strength(strength_table(), tmp_path / "s.png")
     figure.draw_without_rendering()
@@ -122,6 +124,7 @@ def test_a_strength_that_is_not_positive_has_no_place_on_the_logarithmic_axis(tm
     assert figure.axes[0].get_ylim()[0] < -0.1 and figure.axes[1].get_ylim()[0] > 0
 
 
+@pytest.mark.rendered
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 12])
 def test_a_comparison_names_every_run_inside_the_page(tmp_path: Path, count: int):
     name = "vit_small_patch16_224.augreg_in1k, from $scratch_{}, a name that takes several lines"

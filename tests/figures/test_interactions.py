@@ -131,6 +131,7 @@ def test_figures_a1_and_a2_are_drawn_alike():
     assert fig_a1.draw is fig_a2.draw is fig5.draw
 
 
+@pytest.mark.rendered
 @pytest.mark.parametrize("count", [1, 12])
 def test_every_name_stays_on_the_page(tmp_path: Path, count: int):
     names = [f"a method with a $long name_{k}" for k in range(count)]

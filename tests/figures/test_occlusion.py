@@ -38,6 +38,7 @@ def intervals(axes) -> dict[str, np.ndarray]:
     return {to_hex(each.get_color()[0]).upper(): np.array(each.get_segments())[:, :, 1] for each in bars}
 
 
+@pytest.mark.rendered
 def test_each_kind_has_a_panel_with_every_run_and_its_intervals(tmp_path: Path):
     tables = {"a ViT": occlusion_table(0), "a CNN": occlusion_table(1)}
     figure = draw_occlusion(tables, tmp_path / "o.png", caption="Made up.")
@@ -76,6 +77,7 @@ def test_a_table_in_a_file_is_the_same_figure(tmp_path: Path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
+@pytest.mark.rendered
 def test_the_legend_stands_above_the_words(tmp_path: Path):
     tables = {f"a model with a longer name, {k}": occlusion_table(k) for k in range(7)}
     figure = draw_occlusion(tables, tmp_path / "o.png", caption="Made up.", note="They differ.")

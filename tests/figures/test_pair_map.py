@@ -92,6 +92,7 @@ def test_shapley_values_lie_beside_it_on_a_symmetric_scale(tmp_path: Path):
     assert len(draw_pair_map(IMAGE, 4, [[0, 1]], [1.0], tmp_path / "map.svg").axes) == 1
 
 
+@pytest.mark.rendered
 def test_the_image_is_grey_and_keeps_its_shape(tmp_path: Path):
     wide = np.repeat(IMAGE, 2, axis=1)
     figure = draw_pair_map(wide / 255, 4, [[0, 1]], [1.0], tmp_path / "map.png")

@@ -36,16 +36,21 @@ def test_a_row_for_each_picture_with_spectra_on_one_scale(tmp_path: Path):
     masked, predicted = PICTURES.copy(), PICTURES * 3 - 1
     masked[:, :8] = 0.5
     figure = draw_reconstruction(PICTURES, masked, predicted, PICTURES, tmp_path / "r.svg", "Step 100")
-    grid = np.array([axes for axes in figure.axes if axes.images]).reshape(3, 8)
-    np.testing.assert_array_equal(grid[1, 0].images[0].get_array(), PICTURES[1])
-    np.testing.assert_array_equal(grid[2, 1].images[0].get_array(), masked[2])
-    np.testing.assert_array_equal(grid[2, 2].images[0].get_array(), predicted[2].clip(0, 1))
-    np.testing.assert_allclose(grid[0, 5].images[0].get_array(), log_spectrum(masked)[0])
-    assert len({axes.images[0].get_clim() for axes in grid[:, 4:].flat}) == 1
+    columns = [axes for axes in figure.axes if axes.images]
+    assert [len(axes.images) for axes in columns] == [3] * 8
+    np.testing.assert_array_equal(columns[0].images[1].get_array(), PICTURES[1])
+    np.testing.assert_array_equal(columns[1].images[2].get_array(), masked[2])
+    np.testing.assert_array_equal(columns[2].images[2].get_array(), predicted[2].clip(0, 1))
+    np.testing.assert_allclose(columns[5].images[0].get_array(), log_spectrum(masked)[0])
+    assert len({image.get_clim() for axes in columns[4:] for image in axes.images}) == 1
+    for axes in columns:  # whole, in their order, with room between them
+        edges = [edge for image in axes.images for edge in image.get_extent()[3:1:-1]]
+        assert edges == sorted(set(edges)) and axes.get_ylim() == (edges[-1], edges[0])
     svg = (tmp_path / "r.svg").read_text()
     assert all(word in svg for word in ("original", "masked", "predicted", "composite", "log|F|", "Step 100"))
 
 
+@pytest.mark.rendered
 def test_bytes_and_floats_are_the_same_picture(tmp_path: Path):
     whole = np.round(PICTURES * 255).astype(np.uint8)
     floats = whole / 255.0

@@ -297,6 +297,7 @@ def twenty(make: Callable[..., Path], folder: Path) -> list[Path]:
     return [first, *(shutil.copytree(first, folder / f"{make.__name__} {k}") for k in range(1, 20))]
 
 
+@pytest.mark.rendered
 def test_twenty_runs_of_everything_stay_below_ten_megabytes(tmp_path: Path):
     made = made_up.profile, made_up.occlusion, made_up.spectrum, made_up.training
     runs = opened(*(folder for make in made for folder in twenty(make, tmp_path)))

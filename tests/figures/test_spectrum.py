@@ -64,6 +64,7 @@ def test_curves_and_highest_frequencies_are_the_tables(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["s.png"]
 
 
+@pytest.mark.rendered
 def test_models_side_by_side_share_their_axes_and_wrap(tmp_path: Path):
     names = [f"a model with a long name, number {k}" for k in range(6)]
     made = {name: tables(seed=k)[0] for k, name in enumerate(names)}

@@ -10,6 +10,7 @@ from PIL import Image
 from figures.style import COLOURS, check_suffix, house_style, look, page, save, text_width, wrap
 
 LONG = "A caption of many words that needs several lines, with $one unmatched dollar and some_under_scores. " * 4
+pytestmark = pytest.mark.rendered
 
 
 def drawn(title: str = "Title"):

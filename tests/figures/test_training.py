@@ -24,6 +24,7 @@ def panels(figure: Figure) -> list[Any]:
     return list(figure.axes)
 
 
+@pytest.mark.rendered
 def test_a_short_log_is_drawn_point_by_point(tmp_path: Path):
     log = write_log(tmp_path / "log.jsonl", [*entries(5), {"kind": "evaluate", "step": 5, "top1": 0.4}])
     above, below = panels(draw_loss(log, tmp_path / "loss.png", "A run"))

@@ -8,6 +8,8 @@ from interactions.profile import profile_model
 from tests.children import exit_code
 from tests.interactions import peak
 
+pytestmark = pytest.mark.xdist_group("children")
+
 
 def peak_of(said, *arguments):
     """Peak memory of a process of its own, whose imports are among it."""

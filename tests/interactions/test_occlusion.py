@@ -23,6 +23,8 @@ from interactions.shuffling import shuffle_cells
 from tests.children import child, exit_code
 from tests.interactions.tiny import CLASSES, SIZE, Photos, Slow, network
 
+pytestmark = pytest.mark.xdist_group("children")
+
 GRID, N, CELL = 4, 16, SIZE // 4
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ASKED = {"grid": GRID, "shares": SHARES, "images": 6, "unit_images": 2, "seeds": 2, "batch_size": 64, "speed": "plain"}

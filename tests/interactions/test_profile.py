@@ -21,6 +21,8 @@ from tests.children import child, exit_code, exit_codes_of_two
 from tests.interactions import tiny
 from tests.interactions.tiny import ASKED, CLASSES, Photos, network
 
+pytestmark = pytest.mark.xdist_group("children")
+
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data" / "published-protocol.npz"
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
