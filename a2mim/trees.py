@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,9 @@ class Folder:
             raise ReadFailed(f"{path} cannot be read any more: {error.strerror or error}") from error
 
 
+OPENING = threading.Lock()
+
+
 class Tar:
     """The tree in an uncompressed .tar, and in the tars in it: one called cat.tar counts as a folder cat."""
 
@@ -129,13 +133,19 @@ class Tar:
     def read(self, entry: Entry) -> bytes:
         """The bytes of a member; workers may share the file, since nobody moves in it."""
         try:
-            self._file = self._file or self.root.open("rb")
-            content = os.pread(self._file.fileno(), entry.size, entry.start)
+            content = os.pread(self._opened().fileno(), entry.size, entry.start)
         except OSError as error:
             raise ReadFailed(f"{self.root} cannot be read any more: {error.strerror or error}") from error
         if len(content) < entry.size:
             raise ReadFailed(f"{self.root} ends within {entry.name}: it has become shorter")
         return content
+
+    def _opened(self) -> Any:
+        """The file, opened once: of two that threads had opened, one would be closed while it is read, and its number
+        given to the next file that is opened."""
+        with OPENING:
+            self._file = self._file or self.root.open("rb")
+        return self._file
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "tree": {}}  # a worker reads entries, and looks for nothing

@@ -3,6 +3,9 @@
 import io
 import os
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 
 from a2mim.decoding import Damaged, decode, is_constant
 from a2mim.images import open_place
-from a2mim.trees import ReadFailed
+from a2mim.trees import ReadFailed, Tar
 
 KINDS = pytest.mark.parametrize("kind", ["folder", "tar"])
 
@@ -199,6 +202,31 @@ def test_kinds_of_files(tmp_path):
     images = open_place(str(root), ".", ".")
     assert images.samples == 7 and images.notes == ("not read: 1 .heic",)
     assert all(abs(int(images.raw[n][0].getpixel((3, 3))[1]) - 200) < 3 for n in range(7))
+
+
+def test_threads_share_the_file_of_a_tar_that_is_opened_once(tmp_path, monkeypatch):
+    """Of two that they had opened, one would be closed while it is read."""
+    root = place(tmp_path, "tar", *(f"{k}.png" for k in range(8)))
+    tree, opened, ready, really = Tar(root), [], threading.Barrier(8), Path.open
+
+    def slowly(path, *words, **more):
+        time.sleep(0.02)
+        opened.append(path)
+        return really(path, *words, **more)
+
+    def read(entry):
+        ready.wait()
+        return tree.read(entry)
+
+    entries = tree.scan().images
+    monkeypatch.setattr(Path, "open", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(read, entries))
+    assert opened == [root] and len(contents) == 8
+    assert all(
+        content == (tmp_path / "data" / entry.name).read_bytes()
+        for entry, content in zip(entries, contents, strict=True)
+    )
 
 
 def test_tars_in_a_tar_and_second_names(tmp_path):
