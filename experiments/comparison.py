@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from experiments.outputs import claim, tables_beside
-from figures.curves import PRIMARY, draw_comparison
+from figures.comparison import draw_comparison
+from figures.curves import PRIMARY
 from figures.runs import grid_words, ground_words, pair_words
 from figures.style import check_suffix
+from figures.words import baseline_in_words, value_in_words
 from interactions.profile import Profile, load_profile
 from interactions.runs.files import write_csv
 from interactions.strength import MASS_MEASURES, paired_mass
-from interactions.tokens import in_words
 
 Record = Mapping[str, Any]
 
@@ -90,10 +91,11 @@ def compare_runs(
         out,
         measure,
         masses=masses if set(masses["run"]) == set(runs) else None,
+        differences=paired if len(paired) else None,
         note=f"Compared in spite of differences in {'; in '.join(unlike)}." if unlike else "",
         title=title,
         caption=" ".join(filter(None, [caption, "" if unlike else common_ground(first)])),
-        unit=first["settings"]["value"],
+        unit=value_in_words(first["settings"]["value"]),
     )
     write_csv(beside[0], masses)
     write_csv(beside[1], paired)
@@ -202,4 +204,5 @@ def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
 def common_ground(record: Record) -> str:
     """What runs that may be compared have in common."""
     settings = record["settings"]
-    return f"{ground_words(record)}, value {settings['value']}, baseline {in_words(settings['baseline'])}."
+    of, baseline = value_in_words(settings["value"]), baseline_in_words(settings["baseline"])
+    return f"{ground_words(record)}, {of}, baseline {baseline}."

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from a2mim.decoding import Damaged, decode, is_constant
+from experiments.datasets import evaluation_transform
 from interactions.baselines import Normalisation
 from interactions.estimators import (
     DESIGN_NAMES,
@@ -32,6 +33,7 @@ from interactions.selection import logits_of
 from interactions.speed import settle
 
 USUAL_BUDGET = 3000
+LARGEST_SHOWN = 1024  # pixels
 LARGEST_RAISE = 10 * USUAL_BUDGET
 """What a map takes by itself to give every pair a standard error; more than that is asked for."""
 
@@ -58,6 +60,16 @@ def as_pixels(image_CHW: Tensor, config: Mapping[str, Any]) -> NDArray[np.float3
     """A normalised image as H×W×C in 0 to 1, for drawing."""
     mean_C11, std_C11 = (torch.tensor(config[stat])[:, None, None] for stat in ("mean", "std"))
     return (image_CHW.cpu() * std_C11 + mean_C11).clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def in_full(photograph: Image.Image, config: Mapping[str, Any]) -> NDArray[np.float32]:
+    """What the model sees of a photograph, with the pixels that the photograph has, up to a side of 1024, in colour:
+    H×W×3 in 0 to 1, for drawing."""
+    _, height, width = config["input_size"]
+    own = min(photograph.size) * (config.get("crop_pct") or 1.0) / min(height, width)
+    times = max(1.0, min(own, LARGEST_SHOWN / max(height, width)))
+    finer = {**config, "input_size": (3, round(times * height), round(times * width))}
+    return as_pixels(evaluation_transform(finer)(photograph), config)
 
 
 def chosen_order(order: int | None, ratio: float, grid: PatchGrid) -> int:

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.runs import Run, by_panel, data_name, label
+from figures.runs import Facets, Run, by_panel, data_name, label
 from figures.seeds import draw_seeds, seed_words
 from figures.style import SHADE, Look
 from figures.tables import read_table
+from figures.words import count_in_words
 
 COMMAND = "a2mim spectrum"
-FACETS = {"data": data_name}
+FACETS: Facets = {"data": data_name}
 ATTENTION = "attention"
 
 
@@ -44,24 +45,24 @@ def draw_by_depth(
     """
     for span in attention_spans([rows for seeds in tables.values() for rows in seeds]):
         axes.axvspan(*span, color=SHADE, linewidth=0, zorder=0)
-    for k, (name, seeds) in enumerate(tables.items()):
-        shift = (k - (len(tables) - 1) / 2) * min(0.004, 0.03 / len(tables))
-        columns = {"x": "depth", "y": value, "low": "low", "high": "high"}
-        curves = [pd.DataFrame({new: rows[old] for new, old in columns.items()}) for rows in seeds]
-        draw_seeds(axes, curves, looks[name], shift, value, of=name)
+    for name in sorted(tables, key=lambda name: not looks[name].context):
+        draw_seeds(axes, [curve_of(rows, value) for rows in tables[name]], looks[name], value, of=name)
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("normalised depth")
+
+
+def curve_of(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One value of a table of blocks as `draw_seeds` takes it."""
+    return rows[["depth", value, "low", "high"]].rename(columns={"depth": "x", value: "y"})
 
 
 def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
-    """What bars, points and shade are, for a caption."""
-    images = sorted({int(count) for rows in tables.values() for count in rows["images"]})
-    some = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    """What bands, points and shade are, for a caption."""
+    images = [int(count) for rows in tables.values() for count in rows["images"]]
     panels = by_panel(runs).values()
     seeds = [len(some_runs) for names in panels for some_runs in names.values()]
     shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels)
     words = [
-        f"Bars: 95 % bootstrap intervals over {some} images.",
+        f"Bands: 95 % bootstrap intervals over {count_in_words(images, 'image')}.",
         seed_words(seeds),
         "Shaded: attention blocks." if shaded else "",
     ]

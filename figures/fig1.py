@@ -1,12 +1,11 @@
-"""Figure 1 of the A²MIM paper (arXiv 2205.13943): accuracy against the share of dropped patches, and below it the
-relative interaction strength against order, of the same methods; a column for each family of networks."""
+"""Figure 1 of the A²MIM paper (arXiv 2205.13943): accuracy against the share of dropped patches, and beside it the
+relative interaction strength against order, of the same methods; a row for each family of networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from figures.curves import PRIMARY
 from figures.interactions import (
@@ -16,70 +15,82 @@ from figures.interactions import (
     finish_strength,
     strength_words,
     strengths,
+    tables_of,
 )
-from figures.occlusion import KINDS
-from figures.panels import panel_page, say_empty
-from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, unlike
+from figures.occlusion import KINDS, accuracy_axis, share_axis
+from figures.panels import Panels, say_empty
+from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, unlike
 from figures.seeds import draw_seeds, seed_words
 from figures.style import Look, house_style
 from figures.tables import read_table
+from figures.words import count_in_words
 
 OCCLUSION, STRENGTH = "occlusion.csv", "strength.csv"
 TABLES = {OCCLUSION: "a2mim occlusion", STRENGTH: "a2mim profile"}
-OCCLUSION_FACETS = {
+OCCLUSION_FACETS: Facets = {
     "grid": FACETS["grid"],
-    "baseline": lambda record: f"{record['settings']['baseline']} {record['settings']['masking']}".replace("_", " "),
-    "saliency": lambda record: record["settings"]["saliency"],
+    "baseline": lambda record: "{baseline} {masking}".format(**record["settings"]).replace("_", " "),
+    "saliency": lambda record: record["settings"]["saliency"].replace("_", " "),
     "data": FACETS["data"],
 }
 
 
 @house_style()
 def draw(
-    runs: Sequence[Run], measure: str = PRIMARY, dropped: str = "random", title: str = "", caption: str = ""
+    runs: Sequence[Run],
+    measure: str = PRIMARY,
+    dropped: str = "random",
+    grey: Collection[str] = (),
+    title: str = "",
+    caption: str = "",
 ) -> Drawn:
-    """Draw occlusion above and interactions below, as far as there are runs of them; the note says what is missing.
+    """Draw occlusion and interactions side by side, as far as there are runs of them; the note says what is missing.
 
     Args:
         runs: of `a2mim occlusion` and of `a2mim profile`, by the same names and panels.
-        measure: J (as published), J_corrected (without sampling noise) or J_rms.
+        measure: J_rms, J_corrected (without sampling noise) or J (as published).
         dropped: random, salient or non_salient cells.
+        grey: names of runs that the others are compared with. At most five of a panel are coloured.
 
     Raises:
-        ValueError: a run that holds neither table; a missing column; an unknown measure or kind of cells; seeds that
-            were not measured at the same shares or orders.
+        ValueError: a run that holds neither table; a missing column; an unknown measure, name or kind of cells; seeds
+            that were not measured at the same shares or orders; more than a page holds.
     """
     if dropped not in KINDS:
         raise ValueError(f"there are no {dropped!r} cells to drop: choose one of {', '.join(KINDS)}")
     held = holding(runs, TABLES)
-    accuracies = {run: read_occlusion(run.folder / OCCLUSION, dropped, label(run)) for run in held[OCCLUSION]}
+    accuracies = {run: read_occlusion(run.table(OCCLUSION), dropped, label(run)) for run in held[OCCLUSION]}
     tables = strengths(held[STRENGTH], measure)
-    panels, looks = list(by_panel(runs)), looks_of(runs)
+    looks = looks_of(runs, grey)
     note = " ".join(filter(None, [_missing(runs, held), *_unlike(held, dropped)]))
     words = [caption]
     if accuracies:
         words.append(_occlusion_words(held[OCCLUSION], accuracies, dropped))
     if tables:
-        words += ["Below:", strength_words(held[STRENGTH], tables, measure), alike(held[STRENGTH], FACETS)]
-    figure, axes = panel_page(panels, looks, (2.1, 2.1), title, note, " ".join(filter(None, words)))
-    above, below = by_panel(held[OCCLUSION]), by_panel(held[STRENGTH])
-    for k, panel in enumerate(panels):
-        if panel in above:
-            shown = {name: [accuracies[run] for run in seeds] for name, seeds in above[panel].items()}
-            draw_occlusion_panel(axes[0, k], shown, looks)
+        words += ["Right:", strength_words(held[STRENGTH], tables, measure), alike(held[STRENGTH], FACETS)]
+    panels = by_panel(runs)
+    shown = Panels(panels, looks, 2, title, note, " ".join(filter(None, words)))
+    left, right = by_panel(held[OCCLUSION]), by_panel(held[STRENGTH])
+    for row, panel in enumerate(panels):
+        if panel in left:
+            draw_occlusion_panel(shown.axes[row, 0], tables_of(left[panel], accuracies), looks)
         else:
-            say_empty(axes[0, k], "no occlusion run")
-        if panel in below:
-            shown = {name: [tables[run] for run in seeds] for name, seeds in below[panel].items()}
-            draw_strength_panel(axes[1, k], shown, looks, measure)
+            say_empty(shown.axes[row, 0], "no occlusion run")
+        if panel in right:
+            draw_strength_panel(shown.axes[row, 1], tables_of(right[panel], tables), looks, measure)
         else:
-            say_empty(axes[1, k], "no profile")
+            say_empty(shown.axes[row, 1], "no profile")
     if accuracies:
-        axes[0, 0].set_ylabel("top-1 accuracy (%)")
-        axes[0, 0].set_ylim(0, 100)
+        accuracy_axis(shown.axes[0, 0])
+    for row, panel in enumerate(panels):
+        if panel in left:
+            share_axis(shown.axes[row, 0], named=row == len(panels) - 1)
+            shown.axes[row, 0].set_ylabel("top-1 accuracy (%)")
     if tables:
-        finish_strength(axes[1, 0], tables.values(), measure)
-    return Drawn(figure, {run: [table for table in TABLES if run.holds(table)] for run in runs}, note)
+        finish_strength(
+            [shown.axes[row, 1] for row, panel in enumerate(panels) if panel in right], tables.values(), measure
+        )
+    return Drawn(shown.figure, {run: [table for table in TABLES if run.holds(table)] for run in runs}, note)
 
 
 def read_occlusion(path: Path, dropped: str, of: str) -> pd.DataFrame:
@@ -98,7 +109,7 @@ def read_occlusion(path: Path, dropped: str, of: str) -> pd.DataFrame:
 
 
 def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]], looks: Mapping[str, Look]) -> None:
-    """Accuracy of several methods into one panel.
+    """Accuracy of several methods into one panel; what the others are compared with lies behind.
 
     Args:
         tables: by method: the rows of each of its seeds, of one kind of dropped cells.
@@ -106,36 +117,25 @@ def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]
     Raises:
         ValueError: seeds with other shares.
     """
-    for k, (name, seeds) in enumerate(tables.items()):
-        shift = (k - (len(tables) - 1) / 2) * min(0.005, 0.03 / len(tables))
-        curves = [
-            pd.DataFrame({"x": rows["share"], "y": rows["top1"], "low": rows["low"], "high": rows["high"]})
-            for rows in seeds
-        ]
-        draw_seeds(axes, curves, looks[name], shift, "top1", of=name)
-    axes.set_xlim(-0.03, 1.03)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_xlabel("share of cells dropped")
+    for name in sorted(tables, key=lambda name: not looks[name].context):
+        curves = [rows.rename(columns={"share": "x", "top1": "y"}) for rows in tables[name]]
+        draw_seeds(axes, curves, looks[name], "top1", of=name)
 
 
 def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dropped: str) -> str:
-    images = sorted({int(count) for rows in tables.values() for count in rows["images"]})
-    some = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    images = [int(count) for rows in tables.values() for count in rows["images"]]
     seeds = [len(some_runs) for names in by_panel(runs).values() for some_runs in names.values()]
-    facets = (
-        OCCLUSION_FACETS if dropped != "random" else {k: of for k, of in OCCLUSION_FACETS.items() if k != "saliency"}
-    )
     words = [
-        f"Above: dropped are {KINDS[dropped]}.",
-        f"Bars: 95 % intervals over {some} images.",
+        f"Left: dropped are {KINDS[dropped]}.",
+        f"Bands: 95 % intervals over {count_in_words(images, 'image')}.",
         seed_words(seeds),
-        alike(runs, facets),
+        alike(runs, _facets(dropped)),
     ]
     return " ".join(filter(None, words))
 
 
 def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
-    """Which curves have no counterpart in the other row of panels."""
+    """Which curves have no counterpart in the other column of panels."""
     curves = {(run.name, run.panel): label(run) for run in runs}
     parts = []
     for table, what in ((OCCLUSION, "occlusion"), (STRENGTH, "interactions")):
@@ -146,6 +146,13 @@ def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
 
 
 def _unlike(held: Mapping[str, Sequence[Run]], dropped: str) -> list[str]:
-    facets = {k: of for k, of in OCCLUSION_FACETS.items() if k != "saliency" or dropped != "random"}
-    parts = {"Above": unlike(held[OCCLUSION], facets | IMAGES), "Below": unlike(held[STRENGTH], FACETS | IMAGES)}
+    parts = {
+        "Left": unlike(held[OCCLUSION], _facets(dropped) | IMAGES),
+        "Right": unlike(held[STRENGTH], FACETS | IMAGES),
+    }
     return [f"{where}: {words[0].lower()}{words[1:]}" for where, words in parts.items() if words]
+
+
+def _facets(dropped: str) -> Facets:
+    """What has to be alike: where random cells are dropped, nobody asks which are salient."""
+    return {name: of for name, of in OCCLUSION_FACETS.items() if name != "saliency" or dropped != "random"}

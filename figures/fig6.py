@@ -7,15 +7,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
-from figures.panels import FAMILIES, panel_page
+from figures.forest import centres, name_rows, row_height
+from figures.panels import FAMILIES
 from figures.runs import Drawn, Run, holding
-from figures.style import BLUE, INK, house_style
+from figures.style import BLUE, INK, house_style, page
 from figures.tables import read_table
+from figures.words import count_in_words, place_in_words
 
 TABLE = "token_position.csv"
 COMMAND = "python -m experiments.studies.token_position"
 CONFIDENCE = 0.95
 FEWEST = 3  # seeds that an interval is given for: with two, Student's t makes it wider than any axis
+AROUND = 0.5  # inches, title and axis of a panel
 
 
 @house_style()
@@ -26,33 +29,28 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         runs: folders with token_position.csv: network, position, seed, top1 (per cent), one row for each.
 
     Raises:
-        ValueError: a run without the table; a missing column; a seed twice.
+        ValueError: a run without the table; a missing column; a seed twice; more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     rows = pd.concat(
-        [read_table(run.folder / TABLE, ["seed", "top1"], ["network", "position"], "the sweep") for run in runs]
+        [read_table(run.table(TABLE), ["seed", "top1"], ["network", "position"], "the sweep") for run in runs]
     ).dropna(subset="top1")
     if rows.empty:
         raise ValueError("the sweep has no accuracy yet, so there is nothing to draw")
     twice = rows[rows.duplicated(["network", "position", "seed"])]
     if len(twice):
         raise ValueError("the sweep holds {network}, {position}, seed {seed} twice".format(**twice.iloc[0]))
-    networks = list(rows["network"].unique())
-    seeds = rows.groupby(["network", "position"])["seed"].nunique()
-    words = [caption, _seed_words(seeds), "Top-1 accuracy after fine-tuning; the numbers are the means."]
-    figure, axes = panel_page(
-        [FAMILIES.get(str(network), str(network)) for network in networks],
-        {},
-        (2.2,),
-        title,
-        "",
-        " ".join(filter(None, words)),
-    )
-    for each, network in zip(axes[0], networks, strict=True):
-        _draw_bars(each, rows[rows["network"] == network])
-    axes[0, 0].set_ylabel("top-1 accuracy (%)")
-    axes[0, 0].set_ylim(0, 100)
-    figure.align_xlabels(list(axes[0]))
+    networks = {str(network): some for network, some in rows.groupby("network", sort=False)}
+    words = [caption, _seed_words(rows.groupby(["network", "position"])["seed"].nunique())]
+    words.append("Top-1 accuracy after fine-tuning; the numbers are the means.")
+    places = [some["position"].astype(str).unique() for some in networks.values()]
+    heights = [sum(row_height(place_in_words(place)) for place in some) for some in places]
+    figure = page(sum(heights) + AROUND * len(heights), title, "", " ".join(filter(None, words)))
+    panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (network, some) in zip(panels, networks.items(), strict=True):
+        plot_positions(some, axes)
+        axes.set_title(FAMILIES.get(network, network), parse_math=False)
+    panels[-1].set_xlabel("top-1 accuracy (%)")
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
 
 
@@ -65,28 +63,26 @@ def interval(top1: Sequence[float]) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _draw_bars(axes: Axes, rows: pd.DataFrame) -> None:
+def plot_positions(rows: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw the accuracies of one network into axes of your own: position, seed, top1. Returns the axes."""
     positions = list(rows["position"].astype(str).unique())
-    for k, position in enumerate(positions):
+    names = list(map(place_in_words, positions))
+    for y, name, position in zip(centres(names), names, positions, strict=True):
+        height = row_height(name)
         top1 = rows.loc[rows["position"].astype(str) == position, "top1"].to_numpy(dtype=float)
-        axes.bar(k, top1.mean(), width=0.7, color=BLUE, alpha=0.45, linewidth=0)
-        axes.text(k, 2, f"{top1.mean():.1f}", ha="center", va="bottom", size=6, rotation=90)
-        axes.vlines(k + 0.25, *interval(top1), color=INK, linewidth=1.0).set_gid("interval of top1")
+        axes.barh(y, top1.mean(), height=0.7 * height, color=BLUE, alpha=0.35, linewidth=0)
+        axes.text(1.5, y, f"{top1.mean():.1f}", va="center", size=6)
+        axes.hlines(y + 0.22 * height, *interval(top1), color=INK, linewidth=1.0).set_gid("interval of top1")
         spread = (np.arange(len(top1)) - (len(top1) - 1) / 2) * min(0.12, 0.4 / len(top1)) - 0.05
-        axes.plot(k + spread, top1, "o", color=INK, markersize=2.6)
-    axes.set_xticks(range(len(positions)), positions, rotation=40, ha="right", rotation_mode="anchor")
-    for text in axes.get_xticklabels():
-        text.set_parse_math(False)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("where the mask token goes")
+        axes.plot(top1, y + spread * height, "o", color=INK, markersize=2.2)
+    axes.set_xlim(0, 100)
+    name_rows(axes, names)
+    return axes
 
 
 def _seed_words(seeds: pd.Series) -> str:
-    least, most = int(seeds.min()), int(seeds.max())
-    some = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
-    words = f"Bars: mean; points: {some}."
-    if most < FEWEST:
+    words = f"Bars: mean; points: {count_in_words(seeds.tolist(), 'seed')}."
+    if seeds.max() < FEWEST:
         return f"{words} No interval: that takes {FEWEST} seeds."
-    return (
-        f"{words} Lines: Student's 95 % interval of the mean{'' if least >= FEWEST else f', from {FEWEST} seeds on'}."
-    )
+    since = "" if seeds.min() >= FEWEST else f", from {FEWEST} seeds on"
+    return f"{words} Lines: Student's 95 % interval of the mean{since}."

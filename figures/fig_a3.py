@@ -7,57 +7,69 @@ the colour of its depth.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpecBase
+from matplotlib.gridspec import SubplotSpec
 
-from figures.depth import COMMAND, FACETS, depth_words, draw_by_depth, read_blocks
-from figures.interactions import IMAGES
-from figures.panels import MOST, draw_legend, legend_height
+from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
+from figures.interactions import IMAGES, tables_of
+from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
-from figures.seeds import mean_of
-from figures.spectrum import DEPTHS
-from figures.style import DOUBLE_COLUMN, Look, house_style, page, wrap
+from figures.seeds import last_point, mean_of
+from figures.spectrum import DEPTHS, frequency_axis
+from figures.style import COLUMN, house_style, wrap
 
 TABLE = "spectrum.csv"
-ABOVE, BELOW = 2.3, 1.5  # inches, rows of panels
+FEW, ACROSS = 4, 5  # small panels in a row: of a few methods, and of more than two rows of them
+ABOVE = {1: 1.1, 2: 0.9}  # inches of a row above, by how many there are; 0.7 of more
+SMALL, AXIS = 0.76, 0.3  # inches: a small panel; the scale under the last one
 
 Tables = Mapping[Run, pd.DataFrame]
-Panels = Mapping[str, Mapping[str, Sequence[Run]]]
 
 
 @house_style()
-def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
+def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", caption: str = "") -> Drawn:
     """Draw the Δ log amplitude of every run: at the highest frequency by depth, and by frequency.
 
     Args:
         runs: of `a2mim spectrum`.
+        grey: names of runs that the others are compared with. At most five of a panel are coloured.
 
     Raises:
-        ValueError: a run without spectrum.csv; a missing column; seeds with other blocks; more than 4 panels.
+        ValueError: a run without spectrum.csv; a missing column; an unknown name; seeds with other blocks; more than a
+            page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    tables = {run: read_blocks(run.folder / TABLE, "log_amplitude", run, ["frequency"]) for run in runs}
-    panels, looks = by_panel(runs), looks_of(runs)
-    if len(panels) > MOST:
-        raise ValueError(f"{len(panels)} panels are too many for one page: draw {MOST} at most, and the rest apart")
+    tables = {run: read_blocks(run.table(TABLE), "log_amplitude", run, ["frequency"]) for run in runs}
     note = unlike(runs, FACETS | IMAGES)
     lasts = {run: last_entries(rows) for run, rows in tables.items()}
     words = [
         caption,
         "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "
-        "channels. Above: at the highest frequency that a map has on its diagonal, 6/7 π at 14×14, lower for smaller "
-        "maps.",
+        "channels; above, at the highest frequency of a map.",
         depth_words(runs, lasts),
-        "Below: bands are the intervals; of several seeds the mean is drawn.",
+        "Below: a curve for each block, bands of the first and the last; of several seeds the mean.",
         alike(runs, FACETS),
     ]
-    figure = _page(panels, looks, tables, lasts, title, note, " ".join(filter(None, words)))
-    return Drawn(figure, {run: [TABLE] for run in runs}, note)
+    panels = {panel: tables_of(names, lasts) for panel, names in by_panel(runs).items()}
+    methods = _methods(by_panel(runs), tables)
+    across = min(len(methods), FEW if len(methods) <= 2 * FEW else ACROSS)
+    looks, below = looks_of(runs, grey), math.ceil(len(methods) / across) * SMALL + AXIS
+    text = " ".join(filter(None, words))
+    shown = Panels(panels, looks, title=title, note=note, caption=text, height=ABOVE.get(len(panels), 0.7), rest=below)
+    for axes, names in zip(shown.axes[:, 0], panels.values(), strict=True):
+        draw_by_depth(axes, names, looks, "log_amplitude")
+        axes.set_ylabel("Δ log amplitude")
+    shown.axes[-1, 0].set_xlabel("normalised depth")
+    for row, names in enumerate(panels.values()):
+        ends = {name: last_point([curve_of(rows, "log_amplitude") for rows in seeds]) for name, seeds in names.items()}
+        shown.name(row, ends)
+    _draw_small(shown.figure, shown.rest, methods, across)
+    return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)
 
 
 def last_entries(rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,64 +79,57 @@ def last_entries(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_frequencies(axes: Axes, seeds: Sequence[pd.DataFrame], of: str) -> None:
-    """Δ log amplitude against frequency, a curve in the colour of its depth for each block; the mean over the seeds.
+    """Δ log amplitude against frequency, a curve in the colour of its depth for each block, the mean over the seeds;
+    the first and the last block of a single seed have the band of their interval.
 
     Raises:
         ValueError: seeds with other blocks or frequencies.
     """
-    curves = [pd.DataFrame({"x": rows["frequency"], "y": rows["log_amplitude"]}) for rows in seeds]
-    mean = mean_of(curves, of)
-    for _, block in mean.groupby(seeds[0]["block"].to_numpy(), sort=True):
-        depth = seeds[0].loc[block.index[0], "depth"]
-        axes.plot(block["x"], block["y"], color=DEPTHS(depth), linewidth=0.8)
-        if len(seeds) == 1:
-            rows = seeds[0].loc[block.index]
-            axes.fill_between(
-                rows["frequency"], rows["low"], rows["high"], color=DEPTHS(depth), alpha=0.25, linewidth=0
-            )
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "π/2", "π"])
+    rows = seeds[0]
+    mean = mean_of([each.rename(columns={"frequency": "x", "log_amplitude": "y"}) for each in seeds], of)
+    ends = (rows["block"].min(), rows["block"].max())
+    for block, curve in mean.groupby(rows["block"].to_numpy(), sort=True):
+        colour = DEPTHS(rows.loc[curve.index[0], "depth"])
+        axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.8)
+        if len(seeds) == 1 and block in ends:
+            axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0)
+    frequency_axis(axes)
 
 
-def _page(
-    panels: Panels, looks: Mapping[str, Look], tables: Tables, lasts: Tables, title: str, note: str, caption: str
-) -> Figure:
-    rows = sum(math.ceil(len(names) / MOST) for names in panels.values())
-    heights = [ABOVE, legend_height(looks, DOUBLE_COLUMN), BELOW * rows]
-    figure = page(DOUBLE_COLUMN, sum(heights), title, note, caption)
-    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
-    above, first = grid[0].subgridspec(1, len(panels)), None
-    for k, (panel, names) in enumerate(panels.items()):
-        axes = figure.add_subplot(above[k], sharey=first)
-        shown = {name: [lasts[run] for run in seeds] for name, seeds in names.items()}
-        draw_by_depth(axes, shown, looks, "log_amplitude")
-        axes.set_title(panel, parse_math=False)
-        axes.tick_params(labelleft=first is None)
-        first = first or axes
-    if first is not None:
-        first.set_ylabel("Δ log amplitude\nat the highest frequency")
-    draw_legend(figure.add_subplot(grid[1]), looks, DOUBLE_COLUMN)
-    _draw_curves(figure, grid[2].subgridspec(rows, MOST), panels, tables)
-    return figure
-
-
-def _draw_curves(figure: Figure, grid: GridSpecBase, panels: Panels, tables: Tables) -> None:
-    """A small panel for each method, rows of 4 for each family, and the scale of depths beside the first one."""
-    first, row = None, 0
+def _methods(
+    panels: Mapping[str, Mapping[str, Sequence[Run]]], tables: Tables
+) -> list[tuple[str, str, list[pd.DataFrame]]]:
+    """The beginning of the panel's title, the name and the tables of every method; of one in several panels, once."""
+    found: dict[tuple, tuple[str, str, list[pd.DataFrame]]] = {}
     for panel, names in panels.items():
-        for k, (name, seeds) in enumerate(names.items()):
-            down, column = divmod(k, MOST)
-            axes = figure.add_subplot(grid[row + down, column], sharey=first)
-            draw_frequencies(axes, [tables[run] for run in seeds], name)
-            lines = wrap(f"{panel}: {name}" if panel else name, DOUBLE_COLUMN / MOST - 0.3, 7)
-            axes.set_title("\n".join(lines), size=7, parse_math=False)
-            axes.tick_params(labelleft=column == 0)
-            if column == 0:
-                axes.set_ylabel("Δ log amplitude")
-            if k + MOST >= len(names):
-                axes.set_xlabel("frequency")
-            if row + down == 0 and k == min(MOST, len(names)) - 1:
-                bar = axes.inset_axes((1.06, 0, 0.06, 1))
-                figure.colorbar(ScalarMappable(cmap=DEPTHS), cax=bar, label="normalised depth")
-            first = first or axes
-        row += math.ceil(len(names) / MOST)
+        for name, runs in names.items():
+            folders = tuple(run.folder for run in runs)
+            found.setdefault(folders, (panel.split(",")[0], name, [tables[run] for run in runs]))
+    return list(found.values())
+
+
+def _draw_small(
+    figure: Figure, place: SubplotSpec, methods: Sequence[tuple[str, str, list[pd.DataFrame]]], across: int
+) -> None:
+    """A small panel for each method, so many in a row, and the scale of depths under the last one."""
+    rows = math.ceil(len(methods) / across)
+    grid = place.subgridspec(rows + 1, across, height_ratios=[*[SMALL] * rows, AXIS])
+    first, width = None, (COLUMN - 0.4) / across - 0.08
+    for k, (panel, name, seeds) in enumerate(methods):
+        axes = figure.add_subplot(grid[k // across, k % across], sharey=first)
+        draw_frequencies(axes, seeds, name)
+        line, *more = wrap(name, width, 6)
+        title = [*wrap(panel, width, 6)[:1], line + "…" * bool(more)]
+        axes.set_title("\n".join(title), size=6, pad=1.5, parse_math=False)
+        axes.tick_params(labelleft=k % across == 0, labelsize=6, pad=1.5)
+        if k + across < len(methods):
+            axes.tick_params(labelbottom=False)
+        first = first or axes
+    scale = figure.add_subplot(grid[-1, :])
+    scale.axis("off")
+    scale.text(0.3, 0.5, "frequency", size=7, va="center", ha="center")
+    place_of_bar = scale.inset_axes((0.72, 0.35, 0.26, 0.3))
+    bar = figure.colorbar(ScalarMappable(cmap=DEPTHS), cax=place_of_bar, orientation="horizontal")
+    bar.set_ticks([0, 1], labels=["0", "1"], size=6)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    scale.text(0.7, 0.5, "depth", size=6.5, ha="right", va="center")

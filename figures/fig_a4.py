@@ -3,14 +3,15 @@
 After Park & Kim 2022 (arXiv 2202.06709): variance over the positions of each channel, mean over channels and images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from figures.depth import COMMAND, FACETS, depth_words, draw_by_depth, read_blocks
-from figures.interactions import IMAGES
-from figures.panels import panel_page
+from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
+from figures.interactions import IMAGES, tables_of
+from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
+from figures.seeds import last_point
 from figures.style import house_style
 
 TABLE = "variance.csv"
@@ -18,27 +19,36 @@ WIDE = 30.0  # largest over smallest variance from which the axis is logarithmic
 
 
 @house_style()
-def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
-    """Draw the feature variance of every run by depth, a panel beside the other.
+def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", caption: str = "") -> Drawn:
+    """Draw the feature variance of every run by depth, a panel below the other.
 
     Args:
         runs: of `a2mim spectrum`.
+        grey: names of runs that the others are compared with. At most five of a panel are coloured.
 
     Raises:
-        ValueError: a run without variance.csv; a missing column; seeds with other blocks.
+        ValueError: a run without variance.csv; a missing column; an unknown name; seeds with other blocks; more than a
+            page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    tables = {run: read_blocks(run.folder / TABLE, "variance", run) for run in runs}
+    tables = {run: read_blocks(run.table(TABLE), "variance", run) for run in runs}
     note = unlike(runs, FACETS | IMAGES)
-    words = " ".join(filter(None, [caption, depth_words(runs, tables), alike(runs, FACETS)]))
-    panels, looks = by_panel(runs), looks_of(runs)
-    figure, axes = panel_page(list(panels), looks, (2.4,), title, note, words)
-    for each, names in zip(axes[0], panels.values(), strict=True):
-        draw_by_depth(each, {name: [tables[run] for run in seeds] for name, seeds in names.items()}, looks, "variance")
+    words = "Variance over the positions of a map, in squared units of the features."
+    words = " ".join(filter(None, [caption, words, depth_words(runs, tables), alike(runs, FACETS)]))
+    panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
+    looks = looks_of(runs, grey)
+    shown = Panels(panels, looks, title=title, note=note, caption=words)
+    for axes, names in zip(shown.axes[:, 0], panels.values(), strict=True):
+        draw_by_depth(axes, names, looks, "variance")
+        axes.set_ylabel("feature variance")
+    shown.axes[-1, 0].set_xlabel("normalised depth")
     values = np.concatenate([rows["variance"].to_numpy() for rows in tables.values()])
-    if values.min() > 0 and values.max() / values.min() > WIDE:
-        axes[0, 0].set_yscale("log")
-    else:
-        axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("feature variance\n(squared units of the features)")
-    return Drawn(figure, {run: [TABLE] for run in runs}, note)
+    for axes in shown.axes[:, 0]:
+        if values.min() > 0 and values.max() / values.min() > WIDE:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+    for row, names in enumerate(panels.values()):
+        ends = {name: last_point([curve_of(rows, "variance") for rows in seeds]) for name, seeds in names.items()}
+        shown.name(row, ends)
+    return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)

@@ -13,82 +13,101 @@ from figures.curves import (
     MIDDLE,
     PRIMARY,
     RELATIVE,
+    band_words,
     curve_of,
     hollow_words,
-    interval_words,
     label_orders,
     left_out,
     read_strength,
-    shift_of,
+    shade_middle,
     start_at_zero,
+    ylabel_of,
 )
-from figures.panels import panel_page
+from figures.panels import Panels
 from figures.runs import (
     Drawn,
+    Facets,
     Run,
     alike,
     by_panel,
     data_name,
     grid_words,
     holding,
+    images_of,
     label,
     looks_of,
     pair_words,
     unlike,
 )  # fmt: skip
-from figures.seeds import draw_seeds, seed_words
-from figures.style import SHADE, Look, house_style
+from figures.seeds import draw_seeds, last_point, seed_words
+from figures.style import Look, house_style
+from figures.words import baseline_in_words, value_in_words
 
 TABLE = "strength.csv"
 COMMAND = "a2mim profile"
-FACETS = {
+
+
+FACETS: Facets = {
     "grid": grid_words,
-    "value": lambda record: record["settings"]["value"],
-    "baseline": lambda record: record["settings"]["baseline"],
+    "output": lambda record: value_in_words(record["settings"]["value"]),
+    "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
     "pairs": pair_words,
     "data": data_name,
 }
-IMAGES = {"number of images": lambda record: len(record["images"])}
+IMAGES: Facets = {"number of images": images_of}
 
 
 @house_style()
-def draw_interactions(runs: Sequence[Run], measure: str = PRIMARY, title: str = "", caption: str = "") -> Drawn:
-    """Draw J of every run against the order ratio, a panel beside the other.
+def draw_interactions(
+    runs: Sequence[Run], measure: str = PRIMARY, grey: Collection[str] = (), title: str = "", caption: str = ""
+) -> Drawn:
+    """Draw J of every run against the order ratio, a panel below the other.
 
-    Bars are 95 % intervals over images, small points seeds, a line is their mean; the orders of the middle mass are
+    Bands are 95 % intervals over images, small points seeds, a line is their mean; the orders of the middle mass are
     shaded.
 
     Args:
         runs: profiles.
-        measure: J (as published), J_corrected (without sampling noise) or J_rms.
+        measure: J_rms, J_corrected (without sampling noise) or J (as published).
+        grey: names of runs that the others are compared with. At most five of a panel are coloured.
 
     Raises:
-        ValueError: an unknown measure; a run without strength.csv; a missing column; seeds with other orders.
+        ValueError: an unknown measure or name; a run without strength.csv; a missing column; seeds with other orders;
+            more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = strengths(runs, measure)
     note = unlike(runs, FACETS | IMAGES)
     words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, FACETS)]))
-    panels, looks = by_panel(runs), looks_of(runs)
-    figure, axes = panel_page(list(panels), looks, title=title, note=note, caption=words)
-    for each, names in zip(axes[0], panels.values(), strict=True):
-        shown = {name: [tables[run] for run in seeds] for name, seeds in names.items()}
-        draw_strength_panel(each, shown, looks, measure)
-    finish_strength(axes[0, 0], [tables[run] for run in runs], measure)
-    return Drawn(figure, {run: [TABLE] for run in runs}, note)
+    panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
+    looks = looks_of(runs, grey)
+    shown = Panels(panels, looks, title=title, note=note, caption=words)
+    for each, names in zip(shown.axes[:, 0], panels.values(), strict=True):
+        draw_strength_panel(each, names, looks, measure)
+    finish_strength(list(shown.axes[:, 0]), tables.values(), measure)
+    for row, names in enumerate(panels.values()):
+        shown.name(
+            row, {name: last_point([curve_of(rows, measure) for rows in seeds]) for name, seeds in names.items()}
+        )
+    return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)
 
 
 def strengths(runs: Sequence[Run], measure: str) -> "dict[Run, pd.DataFrame]":
     """strength.csv of each run. Raises ValueError for an unknown measure, or a table that lacks it."""
     if measure not in RELATIVE:
         raise ValueError(f"there is no relative strength {measure!r}: choose one of {', '.join(RELATIVE)}")
-    return {run: read_strength(run.folder / TABLE, (measure,), f"the strength table of {label(run)}") for run in runs}
+    return {run: read_strength(run.table(TABLE), (measure,), f"the strength table of {label(run)}") for run in runs}
+
+
+def tables_of(names: Mapping[str, Sequence[Run]], tables: Mapping[Run, pd.DataFrame]) -> dict[str, list[pd.DataFrame]]:
+    """By name, the tables of its seeds."""
+    return {name: [tables[run] for run in seeds] for name, seeds in names.items()}
 
 
 def draw_strength_panel(
     axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]], looks: Mapping[str, Look], measure: str
 ) -> None:
-    """J of several methods into one panel.
+    """J of several methods into one panel; what the others are compared with lies behind.
 
     Args:
         tables: by method: strength.csv of each of its seeds.
@@ -96,26 +115,27 @@ def draw_strength_panel(
     Raises:
         ValueError: seeds with other orders.
     """
-    axes.axvspan(*MIDDLE, color=SHADE, linewidth=0, zorder=0)
-    for k, (name, seeds) in enumerate(tables.items()):
-        curves = [curve_of(rows, measure) for rows in seeds]
-        draw_seeds(axes, curves, looks[name], shift_of(k, len(tables)), measure, of=name)
-    label_orders(axes, None)
+    shade_middle(axes)
+    for name in sorted(tables, key=lambda name: not looks[name].context):
+        curves = [curve_of(rows, measure) for rows in tables[name]]
+        draw_seeds(axes, curves, looks[name], measure, of=name)
 
 
-def finish_strength(axes: Axes, tables: Collection[pd.DataFrame], measure: str) -> None:
-    """The y axis that all panels of a row share, when all of them are drawn: a limit ends its growing with the data."""
-    start_at_zero(axes, tables, (measure,))
-    kind, quantity, unit = MEASURES[measure]
-    axes.set_ylabel(f"{quantity}\n{kind}\n({unit})")
+def finish_strength(panels: Sequence[Axes], tables: Collection[pd.DataFrame], measure: str) -> None:
+    """The axes of a column of panels, when all of them are drawn: a limit ends their growing with the data."""
+    for k, axes in enumerate(panels):
+        label_orders(axes, None, below=k == len(panels) - 1)
+        axes.set_ylabel(ylabel_of(measure) if len(panels) < 3 else f"J ({MEASURES[measure].kind})")
+    start_at_zero(panels[0], tables, (measure,))
 
 
 def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], measure: str) -> str:
-    """What the curves, bars, points and the shade are, for a caption, and which points are missing."""
+    """What the curves, bands, points and the shade are, for a caption, and which points are missing."""
     shown = [tables[run] for run in runs]
     seeds = [len(seeds) for names in by_panel(runs).values() for seeds in names.values()]
     words = [
-        interval_words(shown),
+        "J: relative strength, the strength over its mean over the orders.",
+        band_words(shown),
         seed_words(seeds),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}.",
         hollow_words(shown),

@@ -1,31 +1,36 @@
-"""The central figure: middle mass M of every method, by three measures side by side, in every network and set-up.
+"""The central figure: middle mass M of every method, by three measures, in every network and set-up.
 
-M is the mean of the relative strength J over the order ratios 0.3 to 0.7; J is raw as published, noise-corrected, or of
-the unbiased rms.
+M is the mean of the relative strength J over the order ratios 0.3 to 0.7; J is of the unbiased rms, noise-corrected, or
+raw as published.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from figures.curves import MEASURES, MIDDLE, RELATIVE
-from figures.panels import FAMILIES, panel_page
+from figures.curves import KINDS, MEASURES, MIDDLE, RELATIVE
+from figures.forest import centres, name_rows, row_height
+from figures.panels import FAMILIES, draw_legend, legend_height
 from figures.runs import Drawn, Run, holding
 from figures.seeds import SMALL
-from figures.style import GREY, Look, house_style, look
+from figures.style import GREY, SHADE, Look, house_style, page
 from figures.tables import read_table
+from figures.words import count_in_words, setup_in_words
 
 TABLE = "masses.csv"
 COMMAND = "a2mim reproduce"
 NUMBERS, TEXTS = ("seed", "M", "M_low", "M_high", "images"), ("network", "setup", "measure", "method")
-ROW = 0.34  # inches, a method with its measures below each other
+LOOKS = {kind: Look(look.colour, look.marker, "none", look.context) for kind, look in KINDS.items()}
+AXIS, TITLE = 0.48, 0.35  # inches: words and numbers below the rows; above them
 
 
 @house_style()
 def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
-    """Draw a panel for each network and set-up, in it a row for each method with its measures below each other.
+    """Draw the networks below and their set-ups beside each other, and in each a row for every method that the network
+    was trained with, its measures below each other.
 
     A point with a bar is a seed with its interval over images; where there are several, the larger mark is their mean.
 
@@ -33,10 +38,10 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         runs: folders with masses.csv: network, setup, measure, method, seed, M, M_low, M_high, images.
 
     Raises:
-        ValueError: a run without the table; a missing column; a seed twice; more than 4 panels.
+        ValueError: a run without the table; a missing column; a seed twice; more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    tables = [read_table(run.folder / TABLE, NUMBERS, TEXTS, "the table of middle masses") for run in runs]
+    tables = [read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of middle masses") for run in runs]
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["measure"].isin(RELATIVE)]
     twice = rows[rows.duplicated(["network", "setup", "measure", "method", "seed"])]
@@ -44,48 +49,68 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         raise ValueError(
             "the middle masses hold {network}, {setup}, {method}, seed {seed} twice".format(**twice.iloc[0])
         )
-    methods = list(rows["method"].unique())
-    panels = {
-        f"{FAMILIES.get(str(network), str(network))}\n{setup}": some
-        for (network, setup), some in rows.groupby(["network", "setup"], sort=False)
-    }
-    measures = [measure for measure in RELATIVE if measure in set(rows["measure"])]
-    looks = {MEASURES[measure].kind: Look(look(k).colour, look(k).marker, "none") for k, measure in enumerate(measures)}
-    words = " ".join(filter(None, [caption, _words(rows)]))
+    methods = {str(network): list(some["method"].unique()) for network, some in rows.groupby("network", sort=False)}
+    setups = list(rows["setup"].unique())
+    heights = [sum(map(row_height, names)) for names in methods.values()]
+    kinds = [MEASURES[measure].kind for measure in RELATIVE if measure in set(rows["measure"])]
+    looks = {kind: LOOKS[kind] for kind in kinds}
+    below = legend_height(looks)
+    tall = sum(heights) + (TITLE + AXIS) * len(heights) + below
+    figure = page(tall, title, "", " ".join(filter(None, [caption, _words(rows)])))
+    grid = figure.add_gridspec(len(heights) + 1, len(setups), height_ratios=[*heights, below])
     span = _span(rows)
-    figure, axes = panel_page(list(panels), looks, (0.6 + ROW * len(methods),), title, "", words)
-    for each, some in zip(axes[0], panels.values(), strict=True):
-        for k, measure in enumerate(measures):
-            shift = (k - (len(measures) - 1) / 2) * 0.26
-            for row, method in enumerate(methods):
-                seeds = some[(some["method"] == method) & (some["measure"] == measure)]
-                _draw_mass(each, seeds, row + shift, look(k), measure)
-        each.axvline(1, color=GREY, linewidth=0.5, zorder=0)
-        each.set_xlabel("middle mass M")
-        each.hlines(
-            np.arange(1, len(methods)) - 0.5, 0, 1, transform=each.get_yaxis_transform(), color=GREY, linewidth=0.2
-        )
-        each.set_xlim(span)
-        each.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(range(len(methods)), methods)
-    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    for text in axes[0, 0].get_yticklabels():
-        text.set_parse_math(False)
+    for down, (network, names) in enumerate(methods.items()):
+        for across, setup in enumerate(setups):
+            axes = figure.add_subplot(grid[down, across])
+            plot_masses(rows[(rows["network"] == network) & (rows["setup"] == setup)], axes, names)
+            axes.set_title(f"{FAMILIES.get(network, network)}\n{setup_in_words(setup)}", size=6.5, parse_math=False)
+            axes.set_xlim(span)
+            if across:
+                axes.set_yticklabels([])
+    draw_legend(figure.add_subplot(grid[-1, :]), looks)
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
+
+
+def plot_masses(rows: pd.DataFrame, axes: Axes, methods: Sequence[str], looks: Mapping[str, Look] = LOOKS) -> Axes:
+    """Draw the middle masses of one network and set-up into axes of your own.
+
+    Args:
+        rows: method, measure, seed, M, M_low, M_high.
+        methods: in the order of their rows; one without a mass gets a dash.
+        looks: by kind of measure.
+
+    Returns the axes.
+    """
+    measures = [measure for measure in RELATIVE if measure in set(rows["measure"])]
+    for row, (y, method) in enumerate(zip(centres(methods), methods, strict=True)):
+        height = row_height(method)
+        if row % 2:
+            axes.axhspan(y - height / 2, y + height / 2, color=SHADE, linewidth=0, zorder=0)
+        some = rows[rows["method"] == method]
+        if not some["M"].notna().any():
+            axes.text(0.5, y, "–", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY)
+        for k, measure in enumerate(measures):
+            shift = (k - (len(measures) - 1) / 2) * 0.26 * height
+            _draw_mass(axes, some[some["measure"] == measure], y + shift, looks[MEASURES[measure].kind], measure)
+    axes.axvline(1, color=GREY, linewidth=0.6, zorder=0)
+    axes.set_xlabel("middle mass M")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    name_rows(axes, methods)
+    return axes
 
 
 def _draw_mass(axes: Axes, seeds: pd.DataFrame, y: float, look: Look, measure: str) -> None:
     """The seeds of one method and measure, closely below each other, and their mean."""
     several = len(seeds) > 1
-    places = y + (np.arange(len(seeds)) - (len(seeds) - 1) / 2) * (0.16 / max(len(seeds) - 1, 1))
-    bars = axes.hlines(places, seeds["M_low"], seeds["M_high"], color=look.colour, linewidth=0.8)
+    places = y + (np.arange(len(seeds)) - (len(seeds) - 1) / 2) * (0.042 / max(len(seeds) - 1, 1))
+    bars = axes.hlines(places, seeds["M_low"], seeds["M_high"], color=look.colour, linewidth=0.9)
     bars.set_alpha(0.5 if several else 1.0)
     bars.set_gid(f"interval of {measure}")
     (points,) = axes.plot(seeds["M"], places, color=look.colour, linestyle="none", marker=look.marker)
     points.set_gid(f"seeds of {measure}")
     if several:
         points.set_markersize(SMALL)
-        (mean,) = axes.plot(seeds["M"].mean(skipna=False), y, color=look.colour, marker=look.marker, markersize=4.5)
+        (mean,) = axes.plot(seeds["M"].mean(skipna=False), y, color=look.colour, marker=look.marker, markersize=4.2)
         mean.set_markeredgecolor("white")
         mean.set_gid(f"mean of {measure}")
 
@@ -98,19 +123,22 @@ def _span(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _words(rows: pd.DataFrame) -> str:
-    images = sorted(rows["images"].dropna().astype(int).unique())
-    some = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    images = rows["images"].dropna().astype(int).tolist()
     seeds = rows.groupby(["network", "setup", "measure", "method"])["seed"].nunique()
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     words = [
-        f"M: mean of J over the order ratios {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean over all orders.",
-        f"Bars: 95 % bootstrap intervals over {some} images.",
-        f"Small marks: {count} seeds; large: their mean."
+        f"M: mean of the relative strength over the order ratios {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean "
+        "over all orders.",
+        f"Bars: 95 % bootstrap intervals over {count_in_words(images, 'image')}.",
+        f"Small marks: {count_in_words(seeds.tolist(), 'seed')}; large: their mean."
         if seeds.max() > 1
         else "One seed: nothing is known of others.",
     ]
     missing = rows[rows["M"].isna()]
     if len(missing):
-        listed = missing[["network", "setup", "method", "measure"]].drop_duplicates().agg(", ".join, axis=1)
+        who = missing[["network", "setup", "method", "measure"]].drop_duplicates().to_numpy()
+        listed = [
+            f"{FAMILIES.get(network, network)}, {setup_in_words(setup)}, {method}, {MEASURES[measure].kind}"
+            for network, setup, method, measure in who
+        ]
         words.append(f"Missing: {'; '.join(listed)}.")
     return " ".join(words)

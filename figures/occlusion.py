@@ -9,16 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from figures.style import DOUBLE_COLUMN, SINGLE_COLUMN, Look, house_style, look, page, save
+from figures.panels import draw_legend, legend_height, new_axes
+from figures.seeds import draw_seeds
+from figures.style import COLUMN, FIRST, Look, house_style, looks, page, save
 from figures.tables import Table, read_table
+from figures.words import count_in_words
 
 KINDS = {
     "random": "random cells",
     "salient": "the most salient cells first",
     "non_salient": "the least salient cells first",
 }
-LEGEND_COLUMNS, LEGEND_LINE = 3, 0.17  # inches
 INTERVAL = ["top1", "low", "high", "images", "seeds"]
+HEIGHT = 1.6  # inches, a row of panels
 
 
 @house_style()
@@ -34,7 +37,7 @@ def draw_occlusion(
     with 95 % intervals; and a panel of the accuracy on shuffled patches where there are tables of it.
 
     Args:
-        tables: occlusion.csv of each run, by the name to show.
+        tables: occlusion.csv of each run, by the name to show; the first five are coloured, the others grey.
         path: .png, .pdf or .svg.
         shuffling: shuffling.csv of runs that `tables` has, by the same names.
         title, caption, note: words above and below the panels; the note stands out.
@@ -49,36 +52,73 @@ def draw_occlusion(
     cuts = {name: _shuffling(table, name, runs) for name, table in (shuffling or {}).items()}
     kinds = [kind for kind in KINDS if any((rows["kind"] == kind).any() for rows in runs.values())]
     panels = len(kinds) + bool(cuts)
-    words = [caption, _bars([*runs.values(), *cuts.values()])]
-    width = SINGLE_COLUMN if panels == 1 else DOUBLE_COLUMN
-    lines = math.ceil(len(runs) / LEGEND_COLUMNS) if len(runs) > 1 else 0
-    figure = page(width, 2.3 + LEGEND_LINE * lines, title, note, " ".join(filter(None, words)))
-    grid = figure.add_gridspec(2, panels, height_ratios=(2.3, LEGEND_LINE * lines + 1e-3))
+    across = min(panels, 2)
+    down = math.ceil(panels / across)
+    words = [caption, _bands([*runs.values(), *cuts.values()])]
+    looks_of = looks([list(runs)])
+    cell = across * down - panels  # one is free where there are three panels
+    below = legend_height(looks_of) if len(runs) > 1 and not cell else 0.0
+    figure = page(HEIGHT * down + below, title, note, " ".join(filter(None, words)))
+    grid = figure.add_gridspec(down + bool(below), across, height_ratios=[HEIGHT] * down + [below] * bool(below))
     first = figure.add_subplot(grid[0, 0])
-    all_axes = [first, *(figure.add_subplot(grid[0, k], sharey=first) for k in range(1, panels))]
-    looks = {name: look(k) for k, name in enumerate(runs)}
-    for axes, kind in zip(all_axes[: len(kinds)], kinds, strict=True):
-        for k, (name, rows) in enumerate(runs.items()):
-            part = rows[rows["kind"] == kind].sort_values("share")
-            _draw_curve(axes, part["share"] + _shift(k, len(runs), 0.01), part, looks[name], name)
-        axes.set_title(KINDS[kind])
-        axes.set_xlabel("share of cells dropped")
-        axes.set_xlim(-0.04, 1.04)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes = [first, *(figure.add_subplot(grid[k // across, k % across], sharey=first) for k in range(1, panels))]
+    for each, kind in zip(axes[: len(kinds)], kinds, strict=True):
+        for name, rows in runs.items():
+            if (rows["kind"] == kind).any():
+                plot_occlusion(rows, each, kind, looks_of[name], name)
+        each.set_title(KINDS[kind], size=6.5)
     if cuts:
-        _draw_cuts(all_axes[-1], cuts, looks)
-    first.set_ylim(0, 100)
-    first.set_ylabel("top-1 accuracy (%)")
-    for axes in all_axes[1:]:
-        axes.tick_params(labelleft=False)
-    if lines:
-        legend = figure.add_subplot(grid[1, :])
-        legend.axis("off")
-        legend.legend(
-            *first.get_legend_handles_labels(), loc="center", ncols=min(len(runs), LEGEND_COLUMNS), borderpad=0
-        )
+        _draw_cuts(axes[-1], cuts, looks_of)
+    accuracy_axis(first)
+    for k, each in enumerate(axes):
+        each.tick_params(labelleft=k % across == 0)
+        if k % across == 0:
+            each.set_ylabel("top-1 accuracy (%)")
+    if len(runs) > 1:
+        draw_legend(figure.add_subplot(grid[-1, cell:]), looks_of, COLUMN / (1 + cell))
     save(figure, path)
     return figure
+
+
+def plot_occlusion(
+    table: Table, axes: Axes | None = None, kind: str = "random", look: Look = FIRST, name: str = ""
+) -> Axes:
+    """Draw the accuracy of one run against the share of dropped cells into axes, of your own or new ones.
+
+    Args:
+        table: a DataFrame, or the path of occlusion.csv.
+        kind: of the dropped cells: random, salient or non_salient.
+        look: `figures.style.look(k)` for the k-th of several runs.
+        name: for `axes.legend()`.
+
+    Returns the axes. Raises ValueError for a missing column, and for cells that the table does not have.
+    """
+    rows = _occlusion(table, name or "this run")
+    rows = rows[rows["kind"] == kind].sort_values("share", ignore_index=True)
+    if rows.empty:
+        raise ValueError(f"the occlusion table of {name or 'this run'} has no {kind} cells")
+    if axes is None:
+        axes = new_axes()
+        axes.set_ylabel("top-1 accuracy (%)")
+        accuracy_axis(axes)
+    draw_seeds(axes, [rows.rename(columns={"share": "x", "top1": "y"})], look, "top1", name=name)
+    share_axis(axes)
+    return axes
+
+
+def accuracy_axis(axes: Axes) -> None:
+    """All of the scale: how much is lost is seen only beside what there is to lose."""
+    axes.set_ylim(0, 100)
+    axes.set_yticks(range(0, 101, 25))
+
+
+def share_axis(axes: Axes, named: bool = True) -> None:
+    """Shares of cells in per cent along the bottom."""
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_xticks([0, 0.5, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    if named:
+        axes.set_xlabel("share of cells dropped")
 
 
 def _occlusion(table: Table, name: str) -> pd.DataFrame:
@@ -96,32 +136,20 @@ def _shuffling(table: Table, name: str, runs: Collection[str]) -> pd.DataFrame:
     return read_table(table, ["grid", *INTERVAL], [], f"the shuffling table of {name}")
 
 
-def _draw_curve(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: Look, name: str) -> None:
-    bars = axes.vlines(x, rows["low"], rows["high"], color=look.colour, linewidth=0.8)
-    bars.set_gid(f"interval of {name}")
-    axes.plot(x, rows["top1"], color=look.colour, linestyle=look.line, marker=look.marker, label=name)
-
-
-def _draw_cuts(axes: Axes, cuts: Mapping[str, pd.DataFrame], looks: Mapping[str, Look]) -> None:
+def _draw_cuts(axes: Axes, cuts: Mapping[str, pd.DataFrame], looks_of: Mapping[str, Look]) -> None:
     """Cuts stand at equal distances: each is about twice as fine as the one before."""
     grids = sorted({int(side) for rows in cuts.values() for side in rows["grid"]})
-    for k, (name, rows) in enumerate(cuts.items()):
-        part = rows.sort_values("grid")
-        place = part["grid"].map({side: place for place, side in enumerate(grids)})
-        _draw_curve(axes, place + _shift(k, len(cuts), 0.06), part, looks[name], name)
-    axes.set_title("patches shuffled")
+    for name, rows in cuts.items():
+        rows = rows.sort_values("grid", ignore_index=True)
+        place = rows["grid"].map({side: float(place) for place, side in enumerate(grids)})
+        draw_seeds(axes, [rows.assign(x=place, y=rows["top1"])], looks_of[name], "shuffled")
+    axes.set_title("patches shuffled", size=6.5)
     axes.set_xlabel("number of patches")
     axes.set_xticks(range(len(grids)), [f"{side}×{side}" if len(grids) < 5 else f"{side}²" for side in grids])
-    axes.set_xlim(-0.4, len(grids) - 0.6)
+    axes.set_xlim(-0.3, len(grids) - 0.7)
 
 
-def _shift(k: int, curves: int, step: float) -> float:
-    """By how much the k-th curve is moved aside, so that every interval is seen."""
-    return (k - (curves - 1) / 2) * min(step, 4 * step / curves)
-
-
-def _bars(tables: Sequence[pd.DataFrame]) -> str:
-    images, seeds = ({int(count) for rows in tables for count in rows[what]} for what in ("images", "seeds"))
-    some = f"{min(images)}" if len(images) == 1 else f"{min(images)} to {max(images)}"
+def _bands(tables: Sequence[pd.DataFrame]) -> str:
+    images, seeds = ([int(count) for rows in tables for count in rows[what]] for what in ("images", "seeds"))
     drawn = f", with {max(seeds)} draws of random cells for each" if max(seeds) > 1 else ""
-    return f"Bars: 95 % intervals over {some} image{'s' * (images != {1})}{drawn}."
+    return f"Bands: 95 % intervals over {count_in_words(images, 'image')}{drawn}."

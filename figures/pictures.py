@@ -1,7 +1,42 @@
 """Pixels as every figure takes them: floats from 0 to 1."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
+
+GAP = 0.03
+"""Between pictures below each other, as a share of their width."""
+
+
+def stack(axes: Axes, pictures: Sequence[NDArray], options: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Pictures below each other into one panel, as many times as high as wide as `stacked` says.
+
+    One panel for all of them: to make a panel takes as long as to draw a dozen pictures.
+
+    Args:
+        options: of `imshow`, for each picture.
+    """
+    top = 0.0
+    for picture, how in zip(pictures, options or [{}] * len(pictures), strict=True):
+        height = picture.shape[0] / picture.shape[1]
+        axes.imshow(picture, extent=(0, 1, top + height, top), aspect="auto", **how)
+        top += height + GAP
+    axes.set(xlim=(0, 1), ylim=(top - GAP, 0), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def stacked(pictures: Sequence[NDArray]) -> float:
+    """Height over width of these pictures below each other."""
+    return sum(picture.shape[0] / picture.shape[1] + GAP for picture in pictures) - GAP
+
+
+def fitting(pictures: Sequence[NDArray], wide: float, free: float) -> int:
+    """How many of these pictures, `wide` inches wide and below each other, fit into `free` inches; at least one."""
+    counts = range(1, len(pictures) + 1)
+    return max((count for count in counts if wide * stacked(pictures[:count]) <= free), default=1)
 
 
 def as_pixels(picture: ArrayLike, dimensions: int, what: str) -> NDArray[np.float64]:

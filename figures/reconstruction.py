@@ -1,18 +1,20 @@
 """What a masked-image model predicts: pictures, and how much of each spatial frequency is in them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from figures.pictures import as_pixels
-from figures.style import DOUBLE_COLUMN, house_style, page, save
+from figures.frequencies import WORDS, radial_spectrum
+from figures.labels import label_curves
+from figures.pictures import as_pixels, fitting, stack, stacked
+from figures.style import COLUMN, MARGIN, Look, add_panel, grey_look, house_style, look, page, room, save
+from figures.words import count_in_words
 
-GAP = 0.05
-"""Between pictures below each other, as a share of their width."""
+SPECTRUM = 0.9  # inches, the panel below the pictures
+LINE, BETWEEN, LEFT, RIGHT, ABOVE, BELOW = 0.16, 0.025, 0.5, 0.72, 0.12, 0.4  # inches, around pictures and panel
+LOOKS: dict[str, Look] = {"original": grey_look(0), "masked": grey_look(1), "predicted": look(0), "composite": look(1)}
 
 
 @house_style()
@@ -27,9 +29,9 @@ def draw_reconstruction(
     note: str = "",
 ) -> Figure:
     """Draw a row for each image: the original, what the model saw, what it predicts, and the composite (predicted
-    where masked, original elsewhere); then the log-magnitude spectrum of each of the four.
+    where masked, original elsewhere); and below them the spectrum of all four, mean over the images.
 
-    All spectra share one scale. After figure 4 of the A²MIM paper (arXiv 2205.13943).
+    After figure 4 of the A²MIM paper (arXiv 2205.13943). As many images are shown as a page holds.
 
     Args:
         original, masked, composite: N×H×W×3, uint8 or floats from 0 to 1.
@@ -49,44 +51,33 @@ def draw_reconstruction(
     shapes = {name: "×".join(map(str, images.shape)) for name, images in pictures.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"the pictures of a reconstruction differ in shape: {shapes}")
-    spectra = {name: log_spectrum(images) for name, images in pictures.items()}
-    # Beyond these ends lie the rounding noise of flat regions and the mean colour; on their scale the rest is one grey.
-    low, high = np.percentile(np.stack(list(spectra.values())), [1, 99.9])
-
-    count, rows, columns, _ = pictures["original"].shape
-    cell = (DOUBLE_COLUMN - 0.55) / 8
-    body_height = count * cell * rows / columns + 0.4
-    words = "log|F|: log magnitude of the Fourier transform, mean of the colours, frequency 0 in the centre."
-    figure = page(DOUBLE_COLUMN, body_height, title, note, f"{caption} {words}".strip(), pad=0.02)
-    # One panel a column: to make a panel takes as long as to draw a dozen pictures.
-    panels = figure.subplots(1, 8)
-    for panel, spectrum, name in zip(panels[:4], panels[4:], pictures, strict=True):
-        stack(panel, pictures[name], name)
-        stack(spectrum, spectra[name], f"log|F|\n{name}", cmap="magma", vmin=low, vmax=high)
-    part = rows / panels[-1].get_ylim()[0]  # the first picture's, of the panel's height
-    bar = panels[-1].inset_axes((1.08, 1 - part, 0.08, part))
-    figure.colorbar(panels[-1].images[0], cax=bar, label="log|F|")
+    wide, count = (COLUMN - 2 * MARGIN - 3 * BETWEEN) / len(pictures), len(pictures["original"])
+    words = f"{caption} {WORDS} Mean over {count_in_words([count], 'picture')}.".strip()
+    around = LINE + ABOVE + SPECTRUM + BELOW
+    free = room(title, note, f"{words} The first {count} of {count} are shown.") - around
+    shown = fitting(list(pictures["original"]), wide, free)
+    if shown < count:
+        words += f" The first {shown} of {count} are shown."
+    tall = wide * stacked(list(pictures["original"][:shown]))
+    figure = page(around + tall, title, note, words)
+    for k, (name, images) in enumerate(pictures.items()):
+        axes = add_panel(figure, MARGIN + k * (wide + BETWEEN), LINE, wide, tall)
+        stack(axes, list(images[:shown]))
+        axes.set_title(name, loc="center", size=7, pad=2)
+    below = add_panel(figure, LEFT, LINE + tall + ABOVE, COLUMN - LEFT - RIGHT, SPECTRUM)
+    ends = {}
+    for name, images in pictures.items():
+        frequencies, spectra = radial_spectrum(images)
+        mean = spectra.mean(axis=0)
+        below.plot(frequencies, mean, color=LOOKS[name].colour, linestyle=LOOKS[name].line, linewidth=1.0)
+        below.lines[-1].set_gid(f"mean of {name}")
+        ends[name] = (float(frequencies[-1]), float(mean[-1]), LOOKS[name])
+    below.set_xlim(0, 0.5)
+    below.set_xlabel("frequency (cycles a pixel)")
+    below.set_ylabel("log|F|")
+    label_curves(below, ends, SPECTRUM)
     save(figure, path)
     return figure
-
-
-def stack(panel: Axes, pictures: NDArray, title: str, **options: Any) -> None:
-    """Pictures of one size below each other."""
-    _, rows, columns = pictures.shape[:3]
-    gap = GAP * columns
-    for n, picture in enumerate(pictures):
-        top = n * (rows + gap)
-        panel.imshow(picture, extent=(0, columns, top + rows, top), **options)
-    panel.set(xlim=(0, columns), ylim=(top + rows, 0))
-    panel.set_title(title, loc="center", size=7)
-    panel.set_axis_off()
-
-
-def log_spectrum(pictures_NHW3: ArrayLike) -> NDArray[np.float64]:
-    """Natural logarithm of |F| + 1e-6, F the orthonormal 2-D Fourier transform of each colour with frequency 0 moved
-    to the centre; mean over the colours: N×H×W. Defined as in Park & Kim 2022 (arXiv 2202.06709)."""
-    spectrum = np.fft.fftshift(np.fft.fft2(pictures_NHW3, axes=(1, 2), norm="ortho"), axes=(1, 2))
-    return np.log(np.abs(spectrum) + 1e-6).mean(axis=-1)
 
 
 def _clipped(pictures: ArrayLike) -> NDArray:

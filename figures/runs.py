@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from figures.files import write_atomically
-from figures.style import Look, look, save
+from figures.style import Look, looks, save
+from figures.words import data_in_words
 
 Record = Mapping[str, Any]
+Facets = dict[str, Callable[[Record], Any]]
+"""What runs are to have in common, and how a record tells it."""
 SUFFIXES = (".png", ".pdf")
 KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("settings", "data", "versions"), dict),
@@ -31,15 +34,20 @@ class Run:
     name: what the legend calls it; one name has one look in all panels of a figure.
     panel: title of the panel that it is drawn in.
     record: its run.json; empty where there is none.
+    tables: where tables lie that are not in the folder, by their names there.
     """
 
     folder: Path
     name: str
     panel: str
     record: Record = field(compare=False, repr=False)
+    tables: Mapping[str, Path] = field(default_factory=dict, compare=False, repr=False)
+
+    def table(self, name: str) -> Path:
+        return self.tables.get(name, self.folder / name)
 
     def holds(self, table: str) -> bool:
-        return (self.folder / table).is_file()
+        return self.table(table).is_file()
 
 
 class Drawn(NamedTuple):
@@ -55,7 +63,7 @@ def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: 
 
     Args:
         names: one a run; the folders' own names when empty.
-        panels: one a run; without them, all are in one panel without a title.
+        panels: one a run; without them, all are in one panel without a title. A run may be in several panels.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -69,7 +77,7 @@ def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: 
         if words and len(words) != len(paths):
             raise ValueError(f"{len(words)} {what} for {len(paths)} runs: give one for each, or none")
     titles = list(panels) or [""] * len(paths)
-    _refuse(paths, "the folder {} is given {} times: give each run once")
+    _refuse(list(zip(paths, titles, strict=True)), "the folder {} is given {} times: give each run once")
     if not names:
         names = [path.resolve().name for path in paths]
         # Runs that share a name count as seeds, which folders that happen to have the same name need not be.
@@ -102,12 +110,20 @@ def by_panel(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
     return panels
 
 
-def looks_of(runs: Iterable[Run]) -> dict[str, Look]:
-    """One look for each name, the same in every panel."""
-    return {name: look(k) for k, name in enumerate(dict.fromkeys(run.name for run in runs))}
+def looks_of(runs: Iterable[Run], grey: Collection[str] = ()) -> dict[str, Look]:
+    """One look for each name, the same in every panel; those in `grey` are what the others are compared with.
+
+    Raises:
+        ValueError: a name in `grey` that no run has.
+    """
+    panels = by_panel(runs)
+    known = {name for names in panels.values() for name in names}
+    if strange := [name for name in grey if name not in known]:
+        raise ValueError(f"no run is called {', '.join(strange)}: the names are {', '.join(sorted(known))}")
+    return looks(list(map(list, panels.values())), grey)
 
 
-def unlike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -> str:
+def unlike(runs: Sequence[Run], facets: Facets) -> str:
     """A sentence on what these runs were not measured alike in; empty where all is alike, or not recorded."""
     phrases = []
     for facet, of in facets.items():
@@ -121,7 +137,7 @@ def unlike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -
     return f"These runs differ in {'; in '.join(phrases)}." if phrases else ""
 
 
-def alike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) -> str:
+def alike(runs: Sequence[Run], facets: Facets) -> str:
     """What all of these runs have in common of the facets, as a sentence; empty where nothing is known."""
     phrases = []
     for facet, of in facets.items():
@@ -134,7 +150,13 @@ def alike(runs: Sequence[Run], facets: Mapping[str, Callable[[Record], Any]]) ->
 
 def data_name(record: Record) -> str:
     """What the images are called, without the folders that lead to them."""
-    return record["data"]["name"].rstrip("/").rsplit("/")[-1]
+    return data_in_words(record["data"]["name"])
+
+
+def images_of(record: Record) -> int:
+    """How many images were measured; a record of a figure holds their number alone."""
+    images = record["images"]
+    return len(images) if isinstance(images, list) else images
 
 
 def grid_words(record: Record) -> str:
@@ -215,13 +237,18 @@ def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
         "command": record.get("command"),
         "commit": record.get("commit"),
         "model": model.get("name") if isinstance(model, Mapping) else model,
-        "model_digest": model.get("digest") if isinstance(model, Mapping) else None,
+        "model_digest": model.get("digest") if isinstance(model, Mapping) else record.get("model_digest"),
         "data": record.get("data"),
         "images": len(images) if isinstance(images, list) else images,
         "settings": record.get("settings"),
         "versions": record.get("versions"),
-        "files": {file: _digest(run.folder / file) for file in files},
+        "files": {file: digest_of(run.table(file)) for file in files},
     }
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _record(folder: Path) -> Record:
@@ -281,7 +308,3 @@ def _version() -> str | None:
         return version("a2mim")
     except PackageNotFoundError:
         return None
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

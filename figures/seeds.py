@@ -1,6 +1,6 @@
-"""One curve of a panel, measured once or with several seeds: points with their intervals, and the line of the mean."""
+"""One curve of a panel, measured once or with several seeds: a line, its points, and the band of its intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,49 +9,63 @@ from matplotlib.lines import Line2D
 
 from figures.style import Look
 
-SMALL = 2.2  # points, the marker of a seed among several
+SMALL = 1.8  # points, the marker of a seed among several
+BAND, GREY_BAND = 0.16, 0.10  # how opaque
 
 
 def draw_seeds(
-    axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, shift: float = 0.0, what: str = "y", of: str = "this curve"
+    axes: Axes, seeds: Sequence[pd.DataFrame], look: Look, what: str = "y", of: str = "this curve", name: str = ""
 ) -> None:
-    """Draw one curve: a point with its interval for every seed and x, and a line through the means over the seeds.
+    """Draw one curve: a line through the means over the seeds, a point for every seed and x, and a band from the lowest
+    to the highest end of the seeds' intervals. A point without neighbours has a bar in place of a band.
 
-    Where a seed misses a point, the mean and the line do: a mean over fewer seeds is another quantity.
+    Where a seed misses a point, the mean and the band do: a mean over fewer seeds is another quantity.
 
     Args:
         seeds: a table for each seed with the columns x, y, low and high, and, where some points are drawn hollow,
             the boolean column hollow.
         look: of the curve.
-        shift: by which everything is moved along x, so that the intervals of several curves are seen.
-        what: name of the quantity, by which the intervals are found in the figure.
+        what: name of the quantity, by which line and band are found in the figure.
         of: name of the curve, for an error.
+        name: the curve's, in a legend of the axes.
 
     Raises:
         ValueError: seeds that were not measured at the same x.
     """
-    line = mean_of(seeds, of)
-    several = len(seeds) > 1
-    for rows in seeds:
-        bars = axes.vlines(rows["x"] + shift, rows["low"], rows["high"], color=look.colour, linewidth=0.8)
-        bars.set_alpha(0.5 if several else 1.0)
-        bars.set_gid(f"interval of {what}")
-    (mean,) = axes.plot(line["x"] + shift, line["y"], color=look.colour, linestyle=look.line)
-    mean.set_gid(f"mean of {what}")
+    mean = mean_of(seeds, of)
+    draw_band(axes, mean, look, what)
+    (line,) = axes.plot(mean["x"], mean["y"], color=look.colour, linestyle=look.line, label=name or None)
+    line.set_linewidth(0.9 if look.context else 1.2)
+    line.set_gid(f"mean of {what}")
     for rows in seeds:
         hollow = rows["hollow"] if "hollow" in rows else pd.Series(False, rows.index)
         for drawn, fill in ((~hollow, look.colour), (hollow, "white")):
             chosen = rows[drawn & rows["y"].notna()]
             if len(chosen):
-                (points,) = axes.plot(chosen["x"] + shift, chosen["y"], color=look.colour, linestyle="none")
+                (points,) = axes.plot(chosen["x"], chosen["y"], color=look.colour, linestyle="none")
+                points.set_gid(f"points of {what}")
                 points.set_marker(look.marker)
                 points.set_markerfacecolor(fill)
-                if several:
+                if len(seeds) > 1:
                     points.set_markersize(SMALL)
 
 
+def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, what: str) -> None:
+    """The columns low and high against x, where y is known; a bar for a point that stands alone."""
+    known = rows[["y", "low", "high"]].notna().all(axis=1).to_numpy()
+    beside = np.append(known[1:], False) | np.append(False, known[:-1])
+    opacity = GREY_BAND if look.context else BAND
+    band = axes.fill_between(
+        rows["x"], rows["low"], rows["high"], where=known.tolist(), color=look.colour, alpha=opacity, linewidth=0
+    )
+    band.set_gid(f"band of {what}")
+    alone = rows[known & ~beside]
+    bars = axes.vlines(alone["x"], alone["low"], alone["high"], color=look.colour, linewidth=0.8)
+    bars.set_gid(f"interval of {what}")
+
+
 def mean_of(seeds: Sequence[pd.DataFrame], of: str = "this curve") -> pd.DataFrame:
-    """x, and the mean over the seeds of y: missing where one of them is.
+    """x, and over the seeds the mean of y, the least low and the largest high: missing where one of them is.
 
     Raises:
         ValueError: seeds that were not measured at the same x.
@@ -59,7 +73,17 @@ def mean_of(seeds: Sequence[pd.DataFrame], of: str = "this curve") -> pd.DataFra
     x = seeds[0]["x"].to_numpy()
     if any(not np.array_equal(rows["x"], x) for rows in seeds[1:]):
         raise ValueError(f"the runs of {of} were not measured at the same points, so they are no seeds of one curve")
-    return pd.DataFrame({"x": x, "y": np.mean([rows["y"] for rows in seeds], axis=0)})
+    over: dict[str, Callable] = {"y": np.mean, "low": np.min, "high": np.max}
+    columns = {
+        name: of_all([rows[name] for rows in seeds], axis=0) for name, of_all in over.items() if name in seeds[0]
+    }
+    return pd.DataFrame({"x": x} | columns)
+
+
+def last_point(seeds: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """x and y of the right end of the curve; NaN for one without a known point."""
+    known = mean_of(seeds).dropna(subset="y")
+    return (float(known["x"].iloc[-1]), float(known["y"].iloc[-1])) if len(known) else (np.nan, np.nan)
 
 
 def legend_sample(look: Look, label: str) -> Line2D:
@@ -73,4 +97,4 @@ def seed_words(seeds: Sequence[int]) -> str:
     if most == 1:
         return ""
     some = str(most) if min(seeds) == most else f"{min(seeds)} to {most}"
-    return f"Points: {some} training seeds, each with its own interval; line: their mean."
+    return f"Points: {some} training seeds; line: their mean; band: from the lowest to the highest of their intervals."

@@ -1,6 +1,8 @@
 """What a segmentation predicts: pictures, their annotations, and the predictions, in the colours of the classes."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.pictures import as_pixels
-from figures.style import DOUBLE_COLUMN, house_style, page, save
+from figures.pictures import as_pixels, fitting, stack, stacked
+from figures.style import COLUMN, MARGIN, add_panel, house_style, page, room, save
 
-NAMED = 24
-"""Classes that the legend names at most: those with most pixels."""
+NAMED, ACROSS = 24, 4
+"""Classes that the legend names at most: those with most pixels; and of them in a line."""
+WORDS = "What has no class is black."
+LINE, BETWEEN = 0.15, 0.025  # inches, of a legend or a heading; between columns
 
 
 @house_style()
 def draw_segmentation(
     pictures: Sequence[Mapping[str, NDArray]], classes: Sequence[str], path: str | Path, title: str = ""
 ) -> Figure:
-    """Draw a row for each picture: itself, its annotation, the prediction. What has no class is black.
+    """Draw a row for each picture, as many as a page holds: itself, its annotation, the prediction. What has no class
+    is black.
 
     Args:
         pictures: of each: image H×W×3 (0 to 1), target and predicted H×W (number of the class, -1: none).
@@ -33,23 +38,29 @@ def draw_segmentation(
     if not pictures:
         raise ValueError("there is no picture to draw")
     colours = class_colours(len(classes))
-    height = sum(each["image"].shape[0] / each["image"].shape[1] for each in pictures) * DOUBLE_COLUMN / 3 + 0.6
-    figure = page(DOUBLE_COLUMN, height, title, "", "What has no class is black.", pad=0.02)
-    grid = figure.subplots(len(pictures), 3, squeeze=False)
+    wide = (COLUMN - 2 * MARGIN - 2 * BETWEEN) / 3
+    images = [as_pixels(each["image"], 3, "the pictures") for each in pictures]
+    shown = fitting(images, wide, room(title, "", WORDS) - LINE * (2 + math.ceil(NAMED / ACROSS)))
+    tall = wide * stacked(images[:shown])
     seen = np.zeros(len(classes), int)
-    for axes, each in zip(grid, pictures, strict=True):
-        axes[0].imshow(as_pixels(each["image"], 3, "the pictures"))
-        for place, name in zip(axes[1:], ("target", "predicted"), strict=True):
-            known = each[name] >= 0
-            place.imshow(np.where(known[..., None], colours[each[name]], 0.0))
-            seen += np.bincount(each[name][known], minlength=len(classes))
-    for axes, name in zip(grid[0], ("picture", "annotation", "prediction"), strict=True):
-        axes.set_title(name, loc="center", size=7)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    for each, name in product(pictures[:shown], ("target", "predicted")):
+        seen += np.bincount(each[name][each[name] >= 0], minlength=len(classes))
     most = [n for n in np.argsort(-seen, kind="stable")[:NAMED] if seen[n]]
+    legend = math.ceil(len(most) / ACROSS) * LINE
+    words = f"{WORDS} The first {shown} of {len(pictures)} pictures." if shown < len(pictures) else WORDS
+    figure = page(LINE + tall + legend, title, "", words)
+    columns = {"picture": images[:shown]}
+    for heading, name in (("annotation", "target"), ("prediction", "predicted")):
+        known = [(each[name], (each[name] >= 0)[..., None]) for each in pictures[:shown]]
+        columns[heading] = [np.where(there, colours[number], 0.0) for number, there in known]
+    for k, (heading, pixels) in enumerate(columns.items()):
+        axes = add_panel(figure, MARGIN + k * (wide + BETWEEN), LINE, wide, tall)
+        stack(axes, pixels)
+        axes.set_title(heading, loc="center", size=7, pad=2)
     handles = [Patch(color=colours[n], label=classes[n]) for n in most]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=6, frameon=False)
+    below = add_panel(figure, 0, LINE + tall, COLUMN, legend)
+    below.axis("off")
+    below.legend(handles=handles, loc="center", ncols=ACROSS, fontsize=6, borderpad=0, handlelength=1.2)
     save(figure, path)
     return figure
 

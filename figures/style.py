@@ -1,11 +1,13 @@
 """The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -13,28 +15,32 @@ from matplotlib.transforms import Bbox
 
 from figures.files import write_atomically
 
-SINGLE_COLUMN = 3.3  # inches
-DOUBLE_COLUMN = 6.8
-MARGIN = 0.07
+COLUMN = 8.5 / 2.54
+"""Inches: a column of a journal, at which every figure is read, and no wider than a phone shows it."""
+TALLEST = 9.2
+"""Inches: a page of a journal."""
+MARGIN = 0.06
 
 INK, GREY, SHADE = "#222222", "#777777", "#efefef"
 BLUE, VERMILION = "#0072B2", "#D55E00"
 
-# Okabe & Ito's colours, told apart by the colour-blind; their yellow is left out, which no thin line on white survives.
-# 7 colours, 10 markers and 5 lines: the first 70 looks all differ, and in grey the markers and lines still do.
-COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+# Five of Okabe & Ito's colours, told apart by the colour-blind; more at once nobody tells apart. With the markers and
+# lines the curves differ in grey too.
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+GREYS = (("#555555", "-"), ("#8a8a8a", (0, (5, 1.5))), ("#b4b4b4", "-"))
+"""Colour and line of what the others are compared with; all after the second look alike."""
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so a figure has the same letters on every machine
-    "font.size": 7.5,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7.5,
     "axes.titlelocation": "left",
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
     "legend.frameon": False,
     "legend.handlelength": 2.8,
     "text.color": INK,
@@ -57,15 +63,15 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 1.2,
-    "lines.markersize": 3.6,
-    "lines.markeredgewidth": 0.8,
-    "figure.dpi": 200,
-    "savefig.dpi": 200,
+    "lines.markersize": 2.8,
+    "lines.markeredgewidth": 0.7,
+    "figure.dpi": 300,
+    "savefig.dpi": 300,
     "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
     "svg.hashsalt": "a2mim",  # without it the names inside an SVG differ from run to run
 }
-TITLE_SIZE, NOTE_SIZE, CAPTION_SIZE = 9.0, 7.5, 7.0  # points
+TITLE_SIZE, NOTE_SIZE, CAPTION_SIZE = 8.0, 6.5, 6.5  # points
 
 # What a file says about itself holds no time stamp, so that the same table gives the same bytes.
 METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -77,41 +83,90 @@ house_style = partial(matplotlib.style.context, ["default", STYLE])
 
 @dataclass(frozen=True)
 class Look:
-    """How one of several curves is drawn."""
+    """How one of several curves is drawn; `context`: in grey, as what the others are compared with."""
 
     colour: str
     marker: str
     line: Any
+    context: bool = False
 
 
 def look(k: int) -> Look:
-    """The look of the k-th curve of a figure."""
+    """The look of the k-th of at most five curves."""
     return Look(COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)], LINES[k % len(LINES)])
 
 
-def page(
-    width: float, body_height: float, title: str = "", note: str = "", caption: str = "", pad: float = MARGIN
-) -> Figure:
-    """A figure of `width` inches whose panels share `body_height` inches, with a title above them and a note and a
+def grey_look(k: int) -> Look:
+    """The look of the k-th curve that the others are compared with."""
+    colour, line = GREYS[min(k, len(GREYS) - 1)]
+    return Look(colour, ".", line, context=True)
+
+
+FIRST = look(0)
+
+
+def looks(panels: Iterable[Sequence[str]], grey: Collection[str] = ()) -> dict[str, Look]:
+    """One look for each name in all panels, and no colour twice in one.
+
+    Args:
+        panels: the names that each shows.
+        grey: names that are context. So are those for which no colour is left: the first five have one.
+    """
+    panels = list(panels)
+    found: dict[str, Look] = {}
+    greys = 0
+    for name in dict.fromkeys(name for names in panels for name in names):
+        beside = {found[other].colour for names in panels if name in names for other in names if other in found}
+        free = [k for k, colour in enumerate(COLOURS) if colour not in beside]
+        if name in grey or not free:
+            found[name], greys = grey_look(greys), greys + 1
+        else:
+            found[name] = look(free[0])
+    return found
+
+
+def page(body_height: float, title: str = "", note: str = "", caption: str = "", pad: float = MARGIN) -> Figure:
+    """A figure as wide as a column whose panels share `body_height` inches, with a title above them and a note and a
     caption below: as many lines as the words need, so that nothing is cut off or runs into the panels.
 
     `pad` inches stay free around every panel. The note stands out by its colour. Words are drawn as they are, `$` and
     `_` included.
+
+    Raises:
+        ValueError: more than a page of a journal holds.
     """
-    above = [_block(title, width, TITLE_SIZE, INK)]
-    below = [_block(note, width, NOTE_SIZE, VERMILION), _block(caption, width, CAPTION_SIZE, INK)]
+    above = [_block(title, TITLE_SIZE, INK)]
+    below = [_block(note, NOTE_SIZE, VERMILION), _block(caption, CAPTION_SIZE, INK)]
     foot = sum(block.height for block in below)
     height = foot + body_height + sum(block.height for block in above)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    if height > TALLEST:
+        raise ValueError(
+            f"the figure would be {2.54 * height:.0f} cm tall, and a page holds {2.54 * TALLEST:.0f}: "
+            "draw fewer runs or panels, or part them among several figures"
+        )
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
     figure.get_layout_engine().set(  # type: ignore[union-attr, call-arg]
         rect=(0, foot / height, 1, body_height / height), w_pad=pad, h_pad=pad
     )
     for blocks, top in ((above, height), (below, foot)):
         for block in blocks:
-            x, y = MARGIN / width, (top - MARGIN) / height
+            x, y = MARGIN / COLUMN, (top - MARGIN) / height
             figure.text(x, y, block.text, size=block.size, color=block.colour, va="top", parse_math=False)
             top -= block.height
     return figure
+
+
+def room(title: str = "", note: str = "", caption: str = "") -> float:
+    """Inches that these words leave on a page of a journal."""
+    blocks = _block(title, TITLE_SIZE, INK), _block(note, NOTE_SIZE, VERMILION), _block(caption, CAPTION_SIZE, INK)
+    return TALLEST - sum(block.height for block in blocks)
+
+
+def add_panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place of their own on a `page`: inches from the upper left corner of what is left beside its words."""
+    _, foot, _, body = figure.get_layout_engine().get()["rect"]  # type: ignore[union-attr]
+    wide, tall = figure.get_size_inches()
+    return figure.add_axes((left / wide, foot + body - (top + height) / tall, width / wide, height / tall))
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
@@ -151,7 +206,7 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write the figure as .png (200 dpi), .pdf or .svg, whole or not at all, and the same bytes for the same figure.
+    """Write the figure as .png (300 dpi), .pdf or .svg, whole or not at all, and the same bytes for the same figure.
 
     Raises:
         ValueError: another suffix.
@@ -174,7 +229,8 @@ def _settle(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if engine is None:
         return
-    engine.execute(figure)
+    if any(axes.get_subplotspec() for axes in figure.axes):  # else all panels have places of their own
+        engine.execute(figure)
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position(Bbox(axes.get_position(original=True).get_points().round(5)), "original")
@@ -190,8 +246,8 @@ class _Block:
     height: float
 
 
-def _block(text: str, width: float, size: float, colour: str) -> _Block:
-    lines = wrap(text, width - 2 * MARGIN, size)
+def _block(text: str, size: float, colour: str) -> _Block:
+    lines = wrap(text, COLUMN - 2 * MARGIN, size)
     return _Block("\n".join(lines), size, colour, len(lines) * size * 1.3 / 72 + MARGIN if lines else 0.0)
 
 

@@ -46,6 +46,7 @@ from interactions.segments import Segments
 from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import Speed, recorded, settle
+from interactions.thumbnail import thumbnail
 from interactions.units import LEVELS, PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
@@ -234,6 +235,7 @@ class Run:
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,
             "image_shape": selection.shape,
+            "thumbnail": thumbnail(game.images_ICHW[0], self.normalisation) if self.settings.keep == "pairs" else None,
             **settle(game, self.settings.speed, self.settings.batch_size, expected, self.progress),
             **forecast(expected, size, self.settings.precision is not None),
             "backed_off": False,

@@ -16,9 +16,9 @@ from experiments.options import Network
 class Settings(Network):
     """Draw which pairs of patches interact in one image, at one order.
 
-    Lines join the pairs, coloured by sign and strength; beside them stand the Shapley values of the single patches,
-    which captum samples from the same game. Writes the figure, and beside it a table of the pairs (.csv), one of the
-    patches (-cells.csv), and the settings (.json).
+    Lines over the picture join the pairs, coloured by sign and strength; beside it stand the Shapley values of the
+    single patches, which captum samples from the same game. Writes the figure, and beside it a table of the pairs
+    (.csv), one of the patches (-cells.csv), and the settings (.json).
 
     For example:
         a2mim map resnet50 --image cat.jpg --order-ratio 0.5 --out cat.png
@@ -52,8 +52,8 @@ class Settings(Network):
     """auto, exact, pairwise, shared or pooled."""
     permutations: Count = 10
     """Orderings of the cells for the Shapley values, n forward passes each."""
-    lines: Count = 60
-    """Draw the strongest so many pairs; the table holds all."""
+    lines: Count = 15
+    """Draw the strongest so many of the pairs that are more than noise; the table holds all."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
     seed: Natural = 0
@@ -65,11 +65,11 @@ def run(settings: Settings) -> None:
     """Measure, draw, and write the figure, the tables and the settings."""
     from experiments.datasets import evaluation_transform
     from experiments.image_map import (
-        as_pixels,
         cell_table,
         chosen_budget,
         chosen_order,
         explained,
+        in_full,
         measure,
         missing_words,
         pair_table,
@@ -82,9 +82,9 @@ def run(settings: Settings) -> None:
     from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
+    from figures.words import baseline_in_words, value_in_words
     from interactions.grid import PatchGrid
     from interactions.runs.files import write_csv, write_json
-    from interactions.tokens import in_words
 
     settings, out = with_own_functions(settings), check_suffix(settings.out)
     tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
@@ -96,7 +96,7 @@ def run(settings: Settings) -> None:
     order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
     budget, every_pair = chosen_budget(settings.budget, settings.design, order, pairs_P2, grid)
     model, config = open_model(settings)
-    photograph = photograph.convert("L") if config["input_size"][0] == 1 else photograph
+    shown, photograph = in_full(photograph, config), photograph.convert("L" if config["input_size"][0] == 1 else "RGB")
     game = play(
         model.to(device),
         evaluation_transform(config)(photograph),
@@ -112,14 +112,15 @@ def run(settings: Settings) -> None:
     pairs, cells = pair_table(grid, measured), cell_table(grid, shapley_N)
     caption = (
         f"Order {order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius {settings.radius}; "
-        f"{explained(game)}, baseline {in_words(settings.baseline)}. "
+        f"{explained(game).replace(game.value, value_in_words(game.value), 1)}, "
+        f"baseline {baseline_in_words(settings.baseline)}. "
         f"Interactions: {measured.passes:,} passes, {measured.design} design. Shapley values: {settings.permutations} "
         f"permutation{'s' * (settings.permutations > 1)}, "
         f"{game.passes - measured.passes:,} passes. {assumptions(config)}"
     ).strip()
     note = missing_words(measured, grid)
     draw_pair_map(
-        as_pixels(game.images_ICHW[0], config),
+        shown,
         grid.side,
         pairs[["i", "j"]],
         pairs["interaction"],
@@ -128,7 +129,7 @@ def run(settings: Settings) -> None:
         title=f"{settings.image.name}, {settings.model}",
         standard_errors=pairs["standard_error"],
         top=settings.lines,
-        unit=settings.value.replace("_", "-"),
+        unit=value_in_words(settings.value),
         caption=caption,
         note=note,
     )

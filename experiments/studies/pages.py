@@ -1,6 +1,6 @@
 """Figures and the page of a study, drawn by the very commands that a user types."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ class Shown(NamedTuple):
     panel: str
 
 
-def draw(figure: str, runs: Iterable[Shown], out: Path) -> int:
-    """`a2mim figure`, where there is something to draw; its exit code."""
+def draw(figure: str, runs: Iterable[Shown], out: Path, grey: Collection[str] = ()) -> int:
+    """`a2mim figure`, where there is something to draw, with these names in grey; its exit code."""
     runs = list(runs)
     if not runs:
         print(f"{figure}: nothing is finished that it could be drawn from")
@@ -26,6 +26,8 @@ def draw(figure: str, runs: Iterable[Shown], out: Path) -> int:
     words = ["figure", figure, *(str(each.folder) for each in runs)]
     if any(each.name for each in runs):
         words += ["--names", *(each.name for each in runs), "--panels", *(each.panel for each in runs)]
+    if compared := sorted(set(grey) & {each.name for each in runs}):
+        words += ["--grey", *compared]
     return cli.main([*words, "--out", str(out)])
 
 

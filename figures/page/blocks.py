@@ -1,6 +1,6 @@
 """What a page is made of, as plain data. A page is a list of sections, a section a title and a list of blocks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side under one legend: curves that it calls the same look the same in all of them."""
+    """Charts side by side under one legend: curves that it calls the same look the same in all of them. At most five
+    are coloured; `grey` are names that the others are compared with."""
 
     charts: Sequence[Chart]
     caption: str = ""
     title: str = ""
+    grey: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,12 @@ class Card:
 @dataclass(frozen=True)
 class Picture:
     """A picture, described in words by `alt` for those who do not see it. `source`: the path of a .png, .jpg or .svg,
-    or the bytes of a PNG."""
+    or the bytes of a PNG. A `thumbnail` is small until it is opened."""
 
     source: Path | bytes
     alt: str
     caption: str = ""
+    thumbnail: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ Block = str | Charts | Rows | Card | Picture | Gallery | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A title and what stands under it."""
+    """A title and what stands under it; `folded`: until it is opened."""
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False

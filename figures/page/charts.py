@@ -1,7 +1,7 @@
 """Small SVG charts whose points tell their values to pointer, finger, keyboard and screen reader."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +11,15 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from figures.page.blocks import Chart, Charts, Curve, Rows
 from figures.page.markup import Html, tag
 from figures.page.numbers import short, with_interval
-from figures.style import COLOURS, MARKERS, look
+from figures.style import COLOURS, GREYS, MARKERS, Look, looks
 
 # Narrow, so that the letters stay legible where a phone shows the whole width in 330 px.
 WIDTH, HEIGHT = 360.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 8.0, 38.0
 MARKER_SIZE = 7.0
 PLOT_WIDTH, PLOT_HEIGHT = 130.0, 18.0
+SHADES = (*COLOURS, *(colour for colour, _ in GREYS))
+SHAPES = (*MARKERS, ".")
 
 
 class Axis(NamedTuple):
@@ -37,28 +39,30 @@ class Axis(NamedTuple):
 
 def markers() -> Html:
     """The shapes of all markers, once for the whole page."""
-    shapes = [tag("path", id=f"m{k}", d=_shape(marker)) for k, marker in enumerate(MARKERS)]
+    shapes = [tag("path", id=f"m{k}", d=_shape(marker)) for k, marker in enumerate(SHAPES)]
     return tag("svg", tag("defs", *shapes), class_="sprite", aria_hidden="true", width=0, height=0)
 
 
 def colour_rules(dark: Sequence[str]) -> str:
-    """CSS of the curves' colours, on white and, from `dark`, on black."""
-    if len(dark) != len(COLOURS):
-        raise ValueError(f"{len(dark)} colours for the dark page, {len(COLOURS)} for the light one")
+    """CSS of the curves' colours and greys, on white and, from `dark`, on black."""
+    if len(dark) != len(SHADES):
+        raise ValueError(f"{len(dark)} colours for the dark page, {len(SHADES)} for the light one")
     rules, darker = (
-        "".join(f".k{k}{{color:{colour}}}" for k, colour in enumerate(colours)) for colours in (COLOURS, dark)
+        "".join(f".k{k}{{color:{colour}}}" for k, colour in enumerate(colours)) for colours in (SHADES, dark)
     )
     return f"{rules}@media (prefers-color-scheme:dark){{{darker}}}"
 
 
 def draw_charts(block: Charts) -> Html:
     """All charts of the block, above them their one legend."""
-    names = list(dict.fromkeys(curve.legend or curve.name for chart in block.charts for curve in chart.curves))
+    names = looks([[curve.legend or curve.name for chart in block.charts for curve in chart.curves]], block.grey)
     drawn = [_draw_chart(chart, names) for chart in block.charts]
     caption = tag("p", block.caption, class_="caption") if block.caption else Html()
     legend = _legend(names) if len(names) > 1 else Html()
     title = tag("h3", block.title) if block.title else Html()
-    return tag("div", title, legend, tag("div", *drawn, class_="charts"), caption, class_="group")
+    return tag(
+        "div", title, legend, tag("div", *drawn, class_="charts"), caption, class_=f"group{' lone' * (len(drawn) == 1)}"
+    )
 
 
 def draw_interval(rows: Rows, span: tuple[float, float], value: float, low: float, high: float) -> Html:
@@ -84,13 +88,14 @@ def _shape(marker: str) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
 
 
-def _draw_chart(chart: Chart, names: Sequence[str]) -> Html:
+def _draw_chart(chart: Chart, names: Mapping[str, Look]) -> Html:
     x, y = _axes(chart)
     shade = Html()
     if chart.shade:
         left, right = (x.place(value) for value in chart.shade)
         shade = tag("rect", x=left, y=TOP, width=right - left, height=HEIGHT - TOP - BOTTOM, class_="shade")
-    curves = [_draw_curve(chart, curve, names, x, y) for curve in chart.curves]
+    behind_first = sorted(chart.curves, key=lambda curve: not names[curve.legend or curve.name].context)
+    curves = [_draw_curve(chart, curve, names, x, y) for curve in behind_first]
     label = f"{chart.title}, against {chart.x_label}. Arrow keys go from point to point."
     svg = tag(
         "svg", shade, _draw_axes(chart, x, y), *curves,
@@ -153,8 +158,9 @@ def _draw_axes(chart: Chart, x: Axis, y: Axis) -> Html:
     return tag("g", grid, axis, *words, aria_hidden="true")
 
 
-def _draw_curve(chart: Chart, curve: Curve, names: Sequence[str], x: Axis, y: Axis) -> Html:
-    k = names.index(curve.legend or curve.name)
+def _draw_curve(chart: Chart, curve: Curve, names: Mapping[str, Look], x: Axis, y: Axis) -> Html:
+    name = curve.legend or curve.name
+    k, look = list(names).index(name), names[name]
     drawn = [math.isfinite(value) and (value > 0 or not y.logarithmic) for value in curve.y]
     # Moved aside by a pixel or two, so that every interval is seen.
     aside = (k - (len(names) - 1) / 2) * min(1.5, 8 / len(names)) if curve.low else 0.0
@@ -170,36 +176,40 @@ def _draw_curve(chart: Chart, curve: Curve, names: Sequence[str], x: Axis, y: Ax
         if math.isfinite(low) and math.isfinite(high):
             lowest = max(low, y.low) if y.logarithmic else low
             bars += f"M{at_x} {y.place(lowest)}V{y.place(high)}"
-        points.append(_point(chart, curve, n, k, at_x, at_y, low, high))
-    paths = tag("path", d=bars, class_="bars"), tag("path", d=line, class_="line", stroke_dasharray=_dashes(k))
-    return tag("g", *paths, *points, class_=f"curve k{k % len(COLOURS)}", data_k=k)
+        points.append(_point(chart, curve, n, look, at_x, at_y, low, high))
+    paths = tag("path", d=bars, class_="bars"), tag("path", d=line, class_="line", stroke_dasharray=_dashes(look))
+    return tag("g", *paths, *points, class_=f"curve {_shade(look)}", data_k=k)
 
 
-def _point(chart: Chart, curve: Curve, n: int, k: int, at_x: float, at_y: float, low: float, high: float) -> Html:
+def _point(chart: Chart, curve: Curve, n: int, look: Look, at_x: float, at_y: float, low: float, high: float) -> Html:
     value, interval = with_interval(curve.y[n], low, high)
     words = f"{curve.name}: {chart.x_name} {short(curve.x[n])}, {chart.y_name} {value} {interval}".rstrip()
     if curve.notes and curve.notes[n]:
         words += f"; {curve.notes[n]}"
     hollow = bool(curve.hollow and curve.hollow[n])
     return tag(
-        "use", tag("title", words), href=f"#m{k % len(MARKERS)}", x=at_x, y=at_y, role="img",
+        "use", tag("title", words), href=f"#m{SHAPES.index(look.marker)}", x=at_x, y=at_y, role="img",
         class_="point hollow" if hollow else "point",
     )  # fmt: skip
 
 
-def _legend(names: Sequence[str]) -> Html:
+def _legend(names: Mapping[str, Look]) -> Html:
     entries: list[Html] = []
-    for k, name in enumerate(names):
+    for k, (name, look) in enumerate(names.items()):
         sample = tag(
-            "svg", tag("path", d="M0 8H30", class_="line", stroke_dasharray=_dashes(k)),
-            tag("use", href=f"#m{k % len(MARKERS)}", x=15, y=8, class_="point"),
-            viewBox="0 0 30 16", class_=f"sample k{k % len(COLOURS)}", aria_hidden="true",
+            "svg", tag("path", d="M0 8H30", class_="line", stroke_dasharray=_dashes(look)),
+            tag("use", href=f"#m{SHAPES.index(look.marker)}", x=15, y=8, class_="point"),
+            viewBox="0 0 30 16", class_=f"sample {_shade(look)}", aria_hidden="true",
         )  # fmt: skip
         button = tag("button", sample, tag("span", name), type="button", aria_pressed="true", data_k=k)
         entries.append(tag("li", button))
     return tag("ul", *entries, class_="legend", aria_label="Curves: press to hide or show")
 
 
-def _dashes(k: int) -> str | None:
-    line: Any = look(k).line
+def _shade(look: Look) -> str:
+    return f"k{SHADES.index(look.colour)}{' context' * look.context}"
+
+
+def _dashes(look: Look) -> str | None:
+    line: Any = look.line
     return None if line == "-" else " ".join(f"{1.6 * length:g}" for length in line[1])

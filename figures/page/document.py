@@ -4,9 +4,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from figures.files import write_atomically
 from figures.page.blocks import Block, Card, Charts, Fold, Gallery, Picture, Rows, Section
@@ -15,8 +16,11 @@ from figures.page.markup import Html, join, tag, void
 from figures.page.pictures import draw_gallery, draw_picture
 from figures.page.tables import draw_rows
 
-# The house's colours, lighter: each keeps its hue and stands out from black.
-DARK_COLOURS = ("#5AA9E6", "#FF8A4C", "#34CBA0", "#EDA6CF", "#F2B632", "#A9E0FF", "#F4F4F4")
+# The house's colours and greys, lighter: each keeps its hue and stands out from black.
+DARK_COLOURS = ("#5AA9E6", "#FF8A4C", "#34CBA0", "#EDA6CF", "#F2B632", "#C8C8C8", "#979797", "#6E6E6E")
+
+
+LONG, LONGEST = 12, 300  # entries of a list, and letters of a text, of a record
 
 
 def write_page(path: str | Path, sections: Sequence[Section], title: str, lead: str = "") -> Path:
@@ -101,16 +105,30 @@ def _draw_section(section: Section, ident: str) -> Html:
     others = [draw_block(block) for block in section.blocks if not isinstance(block, Card)]
     together = [tag("div", *cards, class_="cards")] if cards else []
     title = tag("h2", section.title, id=f"{ident}-title")
-    return tag("section", title, *others, *together, id=ident, aria_labelledby=f"{ident}-title")
+    if section.folded:
+        content = [tag("details", tag("summary", title), *others, *together)]
+    else:
+        content = [title, *others, *together]
+    return tag("section", *content, id=ident, aria_labelledby=f"{ident}-title")
 
 
 def _draw_card(card: Card) -> Html:
     facts = [join(tag("dt", name), tag("dd", value)) for name, value in card.facts.items()]
     record = Html()
     if card.record:
-        text = json.dumps(card.record, indent=1, ensure_ascii=False, default=str)
-        record = tag("details", tag("summary", "Everything in run.json"), tag("pre", text, tabindex="0"))
+        text = json.dumps(_cut(card.record), indent=1, ensure_ascii=False, default=str)
+        record = tag("details", tag("summary", "What run.json says"), tag("pre", text, tabindex="0"))
     return tag("article", tag("h3", card.name), tag("dl", *facts), record, class_="card")
+
+
+def _cut(value: Any) -> Any:
+    """The value with the beginnings of its long lists and texts alone."""
+    if isinstance(value, Mapping):
+        return {name: _cut(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        more = [f"… {len(value) - LONG} more"] if len(value) > LONG + 1 else []
+        return [*map(_cut, value[: LONG if more else None]), *more]
+    return f"{value[:LONGEST]}…" if isinstance(value, str) and len(value) > LONGEST else value
 
 
 def _paragraphs(text: str) -> list[Html]:

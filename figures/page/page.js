@@ -30,6 +30,26 @@
     });
   }
 
+  // A hint above each table that is wider than its box.
+  const boxes = document.querySelectorAll(".scroll");
+  const measure = () => boxes.forEach((box) => box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1));
+  addEventListener("resize", measure);
+  document.addEventListener("toggle", measure, true);
+  measure();
+
+  // A link to a section that is folded opens it.
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = target && target.querySelector(":scope > details");
+    if (folded && !folded.open) {
+      folded.open = true;
+      target.scrollIntoView();
+    }
+  };
+  addEventListener("hashchange", unfold);
+  for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfold));
+  unfold();
+
   // Charts: the point nearest to the pointer, or the one in focus, tells its values; each chart is one tab stop.
   function readChart(chart) {
     const readout = chart.parentElement.querySelector(".readout");

@@ -12,10 +12,10 @@ from figures.page.markup import Html, tag, void
 from figures.pictures import as_pixels
 
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
-LARGEST_FILE = 250_000  # bytes; a larger file is written again, with fewer pixels
-LARGEST_SIDE = 1400
+LARGEST_FILE = 80_000  # bytes; a larger file is written again, with fewer pixels or colours
+SIDES = (1010, 720, 520, 380)  # pixels; the first is that of a figure, a column at 300 dots an inch
 LARGEST_LOSSLESS = 64  # pixels a side; JPEG would blur the cells of small pictures
-SCALE = 0.7  # of a pixel on the page: the figures have 200 dpi, so that screens of any density draw them sharp
+SCALE = 0.45  # of a pixel on the page: the figures have 300 dpi, so that screens of any density draw them sharp
 SHOWN = 6
 
 
@@ -30,6 +30,8 @@ def draw_picture(picture: Picture) -> Html:
         content, kind, width = _checked(content, kind, picture)
     caption = tag("figcaption", picture.caption) if picture.caption else Html()
     image = void("img", src=_uri(content, kind), alt=picture.alt, width=width)
+    if picture.thumbnail:
+        image = tag("details", tag("summary", image, aria_label=f"Enlarge: {picture.alt}"), class_="zoom")
     return tag("figure", image, caption, class_="picture")
 
 
@@ -84,16 +86,20 @@ def _checked(content: bytes, kind: str, picture: Picture) -> tuple[bytes, str, i
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         what = picture.source if isinstance(picture.source, Path) else f"'{picture.alt}'"
         raise ValueError(f"{what} cannot be read as a picture: {error}") from error
-    smaller.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    smaller.thumbnail((SIDES[0], SIDES[0]))
     # A photograph is smaller as JPEG, lines and letters as PNG of few colours.
     kinds = {"image/jpeg": _written(smaller, "JPEG"), "image/png": _written(smaller.quantize(), "PNG")}
-    kind = min(kinds, key=lambda kind: len(kinds[kind]))
-    return kinds[kind], kind, min(width, smaller.width)
+    kind, content = min(kinds.items(), key=lambda each: len(each[1]))
+    for side in SIDES[1:]:
+        if len(content) > LARGEST_FILE:
+            smaller.thumbnail((side, side))
+            content = _written(smaller, "JPEG") if kind == "image/jpeg" else _written(smaller.quantize(), "PNG")
+    return content, kind, width
 
 
 def _written(picture: Image.Image, format: str) -> bytes:
     file = BytesIO()
-    picture.save(file, format, quality=88, optimize=True)
+    picture.save(file, format, quality=80, optimize=True)
     return file.getvalue()
 
 

@@ -10,6 +10,7 @@ from figures.page.blocks import Rows
 from figures.page.charts import draw_interval
 from figures.page.markup import Html, join, tag
 from figures.page.numbers import short, with_interval
+from figures.words import column_in_words
 
 
 class Column(NamedTuple):
@@ -52,9 +53,12 @@ def draw_rows(rows: Rows) -> Html:
     plotted = next((column for column in columns if column.name == rows.plot and column.low), None)
     if rows.plot and plotted is None:
         raise ValueError(f"the table '{rows.caption}' has no column {rows.plot} with an interval to plot")
-    heads = [tag("th", tag("button", column.name, type="button"), scope="col", aria_sort="none") for column in columns]
+    heads = [
+        tag("th", tag("button", column_in_words(column.name), type="button"), scope="col", aria_sort="none")
+        for column in columns
+    ]
     if plotted:
-        heads.append(tag("th", tag("span", f"{plotted.name}, drawn"), scope="col"))
+        heads.append(tag("th", tag("span", f"{column_in_words(plotted.name)}, drawn"), scope="col"))
     span = _span(rows, plotted) if plotted else (0.0, 1.0)
     body = [_draw_row(rows, row, columns, plotted, span) for row in rows.table.to_dict("records")]
     caption = tag("caption", tag("span", rows.caption))

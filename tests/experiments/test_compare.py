@@ -222,9 +222,11 @@ def test_the_legend_takes_the_given_names(runs, tmp_path, capsys):
     arguments = [*map(str, runs), "--names", "First net", "Second net", "--measure", "J", "--out"]
     assert cli.main(["compare", *arguments, str(tmp_path / "figure.svg")]) == 0
     drawn = (tmp_path / "figure.svg").read_text()
-    assert "First net" in drawn and "Second net" in drawn and "raw, as published" in drawn
+    assert "First net" in drawn and "Second net" in drawn and ">(raw)<" in drawn
     masses = pd.read_csv(tmp_path / "figure.csv").set_index(["run", "measure"])
-    assert f"M = {masses.loc[('First net', 'J'), 'M']:.3f}" in drawn
+    assert f">{masses.loc[('First net', 'J'), 'M']:.2f}<" in drawn
+    differences = pd.read_csv(tmp_path / "figure-differences.csv").set_index("measure")  # of the first less the second
+    assert f">{-differences.loc['J', 'difference']:+.2f}<".replace("-", "−") in drawn
     said = capsys.readouterr().out
     assert "First net" in said and str(tmp_path / "figure-differences.csv") in said
 

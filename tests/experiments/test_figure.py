@@ -1,6 +1,7 @@
 """`a2mim figure` end to end: folders of results go in; a figure, and where it came from, or one sentence comes out."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def results(tmp_path):
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_written_with_where_it_came_from(figure, results, capsys):
     folders = [results / "study"] if figure in ("fig6", "mass") else [results / "one", results / "two"]
+    folders = folders[:1] if figure == "strength" else folders
     out = results / "drawn" / figure
     assert cli.main(["figure", figure, *map(str, folders), "--out", str(out)]) == 0
     told = capsys.readouterr().out
@@ -45,19 +47,46 @@ def test_every_figure_is_written_with_where_it_came_from(figure, results, capsys
     assert about["figure"] == figure and [run["folder"] for run in about["runs"]] == list(map(str, folders))
     assert all(run["files"] for run in about["runs"])
     if figure not in ("fig6", "mass"):
-        assert [(run["name"], run["command"], run["commit"]) for run in about["runs"]] == [
-            ("one", "one", "89abcdef"),
-            ("two", "two", "89abcdef"),
-        ]
+        told = [(run["name"], run["command"], run["commit"]) for run in about["runs"]]
+        assert told == [(folder.name, folder.name, "89abcdef") for folder in folders]
 
 
 def test_names_panels_and_options_reach_the_figure(results, capsys):
     words = ["figure", "fig1", str(results / "one"), str(results / "two"), "--names", "A²MIM", "A²MIM"]
     words += ["--panels", "ViT", "CNN", "--measure", "J_rms", "--dropped", "salient", "--title", "Made up"]
+    words += ["--grey", "A²MIM"]
     assert cli.main([*words, "--out", str(results / "f.pdf")]) == 0
     about = json.loads((results / "f.json").read_text())
     assert [(run["name"], run["panel"]) for run in about["runs"]] == [("A²MIM", "ViT"), ("A²MIM", "CNN")]
-    assert about["options"] == {"measure": "J_rms", "dropped": "salient", "title": "Made up"}
+    options = {"measure": "J_rms", "dropped": "salient", "title": "Made up", "grey": ["A²MIM"]}
+    assert about["options"] == options
+
+
+@pytest.mark.parametrize("figure", ["fig1", "fig4"])
+def test_a_figure_is_drawn_again_from_copies_of_its_tables(figure, results, tmp_path, capsys):
+    """The same bytes, whether the runs are still there or only copies by other names, beside the folder of figures."""
+    kept = tmp_path / "kept"
+    words = ["figure", figure, str(results / "one"), str(results / "two"), "--names", "a", "b"]
+    assert cli.main([*words, "--title", "T", "--out", str(kept / "figures" / figure)]) == 0
+    files = [kept / "figures" / f"{figure}.{suffix}" for suffix in ("png", "pdf", "json")]
+    before = [file.read_bytes() for file in files]
+    for k, folder in enumerate(("one", "two")):
+        for path in (results / folder).iterdir():
+            shutil.copy(path, kept / f"copy-{k}-{path.name}")
+    for there in (True, False):
+        if not there:
+            shutil.rmtree(results / "one")
+            (results / "two" / "occlusion.csv").write_text("another table")
+        for file in files[:2]:
+            file.unlink()
+        assert cli.main(["figure", "again", str(files[2])]) == 0
+        assert [file.read_bytes() for file in files] == before
+    shutil.rmtree(results / "two")
+    for copy in kept.glob("copy-*"):
+        copy.unlink()
+    assert cli.main(["figure", "again", str(files[2])]) == 2
+    assert "of a, from which the figure was drawn, lies neither in" in capsys.readouterr().err
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_a_note_is_told(results, capsys):
@@ -84,6 +113,14 @@ def test_a_note_is_told(results, capsys):
         ("fig5 {0}/one --pictures 3", "fig5 takes no --pictures: leave it out"),
         ("fig5 {0}/one --names a b", "2 names for 1 runs"),
         ("fig5", "there is no run to draw: give at least one folder"),
+        ("fig5 {0}/one --grey x", "no run is called x: the names are one"),
+        ("fig6 {0}/study --grey x", "fig6 takes no --grey: leave it out"),
+        ("strength {0}/one {0}/two", "strength shows one run in full, got 2: draw fig5 of several"),
+        ("again", "there is no figure to draw again"),
+        ("again {0}/one/run.json", "run.json is not the record of a figure"),
+        ("again {0}/nothing.json", "nothing.json does not exist: give the .json that a2mim figure wrote"),
+        ("again {0}/a.json {0}/b.json", "2 figures cannot all be"),
+        ("again {0}/one/run.json --names x", "again takes no --names and no --panels"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(words, told, results, capsys):
@@ -92,3 +129,5 @@ def test_bad_input_is_one_sentence_and_writes_nothing(words, told, results, caps
     error = capsys.readouterr().err.strip()
     assert told in error and error.startswith("a2mim figure: ") and "\n" not in error
     assert not out.parent.exists()
+    assert cli.main(["figure", "fig5", str(results / "one")]) == 2
+    assert "give the figure a name with --out" in capsys.readouterr().err

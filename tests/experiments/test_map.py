@@ -13,7 +13,16 @@ from torch import nn
 
 from experiments import cli, machine
 from experiments.datasets import evaluation_transform
-from experiments.image_map import chosen_budget, chosen_order, measure, pair_table, play, shapley_values
+from experiments.image_map import (
+    as_pixels,
+    chosen_budget,
+    chosen_order,
+    in_full,
+    measure,
+    pair_table,
+    play,
+    shapley_values,
+)
 from experiments.models import create_model
 from interactions.estimators import estimate_interactions
 from interactions.grid import PatchGrid
@@ -146,6 +155,33 @@ TINY = ["--weights", "random", "--grid", "3", "--radius", "1", "--permutations",
 SMALL = ["test_resnet", "--image-size", "36", *TINY]
 
 
+def words_of(svg):
+    """The words of a figure, without the ends of its lines."""
+    return " ".join(re.sub(r"<[^>]+>", " ", svg.read_text()).split())
+
+
+def test_the_picture_has_the_pixels_of_the_photograph_and_shows_what_the_model_sees():
+    _, config = create_model("test_resnet", "random")
+    g = np.random.default_rng(0)
+    given = Image.fromarray(g.integers(0, 256, (12, 20, 3), dtype=np.uint8)).resize(
+        (500, 300), Image.Resampling.BICUBIC
+    )
+    shown = in_full(given, config)
+    side = round(300 * config["crop_pct"])
+    assert abs(len(shown) - side) <= 1 and shown.shape == (len(shown), len(shown), 3)
+    left, top = (500 - len(shown)) // 2, (300 - len(shown)) // 2
+    crop = np.asarray(given)[top : top + len(shown), left : left + len(shown)] / 255
+    assert np.abs(shown - crop).mean() < 0.03
+    small = in_full(given.resize((50, 30)), config)
+    assert small.shape == (*config["input_size"][1:], 3)  # never fewer than the model's
+    seen = evaluation_transform(config)(given)
+    np.testing.assert_allclose(
+        np.asarray(Image.fromarray((255 * shown).round().astype(np.uint8)).resize(seen.shape[:0:-1])) / 255,
+        as_pixels(seen, config),
+        atol=0.1,
+    )
+
+
 def test_writes_the_figure_both_tables_and_the_record(picture, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     out = tmp_path / "new" / "map.svg"
@@ -155,8 +191,8 @@ def test_writes_the_figure_both_tables_and_the_record(picture, tmp_path, capsys,
     assert sorted(zip(pairs["i"], pairs["j"], strict=True)) == [tuple(pair) for pair in grid.neighbours(1).tolist()]
     assert pairs["interaction"].notna().all() and set(pairs["order"]) == {2}
     assert cells["cell"].tolist() == list(range(9)) and cells["shapley"].notna().all()
-    drawn = out.read_text()
-    assert "Order 2 of 7 on a 3×3 grid" in drawn and "log_odds of class 7 (" in drawn
+    drawn = words_of(out)
+    assert "Order 2 of 7 on a 3×3 grid" in drawn and "log-odds of class 7 (" in drawn
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["command"] == "map" and record["commit"] == "abc1234" and record["order"] == 2
     assert (record["settings"]["image"], record["settings"]["budget"]) == ("cat.png", 400)
@@ -193,7 +229,7 @@ def test_another_image_size(picture, tmp_path):
 def test_cosine_needs_no_target(picture, tmp_path):
     out = tmp_path / "map.svg"
     assert cli.main(["map", *SMALL, "--value", "cosine", "--image", str(picture), "--out", str(out)]) == 0
-    assert "cosine, baseline mean" in out.read_text()
+    assert "cosine similarity, baseline mean colour." in words_of(out)
 
 
 def test_dropped_tokens_are_told_in_the_caption_and_a_cnn_has_none(picture, tmp_path, capsys):

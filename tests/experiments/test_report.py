@@ -45,7 +45,10 @@ def test_writes_the_page_and_says_what_is_on_it(profiles, tmp_path, capsys):
     out = tmp_path / "page.html"
     assert report(*profiles, training, "--names", "ViT", "CNN", "A²MIM", "--title", "Two & one", "--out", out) == 0
     said = capsys.readouterr().out
-    assert "3 runs: Accuracy, Interaction strength by order, Pictures and pair maps, Training, Models and runs" in said
+    assert (
+        "3 runs: Summary, Accuracy, Interaction strength by order, Pictures and pair maps, Training, Models and runs"
+        in said
+    )
     assert f"wrote {out} (0." in said
     html = out.read_text("utf-8")
     assert "<title>Two &amp; one</title>" in html and html.count('<article class="card">') == 3
@@ -57,9 +60,13 @@ def test_the_differences_are_those_of_compare(profiles, tmp_path):
     assert report(*profiles, "--out", tmp_path / "page.html") == 0
     table = compare_runs(profiles, tmp_path / "figure.png").differences
     html = (tmp_path / "page.html").read_text("utf-8")
-    (rows,) = re.findall(r"<caption><span>Differences of M.*?</table>", html, re.DOTALL)
-    shown = [float(value) for value in re.findall(r'<td data-v="([^"]+)" class="number">[^<]+ <span', rows)]
+    summary, rows = re.findall(r"<caption><span>Differences of M.*?</table>", html, re.DOTALL)
+    shown, first = (
+        [float(value) for value in re.findall(r'<td data-v="([^"]+)" class="number">[^<]+ <span', each)]
+        for each in (rows, summary)
+    )
     assert shown == pytest.approx(list(table["difference"]), rel=1e-8) and len(shown) == 3
+    assert first == pytest.approx(list(table.loc[table["measure"] == "J_rms", "difference"]), rel=1e-8)
 
 
 def test_a_folder_that_kept_the_tables_alone_is_reported_without_differences(profiles, tmp_path):

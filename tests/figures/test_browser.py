@@ -241,6 +241,39 @@ def test_the_page_fits_the_screen_and_says_nothing_on_the_console(browser, large
     assert [url for url in browser.requests if not url.startswith("data:")] == [large.resolve().as_uri()]
 
 
+def test_a_table_that_is_wider_than_the_screen_says_so(browser, small):
+    shown = "getComputedStyle(document.querySelector('.scroll'), '::before').content"
+    browser.open(small, 320, 800)
+    assert "goes on to the side" in browser.run(shown)
+    browser.open(small, 1200, 800)
+    assert browser.run(shown) in ("none", "normal")
+
+
+def test_sections_below_the_summary_are_folded_and_a_link_opens_one(browser, large):
+    browser.open(large)
+    opened = (
+        "[...document.querySelectorAll('section > details')].filter((each) => each.open).map((each) => each.innerText)"
+    )
+    assert browser.run("document.querySelector('section h2').textContent") == "Summary"
+    assert browser.run(opened) == [] and browser.run("document.querySelectorAll('section > details').length") >= 7
+    assert browser.run("document.querySelector('section > :first-child').tagName") == "H2"
+    browser.click("nav li:nth-child(4) a")
+    browser.run("new Promise((done) => setTimeout(done, 50))")
+    (text,) = browser.run(opened)
+    assert text.startswith("Interaction strength by order")
+    top = browser.run("document.querySelector('section:has(> details[open])').getBoundingClientRect().top")
+    assert -2 <= top < 100
+
+
+def test_a_thumbnail_grows_when_it_is_pressed(browser, large):
+    browser.open(large)
+    browser.run("document.querySelectorAll('section > details').forEach((each) => { each.open = true; })")
+    width = "document.querySelector('.zoom img').getBoundingClientRect().width"
+    before = browser.run(width)
+    browser.click(".zoom summary")
+    assert before <= 180 < browser.run(width)
+
+
 def test_every_picture_of_the_page_is_shown(browser, large):
     browser.open(large)
     browser.run("Promise.all([...document.images].map((image) => image.decode().catch(() => 0)))")

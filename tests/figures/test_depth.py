@@ -1,8 +1,10 @@
 """Figures A3 and A4."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -10,8 +12,9 @@ from figures import fig_a3, fig_a4
 from figures.runs import open_runs
 from figures.style import SHADE, look
 from tests.figures.made_up import block_tables, record, write_run
+from tests.figures.readable import assert_readable
 from tests.figures.test_curves import caption, seen
-from tests.figures.test_interactions import bars, curve
+from tests.figures.test_interactions import band, curve
 
 
 def spectra(folder: Path, levels=(1.0, 2.0), attention=(True, False)) -> list[Path]:
@@ -23,6 +26,12 @@ def spectra(folder: Path, levels=(1.0, 2.0), attention=(True, False)) -> list[Pa
     return found
 
 
+def edges(band_) -> np.ndarray:
+    """Lower and upper edge of a band at every x."""
+    corners = pd.DataFrame(band_.get_paths()[0].vertices, columns=["x", "y"])
+    return corners.groupby("x")["y"].agg(["min", "max"]).to_numpy()
+
+
 def shades(axes) -> list[tuple[float, float]]:
     found = [patch for patch in axes.patches if patch.get_facecolor()[:3] == pytest.approx(to_rgb(SHADE), abs=0.01)]
     return [tuple(patch.get_extents().transformed(axes.transData.inverted()).intervalx) for patch in found]
@@ -32,9 +41,9 @@ def test_variance_by_depth_with_attention_shaded(tmp_path: Path):
     drawn = fig_a4.draw(open_runs(spectra(tmp_path), ["a", "b"], ["ViT", "CNN"]))
     for k, axes in enumerate(seen(drawn.figure)[:2]):
         table = block_tables(k + 1.0)[1]
-        np.testing.assert_allclose(curve(axes, look(k).colour)[1], table["variance"])
-        np.testing.assert_allclose(curve(axes, look(k).colour)[0], table["depth"], atol=0.01)
-        np.testing.assert_allclose(bars(axes, look(k).colour), table[["low", "high"]])
+        np.testing.assert_allclose(curve(axes, look(0).colour)[1], table["variance"])
+        np.testing.assert_allclose(curve(axes, look(0).colour)[0], table["depth"])
+        np.testing.assert_allclose(band(axes, look(0).colour), table[["low", "high"]])
     drawn.figure.draw_without_rendering()
     vit, cnn = seen(drawn.figure)[:2]
     assert np.array(shades(vit)) == pytest.approx(np.array([(1, 3), (5, 7), (9, 11)]) / 12)
@@ -59,14 +68,27 @@ def test_amplitude_at_the_highest_frequency_by_depth_and_whole_curves_below(tmp_
     for k in range(2):
         table = block_tables(k + 1.0)[0]
         last = table[table["frequency"] == 1]
-        np.testing.assert_allclose(curve(above[k], look(k).colour)[1], last["log_amplitude"])
-        np.testing.assert_allclose(bars(above[k], look(k).colour), last[["low", "high"]])
+        np.testing.assert_allclose(curve(above[k], look(0).colour)[1], last["log_amplitude"])
+        np.testing.assert_allclose(band(above[k], look(0).colour), last[["low", "high"]])
         for block, line in enumerate(below[k].lines):
             rows = table[table["block"] == block]
             np.testing.assert_allclose(line.get_data(), rows[["frequency", "log_amplitude"]].T)
             assert line.get_color() == fig_a3.DEPTHS(block / 6)
-        assert len(below[k].collections) == 7
-    assert [axes.get_title("left") for axes in below] == ["ViT: a", "CNN: b"]
+        first, end = (edges(each) for each in below[k].collections)  # of the first and the last block alone
+        for block, band_ in ((0, first), (6, end)):
+            np.testing.assert_allclose(band_, table.loc[table["block"] == block, ["low", "high"]])
+    assert [axes.get_title("left") for axes in below] == ["ViT\na", "CNN\nb"]
+    assert_readable(drawn.figure)
+
+
+def test_many_methods_stay_on_a_page_and_one_in_several_panels_is_shown_once(tmp_path: Path):
+    runs = open_runs(
+        spectra(tmp_path, [1.0 + k / 9 for k in range(19)], [True] * 19), panels=list("aaaaabbbbbcccccdddd")
+    )
+    shared = [replace(runs[0], panel=panel) for panel in "bcd"]
+    figure = fig_a3.draw([*runs, *shared], grey=["run0"]).figure
+    assert len([axes for axes in seen(figure) if len(axes.lines) == 7]) == 19
+    assert_readable(figure)
 
 
 def test_seeds_are_points_and_their_mean_is_the_curve(tmp_path: Path):
@@ -97,6 +119,6 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     block_tables()[0].query("block < 6").to_csv(folders[1] / "spectrum.csv", index=False)
     with pytest.raises(ValueError, match="the runs of a were not measured at the same points"):
         fig_a3.draw(open_runs(folders, ["a", "a"]))
-    with pytest.raises(ValueError, match="5 panels are too many"):
-        many = spectra(tmp_path / "many", [1.0] * 5, [True] * 5)
-        fig_a3.draw(open_runs(many, panels=list("abcde")))
+    many = spectra(tmp_path / "many", [1.0] * 12, [True] * 12)
+    with pytest.raises(ValueError, match="cm tall, and a page holds 23"):
+        fig_a3.draw(open_runs(many, panels=list("abcdefghijkl")))

@@ -6,6 +6,7 @@ from matplotlib.patches import Rectangle
 
 from figures.detection import draw_detection
 from figures.segmentation import class_colours
+from tests.figures.readable import assert_readable
 
 
 def picture(masks=True):
@@ -17,10 +18,12 @@ def picture(masks=True):
     return about | found | {"masks": there if masks else None, "found_masks": there[:1] if masks else None}
 
 
+@pytest.mark.rendered
 @pytest.mark.parametrize("masks", [True, False])
 def test_boxes_are_where_they_are_and_masks_are_veiled(tmp_path, masks):
     figure = draw_detection([picture(masks), picture(masks)], ["cat", "dog", "rocket"], tmp_path / "d.png", "A run")
     assert (tmp_path / "d.png").is_file() and len(figure.axes) == 4
+    assert_readable(figure)
     left, right = figure.axes[:2]
     boxes = [each.get_bbox().extents.tolist() for each in left.patches if isinstance(each, Rectangle)]
     assert boxes == [[5, 5, 20, 15], [22, 10, 38, 25]]

@@ -7,8 +7,9 @@ from figures import fig1
 from figures.runs import open_runs
 from figures.style import look
 from tests.figures.made_up import occlusion_table, record, strength_table, texts, write_run
+from tests.figures.readable import assert_readable
 from tests.figures.test_curves import caption, points, seen
-from tests.figures.test_interactions import bars, curve
+from tests.figures.test_interactions import band, curve
 
 
 def occlusions(folder: Path, levels=(80.0, 60.0), **changes) -> list[Path]:
@@ -24,33 +25,35 @@ def profiles(folder: Path, count: int = 2) -> list[Path]:
 def test_accuracy_stands_above_the_interactions_of_the_same_methods(tmp_path: Path, dropped: str):
     runs = open_runs([*occlusions(tmp_path), *profiles(tmp_path)], ["a", "b"] * 2, ["ViT", "CNN"] * 2)
     drawn = fig1.draw(runs, measure="J", dropped=dropped)
-    above, below = seen(drawn.figure)[:2], seen(drawn.figure)[2:4]
+    (vit, vit_strength, _), (cnn, cnn_strength, _) = seen(drawn.figure)[:3], seen(drawn.figure)[3:6]
+    left, right, first = (vit, cnn), (vit_strength, cnn_strength), look(0).colour
     for k, level in enumerate((80.0, 60.0)):
         rows = occlusion_table(level)
         rows = rows[rows["kind"] == dropped]
-        np.testing.assert_allclose(curve(above[k], look(k).colour)[1], rows["top1"])
-        np.testing.assert_allclose(curve(above[k], look(k).colour)[0], rows["share"], atol=0.01)
-        np.testing.assert_allclose(bars(above[k], look(k).colour), rows[["low", "high"]])
-        np.testing.assert_allclose(points(below[k], look(k).colour, hollow=False), strength_table(k)["J"])
+        np.testing.assert_allclose(curve(left[k], first)[1], rows["top1"])
+        np.testing.assert_allclose(curve(left[k], first)[0], rows["share"])
+        np.testing.assert_allclose(band(left[k], first), rows[["low", "high"]])
+        np.testing.assert_allclose(points(right[k], first, hollow=False), strength_table(k)["J"])
     assert drawn.note == "" and [run.name for run in drawn.files] == ["a", "b", "a", "b"]
     assert [list(tables) for tables in drawn.files.values()] == [["occlusion.csv"]] * 2 + [["strength.csv"]] * 2
     words = caption(drawn.figure)
     assert "500 images" in words and "50 images" in words and "baseline mean after normalisation" in words
     assert ("saliency gradient" in words) == (dropped != "random")
-    assert above[0].get_ylabel() == "top-1 accuracy (%)" and above[0].get_ylim() == (0, 100)
+    assert vit.get_ylabel() == "top-1 accuracy (%)" and vit.get_ylim() == cnn.get_ylim() == (0, 100)
+    assert (vit.get_title("left"), cnn.get_title("left")) == ("ViT", "CNN")
+    assert_readable(drawn.figure)
 
 
 def test_the_shared_axis_holds_the_most_accurate_run_of_any_panel(tmp_path: Path):
     drawn = fig1.draw(open_runs(occlusions(tmp_path, (20.0, 80.0)), ["a", "b"], ["weak", "strong"]))
-    for axes in seen(drawn.figure)[:2]:
-        assert axes.get_ylim() == (0, 100)
+    assert [axes.get_ylim() for axes in seen(drawn.figure) if axes.lines] == [(0, 100)] * 2
 
 
 def test_what_is_missing_is_left_empty_and_said(tmp_path: Path):
     folders = [*occlusions(tmp_path, (80.0,)), *profiles(tmp_path)]
     drawn = fig1.draw(open_runs(folders, ["a", "a", "b"], ["ViT", "ViT", "CNN"]))
     assert drawn.note == "Not given, and so not drawn: occlusion of b (CNN)."
-    assert "no occlusion run" in texts(drawn.figure) and not seen(drawn.figure)[1].lines
+    assert "no occlusion run" in texts(drawn.figure) and not seen(drawn.figure)[3].lines
     alone = fig1.draw(open_runs(folders[:1], ["a"]))
     assert alone.note == "Not given, and so not drawn: interactions of a."
     assert "no profile" in texts(alone.figure)
@@ -67,8 +70,8 @@ def test_a_folder_may_hold_both_tables(tmp_path: Path):
 def test_other_settings_are_said(tmp_path: Path):
     folders = [*occlusions(tmp_path), *occlusions(tmp_path / "other", (70.0,), grid=16, saliency="mean_attention")]
     runs = open_runs(folders, ["a", "b", "c"])
-    assert "Above: these runs differ in grid (8×8: a, b; 16×16: c)." in fig1.draw(runs).note
-    assert "saliency (gradient: a, b; mean_attention: c)" in fig1.draw(runs, dropped="salient").note
+    assert "Left: these runs differ in grid (8×8: a, b; 16×16: c)." in fig1.draw(runs).note
+    assert "saliency (gradient: a, b; mean attention: c)" in fig1.draw(runs, dropped="salient").note
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path):

@@ -2,11 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from figures import fig4
 from figures.runs import open_runs
+from figures.style import look
 from tests.figures.made_up import pictures, texts, write_run
-from tests.figures.test_curves import seen
+from tests.figures.readable import assert_readable
+from tests.figures.test_curves import bands, caption, seen
 
 
 def trained(folder: Path, seed: int = 0, step: int = 10, **changes: np.ndarray) -> Path:
@@ -17,7 +20,7 @@ def trained(folder: Path, seed: int = 0, step: int = 10, **changes: np.ndarray) 
 
 
 def shown(figure) -> list[np.ndarray]:
-    return [np.asarray(axes.images[0].get_array()) for axes in seen(figure) if axes.images]
+    return [np.asarray(image.get_array()) for axes in seen(figure) for image in axes.images]
 
 
 def spectrum(picture_3HW: np.ndarray) -> np.ndarray:
@@ -28,27 +31,53 @@ def spectrum(picture_3HW: np.ndarray) -> np.ndarray:
     return np.roll(np.log(transformed + 1e-6).mean(axis=0), (height // 2, width // 2), (0, 1))
 
 
-def test_rows_of_pictures_and_the_spectra_of_the_original_and_of_every_prediction(tmp_path: Path):
-    runs = open_runs([trained(tmp_path / "x", 1), trained(tmp_path / "y", 2)], ["without", "with"])
-    drawn = fig4.draw(runs, pictures=2)
-    rows = shown(drawn.figure)
-    one, two = pictures(1), pictures(2)
-    assert len(rows) == 2 * 7
-    for n in range(2):
-        row = rows[7 * n : 7 * n + 7]
-        wanted = [one["original"], one["masked"], one["predicted"], two["predicted"]]
-        for picture, array in zip(row[:4], wanted, strict=True):
-            np.testing.assert_allclose(picture, array[n].transpose(1, 2, 0), atol=1e-6)
-        for picture, array in zip(row[4:], (one["original"], one["predicted"], two["predicted"]), strict=True):
-            np.testing.assert_allclose(picture, spectrum(array[n]), atol=1e-5)
-    scales = {
-        axes.images[0].get_clim() for axes in seen(drawn.figure) if axes.images and axes.images[0].get_array().ndim == 2
-    }
-    assert len(scales) == 1
-    assert {"original", "masked", "predicted\nwithout", "predicted\nwith", "log|F|\npredicted\nwith"} <= set(
-        texts(drawn.figure)
+def ringed(spectra: np.ndarray) -> np.ndarray:
+    """Mean over the frequencies next to each multiple of one over the shorter side."""
+    height, width = spectra.shape[-2:]
+    u, v = np.mgrid[:height, :width]
+    radius = np.hypot((u - height // 2) / height, (v - width // 2) / width) * min(height, width)
+    return np.stack(
+        [spectra[..., np.abs(radius - k) < 0.5].mean(axis=-1) for k in range(min(height, width) // 2 + 1)], -1
     )
+
+
+def test_pictures_their_spectra_and_what_the_runs_differ_in(tmp_path: Path):
+    runs = open_runs([trained(tmp_path / "x", 1), trained(tmp_path / "y", 2)], ["with", "without"])
+    drawn = fig4.draw(runs, pictures=2)
+    one, two = pictures(1), pictures(2)
+    columns = [axes.images for axes in seen(drawn.figure) if axes.images]
+    assert [len(images) for images in columns] == [4] * 5
+    wanted = [one["original"], one["masked"], one["predicted"], two["predicted"]]
+    for column, arrays in zip(columns, wanted, strict=False):
+        for n in range(2):
+            picture, spectra = (np.asarray(image.get_array()) for image in column[2 * n : 2 * n + 2])
+            np.testing.assert_allclose(picture, arrays[n].transpose(1, 2, 0), atol=1e-6)
+            np.testing.assert_allclose(spectra, spectrum(arrays[n]), atol=1e-5)
+    assert len({image.get_clim() for column in columns[:4] for image in column[1::2]}) == 1
+    change = one["predicted"][:2] - two["predicted"][:2]
+    times = 0.5 / np.percentile(np.abs(change), 99)
+    picture, spectra = (np.asarray(image.get_array()) for image in columns[4][2:])
+    np.testing.assert_allclose(picture, (0.5 + times * change[1].transpose(1, 2, 0)).clip(0, 1), atol=1e-5)
+    np.testing.assert_allclose(spectra, spectrum(one["predicted"][1]) - spectrum(two["predicted"][1]), atol=1e-4)
+    assert f"{times:.2g} times as strong" in caption(drawn.figure)
+    assert {"original", "masked", "with", "without", "difference", "with less without"} <= set(texts(drawn.figure))
     assert drawn.files == {run: ["pictures/step-00000010.npz"] for run in runs}
+    assert_readable(drawn.figure)
+
+
+def test_what_is_changed_by_frequency_is_the_mean_over_all_pictures_with_its_interval(tmp_path: Path):
+    runs = open_runs([trained(tmp_path / "x", 1), trained(tmp_path / "y", 2)], ["with", "without"])
+    left, right = (axes for axes in seen(fig4.draw(runs, pictures=1).figure) if axes.get_xlabel())
+    one, two, original = (
+        ringed(np.stack([spectrum(each) for each in arrays]))
+        for arrays in (pictures(1)["predicted"], pictures(2)["predicted"], pictures()["original"])
+    )
+    curves = {line.get_gid(): line.get_ydata() for line in [*left.lines, *right.lines] if line.get_gid()}
+    np.testing.assert_allclose(curves["mean of with"], (one - original).mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(curves["mean of without"], (two - original).mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(curves["mean of change"], (one - two).mean(axis=0), atol=1e-4)
+    interval = stats.ttest_rel(one, two).confidence_interval(0.95)
+    np.testing.assert_allclose(bands(right)[look(0).colour.upper()], np.transpose(interval), atol=1e-4)
 
 
 def test_the_latest_pictures_count_and_reconstructions_beside_run_json_do_too(tmp_path: Path):
@@ -58,7 +87,7 @@ def test_the_latest_pictures_count_and_reconstructions_beside_run_json_do_too(tm
     runs = open_runs([folder, other])
     drawn = fig4.draw(runs, pictures=1)
     assert list(drawn.files.values()) == [["pictures/step-00012000.npz"], ["reconstructions.npz"]]
-    np.testing.assert_allclose(shown(drawn.figure)[2], pictures(1)["predicted"][0].transpose(1, 2, 0), atol=1e-6)
+    np.testing.assert_allclose(shown(drawn.figure)[4], pictures(1)["predicted"][0].transpose(1, 2, 0), atol=1e-6)
 
 
 def test_panels_stand_below_each_other_and_may_show_other_pictures(tmp_path: Path):
@@ -66,15 +95,16 @@ def test_panels_stand_below_each_other_and_may_show_other_pictures(tmp_path: Pat
     cnn = trained(tmp_path / "z", original=other, masked=other)
     runs = open_runs([trained(tmp_path / "x", 1), trained(tmp_path / "y", 2), cnn], list("abc"), ["ViT", "ViT", "CNN"])
     drawn = fig4.draw(runs, pictures=1)
-    assert len(shown(drawn.figure)) == 7 + 5 and {"ViT", "CNN"} <= set(texts(drawn.figure))
+    assert len(shown(drawn.figure)) == 2 * 5 + 2 * 3 and {"ViT", "CNN"} <= set(texts(drawn.figure))
+    assert_readable(drawn.figure)
 
 
 def test_runs_that_mask_otherwise_each_show_what_they_saw(tmp_path: Path):
     masked = pictures()["masked"] * 0.5
     runs = open_runs([trained(tmp_path / "x", 1), trained(tmp_path / "y", 2, masked=masked)], ["a", "b"])
     drawn = fig4.draw(runs, pictures=1)
-    assert {"masked\na", "masked\nb"} <= set(texts(drawn.figure)) and len(shown(drawn.figure)) == 8
-    np.testing.assert_allclose(shown(drawn.figure)[3], masked[0].transpose(1, 2, 0), atol=1e-6)
+    assert {"masked a", "masked b"} <= set(texts(drawn.figure)) and len(shown(drawn.figure)) == 2 * 6
+    np.testing.assert_allclose(shown(drawn.figure)[4], masked[0].transpose(1, 2, 0), atol=1e-6)
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path):

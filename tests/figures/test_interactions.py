@@ -1,15 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from figures import fig5, fig_a1, fig_a2
 from figures.runs import open_runs
-from figures.style import look
+from figures.style import grey_look, look
 from tests.figures.made_up import NOTE, record, strength_table, texts, write_run
-from tests.figures.test_curves import caption, points, seen
+from tests.figures.readable import assert_readable
+from tests.figures.test_curves import bands, caption, points, seen
 
 
 def curve(axes, colour: str, kind: str = "mean") -> np.ndarray:
@@ -18,11 +19,9 @@ def curve(axes, colour: str, kind: str = "mean") -> np.ndarray:
     return np.array(line.get_data())
 
 
-def bars(axes, colour: str) -> np.ndarray:
-    """Lower and upper ends of every bar of one colour, in the order drawn."""
-    found = [each for each in axes.collections if (each.get_gid() or "").startswith("interval")]
-    mine = [each for each in found if to_hex(each.get_color()[0]).upper() == colour.upper()]
-    return np.concatenate([np.array(each.get_segments())[:, :, 1] for each in mine])
+def band(axes, colour: str) -> np.ndarray:
+    """Lower and upper edge of the band of one colour."""
+    return bands(axes)[colour.upper()]
 
 
 def profiles(folder: Path, names, panels=(), tables=None, abouts=None):
@@ -44,17 +43,18 @@ def test_every_panel_shows_its_runs_and_one_name_has_one_look(tmp_path: Path, me
         table = strength_table(n)
         np.testing.assert_allclose(points(axes, look(k).colour, hollow=False), table[measure])
         np.testing.assert_allclose(curve(axes, look(k).colour)[1], table[measure])
-        np.testing.assert_allclose(bars(axes, look(k).colour), table[[f"{measure}_low", f"{measure}_high"]])
-        np.testing.assert_allclose(curve(axes, look(k).colour)[0], table["ratio"], atol=0.02)
+        np.testing.assert_allclose(band(axes, look(k).colour), table[[f"{measure}_low", f"{measure}_high"]])
+        np.testing.assert_allclose(curve(axes, look(k).colour)[0], table["ratio"])
     assert not points(cnn, look(0).colour, hollow=False).size
     assert (vit.get_title("left"), cnn.get_title("left")) == ("ViT", "CNN")
     assert vit.get_ylim() == cnn.get_ylim() and vit.get_ylim()[0] == 0
-    legend = texts(drawn.figure)
-    assert legend.count("SimMIM") == legend.count("A²MIM") == 1
+    names = texts(drawn.figure)
+    assert names.count("SimMIM") == 1 and names.count("A²MIM") == 2  # beside the curves of each panel
+    assert_readable(drawn.figure)
     assert drawn.files == {run: ["strength.csv"] for run in runs} and drawn.note == ""
     words = caption(drawn.figure)
     assert "95 % bootstrap intervals over 50 images" in words and "seeds" not in words
-    assert "Grid 8×8, value log_odds, baseline mean, pairs within radius 2, data photos.tar." in words
+    assert "Grid 8×8, output log-odds, baseline mean colour, pairs within radius 2, data photos." in words
 
 
 def test_the_shared_axis_holds_the_strongest_run_of_any_panel(tmp_path: Path):
@@ -74,9 +74,13 @@ def test_seeds_are_points_with_their_own_intervals_and_the_line_is_their_mean(tm
     axes = seen(drawn.figure)[0]
     stacked = np.concatenate([table["J"] for table in tables])
     np.testing.assert_allclose(points(axes, look(0).colour, hollow=False), stacked)
-    np.testing.assert_allclose(bars(axes, look(0).colour), np.concatenate([t[["J_low", "J_high"]] for t in tables]))
+    low, high = (np.array([table[f"J_{end}"] for table in tables]) for end in ("low", "high"))
+    np.testing.assert_allclose(band(axes, look(0).colour), np.transpose([low.min(axis=0), high.max(axis=0)]))
     np.testing.assert_allclose(curve(axes, look(0).colour)[1], np.mean([table["J"] for table in tables], axis=0))
-    assert "Points: 3 training seeds, each with its own interval; line: their mean." in caption(drawn.figure)
+    assert (
+        "Points: 3 training seeds; line: their mean; band: from the lowest to the highest of their intervals."
+        in caption(drawn.figure)
+    )
 
 
 def test_where_a_seed_misses_a_point_so_does_the_mean(tmp_path: Path):
@@ -107,7 +111,7 @@ def test_an_axis_reaches_down_to_what_is_negative(tmp_path: Path):
 def test_runs_that_measured_something_else_are_said_to(tmp_path: Path):
     runs = profiles(tmp_path, ["a", "b"], abouts=[record(), record(baseline="blur")])
     drawn = fig5.draw(runs)
-    assert drawn.note == "These runs differ in baseline (mean: a; blur: b)."
+    assert drawn.note == "These runs differ in baseline (mean colour: a; blur: b)."
     assert drawn.note in " ".join(" ".join(texts(drawn.figure)).split())
 
 
@@ -115,33 +119,56 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     runs = profiles(tmp_path, ["a", "a"], tables=[strength_table(), strength_table().iloc[1:]])
     with pytest.raises(ValueError, match="the runs of a were not measured at the same points"):
         fig5.draw(runs)
-    with pytest.raises(ValueError, match="no relative strength 'A': choose one of J, J_corrected"):
+    with pytest.raises(ValueError, match="no relative strength 'A': choose one of J_rms, J_corrected"):
         fig5.draw(runs, measure="A")
     broken = profiles(tmp_path / "broken", ["x"], tables=[strength_table().drop(columns="J_low")])
     with pytest.raises(ValueError, match=r"strength table of x \(.*strength.csv\) lacks the column J_low"):
         fig5.draw(broken, measure="J")
     with pytest.raises(ValueError, match=r"empty lacks strength.csv \(of `a2mim profile`\)"):
         fig5.draw(open_runs([write_run(tmp_path / "empty")]))
-    many = profiles(tmp_path / "many", [f"{k}" for k in range(5)], [f"{k}" for k in range(5)])
-    with pytest.raises(ValueError, match="5 panels are too many for one page"):
+    many = profiles(tmp_path / "many", [f"{k}" for k in range(8)], [f"{k}" for k in range(8)])
+    with pytest.raises(ValueError, match="cm tall, and a page holds 23: draw fewer runs or panels"):
         fig5.draw(many)
+    with pytest.raises(ValueError, match="no run is called b: the names are 0, 1"):
+        fig5.draw(many[:2], grey=["b"])
 
 
 def test_figures_a1_and_a2_are_drawn_alike():
     assert fig_a1.draw is fig_a2.draw is fig5.draw
 
 
-@pytest.mark.rendered
 @pytest.mark.parametrize("count", [1, 12])
 def test_every_name_stays_on_the_page(tmp_path: Path, count: int):
-    names = [f"a method with a $long name_{k}" for k in range(count)]
+    """In a legend, where they are too long to stand beside the curves."""
+    names = [f"a method with a $long name_{k}, which stands in a legend below the curves" for k in range(count)]
     figure = fig5.draw(profiles(tmp_path, names)).figure
-    figure.draw_without_rendering()
+    assert_readable(figure)
     legend = seen(figure)[-1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == names
+    assert [" ".join(text.get_text().split()) for text in legend.get_texts()] == names
     box, panel = legend.get_window_extent(), seen(figure)[0].get_tightbbox()
     assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= panel.y0
-    assert box.y0 >= max(text.get_window_extent().y1 for text in figure.texts if text.get_text())
+
+
+def test_short_names_stand_beside_their_curves_in_the_order_of_their_ends(tmp_path: Path):
+    tables = [strength_table(k).assign(J_rms=lambda rows, k=k: rows["J_rms"] + k) for k in (2, 0, 1)]
+    axes = seen(fig5.draw(profiles(tmp_path, ["high", "low", "middle"], tables=tables)).figure)[0]
+    places = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert places["low"] < places["middle"] < places["high"]
+    assert [text.xy[1] for text in axes.texts] == [table["J_rms"].iloc[-1] for table in tables]
+
+
+def test_context_is_grey_and_the_colours_go_to_the_others_in_every_panel(tmp_path: Path):
+    names = ["supervised", "a", "b", "c", "d", "e", "supervised", "f"]
+    panels = ["one"] * 6 + ["two"] * 2
+    runs = profiles(tmp_path, names, panels)
+    runs.append(replace(runs[1], panel="two"))  # a run may be in several panels, with one look
+    drawn = fig5.draw(runs, grey=["supervised"])
+    one, two = (
+        {line.get_color() for line in axes.lines if "mean" in line.get_gid()} for axes in seen(drawn.figure)[:2]
+    )
+    greys = {grey_look(0).colour}
+    assert one == greys | {look(k).colour for k in range(5)} and two == greys | {look(1).colour, look(0).colour}
+    assert_readable(drawn.figure)
 
 
 def test_the_table_is_read_whatever_its_order(tmp_path: Path):

@@ -1,13 +1,16 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from figures.occlusion import draw_occlusion
+from figures.occlusion import draw_occlusion, plot_occlusion
 from figures.style import look
 from tests.figures.made_up import texts
+from tests.figures.readable import assert_readable
+from tests.figures.test_curves import bands
 
 SHARES = np.linspace(0, 1, 11)
 
@@ -30,12 +33,7 @@ def shuffling_table() -> pd.DataFrame:
 
 
 def curves(axes) -> dict[str, np.ndarray]:
-    return {line.get_color(): line.get_ydata() for line in axes.lines}
-
-
-def intervals(axes) -> dict[str, np.ndarray]:
-    bars = [bars for bars in axes.collections if (bars.get_gid() or "").startswith("interval")]
-    return {to_hex(each.get_color()[0]).upper(): np.array(each.get_segments())[:, :, 1] for each in bars}
+    return {line.get_color(): line.get_ydata() for line in axes.lines if (line.get_gid() or "").startswith("mean")}
 
 
 @pytest.mark.rendered
@@ -51,19 +49,22 @@ def test_each_kind_has_a_panel_with_every_run_and_its_intervals(tmp_path: Path):
         for k, table in enumerate(tables.values()):
             rows = table[table.kind == kind]
             np.testing.assert_array_equal(curves(axes)[look(k).colour], rows.top1)
-            np.testing.assert_array_equal(intervals(axes)[look(k).colour], rows[["low", "high"]])
+            np.testing.assert_array_equal(bands(axes)[look(k).colour.upper()], rows[["low", "high"]])
         assert axes.get_ylim() == (0, 100)
     assert {"a ViT", "a CNN", "top-1 accuracy (%)", "share of cells dropped"} <= set(texts(figure))
     caption = " ".join(figure.texts[-1].get_text().split())
-    assert caption.startswith("Made up. Bars: 95 % intervals over 100 images, with 3 draws")
+    assert caption.startswith("Made up. Bands: 95 % intervals over 100 images, with 3 draws")
+    assert_readable(figure)
     assert (tmp_path / "o.png").stat().st_size > 10_000
 
 
+@pytest.mark.rendered
 def test_shuffled_patches_have_a_panel_where_they_were_measured(tmp_path: Path):
     tables = {"one": occlusion_table(kinds=("random",)), "other": occlusion_table(1, kinds=("random",))}
     figure = draw_occlusion(tables, tmp_path / "o.pdf", {"other": shuffling_table()})
     random, shuffled, _ = figure.axes
     assert shuffled.get_title("left") == "patches shuffled" and set(curves(random)) == {look(0).colour, look(1).colour}
+    assert_readable(figure)
     assert list(curves(shuffled)) == [look(1).colour]
     np.testing.assert_array_equal(curves(shuffled)[look(1).colour], shuffling_table().top1)
     assert [label.get_text() for label in shuffled.get_xticklabels()] == ["1×1", "2×2", "4×4", "8×8"]
@@ -78,20 +79,33 @@ def test_a_table_in_a_file_is_the_same_figure(tmp_path: Path):
 
 
 @pytest.mark.rendered
-def test_the_legend_stands_above_the_words(tmp_path: Path):
-    tables = {f"a model with a longer name, {k}": occlusion_table(k) for k in range(7)}
+@pytest.mark.parametrize("kinds", [("random", "salient", "non_salient"), ("random", "salient")])
+def test_the_legend_stands_below_the_panels_or_in_the_place_of_a_fourth(tmp_path: Path, kinds):
+    tables = {f"a model with a longer name, {k}": occlusion_table(k, kinds) for k in range(7)}
     figure = draw_occlusion(tables, tmp_path / "o.png", caption="Made up.", note="They differ.")
-    figure.draw_without_rendering()
+    assert_readable(figure)
     legend = figure.axes[-1].get_legend().get_window_extent()
-    assert all(text.get_window_extent().y1 < legend.y0 for text in figure.texts if text.get_text())
-    assert all(axes.get_tightbbox().y0 > legend.y1 for axes in figure.axes[:3])
-    assert legend.x0 > 0 and legend.x1 < figure.bbox.x1
+    for axes in figure.axes[:-1]:
+        box = axes.get_tightbbox()
+        assert box.y0 > legend.y1 or box.x1 < legend.x0 or box.y0 > legend.y0 + legend.height / 2
+    assert len(curves(figure.axes[0])) == 5 + 2  # two are alike, as context
+
+
+def test_one_kind_goes_into_axes_of_ones_own():
+    table = occlusion_table()
+    mine = Figure().subplots()
+    assert plot_occlusion(table, mine, "salient", look(2)) is mine
+    np.testing.assert_array_equal(curves(mine)[look(2).colour], table.loc[table.kind == "salient", "top1"])
+    new: Any = plot_occlusion(table)
+    assert new.get_ylim() == (0, 100) and new.get_xlabel() == "share of cells dropped"
+    with pytest.raises(ValueError, match="has no salient cells"):
+        plot_occlusion(occlusion_table(kinds=("random",)), mine, "salient")
 
 
 def test_a_run_without_a_kind_is_absent_from_its_panel(tmp_path: Path):
     tables = {"all": occlusion_table(), "random only": occlusion_table(1, kinds=("random",))}
     figure = draw_occlusion(tables, tmp_path / "o.png")
-    assert [len(axes.lines[1].get_ydata()) for axes in figure.axes[:3]] == [11, 0, 0]
+    assert [len(curves(axes)) for axes in figure.axes[:3]] == [2, 1, 1]
 
 
 def test_a_single_panel_without_intervals_is_drawn(tmp_path: Path):

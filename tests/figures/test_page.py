@@ -18,7 +18,7 @@ from figures.page.document import draw_block, draw_page, write_page
 from figures.page.markup import Html, join, tag, void
 from figures.page.numbers import short, with_interval
 from figures.page.tables import shown_columns
-from figures.style import COLOURS
+from figures.style import COLOURS, GREYS
 
 EVIL = "<script>alert('&\"')</script>"
 X, Y = [0.0, 0.2, 0.5, 1.0], [0.25, 4.0, 1.5, 2.5]
@@ -149,16 +149,22 @@ def test_seeds_of_one_model_look_alike_and_share_one_entry_of_the_legend():
     assert words(by_class(by_class(tree, "chart")[0], "point")[4]).startswith("a · 2: ratio 0,")
 
 
-def test_the_first_seventy_curves_all_look_different():
-    tree = chart(*(Curve(str(k), X, Y) for k in range(70)))
-    lines = zip(by_class(tree, "curve"), by_class(by_class(tree, "chart")[0], "line"), strict=True)
-    looks = {(each.get("class"), line.get("stroke-dasharray"), each[-1].get("href")) for each, line in lines}
-    assert len(looks) == 70
+def test_five_curves_are_coloured_and_the_others_are_grey_behind_them():
+    drawn = by_class(chart(*(Curve(str(k), X, Y) for k in range(8))), "chart")[0]
+    shades = [each.get("class", "").split()[1:] for each in by_class(drawn, "curve")]
+    assert shades == [["k5", "context"], ["k6", "context"], ["k7", "context"], *([f"k{k}"] for k in range(5))]
+    lines = [by_class(each, "line")[0].get("stroke-dasharray") for each in by_class(drawn, "curve")]
+    assert len(set(lines[3:])) == 5
+    grey = by_class(
+        parsed(draw_block(Charts([Chart("a", "x", [Curve("a", X, Y), Curve("b", X, Y)])], grey=["a"]))), "curve"
+    )
+    assert [each.get("class") for each in grey] == ["curve k5 context", "curve k0"]
 
 
 def test_colours_are_those_of_the_figures():
-    rules = colour_rules(COLOURS[::-1])
-    assert all(f".k{k}{{color:{colour}}}" in rules.split("@media")[0] for k, colour in enumerate(COLOURS))
+    shades = [*COLOURS, *(colour for colour, _ in GREYS)]
+    rules = colour_rules(shades[::-1])
+    assert all(f".k{k}{{color:{colour}}}" in rules.split("@media")[0] for k, colour in enumerate(shades))
     with pytest.raises(ValueError, match="1 colours for the dark page"):
         colour_rules(["#fff"])
 
@@ -213,7 +219,7 @@ def test_pictures_are_inside_the_page(tmp_path: Path):
     (picture,) = embedded(drawn)
     np.testing.assert_array_equal(np.asarray(picture), pixels)
     tree = parsed(drawn)
-    assert tree[0].get("alt") == 'a "cat"' and tree[0].get("width") == "28" and words(tree) == "Cat & dog"
+    assert tree[0].get("alt") == 'a "cat"' and tree[0].get("width") == "18" and words(tree) == "Cat & dog"
     (again,) = embedded(draw_block(Picture((tmp_path / "a.png").read_bytes(), "bytes")))
     np.testing.assert_array_equal(np.asarray(again), pixels)
     (tmp_path / "a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
@@ -222,7 +228,7 @@ def test_pictures_are_inside_the_page(tmp_path: Path):
 
 def test_a_large_picture_loses_pixels_and_is_written_in_the_smaller_way(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pictures, "LARGEST_FILE", 1000)
-    monkeypatch.setattr(pictures, "LARGEST_SIDE", 140)
+    monkeypatch.setattr(pictures, "SIDES", (140,))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 200, 3), dtype=np.uint8))
     lines = Image.new("RGB", (200, 160), "white")
     for k in range(0, 200, 4):
@@ -231,7 +237,7 @@ def test_a_large_picture_loses_pixels_and_is_written_in_the_smaller_way(tmp_path
         picture.save(tmp_path / "a.png", compress_level=0)
         drawn = draw_block(Picture(tmp_path / "a.png", "a"))
         (shown,) = embedded(drawn)
-        assert (shown.format, shown.size) == (format, (140, 112)) and parsed(drawn)[0].get("width") == "140"
+        assert (shown.format, shown.size) == (format, (140, 112)) and parsed(drawn)[0].get("width") == "90"
 
 
 @pytest.mark.parametrize(

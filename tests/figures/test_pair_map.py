@@ -3,9 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from figures.pair_map import SIGNS, draw_pair_map
+from figures.pair_map import SIGNS, draw_pair_map, plot_pairs, plot_shapley
 from tests.figures.made_up import texts
+from tests.figures.readable import assert_readable
 
 G = np.random.default_rng(0)
 IMAGE = G.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -59,7 +61,7 @@ def test_pairs_that_may_be_noise_are_left_out_and_counted(tmp_path: Path):
     assert [style[1] is not None for style in lines.get_linestyle()] == [True] + [False] * 8
     colours, widths = lines.get_colors(), np.asarray(lines.get_linewidths())
     assert colours[0, 0] == colours[0, 1] == colours[0, 2] and all(np.ptp(each[:3]) > 0.1 for each in colours[1:])
-    assert widths[0] == widths.min() and widths[-1] == pytest.approx(2.8)
+    assert widths[0] == widths.min() and widths[-1] == pytest.approx(2.6)
     top = draw_pair_map(IMAGE, 4, pairs, values, tmp_path / "map.png", standard_errors=errors, top=3)
     assert len(pair_lines(top).get_segments()) == 3 and "the 3 strongest of 13" in caption(top)
 
@@ -80,26 +82,52 @@ def test_a_map_without_any_pair_to_draw_is_still_a_picture(tmp_path: Path):
     draw_pair_map(IMAGE, 4, np.zeros((0, 2), int), [], tmp_path / "map.pdf")
 
 
+def test_only_as_many_lines_are_drawn_as_an_eye_follows(tmp_path: Path):
+    pairs = np.array([[i, i + 1] for i in range(0, 60, 2)])
+    values = np.arange(1.0, 31.0)
+    figure = draw_pair_map(IMAGE, 8, pairs, values, tmp_path / "map.png")
+    widths = np.sort(pair_lines(figure).get_linewidths())
+    np.testing.assert_allclose(widths, 0.7 + 1.9 * np.arange(16, 31) / 30)
+    assert "the 15 strongest of 30 measured pairs" in caption(figure)
+
+
+@pytest.mark.rendered
 def test_shapley_values_lie_beside_it_on_a_symmetric_scale(tmp_path: Path):
     shapley = np.arange(16.0) - 4
     figure = draw_pair_map(IMAGE, 4, [[0, 1]], [1.0], tmp_path / "map.svg", shapley, "Order 7", unit="log-odds")
     (heat,) = [each for each in figure.axes[1].images if each.get_gid() == "shapley"]
     np.testing.assert_array_equal(heat.get_array(), shapley.reshape(4, 4))
-    assert heat.get_clim() == (-11, 11)
+    assert heat.get_clim() == (-11, 11) and heat.get_alpha() is None and len(figure.axes[1].images) == 1  # opaque
+    assert_readable(figure)
     words = texts(figure)
-    assert {"Order 7", "interaction I  (log-odds)", "Shapley value  (log-odds)"} <= set(words)
+    assert {"Order 7", "interaction (log-odds)", "Shapley value (log-odds)"} <= set(words)
     assert "Shapley value" in (tmp_path / "map.svg").read_text()
-    assert len(draw_pair_map(IMAGE, 4, [[0, 1]], [1.0], tmp_path / "map.svg").axes) == 1
+    alone = draw_pair_map(IMAGE, 4, [[0, 1]], [1.0], tmp_path / "map.svg")
+    assert not [each for axes in alone.axes for each in axes.images if each.get_gid() == "shapley"]
 
 
 @pytest.mark.rendered
-def test_the_image_is_grey_and_keeps_its_shape(tmp_path: Path):
+@pytest.mark.parametrize("shapley", [None, np.arange(16.0)])
+def test_the_image_keeps_its_colours_its_pixels_and_its_shape(tmp_path: Path, shapley):
     wide = np.repeat(IMAGE, 2, axis=1)
-    figure = draw_pair_map(wide / 255, 4, [[0, 1]], [1.0], tmp_path / "map.png")
+    figure = draw_pair_map(wide, 4, [[0, 1]], [1.0], tmp_path / "map.png", shapley)
     axes: Any = figure.axes[0]
-    assert axes.images[0].get_array().ndim == 2
-    box = axes.get_window_extent()
-    assert box.width / box.height == pytest.approx(2, rel=0.02)
+    np.testing.assert_allclose(axes.images[0].get_array(), wide / 255)
+    assert axes.images[0].get_extent() == [0, 4, 4, 0]
+    for panel in figure.axes[: 1 if shapley is None else 2]:
+        box = panel.get_window_extent()
+        assert box.width / box.height == pytest.approx(2, rel=0.02)
+    assert_readable(figure)
+
+
+def test_pairs_and_cells_go_into_axes_of_ones_own():
+    one, other = Figure().subplots(1, 2)
+    assert plot_pairs(IMAGE, 4, [[0, 1], [4, 5]], [1.0, -2.0], one) is one
+    assert plot_shapley(np.arange(16.0), other) is other
+    assert len(next(each for each in one.collections if each.get_gid() == "pairs").get_segments()) == 2
+    assert plot_shapley(np.arange(9.0)) is not other
+    with pytest.raises(ValueError, match="3×3 grid has 9 Shapley values, got 10"):
+        plot_shapley(np.arange(10.0), other)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path):

@@ -49,6 +49,7 @@ def test_bad_folders_are_refused(tmp_path: Path):
         open_runs([tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="profile is given 2 times"):
         open_runs([good, good], ["a", "b"])
+    assert [run.panel for run in open_runs([good, good], ["a", "a"], ["ViT", "CNN"])] == ["ViT", "CNN"]
     with pytest.raises(ValueError, match="profile is the name of 2 folders: give each a name with --names"):
         open_runs([good, other])
     assert len(open_runs([good, other], panels=["ViT", "CNN"])) == 2

@@ -7,7 +7,18 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from figures.style import COLOURS, check_suffix, house_style, look, page, save, text_width, wrap
+from figures.style import (
+    COLOURS,
+    check_suffix,
+    grey_look,
+    house_style,
+    look,
+    looks,
+    page,
+    save,
+    text_width,
+    wrap,
+)
 
 LONG = "A caption of many words that needs several lines, with $one unmatched dollar and some_under_scores. " * 4
 pytestmark = pytest.mark.rendered
@@ -15,7 +26,7 @@ pytestmark = pytest.mark.rendered
 
 def drawn(title: str = "Title"):
     with house_style():
-        figure = page(3.3, 2, title, "A note", LONG)
+        figure = page(2, title, "A note", LONG)
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1])
         axes.set_xlabel("x")
@@ -40,9 +51,14 @@ def test_the_last_digits_of_the_layout_which_vary_from_run_to_run_are_rounded_of
     assert not np.array_equal(corners, corners.round(4))
 
 
-def test_a_png_has_200_dots_an_inch(tmp_path: Path):
+def test_a_png_is_a_column_wide_at_300_dots_an_inch(tmp_path: Path):
     with Image.open(save(drawn(), tmp_path / "a.png")) as image:
-        assert image.width == round(3.3 * 200)
+        assert image.width == int(8.5 / 2.54 * 300)
+
+
+def test_a_figure_taller_than_a_page_is_refused():
+    with pytest.raises(ValueError, match="would be 26 cm tall, and a page holds 23: draw fewer runs or panels"):
+        page(10.0, "", "", "A caption.")
 
 
 @pytest.mark.parametrize("name", ["curve.jpg", "curve", "png"])
@@ -98,9 +114,25 @@ def test_wrapping_keeps_every_letter_within_the_width():
     assert wrap("", 2.0, 7) == []
 
 
-def test_ten_curves_differ_in_grey_and_all_colours_show_on_white():
-    looks = [look(k) for k in range(70)]
-    assert len({(each.colour, each.marker, str(each.line)) for each in looks}) == 70
-    assert len({(each.marker, str(each.line)) for each in looks[:10]}) == 10
+def test_five_curves_differ_in_colour_and_in_grey_and_all_show_on_white():
+    five = [look(k) for k in range(5)]
+    for parts in ({each.colour for each in five}, {each.marker for each in five}, {str(each.line) for each in five}):
+        assert len(parts) == 5
     luminance = np.array([to_rgb(colour) for colour in COLOURS]) @ (0.2126, 0.7152, 0.0722)
     assert luminance.max() < 0.75
+    for k in range(5):
+        red, green, blue = to_rgb(grey_look(k).colour)
+        assert red == green == blue < 0.75 and grey_look(k).context
+
+
+def test_a_name_has_one_look_and_no_panel_has_a_colour_twice():
+    panels = [["x", "a", "b", "c"], ["x", "d", "b"], ["e", "c", "d"]]
+    found = looks(panels, grey=["x"])
+    assert found["x"].context and [found[name] for name in "abcde"] == [look(k) for k in (0, 1, 2, 0, 1)]
+    for names in panels:
+        assert len({found[name].colour for name in names}) == len(names)
+
+
+def test_at_most_five_of_a_panel_are_coloured_and_the_first_are():
+    found = looks([[str(k) for k in range(8)]])
+    assert [each.context for each in found.values()] == [False] * 5 + [True] * 3

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from figures.training import draw_loss, read_log
+from figures.training import draw_loss, parts_of, plot_loss, read_log
+from tests.figures.readable import assert_readable
 
 
 def write_log(path: Path, entries: list[dict], end: str = "") -> Path:
@@ -43,7 +44,46 @@ def test_a_long_log_gets_a_running_mean_of_what_came_before(tmp_path: Path):
     weights = (1 - 2 / 11) ** np.arange(500)  # an exponential mean of span 10
     expected = [(loss[k::-1] * weights[: k + 1]).sum() / weights[: k + 1].sum() for k in range(500)]
     np.testing.assert_allclose(smooth, expected)
-    assert "exponential mean, span 10" in (tmp_path / "loss.svg").read_text()
+    assert "lines: exponential means, span 10." in " ".join((tmp_path / "loss.svg").read_text().split())
+
+
+def with_parts(count: int, **others) -> pd.DataFrame:
+    """A loss of one part and 0.1 of another, and what is no part of it."""
+    g = np.random.default_rng(0)
+    spatial, fourier = g.uniform(0.2, 0.4, count), g.uniform(1, 2, count)
+    table = pd.DataFrame({"step": np.arange(count), "loss": spatial + 0.1 * fourier, "lr": 0.1})
+    return table.assign(
+        spatial=spatial, fourier=fourier, accuracy=g.random(count), epoch=np.arange(count) / 9, **others
+    )
+
+
+@pytest.mark.rendered
+def test_the_parts_of_a_loss_are_drawn_with_their_weights(tmp_path: Path):
+    table = with_parts(40)
+    log = write_log(tmp_path / "log.jsonl", table.to_dict("records"))
+    figure = draw_loss(log, tmp_path / "loss.png")
+    curves = {line.get_label(): line.get_ydata() for line in panels(figure)[0].lines}
+    assert list(curves) == ["loss", "spatial", "0.1 × fourier"]
+    np.testing.assert_allclose(curves["spatial"], table["spatial"])
+    np.testing.assert_allclose(curves["0.1 × fourier"], 0.1 * table["fourier"], rtol=1e-6)
+    assert "The loss is spatial + 0.1 × fourier" in " ".join(figure.texts[-1].get_text().split())
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("spoil", ["few entries", "no sum", "one part", "other weights"])
+def test_columns_that_do_not_sum_to_the_loss_are_no_parts_of_it(spoil: str):
+    table = with_parts(40)
+    if spoil == "few entries":
+        table = table[:12]
+    elif spoil == "no sum":
+        table["loss"] = table["loss"] * (1 + 0.01 * table["accuracy"])
+    elif spoil == "one part":
+        table["loss"] = 2 * table["spatial"]
+    else:
+        table.loc[20:, "loss"] = table["spatial"] + 0.2 * table["fourier"]
+    assert parts_of(table) == []
+    mine = Figure().subplots()
+    assert plot_loss(table, mine) is mine and len(mine.lines) == 1
 
 
 def test_a_step_gone_over_again_counts_once(tmp_path: Path):

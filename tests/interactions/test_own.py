@@ -150,6 +150,7 @@ def test_the_page_on_extending_runs(capsys, tmp_path, monkeypatch):
     expected = [3.0 if pair == [1, 3] else 0.0 for pair in made.pairs.tolist()]
     torch.testing.assert_close(made.measured.mean, torch.tensor(expected, dtype=torch.float64))
     assert made.wide.n_players == 8
+    assert [text.get_text() for text in made.axes.get_legend().get_texts()] == ["rms", "raw"]
     del sys.modules["extending_blocks"]
 
 

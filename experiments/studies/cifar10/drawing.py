@@ -1,11 +1,11 @@
 """Every figure and the page of a CIFAR-10 study, drawn from what is finished."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.studies.cifar10.answers import answers, noise
 from experiments.studies.cifar10.plan import FAMILIES, Settings, backbone_of, everyone, folder_of
-from experiments.studies.methods import LABELS, UNTRAINED
+from experiments.studies.methods import COMPARED, KINDS, LABELS, UNTRAINED
 from experiments.studies.pages import Shown, draw, write_page
 from experiments.studies.steps import is_complete
 from figures.report import Section, open_runs, sections_of
@@ -23,28 +23,39 @@ def draw_all(settings: Settings) -> int:
     headline = [LABELS[method] for method in HEADLINE]
     fourier = shown(settings, backbone_of, "", FOURIER)
     figures = {
-        "fig1": [*occluded, *tuned],
-        "fig4": fourier if len({each.name for each in fourier}) == len(FOURIER) else [],
+        "fig1": by_kind([*occluded, *tuned]),
         "fig5": [each for each in tuned if each.name in headline],
         "fig5-16": shown(settings, folder_of, "profile-16"),
-        "figA1": tuned,
-        "figA2": frozen,
-        "figA3": spectra,
-        "figA4": spectra,
+        "figA1": by_kind(tuned),
+        "figA2": by_kind(frozen),
+        "figA3": by_kind(spectra),
+        "figA4": by_kind(spectra),
     }
-    codes = [draw(name.split("-")[0], runs, settings.kept / "figures" / name) for name, runs in figures.items()]
+    place = settings.kept / "figures"
+    codes = [draw(name.split("-")[0], runs, place / name, COMPARED) for name, runs in figures.items()]
+    codes.append(draw("fig4", fourier if len({each.name for each in fourier}) == len(FOURIER) else [], place / "fig4"))
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
         if (settings.kept / table).is_file():
             codes.append(draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure))
-    runs = [*tuned, *occluded, *spectra]
-    folders, names = [each.folder for each in runs], [f"{each.panel} {each.name}" for each in runs]
-    if (settings.kept / "accuracy.csv").is_file():
-        folders, names = [settings.kept, *folders], ["study", *names]
-    summary = Section("What came out", [*answers(settings.kept), *noise(settings.kept)])
-    sections = sections_of(open_runs(folders, names)) if folders else []
-    write_page(settings.kept, [summary, *sections], "CIFAR-10")
+    said = [*answers(settings.kept), *noise(settings.kept)]
+    some = any(settings.kept.glob("*.csv")) or any(place.glob("*.png"))
+    sections = sections_of(open_runs([settings.kept], ["study"]), said=said) if some else [Section("Summary", said)]
+    write_page(settings.kept, sections, "CIFAR-10")
     print(f"\nwrote {settings.kept / 'report.html'}")
     return next(filter(None, codes), 0)
+
+
+def by_kind(runs: Sequence[Shown]) -> list[Shown]:
+    """The runs in a panel for each network and kind of pre-training; what these are compared with is in each one."""
+    found = []
+    for family in dict.fromkeys(each.panel for each in runs):
+        own = [each for each in runs if each.panel == family]
+        kinds = dict.fromkeys(KINDS[each.name] for each in own if each.name in KINDS)
+        for kind in kinds:
+            panel = [each for each in own if KINDS.get(each.name, kind) == kind]
+            found += [each._replace(panel=f"{family}, {kind}") for each in panel]
+        found += [] if kinds else own
+    return found
 
 
 def shown(

@@ -1,16 +1,21 @@
 """The pictures that runs left: reconstructions, pair maps, and the figures of a study."""
 
+import base64
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
 
 from figures.page.blocks import Block, Fold, Gallery, Picture, Section
 from figures.pair_map import draw_pair_map
 from figures.runs import Run
+from figures.words import value_in_words
 
 RECONSTRUCTION = ("original", "masked", "predicted", "composite")
 SHEETS = 8  # at most, so that the page stays small
@@ -28,19 +33,21 @@ def study_figures(run: Run) -> list[Path]:
 
 
 def picture_section(runs: Sequence[Run], maps: int = 4) -> Section:
-    """The newest reconstructions of every run, the pair maps that lie there, and maps of the pairs that were kept."""
+    """The pair maps that lie there, as thumbnails, maps of the pairs that were kept, and the newest reconstructions of
+    every run."""
     blocks: list[Block] = []
     for run in runs:
-        blocks += _reconstructions(run) or _sheets(run)
         for path in _pair_maps(run):
-            words = f"{run.name}: which pairs of cells interact in one image ({path.stem})"
-            blocks.append(Picture(path, words, words))
+            words = f"{run.name}: which pairs of cells interact in {path.stem}"
+            blocks.append(Picture(path, words, words, thumbnail=True))
     kept = [run for run in runs if run.holds("strength.csv") and (run.folder / "pairs").is_dir()]
     for run in kept[:maps]:
         blocks += _map_of_kept_pairs(run)
     if len(kept) > maps:
         blocks.append(f"Kept pairs are drawn for {maps} of {len(kept)} profiles.")
-    return Section("Pictures and pair maps", blocks)
+    for run in runs:
+        blocks += _reconstructions(run) or _sheets(run)
+    return Section("Pictures and pair maps", blocks, folded=True)
 
 
 def _archives(run: Run) -> list[Path]:
@@ -68,7 +75,7 @@ def _sheets(run: Run) -> list[Block]:
     if not sheets:
         return []
     words = f"Reconstructions of {run.name}: {min(len(sheets), SHEETS)} of {len(sheets)} runs"
-    return [Fold(words, [Picture(path, path.stem, path.stem) for path in sheets[:SHEETS]])]
+    return [Fold(words, [Picture(path, path.stem, path.stem, thumbnail=True) for path in sheets[:SHEETS]])]
 
 
 def _pair_maps(run: Run) -> list[Path]:
@@ -78,8 +85,8 @@ def _pair_maps(run: Run) -> list[Path]:
 
 
 def _map_of_kept_pairs(run: Run) -> list[Block]:
-    """The pairs of the run's first image at the order next to the middle. A run keeps no pixels, so the cells are
-    blank."""
+    """The pairs of the run's first image at the order next to the middle, over the thumbnail that the run kept of it;
+    runs from before that was kept have blank cells."""
     units, images = sorted((run.folder / "pairs").glob("unit-*.parquet")), run.record.get("images") or []
     orders = run.record.get("orders") or []
     if not units or not images or not orders:
@@ -91,14 +98,32 @@ def _map_of_kept_pairs(run: Run) -> list[Block]:
     pairs = pairs[(pairs["image"] == images[0]["image"]) & (pairs["order"] == middle["order"])]
     if pairs.empty:
         return []
-    side, value = run.record["settings"]["grid"], run.record["settings"]["value"].replace("_", "-")
-    words = (
-        f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g}). "
-        "The run keeps no pixels, so the cells are blank."
-    )
+    side, value = run.record["settings"]["grid"], value_in_words(run.record["settings"]["value"])
+    if not isinstance(side, int):
+        return []  # regions of a label map, whose places the run does not keep
+    pixels = _thumbnail(run)
+    words = f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g})."
+    if pixels is None:
+        words += " The run kept no thumbnail, so the cells are blank."
     with TemporaryDirectory() as folder:
         path = Path(folder) / "map.png"
-        blank = np.ones((2 * side, 2 * side, 3))
+        shown = np.ones((2 * side, 2 * side, 3)) if pixels is None else pixels
         cells, strength = pairs[["i", "j"]].to_numpy(), pairs["mean"].to_numpy()
-        draw_pair_map(blank, side, cells, strength, path, standard_errors=pairs["standard_error"], unit=value)
-        return [Picture(path.read_bytes(), words, words)]
+        draw_pair_map(shown, side, cells, strength, path, standard_errors=pairs["standard_error"], unit=value)
+        return [Picture(path.read_bytes(), words, words, thumbnail=True)]
+
+
+def _thumbnail(run: Run) -> NDArray[np.uint8] | None:
+    """The pixels that the run kept of its first image, H×W×3.
+
+    Raises:
+        ValueError: a thumbnail that is no picture.
+    """
+    kept = run.record.get("thumbnail")
+    if kept is None:
+        return None
+    try:
+        with Image.open(BytesIO(base64.b64decode(kept, validate=True))) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, TypeError) as error:  # PIL's and base64's complaints
+        raise ValueError(f"{run.folder / 'run.json'} is damaged (its thumbnail is no picture): {error}") from error

@@ -1,0 +1,67 @@
+"""Names beside the curves that they belong to, where there is room for them."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+
+from figures.style import INK, Look, text_width, wrap
+
+SIZE = 6.5  # points
+LINE = 1.25 * SIZE / 72  # inches
+ROOM = 0.85  # inches beside a panel, at most
+MOST_LINES = 2  # of one name
+LEADER = {"arrowstyle": "-", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2, "relpos": (0.0, 0.5)}
+
+
+def lines_of(name: str) -> list[str]:
+    """The name in lines that fit beside a panel."""
+    return wrap(name, ROOM, SIZE)
+
+
+def fit_beside(names: Collection[str], height: float) -> bool:
+    """Whether all names have room beside a panel of `height` inches."""
+    lines = [len(lines_of(name)) for name in names]
+    broken = any(text_width(word, SIZE) > ROOM for name in names for word in name.split())
+    return not broken and max(lines, default=0) <= MOST_LINES and sum(lines) * LINE <= height
+
+
+def label_curves(axes: Axes, ends: Mapping[str, tuple[float, float, Look]], height: float) -> None:
+    """The name of every curve to the right of the panel, in the curve's colour, with a thin line to its end.
+
+    Args:
+        axes: their limits are final.
+        ends: by name, the last point of the curve, in the units of the axes, and its look.
+        height: of the panel, about, in inches.
+    """
+    places = axes.transAxes.inverted().transform(axes.transData.transform([end[:2] for end in ends.values()]))
+    texts = {name: lines_of(name) for name in ends}
+    sizes = [len(lines) * LINE / height for lines in texts.values()]
+    for (name, (x, y, look)), place in zip(ends.items(), spread(places[:, 1], sizes), strict=True):
+        axes.annotate(
+            "\n".join(texts[name]),
+            (x, y),
+            (1.04, place),
+            textcoords="axes fraction",
+            va="center",
+            size=SIZE,
+            color=look.colour if not look.context else INK,
+            parse_math=False,
+            annotation_clip=False,
+            arrowprops=LEADER | {"color": look.colour},
+        )
+
+
+def spread(wanted: ArrayLike, sizes: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
+    """Centres in 0 to 1 next to the wanted ones (least squares, in the same order), so that spans of these sizes do not
+    overlap; those that together are larger than 1 are evenly too close."""
+    wanted_N, sizes_N = np.asarray(wanted, dtype=float), np.asarray(sizes, dtype=float)
+    sizes_N = sizes_N / max(1.0, sizes_N.sum())
+    order = np.argsort(wanted_N, kind="stable")
+    below = np.cumsum(sizes_N[order]) - sizes_N[order] / 2  # centres of spans that stand on each other from 0 on
+    free = 1 - sizes_N.sum()
+    placed = np.empty_like(wanted_N)
+    placed[order] = below + np.clip(isotonic_regression(wanted_N[order] - below).x, 0, free)
+    return placed

@@ -1,0 +1,1 @@
+"""What a page of results shows of runs: a section a file."""

@@ -1,0 +1,158 @@
+"""Interaction strength by order: curves, middle masses and their differences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
+from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
+from figures.runs import Facets, Run, alike, grid_words, pair_words, unlike
+from figures.sections.common import MASS, curve, in_words, narrow, read
+from figures.words import baseline_in_words, data_in_words, value_in_words
+
+TABLE = "strength.csv"
+ORDER_AXIS = "order ratio m / (n − 2)"
+CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
+FACETS: Facets = {
+    "grid": grid_words,
+    "output": lambda record: value_in_words(record["settings"]["value"]),
+    "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
+    "target": lambda record: record["settings"]["target"],
+    "pairs": pair_words,
+    "orders": lambda record: ", ".join(f"{one['ratio']:g}" for one in record["orders"]),
+    "data": lambda record: data_in_words(record["data"]["name"]),
+}
+
+
+def profile_groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """The profiles, those together that measured alike (grid, value, baseline, target, pairs, orders, data)."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        if not run.holds(TABLE):
+            continue
+        like = next((group for group in groups if not unlike([group[0], run], FACETS)), None)
+        if like is None:
+            groups.append([run])
+        else:
+            like.append(run)
+    return groups
+
+
+def summary_blocks(runs: Sequence[Run], differences: pd.DataFrame | None) -> list[Block]:
+    """Of every group of profiles that measured alike: M of each, one chart of all, and what M differs by; and what sets
+    the groups apart."""
+    groups, blocks = profile_groups(runs), list[Block]()
+    for group in groups:
+        title = ground_of(group[0]) if len(groups) > 1 else ""
+        if len(masses := masses_of(group)):
+            chosen = masses[masses["measure"] == PRIMARY]
+            blocks.append(narrow(chosen, ["run"], "M", 1.0, f"{MASS}{f', {title}' if title else ''}"))
+        tables = tables_of(group, (PRIMARY,))
+        charts = [strength_chart(tables, PRIMARY, "")]
+        caption = [
+            f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean is M.",
+            band_words(list(tables.values())).replace("Bands", "Bars"),
+            alike(group, FACETS),
+        ]
+        blocks.append(Charts(charts, " ".join(filter(None, caption)), title))
+        if len(paired := differences_of(group, differences)):
+            chosen = paired[paired["measure"] == PRIMARY]
+            words = "Differences of M (run A less run B), paired over the images that both hold"
+            blocks += [narrow(chosen, ["run_a", "run_b"], "difference", 0.0, words), CHANCE]
+    if words := unlike([run for group in groups for run in group], FACETS):
+        blocks.append(f"What was not measured alike: {words[0].lower()}{words[1:]}")
+    return blocks
+
+
+def profile_section(runs: Sequence[Run], differences: pd.DataFrame | None = None) -> Section:
+    """J by order of every profile by every measure, M, and the differences of M; profiles that measured alike share
+    charts."""
+    groups, blocks = profile_groups(runs), list[Block]()
+    if len(groups) > 1:
+        blocks.append("Only runs that measured alike share charts; these runs make up several groups.")
+    for group in groups:
+        blocks += _profile_blocks(group, differences, ground_of(group[0]) if len(groups) > 1 else "")
+    return Section("Interaction strength by order", blocks, folded=True)
+
+
+def strength_chart(tables: dict[str, pd.DataFrame], measure: str, unit: str) -> Chart:
+    """One measure of all runs against the order."""
+    kind, quantity, scale = MEASURES[measure]
+    relative = measure in RELATIVE
+    words = f"{quantity[0].upper()}{quantity[1:]}, {kind} ({scale.format(v=unit)})"
+    curves = [_strength_curve(name, rows, measure) for name, rows in tables.items()]
+    shade, symbol = (MIDDLE, "J") if relative else (None, "A")
+    return Chart(words, ORDER_AXIS, curves, "order ratio", symbol, shade, relative, not relative)
+
+
+def tables_of(group: Sequence[Run], measures: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """strength.csv of each run."""
+    return {run.name: read_strength(run.table(TABLE), measures, f"the strength table of {run.name}") for run in group}
+
+
+def masses_of(group: Sequence[Run]) -> pd.DataFrame:
+    """run, measure, M with its interval, images."""
+    tables = [
+        rows.assign(run=name)
+        for name, rows in read(group, "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"]).items()
+    ]
+    columns = ["run", "measure", "M", "M_low", "M_high", "images"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def differences_of(group: Sequence[Run], differences: pd.DataFrame | None) -> pd.DataFrame:
+    """The differences between runs of the group."""
+    if differences is None:
+        return pd.DataFrame()
+    names = [run.name for run in group]
+    return differences[differences["run_a"].isin(names) & differences["run_b"].isin(names)]
+
+
+def ground_of(run: Run) -> str:
+    """What tells a group of profiles from the others, for its title."""
+    settings, data = run.record.get("settings") or {}, run.record.get("data")
+    facts = [f"{grid_words(run.record)}{' grid' * isinstance(settings['grid'], int)}"] if "grid" in settings else []
+    words = {"value": value_in_words, "baseline": baseline_in_words}
+    facts += [of(str(settings[key])) for key, of in words.items() if key in settings]
+    facts += [data_in_words(str(data["name"]))] if isinstance(data, dict) and data.get("name") else []
+    return ", ".join(facts)
+
+
+def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: str) -> list[Block]:
+    measures = (*RELATIVE, "rms")
+    tables = tables_of(group, measures)
+    unit = value_in_words((group[0].record.get("settings") or {}).get("value", "units of v"))
+    charts = [strength_chart(tables, measure, unit) for measure in measures]
+    caption = [
+        alike(group, FACETS),
+        band_words(list(tables.values())).replace("Bands", "Bars"),
+        hollow_words(list(tables.values())),
+        f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",
+        _images_words(group),
+        *(sentence for name, rows in tables.items() for sentence in left_out(rows, RELATIVE, of=f" of {name}")),
+    ]
+    blocks: list[Block] = [Charts(charts, " ".join(filter(None, caption)), title)]
+    if len(masses := masses_of(group)):
+        blocks.append(Rows("Middle mass M: mean of J over the shaded orders", in_words(masses), "M", 1.0))
+    if len(chosen := differences_of(group, differences)):
+        words = "Differences of M (run A less run B), paired over the images that both hold"
+        blocks += [Rows(words, in_words(chosen), "difference", 0.0), CHANCE]
+    every = pd.concat([rows.assign(run=name) for name, rows in tables.items()], ignore_index=True)
+    columns = ["run", "order", "ratio", "images", *(f"{m}{end}" for m in measures for end in ("", "_low", "_high"))]
+    blocks.append(Fold("The numbers of these curves", [Rows("Strength by order", every[columns])]))
+    return blocks
+
+
+def _images_words(group: list[Run]) -> str:
+    """A sentence where the runs of a group do not hold the same images."""
+    held = [{str(one.get("name")) for one in run.record.get("images") or []} for run in group]
+    if len({frozenset(names) for names in held}) < 2:
+        return ""
+    return f"These runs do not hold the same images: {len(set.intersection(*held))} are in all of them."
+
+
+def _strength_curve(name: str, rows: pd.DataFrame, measure: str) -> Curve:
+    near = np.where(rows["near_floor"], ", near the numerical floor", "")
+    notes = [f"order {m}, {n} images{words}" for m, n, words in zip(rows["order"], rows["images"], near, strict=True)]
+    return curve(name, rows, "ratio", measure, notes, f"{measure}_low", f"{measure}_high", rows["near_floor"].tolist())

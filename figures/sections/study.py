@@ -1,0 +1,204 @@
+"""The results of a study: its tables, and its figures as charts that tell their values."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from figures.again import Source, read_source
+from figures.curves import PRIMARY, read_strength
+from figures.fig1 import read_occlusion
+from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
+from figures.panels import FAMILIES
+from figures.runs import Run, by_panel, label, read_json
+from figures.sections.common import MASS, NUMBER, narrow, rows_of
+from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
+from figures.sections.pictures import study_figures
+from figures.sections.strength import CHANCE, strength_chart
+from figures.tables import has_rows, read_table
+from figures.words import setup_in_words
+
+# Tables of a study: what the page calls them, the number that is drawn, and the line beside which it is.
+STUDY: dict[str, tuple[str, str, float | None]] = {
+    "accuracy.csv": ("Accuracy, per cent", "", None),
+    "masses.csv": ("Middle mass M of every model and seed", "M", 1.0),
+    "differences.csv": ("Differences of M between methods", "difference", 0.0),
+    "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
+    "token_position.csv": ("Where the mask token goes", "", None),
+}
+TABLED = {"mass": "masses.csv", "fig6": "token_position.csv"}
+"""Figures whose tables the page shows anyway."""
+HEADLINE = ("fig5", "figA1")
+"""Figures, the first of which that is there stands in the summary."""
+Tables = dict[str, pd.DataFrame]
+
+
+def study_summary(runs: Sequence[Run]) -> list[Block]:
+    """Of every study: M by the primary measure, for each network and set-up; the curves of its first figure of them;
+    and what M differs by from the method that the others are compared with first."""
+    blocks: list[Block] = []
+    for run in runs:
+        if has_rows(run.table("masses.csv")):
+            masses = _primary(run, "masses.csv")
+            several = masses.duplicated(["network", "setup", "method"]).any()
+            names = ["method", "seed"] if several else ["method"]
+            for words, some in _by_setup(masses):
+                blocks.append(narrow(some, names, "M", 1.0, f"{words}: {MASS[0].lower()}{MASS[1:]}"))
+        records = {path.stem: path for path in _records(run)}
+        headline = next((records[name] for name in HEADLINE if name in records), None)
+        if headline and (source := _source(headline)):
+            blocks += list(_charts(source))
+        if has_rows(run.table("differences.csv")):
+            chosen = _primary(run, "differences.csv")
+            other = chosen["method_b"].iloc[0]
+            for words, some in _by_setup(chosen[chosen["method_b"] == other]):
+                blocks.append(narrow(some, ["method_a"], "difference", 0.0, f"{words}: M less that of {other}"))
+            blocks.append(CHANCE)
+    return blocks
+
+
+def _by_setup(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each network and set-up, and what these are called."""
+    for (network, setup), some in table.groupby(["network", "setup"], sort=False):
+        yield f"{FAMILIES.get(str(network), network)}, {setup_in_words(str(setup))}", some
+
+
+def study_section(runs: Sequence[Run]) -> Section:
+    """The tables of results folders, and their figures: as charts where their tables are there, else as pictures."""
+    blocks: list[Block] = []
+    for run in runs:
+        if run.record.get("command") is None:
+            blocks += _figures(run)
+        for name, (caption, plot, reference) in STUDY.items():
+            if has_rows(run.table(name)):
+                table = read_table(run.table(name), [], [], f"{name} of {run.name}")
+                blocks.append(rows_of(table, caption, plot, reference))
+                blocks += [CHANCE] if name == "differences.csv" else []
+    return Section("Results of the study", blocks, folded=True)
+
+
+def study_runs(runs: Sequence[Run]) -> list[Run]:
+    """The runs that the figures of results folders were drawn from, as far as these say."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        for path in _records(run):
+            for entry in read_json(path).get("runs", []):
+                if isinstance(entry, dict) and entry.keys() >= {"folder", "name", "panel", "command"}:
+                    name = " ".join(filter(None, [entry["panel"].split(",")[0], entry["name"]]))
+                    found.setdefault(entry["folder"], Run(Path(entry["folder"]), name, "", entry))
+    return list(found.values())
+
+
+def accuracy_section(runs: Sequence[Run]) -> Section:
+    """One row for each training run that was evaluated."""
+    rows = accuracies(runs)
+    return Section("Accuracy", [rows_of(rows, "Top-1 accuracy, per cent")] if len(rows) else [], folded=True)
+
+
+def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
+    """run, command, top-1 of the last and of the best epoch, images, epochs, seconds."""
+    rows = []
+    for run in runs:
+        best, last = (run.record.get(key) or {} for key in ("best", "last"))
+        if "top1" not in last:
+            continue
+        rows.append(
+            {
+                "run": run.name,
+                "command": run.record.get("command", ""),
+                "top1, last": last["top1"],
+                "top1, best": best.get("top1", np.nan),
+                "images": last.get("val_images", np.nan),
+                "epochs": run.record.get("epochs", np.nan),
+                "seconds": run.record.get("seconds", np.nan),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _primary(run: Run, name: str) -> pd.DataFrame:
+    """The rows of the primary measure, where the table has several."""
+    table = read_table(run.table(name), [], ["measure"], f"{name} of {run.name}")
+    chosen = table[table["measure"] == PRIMARY]
+    return (chosen if len(chosen) else table).drop(columns="measure")
+
+
+def _records(run: Run) -> list[Path]:
+    """What the figures of a results folder say of themselves."""
+    pictures = {path.with_suffix(".json") for path in study_figures(run)}
+    return sorted(path for path in pictures if path.is_file())
+
+
+def _figures(run: Run) -> Iterator[Block]:
+    """Every figure, folded."""
+    for path in study_figures(run):
+        beside, words = path.with_suffix(".json"), path.stem.replace("_", " ").replace("-", " ")
+        about = read_json(beside) if beside.exists() else {}
+        tabled = TABLED.get(str(about.get("figure")))
+        if tabled and has_rows(run.table(tabled)):
+            continue
+        source = _source(beside) if about else None
+        charts = list(_charts(source)) if source else []
+        yield Fold(f"Figure {words}", charts or [_picture(path, words, about)])
+
+
+def _source(path: Path) -> Source | None:
+    """Where a figure came from, with its tables; None where a table has gone, or the record does not say."""
+    read_json(path)  # one that is damaged is told
+    try:
+        return read_source(path)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _charts(source: Source) -> Iterator[Block]:
+    """The figure as charts, a group for each panel; nothing for one that is made of pictures."""
+    makers: Mapping[str, Callable[[Mapping[str, list[Run]]], list[Chart]]] = {
+        "fig1": lambda names: [*_occlusions(names, source), *_strengths(names, source)],
+        "fig5": lambda names: _strengths(names, source),
+        "figA1": lambda names: _strengths(names, source),
+        "figA2": lambda names: _strengths(names, source),
+        "figA3": lambda names: [frequency_chart(_tables(names, "spectrum.csv"))],
+        "figA4": lambda names: [variance_chart(_tables(names, "variance.csv"))],
+    }
+    if source.figure not in makers:
+        return
+    for panel, names in by_panel(source.runs).items():
+        yield Charts(makers[source.figure](names), "", panel, list(source.options.get("grey", ())))
+
+
+def _occlusions(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:
+    kind = source.options.get("dropped", "random")
+    held = {name: runs for name, runs in names.items() if any(run.holds("occlusion.csv") for run in runs)}
+    read = lambda run: read_occlusion(run.table("occlusion.csv"), kind, label(run)).assign(seeds=1)  # noqa: E731
+    return [occlusion_chart(_of_seeds(held, "occlusion.csv", read), kind)] if held else []
+
+
+def _strengths(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:
+    measure = source.options.get("measure", PRIMARY)
+    read = lambda run: read_strength(run.table("strength.csv"), (measure,), label(run))  # noqa: E731
+    tables = _of_seeds(names, "strength.csv", read)
+    return [strength_chart(tables, measure, "")] if tables else []
+
+
+def _tables(names: Mapping[str, list[Run]], table: str) -> Tables:
+    return _of_seeds(names, table, lambda run: read_table(run.table(table), [], [], f"{table} of {label(run)}"))
+
+
+def _of_seeds(names: Mapping[str, list[Run]], table: str, read: Callable[[Run], pd.DataFrame]) -> Tables:
+    """The table of every run that holds it; seeds of one name are numbered."""
+    found = {}
+    for name, runs in names.items():
+        held = [run for run in runs if run.holds(table)]
+        for k, run in enumerate(held, 1):
+            found[f"{name}{NUMBER}{k}" if len(held) > 1 else name] = read(run)
+    return found
+
+
+def _picture(path: Path, words: str, about: Mapping) -> Picture:
+    """A figure as it was drawn; the file beside it, where there is one, says what is noted on it."""
+    drawn = about.get("runs", [])
+    runs = ", ".join(dict.fromkeys(str(run["name"]) for run in drawn if isinstance(run, dict) and "name" in run))
+    caption = [f"{words}.", f"Runs: {runs}." if runs else "", str(about.get("note") or "")]
+    return Picture(path, f"Figure {words}", " ".join(filter(None, caption)))
