@@ -1,4 +1,4 @@
-# a2mim reproduce lite0 --data ../shared/data/imagenet-1-per-class.tar --out runs/lite0 --results experiments/results/lite0
+# a2mim reproduce lite0 --data ../shared/data/imagenet-1-per-class.tar --results experiments/results/lite0
 a2mim profile experiments.studies.lite0:network --weights pretrained --image-size 112 --data ../shared/data/imagenet-1-per-class.tar --device auto --grid 14 --ratios 0 0.05 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 0.95 1 --precision 0.1 --relative --out runs/lite0/trained/profile
 a2mim occlusion experiments.studies.lite0:network --weights pretrained --image-size 112 --data ../shared/data/imagenet-1-per-class.tar --device auto --grid 14 --images 100 --out runs/lite0/trained/occlusion
 a2mim spectrum experiments.studies.lite0:network --weights pretrained --image-size 112 --data ../shared/data/imagenet-1-per-class.tar --device auto --images 100 --out runs/lite0/trained/spectrum
