@@ -22,7 +22,8 @@ Known differences: FPN stands for C4 (torchvision's heads see levels, not ResNet
 steps (12 and 24 of 117,266 pictures with instances are 87,948 and 175,896 steps of 16); in resnet50_1x the first two
 stages are trained, too; ViTDet's windows and relative positions are not timm's, so that every block of vit_base_1x
 attends to the whole picture; its heads have four convolutions and layer norms, torchvision's two linear layers. A²MIM
-released no configuration of its ViT-B row.
+released no configuration of its ViT-B row. Not compared with a released file: the rate 1e-4 and the weight decay 0.1 of
+vit_base_1x, which that configuration takes from another one.
 
 Costs. Detectron2 states 0.261 s a step on eight V100 for resnet50_1x, 6.5 hours; twice that for resnet50_2x. For
 vit_base_1x nothing is stated: 22,000 steps of 64 pictures of 1024 px. `small` takes 192 steps of 8 pictures of 192 px,
