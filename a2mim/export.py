@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from a2mim.checkpoints import Checkpoint
 from a2mim.checkpoints.joined import whole
@@ -39,6 +39,12 @@ def export_backbone(
     if classes:
         metadata["classes"] = json.dumps(dict(classes))
     write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
+
+
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Tensors by name, such as what a decoder has learnt."""
+    kept = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+    write_atomically(path, lambda beside: save_file(kept, beside))
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[str, Any]) -> None:

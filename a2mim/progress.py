@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -23,7 +22,7 @@ from a2mim.images import Images
 from a2mim.loading import Unreadable
 from a2mim.optim import scaled_lr
 from a2mim.plain import finite
-from a2mim.runs import Log, newest_state, read_run, save_state, update_run, write_atomically
+from a2mim.runs import Log, newest_state, read_run, save_state, update_run, write_arrays
 from a2mim.seeds import seed_of
 from a2mim.trainer import NonFiniteLoss, Trainer
 
@@ -165,7 +164,7 @@ class Progress:
         mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (self.source.mean, self.source.std))
         shown = {name: (x.cpu().float() * std + mean).clamp(0, 1).numpy() for name, x in pictures.items()}
         path = self.folder / "pictures" / f"step-{trainer.step:08d}.npz"
-        write_atomically(path, lambda beside: _save_arrays(beside, shown))
+        write_arrays(path, shown)
         if self.hooks.pictures:
             self.hooks.pictures(path)
 
@@ -235,8 +234,3 @@ def cpu_seconds() -> float:
     """Processor time of this process and of its children that have ended: on a shared machine the cost of a run."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

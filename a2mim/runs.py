@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -53,6 +54,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda beside: beside.write_text(text))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """A compressed .npz of NumPy arrays."""
+
+    def save(beside: Path) -> None:
+        with beside.open("wb") as file:  # a name without .npz would get it
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(path, save)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,17 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
 from torch import nn
 
 from a2mim.detect.evaluate import DetectGallery, compare, decoded, detect_all, shown
 from a2mim.detect.method import Detect
 from a2mim.detect.scores import Matches, intervals, precisions, summary
 from a2mim.dist import World
+from a2mim.export import write_state
 from a2mim.images import Images
-from a2mim.runs import write_atomically
+from a2mim.runs import write_arrays, write_atomically, write_text
 from figures.detection import draw_detection
 
 
@@ -41,7 +40,8 @@ def evaluator(
             for kind, each in matches.items():
                 found |= {**summary(each, kind), **intervals(each, kind)}
             write_results(folder, images, matches, rows)
-            write_weights(folder / "detector.safetensors", method)
+            beside = {name: x for name, x in method.state_dict().items() if not name.startswith("backbone.")}
+            write_state(folder / "detector.safetensors", beside)
             if predictions:
                 pictures = list(shown(method, gallery, predictions, world))
                 draw_detection(pictures, list(images.classes), folder / "predictions.png", title=folder.name)
@@ -50,26 +50,13 @@ def evaluator(
     return evaluate
 
 
-def write_weights(path: Path, method: Detect) -> None:
-    """All that is trained beside the backbone."""
-    state = {name: x for name, x in method.state_dict().items() if not name.startswith("backbone.")}
-    kept = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-    write_atomically(path, lambda beside: save_file(kept, beside))
-
-
 def write_results(folder: Path, images: Images, matches: Mapping[str, Matches], rows: list[dict[str, Any]]) -> None:
     """per_class.csv, matches.npz, from which scores, intervals and differences come, and detections.json."""
     table = per_class(list(images.classes), matches)
     write_atomically(folder / "per_class.csv", lambda beside: table.to_csv(beside, index=False, float_format="%.2f"))
     arrays = {f"{kind}_{name}": x for kind, each in matches.items() for name, x in each.arrays().items()}
-    write_atomically(folder / "matches.npz", lambda beside: save_arrays(beside, arrays))
-    told = json.dumps(as_coco(images, rows))
-    write_atomically(folder / "detections.json", lambda beside: beside.write_text(told))
-
-
-def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(folder / "matches.npz", arrays)
+    write_text(folder / "detections.json", json.dumps(as_coco(images, rows)))
 
 
 def as_coco(images: Images, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
 from torch import nn
 
 from a2mim.checkpoints import LoadReport
 from a2mim.dist import World
-from a2mim.runs import write_atomically
+from a2mim.export import write_state
+from a2mim.runs import write_arrays, write_atomically
 from a2mim.segment.evaluate import SceneGallery, count_all, shown
 from a2mim.segment.method import Segment
 from a2mim.segment.scores import intervals, per_class, summary
@@ -62,9 +61,9 @@ def evaluator(
         counts_N3K, _ = count_all(method, gallery, len(names), world, channels_last)
         if world.main:
             write_classes(folder / "per_class.csv", names, counts_N3K.sum(0))
-            write_atomically(folder / "counts.npz", lambda beside: save_counts(beside, counts_N3K))
-            state = {name: x.detach().cpu().contiguous() for name, x in method.decoder.state_dict().items()}
-            write_atomically(folder / "decoder.safetensors", lambda beside: save_file(state, beside))
+            # What the scores and their intervals come from, and differences of runs.
+            write_arrays(folder / "counts.npz", {"counts": counts_N3K})
+            write_state(folder / "decoder.safetensors", method.decoder.state_dict())
             if predictions:
                 rows = list(shown(method, gallery, predictions, world))
                 draw_segmentation(rows, names, folder / "predictions.png", title=folder.name)
@@ -72,12 +71,6 @@ def evaluator(
         return {**found, **intervals(counts_N3K), "val_images": len(counts_N3K)}
 
     return evaluate
-
-
-def save_counts(path: Path, counts_N3K: np.ndarray) -> None:
-    """What the scores and their intervals come from, and differences of runs."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, counts=counts_N3K)
 
 
 def write_classes(path: Path, names: list[str], counts_3K: Any) -> None:

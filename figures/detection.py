@@ -55,7 +55,7 @@ def draw_detection(
             right, each["image"], each["found_boxes"], each["found_labels"], each["found_masks"], names, colours
         )
         top += height
-    for axes, name in zip(figure.axes, ("annotation", "found"), strict=False):
+    for axes, name in zip(figure.axes[:2], ("annotation", "found"), strict=True):
         axes.set_title(name, loc="center", size=7, pad=2)
     save(figure, path)
     return figure

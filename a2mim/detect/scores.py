@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from a2mim.redraws import FEWEST, ends_of, times_drawn
+
 KINDS = {"box": "bbox", "mask": "segm"}
 AREAS = ("all", "small", "medium", "large")
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
-FEWEST = 8
-"""Pictures below which there is no interval."""
-DRAWS = 1000
-ENDS = (0.025, 0.975)
 AT_ONCE = 4_000_000
 """Numbers of one array while pictures are drawn."""
 
@@ -185,9 +183,7 @@ def mean(values: NDArray[Any]) -> float:
 
 def redrawn(matches: Matches, seed: int = 0) -> NDArray[Any]:
     """Average precision (draws, T, K) of 1,000 draws of the pictures with replacement: the same ones for any model."""
-    pictures = matches.there.shape[2]
-    times_WI = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
-    return precisions(matches, times_WI=times_WI)
+    return precisions(matches, times_WI=times_drawn(matches.there.shape[2], seed))
 
 
 def intervals(matches: Matches, kind: str, seed: int = 0) -> dict[str, float]:
@@ -197,9 +193,7 @@ def intervals(matches: Matches, kind: str, seed: int = 0) -> dict[str, float]:
         return {}
     drawn = redrawn(matches, seed)
     parts = {"ap": drawn, "ap50": drawn[:, :1], "ap75": drawn[:, 5:6]}
-    ends = {name: np.nanquantile(100 * np.nanmean(x, axis=(1, 2)), ENDS) for name, x in parts.items()}
-    both = ("low", "high")
-    return {f"{kind}_{name}_{end}": float(x) for name, pair in ends.items() for end, x in zip(both, pair, strict=True)}
+    return ends_of({f"{kind}_{name}": 100 * np.nanmean(x, axis=(1, 2)) for name, x in parts.items()})
 
 
 def difference(first: Matches, second: Matches, kind: str, seed: int = 0) -> dict[str, float]:
@@ -209,5 +203,4 @@ def difference(first: Matches, second: Matches, kind: str, seed: int = 0) -> dic
     if first.there.shape[2] < FEWEST:
         return {"difference": point}
     drawn = 100 * (np.nanmean(redrawn(second, seed), axis=(1, 2)) - np.nanmean(redrawn(first, seed), axis=(1, 2)))
-    low, high = np.nanquantile(drawn, ENDS)
-    return {"difference": point, "difference_low": float(low), "difference_high": float(high)}
+    return {"difference": point, **ends_of({"difference": drawn})}

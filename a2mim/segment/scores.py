@@ -6,12 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a2mim.redraws import FEWEST, ends_of, times_drawn
 from a2mim.segment.pairs import IGNORE
-
-FEWEST = 8
-"""Images below which there is no interval."""
-DRAWS = 1000
-ENDS = (0.025, 0.975)
 
 
 def counts_of(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -50,17 +46,14 @@ def intervals(counts_N3K: np.ndarray, seed: int = 0) -> dict[str, float]:
     fewer than eight images."""
     if len(counts_N3K) < FEWEST:
         return {}
-    ends = {name: np.nanquantile(values, ENDS) for name, values in redrawn(counts_N3K, seed).items()}
-    both = ("low", "high")
-    return {f"{name}_{end}": float(x) for name, pair in ends.items() for end, x in zip(both, pair, strict=True)}
+    return ends_of(redrawn(counts_N3K, seed))
 
 
 def redrawn(counts_N3K: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """What `summary` gives for each of 1,000 draws of the images with replacement: the same images for any counts."""
     images = len(counts_N3K)
-    times_DN = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), DRAWS)
-    drawn = times_DN.astype(np.float64) @ counts_N3K.reshape(images, -1)
-    return summary(drawn.reshape(DRAWS, *counts_N3K.shape[1:]))
+    drawn = times_drawn(images, seed).astype(np.float64) @ counts_N3K.reshape(images, -1)
+    return summary(drawn.reshape(-1, *counts_N3K.shape[1:]))
 
 
 def difference(first_N3K: np.ndarray, second_N3K: np.ndarray, seed: int = 0) -> dict[str, float]:
@@ -70,5 +63,4 @@ def difference(first_N3K: np.ndarray, second_N3K: np.ndarray, seed: int = 0) -> 
     if len(first_N3K) < FEWEST:
         return {"difference": point}
     drawn = redrawn(second_N3K, seed)["miou"] - redrawn(first_N3K, seed)["miou"]
-    low, high = np.nanquantile(drawn, ENDS)
-    return {"difference": point, "difference_low": float(low), "difference_high": float(high)}
+    return {"difference": point, **ends_of({"difference": drawn})}

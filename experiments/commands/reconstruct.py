@@ -67,9 +67,8 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Load, mask, predict, draw, and write the figure, the pictures and the record."""
-    import numpy as np
 
-    from a2mim.runs import write_atomically, write_json
+    from a2mim.runs import write_arrays, write_json
     from experiments.datasets import evaluation_transform, open_images
     from experiments.machine import pick_device, provenance
     from experiments.outputs import claim
@@ -105,11 +104,7 @@ def run(settings: Settings) -> None:
         note=note,
     )
 
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **pictures)  # type: ignore[arg-type]
-
-    write_atomically(out.with_suffix(".npz"), save)
+    write_arrays(out.with_suffix(".npz"), pictures)
     mean, std = network.pixels
     record = {
         "command": "reconstruct",
