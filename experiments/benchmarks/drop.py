@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
     from tqdm import tqdm
 
     from experiments.benchmarks.playing import play
-    from experiments.benchmarks.record import begin, write_results
+    from experiments.benchmarks.record import begin, file_name, write_results
     from experiments.machine import pick_device
     from interactions.grid import PatchGrid, orders_of
 
@@ -84,7 +84,7 @@ def run(settings: Settings) -> None:
     for order, ratio in tqdm(orders.items(), "orders"):
         times[order] = time_order(settings, games, order)
         rows.append({"order": order, "ratio": ratio, **row(settings, games, grid, order, times[order])})
-    table, name = pd.DataFrame(rows), settings.model.replace(":", "-").replace("/", "-")
+    table, name = pd.DataFrame(rows), file_name(settings.model)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_results(settings.out, name, table, record | {"load_after": os.getloadavg(), "seconds": times})
 
@@ -125,17 +125,12 @@ def row(
 def mean_squares(settings: Settings, game: "PatchGame", grid: Any, order: int) -> Any:
     """Unbiased estimates of the mean square of each image, from the same coalitions in both games."""
     import numpy as np
-    import torch
 
-    from interactions.estimators import Plan, draw
-    from interactions.strength import image_row
+    from experiments.benchmarks.playing import mean_square
+    from interactions.estimators import Plan
 
-    squares, pairs_P2 = [], grid.neighbours(settings.radius)
-    for k in range(settings.images):
-        generator = torch.Generator().manual_seed(1000 * settings.seed + k)
-        sample = draw(Plan("shared"), order, pairs_P2, grid.n_players, settings.budget, generator)
-        squares.append(image_row(sample.estimate(game(sample.coalitions_BN, k).cpu()))["mean_square"])
-    return np.array(squares)
+    asked = (Plan("shared"), order, grid.neighbours(settings.radius), settings.budget)
+    return np.array([mean_square(game, k, *asked, 1000 * settings.seed + k) for k in range(settings.images)])
 
 
 def needs(squares: Any) -> float:

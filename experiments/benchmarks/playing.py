@@ -1,10 +1,12 @@
-"""The game that a benchmark plays: a network on photographs or on noise, each image with the class that it gets."""
+"""The game that a benchmark plays: a network on photographs or on noise, each image with the class that it gets; and
+what one measurement of it gives."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
+    from interactions.estimators import Plan
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
 
@@ -48,3 +50,20 @@ def play(
     network = network.to(device).eval()
     targets = [int(logits_of(network, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
     return PatchGame(network, images_ICHW, targets, grid, baseline=baseline, batch_size=batch_size)
+
+
+def mean_square(
+    game: "PatchGame", image: int, plan: "Plan", order: int, pairs_P2: "torch.Tensor", budget: int, seed: int
+) -> float:
+    """One unbiased estimate of an image's mean square, its coalitions drawn by the seed.
+
+    Raises:
+        ValueError: a budget too small for the design.
+    """
+    import torch
+
+    from interactions.estimators import draw
+    from interactions.strength import image_row
+
+    sample = draw(plan, order, pairs_P2, game.n_players, budget, torch.Generator().manual_seed(seed))
+    return image_row(sample.estimate(game(sample.coalitions_BN, image).cpu()))["mean_square"]

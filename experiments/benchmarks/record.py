@@ -17,6 +17,11 @@ def begin(settings: Any, device: torch.device) -> dict[str, Any]:
     return provenance(settings, device)
 
 
+def file_name(model: str) -> str:
+    """A model's name, or that of a factory, as the name of a file."""
+    return model.replace(":", "-").replace("/", "-")
+
+
 def write_results(folder: Path, name: str, table: pd.DataFrame, record: dict[str, Any]) -> None:
     """NAME.csv and NAME.json, and say so."""
     write_csv(folder / f"{name}.csv", table)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from interactions.estimators import Plan
     from interactions.game import PatchGame
 
-FIXED = ("pairwise", "shared", "pooled")
+OPTIONS: dict[str, dict[str, int]] = {"pairwise": {"draws": 8}, "shared": {"draws": 8}, "pooled": {}}
+"""What the fixed designs have by themselves."""
+FIXED = tuple(OPTIONS)
 PILOT_IMAGES, PILOT_BUDGET = 4, 300
 RESAMPLES = 2000
 
@@ -74,7 +76,7 @@ def run(settings: Settings) -> None:
     import numpy as np
 
     from experiments.benchmarks.playing import play
-    from experiments.benchmarks.record import begin, write_results
+    from experiments.benchmarks.record import begin, file_name, write_results
     from experiments.machine import pick_device
     from interactions.grid import PatchGrid, orders_of
     from interactions.speed import settle
@@ -85,29 +87,23 @@ def run(settings: Settings) -> None:
     asked = (settings.model, settings.weights, settings.data, settings.images, grid, device)
     game = play(*asked, image_size=settings.image_size, seed=settings.seed)
     ways = settle(game, "auto", None, 2 * settings.images * settings.budget * (len(FIXED) + 1) * len(orders))
-    plans = {order: chosen_plan(settings, game, order) for order in orders}
-    squares = measured(settings, game, plans)
+    pairs_P2 = grid.neighbours(settings.radius)
+    plans = {order: chosen_plan(settings, game, pairs_P2, order) for order in orders}
+    squares = measured(settings, game, pairs_P2, plans)
     table = compared(squares, plans, orders, np.random.default_rng(settings.seed))
-    name = settings.name or settings.model.replace(":", "-").replace("/", "-")
+    name = settings.name or file_name(settings.model)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_results(settings.out, name, table, {**ways, "images": len(game.images_ICHW), **about})
 
 
-def pairs_of(settings: Settings) -> "torch.Tensor":
-    """The wanted pairs: P×2."""
-    from interactions.grid import PatchGrid
-
-    return PatchGrid(settings.grid).neighbours(settings.radius)
-
-
-def chosen_plan(settings: Settings, game: "PatchGame", order: int) -> "Plan":
+def chosen_plan(settings: Settings, game: "PatchGame", pairs_P2: "torch.Tensor", order: int) -> "Plan":
     """What a profile would choose for the order: by a pilot on a few images with the passes of its first round."""
     import torch
 
     from interactions.estimators import Plan
     from interactions.estimators.auto import plan_from, run_pilot
 
-    n, pairs_P2 = game.n_players, pairs_of(settings)
+    n = game.n_players
     if order in (0, n - 2):
         return Plan("exact", {"subset": True})
     generator = torch.Generator().manual_seed(1000 * settings.seed + order)
@@ -116,48 +112,43 @@ def chosen_plan(settings: Settings, game: "PatchGame", order: int) -> "Plan":
     return plan_from(pilot, order, pairs_P2, n, settings.budget)
 
 
-def measured(settings: Settings, game: "PatchGame", plans: "dict[int, Plan]") -> "dict[int, np.ndarray]":
+def measured(
+    settings: Settings, game: "PatchGame", pairs_P2: "torch.Tensor", plans: "dict[int, Plan]"
+) -> "dict[int, np.ndarray]":
     """Mean squares of each order: designs × 2 measurements × images, auto's design first, then the fixed ones.
 
-    A fixed design is auto's own measurement where auto chose it with the draws that it has by itself, and NaN where
-    the budget does not hold it.
+    A fixed design is auto's own measurement where auto chose it with the same draws, and NaN where the budget does not
+    hold it.
     """
     import numpy as np
     from tqdm import tqdm
 
+    from experiments.benchmarks.playing import mean_square
     from interactions.estimators import Plan
+
+    def twice(plan: Plan, order: int, image: int) -> list[float]:
+        seeds = [((settings.seed * 2 + repeat) * 1009 + image) * 1009 + order for repeat in (0, 1)]
+        try:
+            return [mean_square(game, image, plan, order, pairs_P2, settings.budget, seed) for seed in seeds]
+        except ValueError:
+            return [float("nan")] * 2
 
     found = {}
     with tqdm(total=len(plans) * settings.images, desc="images and orders") as bar:
         for order, plan in plans.items():
-            fixed = [] if plan.design == "exact" else [Plan(design) for design in FIXED]
+            others = [] if plan.design == "exact" else [Plan(design, dict(OPTIONS[design])) for design in FIXED]
             rows = []
             for k in range(settings.images):
-                own = [mean_square(settings, game, plan, order, k, repeat) for repeat in (0, 1)]
-                rows.append([own, *(
-                    own if other.design == plan.design and not plan.options
-                    else [mean_square(settings, game, other, order, k, repeat) for repeat in (0, 1)]
-                    for other in fixed
-                )])  # fmt: skip
+                own = twice(plan, order, k)
+                rows.append([own, *(own if same(plan, other) else twice(other, order, k) for other in others)])
                 bar.update()
             found[order] = np.array(rows, float).transpose(1, 2, 0)
     return found
 
 
-def mean_square(settings: Settings, game: "PatchGame", plan: "Plan", order: int, image: int, repeat: int) -> float:
-    """One unbiased estimate; NaN where the budget is too small for the design."""
-    import torch
-
-    from interactions.estimators import draw
-    from interactions.strength import image_row
-
-    seed = ((settings.seed * 2 + repeat) * 1009 + image) * 1009 + order
-    generator = torch.Generator().manual_seed(seed)
-    try:
-        sample = draw(plan, order, pairs_of(settings), game.n_players, settings.budget, generator)
-    except ValueError:
-        return float("nan")
-    return image_row(sample.estimate(game(sample.coalitions_BN, image).cpu()))["mean_square"]
+def same(plan: "Plan", other: "Plan") -> bool:
+    """Whether two plans draw the same coalitions."""
+    return (plan.design, plan.options) == (other.design, other.options)
 
 
 def compared(
