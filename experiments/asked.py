@@ -12,10 +12,9 @@ from a2mim.bounds import check
 from a2mim.plain import differences, overlay, to_plain
 from a2mim.runs import extends, read_run, stored_settings
 from a2mim.settings import FREE
-from experiments.models import did_you_mean, failure
+from experiments.models import failure
 from experiments.options import Start
-from experiments.recipe_files import PLAIN, function_in, read_settings
-from experiments.recipes import recipes_of
+from experiments.recipe_files import PLAIN, function_in, read_settings, recipe_in
 from experiments.trust import check_data, check_method, check_network
 
 S = TypeVar("S")
@@ -111,8 +110,4 @@ def find_recipe(name: str) -> Callable[[], Any]:
         module = importlib.import_module(f"experiments.recipes.{module_name}")
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no {module_name} in experiments/recipes: try imagenet or cifar10") from error
-    recipes = recipes_of(module)
-    if function not in recipes:
-        near = did_you_mean(function, list(recipes)) or f", it has {', '.join(recipes)}"
-        raise ValueError(f"experiments/recipes/{module_name} has no recipe '{function}'{near}")
-    return recipes[function]
+    return recipe_in(module, function, f"experiments/recipes/{module_name} has no recipe")

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import yaml
@@ -37,10 +38,15 @@ def function_in(path: Path, name: str) -> Callable[[], Any]:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's file may do anything when it is run
         raise ValueError(f"the recipe file '{path}' fails: {failure(error)}") from error
+    return recipe_in(module, name, f"the recipe file '{path}' has no function")
+
+
+def recipe_in(module: ModuleType, name: str, lacks: str) -> Callable[[], Any]:
+    """The recipe of that name in a module. Raises ValueError, which begins with `lacks`, where there is none."""
     recipes = recipes_of(module)
     if name not in recipes:
-        near = did_you_mean(name, list(recipes)) or f": it has {', '.join(recipes) or 'none'}"
-        raise ValueError(f"the recipe file '{path}' has no function '{name}'{near}")
+        near = did_you_mean(name, list(recipes)) or f", it has {', '.join(recipes) or 'none'}"
+        raise ValueError(f"{lacks} '{name}'{near}")
     return recipes[name]
 
 

@@ -42,9 +42,10 @@ the variance between images without measuring some of them twice, and matters li
 
 @dataclass(frozen=True)
 class Noise:
-    """What passes do to the curve of one run, by order: the derivatives of J(m) by the mean square at m', w1 and w2,
-    and the noise at the passes so far."""
+    """What passes do to the curve of one run, by order: an image's influence on J_rms, the derivatives of J(m) by the
+    mean square at m', w1 and w2, and the noise at the passes so far."""
 
+    influence_MI: np.ndarray
     gradient_MM: np.ndarray
     single_M: np.ndarray
     product_M: np.ndarray
@@ -62,7 +63,11 @@ class Noise:
         gradient_MM = own_MM / (2 * np.sqrt(base_M) * rms_M.mean())
         rest_M = influence_MI.var(1, ddof=1)
         parts = [noise_of(rows, rest) for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)]
-        return cls(gradient_MM, *(np.array(each) for each in zip(*parts, strict=True)))
+        return cls(
+            influence[MEASURES.index("J_rms"), :, 0],
+            gradient_MM,
+            *(np.array(each) for each in zip(*parts, strict=True)),
+        )
 
 
 def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
@@ -108,10 +113,8 @@ class Parts:
 
     @classmethod
     def of(cls, images: pd.DataFrame) -> "Parts":
-        statistic, count = measure_statistic(images), images.image.nunique()
-        _, influence = statistic(np.arange(count)[None])
         noise = Noise.of(images)
-        return cls._made(influence[MEASURES.index("J_rms"), :, 0], noise.gradient_MM, [noise])
+        return cls._made(noise.influence_MI, noise.gradient_MM, [noise])
 
     @classmethod
     def of_difference(cls, a: pd.DataFrame, b: pd.DataFrame) -> "Parts":
