@@ -53,7 +53,9 @@ def plot_intervals(
         axes.axvline(reference, color=GREY, linewidth=0.6, zorder=0)
     axes.margins(x=0.14)
     axes.set_xlim(axes.get_xlim())
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(3, steps=[1, 2, 5, 10])
+    )  # 2.5 has a decimal more, for which there is no room
     axes.set_xlabel(label)
     name_rows(axes, names, looks)
     return axes

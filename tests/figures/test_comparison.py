@@ -82,6 +82,15 @@ def test_the_paired_difference_of_every_run_to_the_first_is_drawn(tmp_path: Path
     assert len(seen(unpaired)) == 2 and "paired" not in caption(unpaired)
 
 
+@pytest.mark.rendered
+@pytest.mark.parametrize(("low", "high"), [(-0.44, 0.13), (-0.24, 0.01), (0.42, 0.9), (-0.012, 0.031), (-1.4, 1.6)])
+def test_ticks_of_a_narrow_panel_stand_apart(tmp_path: Path, low: float, high: float):
+    runs = {name: strength_table(k) for k, name in enumerate(("ImageNet weights", "random weights"))}
+    table = paired(("random weights", "ImageNet weights", "J_rms", (low + high) / 2, low, high))
+    figure = draw_comparison(runs, tmp_path / "c.png", masses=middle_masses(runs), differences=table)
+    assert_readable(figure)
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_can_be_compared(tmp_path: Path, measure: str):
     runs = {"one": strength_table(1, missing_rms=(6,)), "two": strength_table(2)}
