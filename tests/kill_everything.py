@@ -143,11 +143,11 @@ def load() -> None:
     import torch
 
     import experiments.studies.lite0
-    from experiments import cli, training
+    from experiments import cli
     from experiments.studies import pages
     from interactions import occlusion, profile, spectrum
 
-    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, training, pages, occlusion, profile, spectrum
+    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, pages, occlusion, profile, spectrum
 
 
 def make_inputs(folder: Path, runs: bool = True) -> dict[str, str]:

@@ -145,7 +145,7 @@ def measure_method(model: str, method: str, settings: Settings, device: "torch.d
 def new_backbone(model: str, classes: int, settings: Settings) -> "nn.Module":
     """The backbone on random weights; one that can, takes crops of other sizes, which multi-crop needs."""
     from a2mim.settings import Network
-    from experiments.training import make_network
+    from experiments.training.assembly import make_network
 
     size, seed = settings.image_size, settings.seed
     backbone = make_network(Network(model), classes, size, seed)[0]
@@ -163,7 +163,7 @@ def make_step(
     from a2mim.optim import make_optimizer
     from a2mim.settings import Optim
     from experiments.benchmarks.step import bare_step
-    from experiments.training import make_method
+    from experiments.training.assembly import make_method
 
     backbone = new_backbone(model, 1000 if name == REFERENCE else 0, settings)
     method = make_method(name, backbone, {}, settings.image_size, settings.seed).to(device).train()
@@ -184,7 +184,7 @@ def make_step(
 def make_batch(method: "Method", settings: Settings, device: "torch.device") -> dict[str, Any]:
     """Noise in the number and sizes of views that the method compares."""
     from a2mim.settings import Augmentation
-    from experiments.forecasting import noise
+    from experiments.training.forecasting import noise
 
     assert settings.batch_size is not None
     sides = [view.image_size for view in method.views(Augmentation(image_size=settings.image_size))]

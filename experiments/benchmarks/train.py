@@ -140,8 +140,8 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
 
 def benchmark_recipe(name: str, settings: Settings) -> "Pretrain":
     """The recipe with the settings of the benchmark."""
-    from experiments.asked import find_recipe
     from experiments.commands.pretrain import Settings as Pretrain
+    from experiments.training.asked import find_recipe
 
     recipe = find_recipe(name)()
     if not isinstance(recipe, Pretrain):
@@ -161,7 +161,7 @@ def benchmark_recipe(name: str, settings: Settings) -> "Pretrain":
 def new_method(recipe: "Pretrain") -> tuple["Method", dict[str, Any]]:
     """The recipe's method on random weights, and what its backbone was made from."""
     from experiments.commands.pretrain import method_settings
-    from experiments.training import make_method, make_network
+    from experiments.training.assembly import make_method, make_network
 
     size, seed = recipe.augment.image_size, recipe.loop.seed
     backbone, architecture, _ = make_network(recipe.network, 0, size, seed)

@@ -37,7 +37,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Draw, write the tables, and print that of M and that of the differences."""
-    from experiments.comparison import compare_runs
+    from experiments.measuring.comparison import compare_runs
 
     made = compare_runs(
         settings.runs, settings.out, names=settings.names, measure=settings.measure, anyway=settings.anyway

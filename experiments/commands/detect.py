@@ -41,7 +41,7 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.course import carry_out
+    from experiments.training.course import carry_out
 
     carry_out(settings, "detect", detect)
 
@@ -53,9 +53,9 @@ def detect(settings: Settings, world: Any) -> Any:
     from a2mim.detect.pictures import open_coco
     from a2mim.detect.views import DetectSource
     from a2mim.gallery import normalisation
-    from experiments.course import train_run
-    from experiments.detecting import evaluator
-    from experiments.segmenting import make_backbone
+    from experiments.training.course import train_run
+    from experiments.training.detecting import evaluator
+    from experiments.training.segmenting import make_backbone
 
     data, frames, detecting, loop = settings.data, settings.frames, settings.detecting, settings.loop
     masks = detecting.detector == "mask_rcnn"

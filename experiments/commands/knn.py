@@ -32,8 +32,8 @@ def run(settings: Settings) -> None:
     """Classify, write, and say what was reached."""
     from a2mim.dist import join
     from a2mim.evaluate.knn import knn
-    from experiments.frozen import both_features, write_result
     from experiments.machine import commit
+    from experiments.training.frozen import both_features, write_result
 
     about = {"commit": commit()}
     with join(settings.device) as world:

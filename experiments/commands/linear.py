@@ -72,9 +72,9 @@ class Settings(Features):
 def run(settings: Settings) -> None:
     """Probe, write, and say what was reached."""
     from a2mim.dist import join
-    from experiments.frozen import Few, both_features
     from experiments.machine import commit
-    from experiments.probing import conclude, probe_all
+    from experiments.training.frozen import Few, both_features
+    from experiments.training.probing import conclude, probe_all
 
     about = {"commit": commit()}
     seeds = range(settings.seed, settings.seed + settings.seeds)

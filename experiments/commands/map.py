@@ -8,7 +8,7 @@ import tyro
 
 from a2mim.bounds import Budget, Count, Grid, Natural, Share
 from experiments.help import FILE
-from experiments.inputs import Input
+from experiments.measuring.inputs import Input
 from experiments.options import Network
 
 
@@ -64,7 +64,8 @@ class Settings(Network):
 def run(settings: Settings) -> None:
     """Measure, draw, and write the figure, the tables and the settings."""
     from experiments.datasets import evaluation_transform
-    from experiments.image_map import (
+    from experiments.machine import pick_device, provenance
+    from experiments.measuring.image_map import (
         cell_table,
         chosen_budget,
         chosen_order,
@@ -76,9 +77,8 @@ def run(settings: Settings) -> None:
         play,
         read_photograph,
     )
-    from experiments.inputs import assumptions, description, open_model
-    from experiments.machine import pick_device, provenance
-    from experiments.measuring import with_own_functions
+    from experiments.measuring.inputs import assumptions, description, open_model
+    from experiments.measuring.opening import with_own_functions
     from experiments.outputs import claim
     from figures.pair_map import draw_pair_map
     from figures.style import check_suffix

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from experiments.inputs import Input
+from experiments.measuring.inputs import Input
 from experiments.options import Images, Machine, Network
 from interactions.settings import OcclusionSettings
 
@@ -44,9 +44,9 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.datasets import known_classes
-    from experiments.inputs import open_model
     from experiments.machine import pick_device
-    from experiments.measuring import Opened, images_of, is_first, own_device, with_own_functions
+    from experiments.measuring.inputs import open_model
+    from experiments.measuring.opening import Opened, images_of, is_first, own_device, with_own_functions
     from interactions.occlusion import measure_occlusion
 
     measure = asdict(with_own_functions(settings.measure))
@@ -77,7 +77,7 @@ def run(settings: Settings) -> None:
 
 def draw(measured: "Occlusion") -> None:
     """occlusion.png, from the tables that were written."""
-    from experiments.inputs import assumptions
+    from experiments.measuring.inputs import assumptions
     from figures.occlusion import draw_occlusion
 
     record, settings, name = measured.record, measured.settings, measured.record["model"]["name"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from a2mim.bounds import Count
-from experiments.inputs import Input
+from experiments.measuring.inputs import Input
 from experiments.options import Images, Machine, Network
 from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
@@ -75,14 +75,14 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.measuring import is_first, measured_settings, open_all, with_own_functions
-    from experiments.players import with_own_players
+    from experiments.measuring.opening import is_first, measured_settings, open_all, with_own_functions
+    from experiments.measuring.players import with_own_players
     from interactions.profile import checked, profile_model
 
     settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())
     if settings.other or settings.other_weights or settings.of == "difference":
-        from experiments.pairs import run_pair
+        from experiments.measuring.pairs import run_pair
 
         return run_pair(settings, draw)
     opened = open_all(settings)
@@ -101,7 +101,7 @@ def run(settings: Settings) -> None:
 
 def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
-    from experiments.inputs import assumptions
+    from experiments.measuring.inputs import assumptions
     from figures.curves import draw_strength
     from figures.runs import ground_words
     from interactions import levels

@@ -10,7 +10,7 @@ from a2mim.bounds import Count, Natural, Pixels, Share
 from experiments.help import FILE
 
 if TYPE_CHECKING:
-    from experiments.reconstruction import Network
+    from experiments.training.reconstruction import Network
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run(settings: Settings) -> None:
     from experiments.datasets import evaluation_transform, open_images
     from experiments.machine import pick_device, provenance
     from experiments.outputs import claim
-    from experiments.reconstruction import chosen, described, open_network, readable, reconstruct, settings_of
+    from experiments.training.reconstruction import chosen, described, open_network, readable, reconstruct, settings_of
     from figures.reconstruction import draw_reconstruction
     from figures.style import check_suffix
 

@@ -73,7 +73,7 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
     """Paired differences of M between every two profiles that measured alike and share images."""
     import pandas as pd
 
-    from experiments.comparison import paired_differences
+    from experiments.measuring.comparison import paired_differences
     from figures.report import profile_groups
     from interactions.profile import load_profile
 

@@ -44,7 +44,7 @@ class Settings(Start):
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.course import carry_out
+    from experiments.training.course import carry_out
 
     carry_out(settings, "segment", segment)
 
@@ -56,8 +56,8 @@ def segment(settings: Settings, world: Any) -> Any:
     from a2mim.segment.method import Segment
     from a2mim.segment.pairs import open_scenes
     from a2mim.segment.views import SceneSource
-    from experiments.course import train_run
-    from experiments.segmenting import evaluator, make_backbone
+    from experiments.training.course import train_run
+    from experiments.training.segmenting import evaluator, make_backbone
 
     data, crops, decoding, loop = settings.data, settings.crops, settings.decoding, settings.loop
     images = open_scenes(data)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from a2mim.bounds import Count, Natural
-from experiments.inputs import Input
+from experiments.measuring.inputs import Input
 from experiments.options import Images, Machine, Network
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Settings(Machine, Images, Network):
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.inputs import open_model
     from experiments.machine import pick_device
-    from experiments.measuring import Opened, images_of, is_first, own_device
+    from experiments.measuring.inputs import open_model
+    from experiments.measuring.opening import Opened, images_of, is_first, own_device
     from interactions.spectrum import measure_spectrum
 
     model, config = open_model(settings)
@@ -75,7 +75,7 @@ def draw(measured: "Spectrum") -> list[str]:
     """spectrum.png and variance.png, from the tables that were written; the names of those with anything to show."""
     import pandas as pd
 
-    from experiments.inputs import assumptions
+    from experiments.measuring.inputs import assumptions
     from figures.spectrum import draw_spectrum, draw_variance
 
     record = measured.record

@@ -27,8 +27,8 @@ from a2mim.bounds import Budget, Count, Grid, Pixels, Share
 from experiments import cli
 from experiments.commands import report
 from experiments.commands.profile import draw
-from experiments.comparison import Comparison, compare_runs
 from experiments.machine import commit
+from experiments.measuring.comparison import Comparison, compare_runs
 from experiments.models import create_model, efficientnet_lite0_file
 from experiments.studies import demo_training
 from figures.curves import PRIMARY

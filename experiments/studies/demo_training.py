@@ -20,11 +20,11 @@ from a2mim.dist import join
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import pretrain
 from experiments.commands.profile import draw
-from experiments.comparison import Comparison, compare_runs
 from experiments.machine import commit
+from experiments.measuring.comparison import Comparison, compare_runs
 from experiments.recipes import digits
 from experiments.recipes.digits import NETWORK, SIZE
-from experiments.training import make_network
+from experiments.training.assembly import make_network
 from figures.curves import PRIMARY
 from interactions.profile import profile_model
 

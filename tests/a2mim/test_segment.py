@@ -21,7 +21,7 @@ from a2mim.segment.scores import counts_of, difference, intervals, per_class, su
 from a2mim.segment.settings import Crops, Scenes
 from a2mim.segment.views import GREY, evaluation_view, training_view
 from a2mim.settings import Network
-from experiments.segmenting import make_backbone
+from experiments.training.segmenting import make_backbone
 from tests.a2mim.scenes import VOID, write_scenes
 
 # ------------------------------------------------------------------------------------------- scores

@@ -4,9 +4,9 @@ import pytest
 
 from a2mim.backbones import find_place
 from a2mim.shapes import shapes_alone
-from experiments.asked import find_recipe
 from experiments.recipes import cifar10
-from experiments.training import make_method, make_network
+from experiments.training.asked import find_recipe
+from experiments.training.assembly import make_method, make_network
 
 NAMES = [
     f"{method}_{family}{size}"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from experiments import cli
-from experiments.comparison import compare_runs
+from experiments.measuring.comparison import compare_runs
 from interactions.profile import load_profile, profile_model
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -8,11 +8,11 @@ import torch
 
 from a2mim.settings import Augmentation
 from a2mim.shapes import shapes_alone
-from experiments.asked import find_recipe
 from experiments.cli import main
 from experiments.commands.pretrain import method_settings
 from experiments.recipes import cifar10_baselines, imagenet, recipes_of
-from experiments.training import make_method, make_network
+from experiments.training.asked import find_recipe
+from experiments.training.assembly import make_method, make_network
 from tests.a2mim.tiny import log_of, write_images
 
 METHODS = ("simclr", "byol", "mocov3", "dino")

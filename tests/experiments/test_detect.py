@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from a2mim.bounds import check
 from experiments import cli
-from experiments.asked import find_recipe
 from experiments.cli import main
 from experiments.studies import transfer
+from experiments.training.asked import find_recipe
 from tests.a2mim.instances import annotation, stated, write, write_instances
 from tests.a2mim.tiny import same
 from tests.test_docs import told

@@ -8,7 +8,7 @@ from PIL import Image
 
 from experiments import cli
 from experiments.datasets import evaluation_transform
-from experiments.inputs import Input, adjusted, description, in_words
+from experiments.measuring.inputs import Input, adjusted, description, in_words
 from tests.experiments.test_profile import FEW, MODEL, photos, profile
 
 __all__ = ["photos"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments import cli, machine
 from experiments.datasets import evaluation_transform
-from experiments.image_map import (
+from experiments.measuring.image_map import (
     as_pixels,
     chosen_budget,
     chosen_order,

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from experiments.asked import find_recipe
 from experiments.benchmarks.train import new_method
 from experiments.cli import main
 from experiments.commands.pretrain import Settings as Pretrain
-from experiments.training import make_network
+from experiments.training.asked import find_recipe
+from experiments.training.assembly import make_network
 from tests.a2mim.tiny import write_images
 
 CIFAR = [f"{name}{size}" for name in ("mae_vit", "maskfeat_vit", "spark_cnn") for size in ("", "_cpu")]

@@ -14,11 +14,11 @@ from torch import nn
 from a2mim import METHODS, OwnBackbone
 from a2mim.backbones import read_structure
 from a2mim.plain import to_plain
-from experiments.asked import resolved
 from experiments.cli import main
 from experiments.commands import finetune
 from experiments.commands.pretrain import Settings
-from experiments.recipe_files import read_settings
+from experiments.training.asked import resolved
+from experiments.training.recipe_files import read_settings
 from tests.a2mim.tiny import write_images
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -196,7 +196,7 @@ def test_what_is_no_recipe(file, content, said, place, tmp_path, capsys):
 
 def test_plain_settings_come_back_as_they_were(tmp_path):
     """Every option of a recipe, written as the plain data that YAML holds."""
-    from experiments.asked import ELSEWHERE, find_recipe
+    from experiments.training.asked import ELSEWHERE, find_recipe
 
     for name in ("imagenet:a2mim_resnet50", "imagenet:dino_vit_small"):
         recipe = find_recipe(name)()

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from a2mim.checkpoints import load_into
 from a2mim.evaluate.linear import Probe
 from experiments.cli import main
+from experiments.measuring.probe import FILE, add_probe, attach, read_probe
 from experiments.models import create_model
-from experiments.probe import FILE, add_probe, attach, read_probe
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import randomise
 

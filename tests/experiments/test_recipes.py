@@ -21,12 +21,12 @@ from a2mim.optim import parameter_groups
 from a2mim.settings import Network
 from a2mim.shapes import shapes_alone
 from a2mim.trainer import Trainer
-from experiments.asked import find_recipe
 from experiments.commands.finetune import Settings as Finetune
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet, recipes_of
-from experiments.training import make_method, make_network
+from experiments.training.asked import find_recipe
+from experiments.training.assembly import make_method, make_network
 
 
 def recipes(module: ModuleType) -> list[str]:

@@ -14,7 +14,7 @@ from torch import nn
 from a2mim.methods import A2MIM, MAE, A2MIMSettings, MAESettings, SimMIM, SimMIMSettings, SparK, SparKSettings
 from a2mim.seeds import seed_of
 from experiments.cli import main
-from experiments.reconstruction import begin_as, chosen
+from experiments.training.reconstruction import begin_as, chosen
 from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import Named, ViT, randomise
 from tests.a2mim.tiny import write_images

@@ -133,7 +133,7 @@ def test_a_tag_that_timm_has_not_is_one_sentence_of_inspect(tmp_path, capsys):
 
 
 def test_more_neighbours_than_images_are_refused_before_features_are_computed(refused, monkeypatch):
-    monkeypatch.setattr("experiments.frozen.frozen_features", None)
+    monkeypatch.setattr("experiments.training.frozen.frozen_features", None)
     words = COMMANDS["knn"].replace("MODEL", "test_resnet").replace("--k 3", "--k 99")
     assert "k = 99 neighbours cannot be had from 12 training images: choose another --k" in refused(words)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments import cli
 from experiments.commands.report import distinct_names
-from experiments.comparison import compare_runs
+from experiments.measuring.comparison import compare_runs
 from interactions.profile import profile_model
 from tests.figures import made_up_runs as made_up
 

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from experiments import cli
-from experiments.asked import resolved
 from experiments.help import parse
 from experiments.studies import imagenet, trainings
 from experiments.studies.cifar10 import plan, tables
@@ -18,6 +17,7 @@ from experiments.studies.cifar10.plan import FAMILIES, Settings, steps
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import NOT_YET
 from experiments.studies.token_position import PLACES
+from experiments.training.asked import resolved
 from tests.a2mim.tiny import write_images
 
 

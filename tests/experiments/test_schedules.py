@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from a2mim.optim import learning_rate, scaled_lr
-from experiments.asked import find_recipe
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet, recipes_of
+from experiments.training.asked import find_recipe
 
 Curve = Callable[[float, float, float], float]  # epoch, all epochs T, warm-up w -> the rate
 

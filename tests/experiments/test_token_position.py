@@ -10,12 +10,12 @@ import torch
 
 from a2mim.backbones import find_place, read_structure
 from experiments import cli
-from experiments.asked import resolved
 from experiments.help import parse
 from experiments.recipes import cifar10
 from experiments.studies import trainings
 from experiments.studies.steps import NOT_YET
 from experiments.studies.token_position import PLACES, Sweep, places, run, steps
+from experiments.training.asked import resolved
 from tests.a2mim.tiny import write_images
 
 

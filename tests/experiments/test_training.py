@@ -14,11 +14,12 @@ from a2mim.methods import A2MIM
 from a2mim.plain import pairs, to_plain
 from a2mim.runs import newest_state
 from a2mim.settings import Network
-from experiments import course, forecasting, machine
-from experiments.asked import find_recipe, resolved
+from experiments import machine
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import make_network, settings_of
+from experiments.training import course, forecasting
+from experiments.training.asked import find_recipe, resolved
+from experiments.training.assembly import make_network, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
 
 SMALL = [
@@ -413,7 +414,7 @@ def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, mo
     words += ["--pictures-every", "0"]
     assert main([*words, "--out", str(tmp_path / "silent")]) == 0
     assert "a second" not in capsys.readouterr().err
-    monkeypatch.setattr("experiments.forecasting.LONG", 0)
+    monkeypatch.setattr("experiments.training.forecasting.LONG", 0)
     monkeypatch.setattr("interactions.forecast.WORTH_SAYING", 0.0)
     assert main([*words, "--out", str(tmp_path / "told")]) == 0
     assert "3 steps of 8 images; " in capsys.readouterr().err

@@ -25,14 +25,14 @@ from a2mim.checkpoints.stated import ARGUMENTS, NotPlainError, plain_network
 from a2mim.plain import to_plain
 from a2mim.settings import Data, Network
 from experiments import models
-from experiments.asked import resolved
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
 from experiments.models import create_model
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet
-from experiments.reconstruction import open_network
-from experiments.training import make_network
-from experiments.trust import check_architecture
+from experiments.training.asked import resolved
+from experiments.training.assembly import make_network
+from experiments.training.reconstruction import open_network
+from experiments.training.trust import check_architecture
 
 CANARY = """
 import os

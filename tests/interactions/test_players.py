@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.comparison import compare_runs
+from experiments.measuring.comparison import compare_runs
 from figures.runs import ground_words
 from interactions import Segments, profile_model
 from tests.interactions.tiny import Photos, network

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.comparison import by_identity
+from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
 from experiments.studies.cifar10.plan import (
     CONTEXT_CHECK,

@@ -52,15 +52,15 @@ class Opened:
 
     def arguments(self) -> dict[str, Any]:
         """Those of `profile_model` that are the model's."""
-        from experiments.inputs import description
+        from experiments.measuring.inputs import description
 
         own = {"normalisation": self.normalisation, "accompany": self.accompany}
         return {"transform": description(self.config), **own}
 
     def of_run(self, settings: Any) -> dict[str, Any]:
         """Arguments of every measurement that takes a folder: where it lies, and what is measured is called."""
-        from experiments.inputs import description, title
         from experiments.machine import commit
+        from experiments.measuring.inputs import description, title
 
         return {
             "out": settings.out,
@@ -88,8 +88,8 @@ def open_all(settings: "Settings") -> Opened:
         ValueError: a classifier or labels that are needed and not there; and as what opens models and images does.
     """
     from experiments.datasets import known_classes
-    from experiments.inputs import description, open_model
     from experiments.machine import pick_device
+    from experiments.measuring.inputs import description, open_model
 
     model, config = open_model(settings)
     device = pick_device(own_device(settings.device))
@@ -130,7 +130,7 @@ def probe(
     """Give the model its linear classifier, and say how good it is; returns what writes it into the run's folder, and
     its classes."""
     from a2mim.evaluate.linear import Probe
-    from experiments.probe import add_probe
+    from experiments.measuring.probe import add_probe
 
     size = config["input_size"][-1]
     about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))

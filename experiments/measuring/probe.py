@@ -28,7 +28,7 @@ from a2mim.gallery import make_gallery
 from a2mim.plain import printable
 from a2mim.runs import write_atomically
 from a2mim.settings import Data
-from experiments.training import labelled
+from experiments.training.assembly import labelled
 from interactions.fingerprint import model_digest
 
 FILE = "probe.safetensors"

@@ -14,8 +14,8 @@ from a2mim.runs import extends, read_run, stored_settings
 from a2mim.settings import FREE
 from experiments.models import failure
 from experiments.options import Start
-from experiments.recipe_files import PLAIN, function_in, read_settings, recipe_in
-from experiments.trust import check_data, check_method, check_network
+from experiments.training.recipe_files import PLAIN, function_in, read_settings, recipe_in
+from experiments.training.trust import check_data, check_method, check_network
 
 S = TypeVar("S")
 
@@ -28,7 +28,7 @@ def resolved(settings: S, command: str) -> S:
 
     Raises ValueError for a recipe that is not there or belongs to another command, and for settings typed beside
     --resume that differ from the run's (which ones), and for what a record may not bring about by itself (see
-    experiments.trust); FileNotFoundError where there is no run to resume.
+    experiments.training.trust); FileNotFoundError where there is no run to resume.
     """
     given: Any = settings
     default: Any = type(settings)()
@@ -81,7 +81,7 @@ def made_by(given: S, command: str) -> S:
     """The settings of the recipe that is asked for.
 
     Raises ValueError for a recipe that is not there, fails, or belongs to another command, and for what a file of plain
-    settings may not bring about by itself (see experiments.trust); FileNotFoundError.
+    settings may not bring about by itself (see experiments.training.trust); FileNotFoundError.
     """
     asked: Any = given
     if asked.recipe.endswith(PLAIN):

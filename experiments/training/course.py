@@ -21,11 +21,11 @@ from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
 from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE
 from a2mim.train import Hooks, describe, train
-from experiments.asked import identity, resolved
 from experiments.cli import out_of_memory
 from experiments.cli import sentence as one_line
-from experiments.forecasting import foretell_training
 from experiments.machine import commit
+from experiments.training.asked import identity, resolved
+from experiments.training.forecasting import foretell_training
 from figures.reconstruction import draw_reconstruction
 from figures.training import draw_loss
 from interactions.runs.lock import held

@@ -19,7 +19,7 @@ from a2mim.segment.method import Segment
 from a2mim.segment.scores import intervals, per_class, summary
 from a2mim.settings import Network
 from experiments.models import is_factory
-from experiments.training import make_network
+from experiments.training.assembly import make_network
 from figures.segmentation import draw_segmentation
 
 DYNAMIC = "dynamic_img_size"

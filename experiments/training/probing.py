@@ -11,7 +11,7 @@ from scipy import stats
 
 from a2mim.evaluate.attentive import attentive_probe
 from a2mim.evaluate.linear import Probe, linear_probe
-from experiments.frozen import Features, wilson, write_record
+from experiments.training.frozen import Features, wilson, write_record
 
 Row = dict[str, Any]
 

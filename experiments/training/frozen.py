@@ -27,7 +27,7 @@ from a2mim.plain import to_plain
 from a2mim.runs import write_json
 from a2mim.versions import versions
 from experiments.outputs import claim
-from experiments.training import labelled, make_network, open_held_out
+from experiments.training.assembly import labelled, make_network, open_held_out
 
 
 @dataclass(frozen=True)

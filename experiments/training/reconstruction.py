@@ -27,8 +27,8 @@ from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
 from experiments.datasets import ImageData, size_arguments
 from experiments.models import create_model
-from experiments.training import make_method
-from experiments.trust import check_architecture, check_method
+from experiments.training.assembly import make_method
+from experiments.training.trust import check_architecture, check_method
 
 ZERO = "Masked pixels show the colour that is normalised to 0."
 FILLS = {

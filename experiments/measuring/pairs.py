@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.comparison import compare_runs
-from experiments.inputs import title
 from experiments.machine import commit
-from experiments.measuring import Opened, is_first, measured_settings, open_all
+from experiments.measuring.comparison import compare_runs
+from experiments.measuring.inputs import title
+from experiments.measuring.opening import Opened, is_first, measured_settings, open_all
 from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
 from interactions.profile import profile_model
 from interactions.settings import PRECISION

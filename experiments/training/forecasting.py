@@ -20,7 +20,7 @@ from a2mim.samples import Batch
 from a2mim.settings import FREE
 from a2mim.train import configure
 from a2mim.trainer import NonFiniteLoss, Trainer
-from experiments.asked import identity
+from experiments.training.asked import identity
 from interactions.forecast import announce, line
 from interactions.speed import seconds_of
 
