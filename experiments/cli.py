@@ -78,9 +78,11 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "cifar10": "experiments.studies.cifar10.command",
         "imagenet": "experiments.studies.imagenet",
         "lite0": "experiments.studies.lite0",
+        "transfer": "experiments.studies.transfer",
     },
     "segment": "experiments.commands.segment",
     "spectrum": "experiments.commands.spectrum",
+    "transfer": "experiments.commands.transfer",
     "version": "experiments.commands.version",
 }
 

@@ -10,7 +10,7 @@ from interactions.runs.storage import refuse_damaged
 if TYPE_CHECKING:
     from figures.runs import Run
 
-TRAININGS = ("pretrain", "finetune")
+TRAININGS = ("pretrain", "finetune", "segment", "detect")
 
 
 def check_records(runs: "Iterable[Run]") -> None:

@@ -23,6 +23,7 @@ from figures.sections.measured import loss_section, occlusion_section, spectrum_
 from figures.sections.pictures import holds_pictures, picture_section
 from figures.sections.strength import profile_groups, profile_section, summary_blocks
 from figures.sections.study import STUDY, accuracy_section, study_runs, study_section, study_summary
+from figures.sections.transfer import transfer_section, transfer_summary
 
 __all__ = [
     "Block", "Card", "Chart", "Charts", "Curve", "Fold", "Gallery", "Picture", "Rows", "Section",
@@ -51,7 +52,11 @@ def write_report(path: str | Path, sections: Sequence[Section], title: str = "Re
 
 
 def sections_of(
-    runs: Sequence[Run], differences: pd.DataFrame | None = None, maps: int = 4, said: Sequence[Block] = ()
+    runs: Sequence[Run],
+    differences: pd.DataFrame | None = None,
+    maps: int = 4,
+    said: Sequence[Block] = (),
+    transfer: pd.DataFrame | None = None,
 ) -> list[Section]:
     """The sections for which these runs have results: a summary (the middle mass M, one chart for all runs, what
     differs), then, folded, everything else in the order of a paper, and a card for each run at the end.
@@ -64,6 +69,7 @@ def sections_of(
         differences: of M between profiles: run_a, run_b, measure, difference, low, high, images.
         maps: the largest number of pair maps to draw from the pairs that profiles kept.
         said: the caller's own words, with which the summary begins.
+        transfer: what runs reach on other tasks, the table that `a2mim transfer` writes.
 
     Raises:
         ValueError: a run that holds nothing to show; a table that cannot be read or lacks a
@@ -78,9 +84,12 @@ def sections_of(
         if gone:
             raise ValueError(f"{run.folder} lacks {', '.join(gone)}: start its command again, it writes that anew")
     sections = [
-        Section("Summary", [*said, *study_summary(runs), *summary_blocks(runs, differences)]),
+        Section(
+            "Summary", [*said, *study_summary(runs), *transfer_summary(transfer), *summary_blocks(runs, differences)]
+        ),
         study_section(runs),
         accuracy_section(runs),
+        transfer_section(runs, transfer),
         profile_section(runs, differences),
         occlusion_section(runs),
         spectrum_section(runs),

@@ -32,6 +32,15 @@ COLUMNS = {
     "val_loss": "validation loss",
     "cpu_seconds": "CPU seconds",
 }
+MEASURES = {
+    "miou": "mIoU",
+    "top1": "top-1",
+    "mean_accuracy": "mean accuracy",
+    "pixel_accuracy": "pixel accuracy",
+    **{f"{kind}_ap{end}": f"{kind} AP{end}" for kind in ("box", "mask") for end in ("", "50", "75")},
+}
+"""Of transfer."""
+DETECTORS = {"faster_rcnn": "Faster R-CNN", "mask_rcnn": "Mask R-CNN", "fpn": "FPN", "upernet": "UPerNet"}
 SPLITS = ("train", "val", "validation", "test")
 PLACES = {"patch_embed": "patch embedding"}
 
@@ -54,8 +63,17 @@ def data_in_words(name: str) -> str:
     return " ".join(word for word in words if word)
 
 
+def measure_in_words(measure: str) -> str:
+    """What is reached on another task: box_ap50 is box AP50."""
+    return MEASURES.get(measure, measure.replace("_", " "))
+
+
 def setup_in_words(setup: str) -> str:
-    """What a study measured: "frozen cosine" is frozen, cosine similarity."""
+    """What a study measured: "frozen cosine" is frozen, cosine similarity; "faster_rcnn, frozen" is Faster R-CNN,
+    frozen."""
+    if ", " in setup:
+        decoder, _, how = setup.partition(", ")
+        return f"{DETECTORS.get(decoder, decoder)}, {how}"
     state, _, value = setup.partition(" ")
     return f"{state}, {value_in_words(value)}" if value else state
 

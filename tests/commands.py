@@ -51,6 +51,7 @@ WORKS = """
     linear --weights pre --data photos --head attentive --epochs 2 --image-size 32 --workers 0 {cpu} --out linear.json
     detect --weights pre --detector faster_rcnn --data things {boxes} --batch 4 --epochs 1 --out det {few}
     segment --weights pre --frozen --data scenes --ignore 11 --crop 32 32 --batch 4 --epochs 1 --out seg {few}
+    transfer seg det linear.json --out transfer
     inspect pre/backbone.safetensors
     convert pre/backbone.safetensors --out converted.safetensors
     reconstruct pre --data photos --count 1 --device cpu --out reconstruction.png
@@ -65,6 +66,7 @@ WORKS = """
     reproduce cifar10 --plan
     reproduce imagenet --networks resnet50 --methods a2mim --plan
     reproduce lite0 --data photos --plan
+    reproduce transfer --camvid scenes --coco things --weights pre --plan
     bench game test_resnet --grid 4 --batch-size 2 --batches 1 --repeats 1 --images 1 --device cpu --out game
     bench methods test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 --device cpu --out methods
     bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train

@@ -99,7 +99,7 @@ def written(tmp_path_factory):
     return of
 
 
-TABULAR = dict.fromkeys(("profile", "compare", *MEASURING), (".csv", ".parquet", ".jsonl"))
+TABULAR = dict.fromkeys(("profile", "compare", "transfer", *MEASURING), (".csv", ".parquet", ".jsonl"))
 TABULAR |= dict.fromkeys(("linear", "knn"), (".json",))
 STEMS = {"compare": "comparison"}
 

@@ -25,10 +25,12 @@ FIGURES = {
     "figA3": "figures.fig_a3",
     "figA4": "figures.fig_a4",
     "mass": "figures.middle_mass",
+    "prediction": "figures.prediction",
     "strength": "figures.strength",
+    "transfer": "figures.transfer",
 }
 AGAIN = "again"
-OF_A_TABLE = ("fig6", "mass")
+OF_A_TABLE = ("fig6", "mass", "prediction", "transfer")
 """Figures whose tables name networks and methods themselves."""
 OPTIONS = ("measure", "dropped", "pictures", "grey", "title")
 
@@ -45,7 +47,9 @@ class Settings:
         fig6                accuracy by the place of the mask token (python -m experiments.studies.token_position)
         figA3, figA4        Fourier log amplitude, variance of features, by depth (a2mim spectrum)
         mass                middle mass of every method by three measures (a2mim reproduce)
+        prediction          middle mass against what is reached on other tasks, with rank correlation (a2mim transfer)
         strength            one run in full: three measures, relative and absolute (a2mim profile)
+        transfer            mIoU, AP and accuracy on other tasks, and what they differ by (a2mim transfer)
         again               a figure anew, from its OUT.json and the tables that lie beside it
 
     Runs of one name and panel are seeds: each is a point, the line is their mean. At most five names of a panel are
@@ -63,11 +67,12 @@ class Settings:
 
     figure: Annotated[
         tyro.conf.Positional[
-            Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4", "mass", "strength", "again"]
+            Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4"]
+            | Literal["mass", "prediction", "strength", "transfer", "again"]
         ],
         tyro.conf.arg(metavar="FIGURE"),
     ]
-    """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4, mass or strength; again."""
+    """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4, mass, prediction, strength or transfer; again."""
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs, or of a study's results; for again, the .json of figures."""
     out: Annotated[Path | None, FILE] = None

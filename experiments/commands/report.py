@@ -22,7 +22,8 @@ class Settings:
 
     A run is a folder that a measuring or training command wrote, or one with the tables and figures of a study. The
     page shows what it holds: interaction strength by order with the middle mass M and its paired differences,
-    occlusion, spectra, accuracy, losses, reconstructions, pair maps, and a card with the provenance of each run.
+    occlusion, spectra, accuracy, segmentation and detection (beside them the M of a profile of the same name), losses,
+    reconstructions, pair maps, and a card with the provenance of each run.
 
     For example:
         a2mim report runs/resnet50 runs/vit --out report.html
@@ -53,7 +54,7 @@ def run(settings: Settings) -> None:
     claim([out])
     runs = told_apart(open_runs(settings.runs, settings.names or distinct_names(settings.runs)))
     check_records(runs)
-    sections = sections_of(runs, differences_between(runs), settings.maps)
+    sections = sections_of(runs, differences_between(runs), settings.maps, transfer=transfer_of(runs))
     write_report(out, sections, settings.title, settings.lead)
     shown = ", ".join(section.title for section in sections)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {shown}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
@@ -89,6 +90,19 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
+
+
+def transfer_of(runs: "Sequence[Run]") -> "pd.DataFrame | None":
+    """What the runs of segmentation and detection reach; beside each M of the one profile that has its name."""
+    dense = [run for run in runs if run.record.get("command") in ("segment", "detect")]
+    if not dense:
+        return None
+    from experiments.training.transferring import Entry, transfer_table
+    from figures.runs import label
+
+    held = [run for run in runs if run.holds("strength.csv") and has_mass(run)]
+    profiles = {label(run): run.folder for run in held if [label(one) for one in held].count(label(run)) == 1}
+    return transfer_table([Entry(label(run), run.folder, profiles.get(label(run))) for run in dense])
 
 
 def has_mass(run: "Run") -> bool:

@@ -13,7 +13,8 @@ Commands (with random weights: --weights random, and another --out):
 
     a2mim segment --recipe camvid:linear --model tf_efficientnet_lite0 --weights efficientnet-lite0.pth \\
         --data camvid-320.tar --out runs/camvid-trained
-    python -m experiments.studies.transfer runs/camvid-random runs/camvid-trained --out camvid.csv
+    a2mim transfer runs/camvid-random runs/camvid-trained --out camvid
+    a2mim reproduce transfer --camvid camvid-320.tar    # all of these, with both weights
 """
 
 from __future__ import annotations

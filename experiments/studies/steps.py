@@ -20,11 +20,13 @@ from typing import Any
 NOT_YET = 3
 """Exit code of a study whose time ran out."""
 
-CAN_STOP = ("pretrain", "finetune")
+CAN_STOP = ("pretrain", "finetune", "segment", "detect")
 """Commands that take --minutes; the others are brought to their end."""
 PICTURES = {
     "pretrain": {"loss.png": "log.jsonl"},
     "finetune": {"loss.png": "log.jsonl"},
+    "segment": {"loss.png": "log.jsonl"},
+    "detect": {"loss.png": "log.jsonl"},
     "profile": {"strength.png": "strength.csv"},
     "occlusion": {"occlusion.png": "occlusion.csv"},
     "spectrum": {"spectrum.png": "spectrum.csv", "variance.png": "variance.csv"},

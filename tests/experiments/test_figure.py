@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.commands.figure import FIGURES
+from experiments.commands.figure import FIGURES, OF_A_TABLE
 from tests.figures.made_up import (
     block_tables,
     masses_table,
@@ -16,6 +16,7 @@ from tests.figures.made_up import (
     record,
     strength_table,
     sweep_table,
+    transfer_tables,
     write_run,
 )
 
@@ -25,7 +26,7 @@ def results(tmp_path):
     """Two runs for each figure."""
     spectrum, variance = block_tables()
     tables = {"strength.csv": strength_table(), "occlusion.csv": occlusion_table(), "spectrum.csv": spectrum}
-    study = {"masses.csv": masses_table(), "token_position.csv": sweep_table()}
+    study = {"masses.csv": masses_table(), "token_position.csv": sweep_table()} | transfer_tables()
     write_run(tmp_path / "study", study, {"command": "reproduce cifar10"})
     for name in ("one", "two"):
         write_run(tmp_path / name, tables | {"variance.csv": variance}, record(name))
@@ -35,7 +36,7 @@ def results(tmp_path):
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_written_with_where_it_came_from(figure, results, capsys):
-    folders = [results / "study"] if figure in ("fig6", "mass") else [results / "one", results / "two"]
+    folders = [results / "study"] if figure in OF_A_TABLE else [results / "one", results / "two"]
     folders = folders[:1] if figure == "strength" else folders
     out = results / "drawn" / figure
     assert cli.main(["figure", figure, *map(str, folders), "--out", str(out)]) == 0
@@ -46,7 +47,7 @@ def test_every_figure_is_written_with_where_it_came_from(figure, results, capsys
     about = json.loads(out.with_suffix(".json").read_text())
     assert about["figure"] == figure and [run["folder"] for run in about["runs"]] == list(map(str, folders))
     assert all(run["files"] for run in about["runs"])
-    if figure not in ("fig6", "mass"):
+    if figure not in OF_A_TABLE:
         told = [(run["name"], run["command"], run["commit"]) for run in about["runs"]]
         assert told == [(folder.name, folder.name, "89abcdef") for folder in folders]
 
@@ -108,6 +109,7 @@ def test_a_note_is_told(results, capsys):
         ("fig6 {0}/one", "one lacks token_position.csv"),
         ("figA3 {0}/one {0}/study", "study lacks spectrum.csv (of `a2mim spectrum`)"),
         ("mass {0}/one", "one lacks masses.csv (of `a2mim reproduce`)"),
+        ("prediction {0}/one", "one lacks transfer.csv (of `a2mim transfer`)"),
         ("mass {0}/study --names x", "mass takes no --names and no --panels"),
         ("fig4 {0}/one --measure J", "fig4 takes no --measure: leave it out"),
         ("fig5 {0}/one --pictures 3", "fig5 takes no --pictures: leave it out"),

@@ -99,6 +99,27 @@ def sweep_table(seeds: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "position", "seed", "top1"])
 
 
+def transfer_tables(runs: int = 5) -> dict[str, pd.DataFrame]:
+    """transfer.csv of two set-ups on one data set, random weights first, and probes of `runs` networks with M on
+    another; and correlation.csv."""
+    rows = []
+    for setup, (run, gain) in product(("linear, frozen", "fpn, fine-tuned"), (("random", None), ("ImageNet", 24.0))):
+        value = 16 + (gain or 0)
+        apart = (np.nan,) * 3 if gain is None else (gain, gain - 1, gain + 1)
+        rows.append(
+            (run, "segment", "camvid-320", setup, "miou", value, value - 1, value + 1, *apart, 101, *(np.nan,) * 3)
+        )
+    for k in range(runs):
+        value, M = 40 + 3 * k - 8 * (k == 2), 0.9 + k / 10
+        ends = (value, value - 1, value + 1, *(np.nan,) * 3, 10_000, M, M - 0.05, M + 0.05)
+        rows.append((f"net {k}", "linear", "cifar10-test", "attentive", "top1", *ends))
+    columns = ["run", "task", "data", "setup", "measure", "value", "low", "high"]
+    columns += ["difference", "difference_low", "difference_high", "images", "M", "M_low", "M_high"]
+    ranks = [("linear", "cifar10-test", "attentive", "top1", 0.7, -0.2, 1.0, runs)]
+    named = ["task", "data", "setup", "measure", "rho", "low", "high", "runs"]
+    return {"transfer.csv": pd.DataFrame(rows, columns=columns), "correlation.csv": pd.DataFrame(ranks, columns=named)}
+
+
 def pictures(seed: int = 0, count: int = 3) -> dict[str, np.ndarray]:
     """Reconstructions as training writes them: float32, N×3×H×W; the seed changes the prediction alone."""
     original = np.random.default_rng(0).random((count, 3, 16, 24), dtype=np.float32)

@@ -1,0 +1,227 @@
+"""What networks reach on tasks that they were not trained for, in one table: a row for each run and measure, with the
+paired difference from the first run, the middle mass M beside it, and how both rank the runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from a2mim.checkpoints.archive import read_text
+from a2mim.detect import scores as detected
+from a2mim.detect.scores import Matches
+from a2mim.redraws import ends_of
+from a2mim.runs import LONGEST_RECORD, read_run
+from a2mim.segment import scores as segmented
+from experiments.training.frozen import wilson
+from figures.tables import read_table
+
+TASKS = ("segment", "detect", "finetune")
+"""Commands whose folders are runs of transfer."""
+PROBES = ("linear", "knn")
+"""Commands whose results are one file."""
+KEY = ["task", "data", "setup", "measure"]
+COLUMNS = [
+    *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
+    *("M", "M_low", "M_high"),
+]
+FEWEST = 4
+"""Runs of a rank correlation."""
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measure of one run.
+
+    task, data, setup: what was done, on which pictures, and with what (decoder or head, frozen or fine-tuned).
+    pictures: what a paired difference is taken of, None where nothing of each picture is kept.
+    """
+
+    task: str
+    data: str
+    setup: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    images: int
+    pictures: Any = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the table: its name there, its folder or file, and the profile of its backbone, if there is one."""
+
+    name: str
+    path: Path
+    profile: Path | None = None
+
+
+def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool = False) -> pd.DataFrame:
+    """The columns COLUMNS; a difference is that from the first run of the same task, data, set-up and measure.
+
+    mass: the measure of M. across: the set-up may be another one.
+
+    Raises FileNotFoundError and ValueError for what is no finished run of transfer, a run on other pictures than the
+    first, and a profile without that M.
+    """
+    first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
+    rows = []
+    for entry in entries:
+        beside = mass_in(entry.profile, mass) if entry.profile else {}
+        for found in found_in(entry.path):
+            key = (found.task, found.data, found.measure, *(() if across else (found.setup,)))
+            leader, start = first.setdefault(key, (entry, found))
+            about = {name: getattr(found, name) for name in (*KEY, "value", "low", "high", "images")}
+            apart = {} if leader is entry else difference(start, found, leader.path, entry.path)
+            rows.append({"run": entry.name, **about, **apart, **beside})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+# ------------------------------------------------------------------------------------------- what a run reached
+
+
+def found_in(path: Path) -> Iterator[Found]:
+    """Every measure of a run. Raises as `transfer_table` does."""
+    if path.suffix == ".json":
+        yield from probed(path)
+        return
+    run = read_run(path)
+    if (task := run["command"]) not in TASKS:
+        raise ValueError(
+            f"{path} is a run of a2mim {task}: give folders of {', '.join(TASKS)}, or results of {' and '.join(PROBES)}"
+        )
+    if not run["finished"] or not run.get("last"):
+        raise ValueError(f"{path} is not finished, or was never evaluated: go on with a2mim {task} --resume {path}")
+    last, settings = run["last"], run["settings"]
+    images, data = int(last["val_images"]), data_of(settings)
+    if task == "finetune":
+        yield Found(task, data, "fine-tuned", "top1", last["top1"], *ends(last, "top1", images), images)
+        return
+    how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
+    if task == "segment":
+        counts = counts_in(path)
+        for measure in ("miou", "mean_accuracy", "pixel_accuracy"):
+            setup = f"{settings['decoding']['decoder']}, {how}"
+            kept = counts if measure == "miou" else None
+            yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
+        return
+    setup = f"{settings['detecting']['detector']}, {how}"
+    for kind in ("box", "mask"):
+        for measure in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75"):
+            if measure in last:
+                kept = matches_in(path, kind) if measure == f"{kind}_ap" else None
+                yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
+
+
+def probed(path: Path) -> Iterator[Found]:
+    """Of a result of `a2mim linear` each head, of `a2mim knn` its accuracy."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the result of a2mim linear or a2mim knn")
+    try:
+        result = json.loads(read_text(path, LONGEST_RECORD))
+        task, images, data = result["command"], int(result["test_images"]), data_of(result["settings"])
+        heads = result["heads"] if task == "linear" else {"nearest neighbours": result}
+        for head, one in heads.items():
+            yield Found(task, data, head, "top1", float(one["top1"]), *ends(one, "top1", images), images)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
+
+
+def data_of(settings: Mapping[str, Any]) -> str:
+    """The data by their file or folder, without what leads there."""
+    data = settings["data"]
+    return Path(data["val"] or data["data"]).name.removesuffix(".tar")
+
+
+def ends(numbers: Mapping[str, Any], measure: str, images: int = 0) -> tuple[float, float]:
+    """The interval that a record holds; of an accuracy without one Wilson's over images; NaN where there is none."""
+    if f"{measure}_low" in numbers:
+        return numbers[f"{measure}_low"], numbers[f"{measure}_high"]
+    between = wilson(numbers[measure], images) if images else {}
+    return between.get("top1_low", np.nan), between.get("top1_high", np.nan)
+
+
+def counts_in(folder: Path) -> np.ndarray:
+    """Of the last evaluation (N, 3, K). Raises ValueError where the run holds none."""
+    try:
+        with np.load(folder / "counts.npz") as file:
+            return file["counts"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} holds no counts of pictures (counts.npz): start a2mim segment again") from error
+
+
+def matches_in(folder: Path, kind: str = "box") -> Matches:
+    """Of the boxes, or masks, of the last evaluation. Raises ValueError where the run holds none."""
+    try:
+        with np.load(folder / "matches.npz") as file:
+            return Matches(**{each.name: file[f"{kind}_{each.name}"] for each in fields(Matches)})
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} holds no matches of pictures (matches.npz): start a2mim detect again") from error
+
+
+def difference(first: Found, second: Found, leader: Path, path: Path) -> dict[str, float]:
+    """By how much the second is higher, with its interval over the same pictures; empty where nothing of each picture
+    is kept. Raises ValueError for other pictures or classes."""
+    one, other = first.pictures, second.pictures
+    if one is None or other is None:
+        return {}
+    same: Callable[[Any], Any] = (lambda x: x.there) if isinstance(one, Matches) else (lambda x: x[:, 1])
+    if not np.array_equal(same(one), same(other)):
+        raise ValueError(f"{path} was evaluated on other pictures than {leader}: compare runs on the same")
+    if isinstance(one, Matches):
+        return detected.difference(one, other, second.measure.partition("_")[0])
+    return segmented.difference(one, other)
+
+
+# ------------------------------------------------------------------------------------------- the middle mass beside it
+
+
+def mass_in(profile: Path, measure: str) -> dict[str, float]:
+    """M, M_low and M_high of a profile. Raises ValueError where it has none by that measure."""
+    rows = read_table(profile / "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"], "the middle mass")
+    rows = rows[rows["measure"] == measure]
+    if len(rows) != 1 or rows["M"].isna().any():
+        raise ValueError(f"{profile} has no middle mass M by {measure}: measure it at order ratios from 0.3 to 0.7")
+    return {name: float(rows[name].iloc[0]) for name in ("M", "M_low", "M_high")}
+
+
+def correlations(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Of every task, data, set-up and measure with M of four runs or more: Spearman's rank correlation (rho, low, high)
+    of M with the value, and the number of runs.
+
+    The interval is that of runs drawn with replacement. Of few runs it is wide, and that M and value have intervals of
+    their own is not in it.
+    """
+    rows = []
+    for key, some in table.dropna(subset=["M", "value"]).groupby(KEY, sort=False):
+        if len(some) >= FEWEST:
+            found = rank_correlation(some["M"].to_numpy(), some["value"].to_numpy(), seed)
+            rows.append({**dict(zip(KEY, key, strict=True)), **found, "runs": len(some)})
+    return pd.DataFrame(rows, columns=[*KEY, "rho", "low", "high", "runs"])
+
+
+def rank_correlation(x_N: np.ndarray, y_N: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """rho, and low and high: percentiles 2.5 and 97.5 over draws of the pairs with replacement, without those draws
+    that have no ranks. NaN for values that are all alike."""
+    drawn_WN = np.random.default_rng(seed).integers(0, len(x_N), (DRAWS, len(x_N)))
+    rho_W = spearman(x_N[drawn_WN], y_N[drawn_WN])
+    rho_W = rho_W[~np.isnan(rho_W)]
+    between = ends_of({"rho": rho_W}) if len(rho_W) else {"rho_low": np.nan, "rho_high": np.nan}
+    whole = float(spearman(x_N[None], y_N[None])[0])
+    return {"rho": whole, "low": between["rho_low"], "high": between["rho_high"]}
+
+
+def spearman(x_WN: np.ndarray, y_WN: np.ndarray) -> np.ndarray:
+    """The correlation of the ranks of each row (W,), ties sharing theirs; NaN for a row of one value."""
+    x_WN, y_WN = (rankdata(each, axis=1) for each in (x_WN, y_WN))
+    x_WN, y_WN = (each - each.mean(1, keepdims=True) for each in (x_WN, y_WN))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x_WN * y_WN).sum(1) / np.sqrt((x_WN**2).sum(1) * (y_WN**2).sum(1))

@@ -1,0 +1,98 @@
+"""Does M predict transfer? The middle mass of backbones against what they reach on another task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures.runs import Drawn, Run, holding
+from figures.style import FIRST, house_style, page
+from figures.tables import read_table
+from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS
+from figures.words import data_in_words, measure_in_words, setup_in_words
+
+RANKS = "correlation.csv"
+KEY = ["task", "data", "setup", "measure"]
+FEWEST = 4
+HEIGHT, AROUND = 1.5, 0.62  # inches: of a panel; words around it
+
+
+@house_style()
+def draw(runs: Sequence[Run], title: str = "") -> Drawn:
+    """Draw a panel for each task, data set, set-up and measure with four runs or more: a point for each run with the
+    intervals of both, and Spearman's rank correlation with its interval over runs.
+
+    Args:
+        runs: folders with transfer.csv and correlation.csv.
+
+    Raises:
+        ValueError: a run without the tables; a missing column; fewer than four runs with M everywhere; more than a page
+            holds.
+    """
+    held = holding(runs, {TABLE: COMMAND})[TABLE]
+    table = pd.concat([read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in held])
+    table = table.dropna(subset=["M", "value"])
+    ranks = correlations_of(held)
+    panels = {tuple(map(str, key)): rows for key, rows in table.groupby(KEY, sort=False) if len(rows) >= FEWEST}
+    if not panels:
+        raise ValueError(
+            f"M and transfer are ranked from {FEWEST} runs of one task and set-up on, and there are fewer: give more"
+        )
+    figure = page((HEIGHT + AROUND) * len(panels), title, "", CAPTION)
+    grid = figure.add_gridspec(len(panels), 1)
+    for place, (key, rows) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[place, 0])
+        plot_ranks(rows, axes)
+        axes.set_title(words_of(key, ranks.get(key), len(rows)), size=7, parse_math=False)
+    return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, "")
+
+
+CAPTION = (
+    "Bars: 95 % intervals, of M over images, of transfer over pictures. ρ: Spearman's rank correlation, its interval "
+    "over runs drawn with replacement; it does not hold the intervals of the points."
+)
+
+
+def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, float, float]]:
+    """rho, low and high of every panel."""
+    found = {}
+    for run in holding(runs, {RANKS: COMMAND})[RANKS]:
+        for row in read_table(run.table(RANKS), ["rho", "low", "high"], KEY, "the table of correlations").to_dict(
+            "records"
+        ):
+            found[tuple(str(row[name]) for name in KEY)] = row["rho"], row["low"], row["high"]
+    return found
+
+
+def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
+    """A point for each run in axes of your own, with the intervals of M and of the value, and its name.
+
+    Args:
+        rows: run, M, M_low, M_high, value, low, high, measure.
+
+    Returns the axes.
+    """
+    M, value = rows["M"], rows["value"]
+    axes.hlines(value, rows["M_low"], rows["M_high"], color=FIRST.colour, linewidth=0.8).set_gid("interval of M")
+    axes.vlines(M, rows["low"], rows["high"], color=FIRST.colour, linewidth=0.8).set_gid("interval of value")
+    (points,) = axes.plot(M, value, color=FIRST.colour, marker=FIRST.marker, linestyle="none")
+    points.set_gid("runs")
+    for name, x, y in zip(rows["run"], M, value, strict=True):
+        right = x > (M.min() + M.max()) / 2  # names go inwards, where there is room
+        words = axes.annotate(str(name), (x, y), (-3 if right else 3, 2.5), textcoords="offset points", size=6)
+        words.set(ha="right" if right else "left", va="bottom", parse_math=False)
+    axes.margins(0.12)
+    axes.set_xlabel("middle mass M of the backbone")
+    axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
+    return axes
+
+
+def words_of(key: tuple[str, ...], rank: tuple[float, float, float] | None, runs: int) -> str:
+    """The title of a panel: what was done, and how both rank."""
+    _, data, setup, _ = key
+    place = f"{data_in_words(data)}, {setup_in_words(setup)}"
+    if rank is None or not np.isfinite(rank[0]):
+        return f"{place}: {runs} runs"
+    rho, low, high = (f"{number:.2f}".replace("-", "−") for number in rank)
+    return f"{place}: ρ = {rho} [{low}, {high}], {runs} runs"

@@ -1,0 +1,231 @@
+"""`a2mim transfer` and `a2mim reproduce transfer`: tables against scores by hand, ranks against every draw there is,
+one sentence for what does not fit."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from a2mim.detect.scores import matches_of
+from experiments.cli import main
+from experiments.studies import transfer
+from experiments.studies.steps import Step, finished
+from experiments.training.transferring import KEY, Entry, correlations, rank_correlation, spearman, transfer_table
+from tests.figures import made_up_runs as made_up
+from tests.sketches import sketched
+
+IMAGES, CLASSES = 12, 3
+
+
+@pytest.fixture(autouse=True)
+def quick():
+    with sketched():
+        yield
+
+
+def segmented(folder, right, seed=0, decoder="linear", frozen=True, finished=True):
+    """A run whose pictures have so many pixels of each class, `right` of ten of them told rightly."""
+    rng = np.random.default_rng(seed)
+    there = rng.integers(1, 5, (IMAGES, CLASSES)) * 10
+    told = there * right // 10
+    counts = np.stack([told, there, told + (there - told)[:, ::-1]], 1)
+    r, a, p = counts.sum(0)
+    last = {"miou": 100 * float(np.mean(r / (a + p - r))), "mean_accuracy": 100 * float(np.mean(r / a))}
+    last |= {"pixel_accuracy": 100 * float(r.sum() / a.sum()), "miou_low": 1.0, "miou_high": 99.0}
+    last |= {"mean_accuracy_low": 1.0, "mean_accuracy_high": 99.0, "pixel_accuracy_low": 1.0, "val_images": IMAGES}
+    settings = {"data": {"data": "some/scenes.tar", "val": ""}, "decoding": {"decoder": decoder, "frozen": frozen}}
+    write(folder, "segment", settings, {**last, "pixel_accuracy_high": 99.0}, finished)
+    np.savez(folder / "counts.npz", counts=counts)
+    pd.DataFrame({"class": ["a", "b", "c"], "iou": [1.0, 2, 3]}).to_csv(folder / "per_class.csv", index=False)
+    return folder
+
+
+def detected(folder, hits):
+    """A run that finds `hits` of the one thing in each of 12 pictures."""
+    boxes = [0.0, 0.0, 50.0, 50.0]
+    pictures = [{"id": n, "height": 100, "width": 100} for n in range(IMAGES)]
+    things = [{"image_id": n, "category_id": 0, "bbox": boxes, "area": 2500, "iscrowd": 0} for n in range(IMAGES)]
+    found = [{"image_id": n, "category_id": 0, "bbox": boxes, "score": 0.9} for n in range(hits)]
+    matches = matches_of(pictures, things, found, 1, "box")
+    # COCO's 101 recalls: those up to hits/12 have precision 1, the others 0
+    ap = 100 * np.count_nonzero(np.linspace(0, 1, 101) <= hits / IMAGES) / 101
+    settings = {"data": {"data": "things", "val": ""}, "detecting": {"detector": "faster_rcnn", "frozen": False}}
+    write(folder, "detect", settings, {"box_ap": ap, "box_ap50": ap, "val_images": IMAGES})
+    np.savez(folder / "matches.npz", **{f"box_{name}": x for name, x in matches.arrays().items()})
+    return folder
+
+
+def write(folder, command, settings, last, finished=True):
+    folder.mkdir(parents=True)
+    record = {"command": command, "settings": settings, "finished": finished, "last": last, "seconds": 10.0}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "log.jsonl").write_text('{"kind": "train", "step": 1, "epoch": 0.5, "loss": 1.0, "lr": 0.1}\n' * 2)
+    (folder / "loss.png").touch()
+
+
+def probed(path, linear, attentive):
+    heads = {
+        "linear": {"top1": linear, "top1_low": linear - 1, "top1_high": linear + 1},
+        "attentive": {"top1": attentive},
+    }
+    result = {
+        "command": "linear",
+        "heads": heads,
+        "test_images": 100,
+        "settings": {"data": {"data": "x.tar", "val": "y"}},
+    }
+    path.write_text(json.dumps(result))
+    return path
+
+
+def test_the_table_has_every_measure_and_differences_of_the_same_set_up(tmp_path):
+    runs = [segmented(tmp_path / "a", 5), segmented(tmp_path / "b", 8), segmented(tmp_path / "c", 9, decoder="fpn")]
+    runs += [detected(tmp_path / "d", 4), detected(tmp_path / "e", 9)]
+    table = transfer_table([Entry(run.name, run) for run in runs])
+    value = {(row.run, row.measure): row for row in table.itertuples()}
+    assert len(table) == 3 * 3 + 2 * 2
+    for second, first in (("b", "a"), ("e", "d")):
+        row = value[second, "miou" if second == "b" else "box_ap"]
+        gain = row.value - value[first, row.measure].value
+        assert row.difference == pytest.approx(gain) and row.difference_low < gain < row.difference_high
+    assert np.isnan(value["a", "miou"].difference) and np.isnan(value["c", "miou"].difference)
+    assert np.isnan(value["b", "pixel_accuracy"].difference) and value["c", "miou"].setup == "fpn, frozen"
+    assert value["e", "box_ap"].value == pytest.approx(100 * 76 / 101)
+    across = transfer_table([Entry(run.name, run) for run in runs[:3]], across=True)
+    row = across[(across["run"] == "c") & (across["measure"] == "miou")].iloc[0]
+    assert row["difference"] == pytest.approx(value["c", "miou"].value - value["a", "miou"].value)
+
+
+def test_heads_stand_beside_each_other_with_intervals(tmp_path):
+    files = [probed(tmp_path / f"{n}.json", 40 + n, 50.0) for n in range(2)]
+    table = transfer_table([Entry(path.stem, path) for path in files])
+    assert list(table["setup"]) == ["linear", "attentive"] * 2 and set(table["data"]) == {"y"}
+    wilson = stats.binomtest(50, 100).proportion_ci(method="wilson")
+    np.testing.assert_allclose(table[["low", "high"]].iloc[1], (100 * wilson.low, 100 * wilson.high))
+    assert list(table[["low", "high"]].iloc[0]) == [39, 41]
+
+
+def test_rank_correlation_is_scipys_and_its_interval_that_of_every_draw():
+    rng = np.random.default_rng(0)
+    for size in (4, 9):
+        x, y = rng.random(size), rng.integers(0, 4, size).astype(float)
+        assert rank_correlation(x, y)["rho"] == pytest.approx(stats.spearmanr(x, y).statistic)
+    x, y = np.array([0.8, 0.9, 1.1, 1.3]), np.array([20.0, 35.0, 30.0, 50.0])
+    every = np.array(list(itertools.product(range(4), repeat=4)))  # all 256 draws, each as likely as another
+    rho = spearman(x[every], y[every])
+    exact = np.quantile(rho[~np.isnan(rho)], (0.025, 0.975))
+    found = rank_correlation(x, y)
+    assert found["rho"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # Σd² = 2
+    np.testing.assert_allclose((found["low"], found["high"]), exact, atol=1e-12)
+    assert np.isnan(rank_correlation(x, np.ones(4))["rho"])
+
+
+def test_m_stands_beside_and_four_runs_are_ranked(tmp_path):
+    runs = [segmented(tmp_path / f"run{n}", 4 + n) for n in range(4)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(4)]
+    words = ["transfer", *map(str, runs), "--profiles", *map(str, profiles), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    table, ranks = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("transfer", "correlation"))
+    masses = [pd.read_csv(one / "middle_mass.csv").set_index("measure").loc["J_rms"] for one in profiles]
+    rows = table[table["measure"] == "miou"]
+    np.testing.assert_allclose(rows["M"], [row["M"] for row in masses], atol=1e-4)
+    expected = stats.spearmanr(rows["M"], rows["value"]).statistic
+    assert ranks.set_index("measure").loc["miou", "rho"] == pytest.approx(expected, abs=1e-4)
+    assert set(ranks["runs"]) == {4} and list(ranks.columns[:4]) == KEY
+    assert all((tmp_path / "out" / "figures" / f"{name}.png").is_file() for name in ("transfer", "prediction"))
+    assert not len(correlations(table[table["run"] != "run0"]))
+
+
+def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, capsys):
+    one, two = segmented(tmp_path / "one", 5), segmented(tmp_path / "two", 5, seed=1)
+    half, profile = segmented(tmp_path / "half", 5, finished=False), made_up.profile(tmp_path / "profile")
+    lost = segmented(tmp_path / "lost", 5)
+    (lost / "counts.npz").unlink()
+    (tmp_path / "bad.json").write_text("{}")
+    trained = made_up.training(tmp_path / "trained")
+    for words, sentence in (
+        ([one, two], "two was evaluated on other pictures than"),
+        ([half], "half is not finished"),
+        ([lost], "lost holds no counts of pictures"),
+        ([trained], "trained is a run of a2mim pretrain: give folders of segment, detect, finetune"),
+        ([tmp_path / "bad.json"], "bad.json is no result of a2mim linear or a2mim knn"),
+        ([tmp_path / "nowhere.json"], "nowhere.json does not exist"),
+        ([one, one], "one is given 2 times"),
+        ([one, "--names", "a", "b"], "2 names for 1 runs"),
+        ([one, "--profiles", profile], "a rank correlation needs 4 runs"),
+        ([], "no runs were named"),
+    ):
+        assert main(["transfer", *map(str, words), "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_page_shows_them_beside_m(tmp_path, capsys):
+    run, profile = segmented(tmp_path / "run", 7), made_up.profile(tmp_path / "profile")
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), str(profile), "--names", "ViT", "ViT", "--out", str(page)]) == 0
+    assert "Segmentation and detection" in capsys.readouterr().out
+    html = page.read_text("utf-8")
+    assert "Segmentation of scenes: mIoU, per cent" in html and "linear, frozen" in html
+    mass = pd.read_csv(profile / "middle_mass.csv").set_index("measure").loc["J_rms", "M"]
+    assert f"{mass:.2f}" in html and "Classes of ViT, per cent" in html
+
+
+# ------------------------------------------------------------------------------------------- the study
+
+
+def study(tmp_path, **more):
+    made = {"camvid": "c.tar", "coco": "o.tar", "weights": "w.pth", "out": tmp_path / "runs", "device": "cpu"}
+    return transfer.Settings(**(made | more))
+
+
+def test_every_command_of_the_plan_can_be_typed_and_both_weights_have_one_budget(tmp_path, monkeypatch, capsys):
+    from experiments.commands import detect, segment
+
+    steps, typed = transfer.steps(study(tmp_path)), []
+    for module in (segment, detect):
+        monkeypatch.setattr(module, "run", typed.append)
+    for step in steps:
+        assert main(list(step.words)) == 0
+    assert len(steps) == 8 and len({step.out for step in steps}) == 8
+    for random, trained in zip(typed[::2], typed[1::2], strict=True):
+        assert (random.network.weights, trained.network.weights) == ("random", "w.pth")
+        assert (random.recipe, random.loop, random.optim) == (trained.recipe, trained.loop, trained.optim)
+    assert [step.words[step.words.index("--recipe") + 1] for step in steps[::2]] == list(transfer.SECONDS)
+    short = transfer.steps(study(tmp_path, coco="", epochs=2))
+    assert len(short) == 6 and all("--evaluate-every" in step.words for step in short)
+    assert main(["reproduce", "transfer", "--coco", "o.tar", "--weights", "w.pth", "--plan"]) == 0
+    assert "2 of 2 commands are left" in capsys.readouterr().out
+
+
+def test_what_is_done_is_skipped_and_shown(tmp_path, monkeypatch, capsys):
+    settings = study(tmp_path, coco="")
+    for step in transfer.steps(settings):
+        decoder, frozen = ("fpn" if "fpn" in step.out.name else "linear"), step.out.name.startswith("camvid-linear-")
+        segmented(step.out, 8 if step.out.name.endswith("trained") else 5, decoder=decoder, frozen=frozen)
+    assert transfer.run(settings) == 0
+    kept = settings.kept / "camvid"
+    table = pd.read_csv(kept / "transfer.csv")
+    assert list(table["run"].unique()) == list(transfer.NAMES.values()) and table["setup"].nunique() == 3
+    assert (table["difference"].dropna() > 0).all() and table["difference"].notna().sum() == 3
+    assert len(list((kept / "tables").iterdir())) == 6 and (kept / "figures" / "transfer.png").is_file()
+    assert "mIoU" in (kept / "report.html").read_text("utf-8")
+    assert json.loads((kept / "study.json").read_text())["left"] == []
+    assert (kept / "commands.sh").read_text().count("a2mim segment --recipe camvid:") == 6
+
+
+def test_nothing_to_do_is_refused(capsys):
+    assert main(["reproduce", "transfer"]) == 2
+    assert "give --camvid, --coco or both" in capsys.readouterr().err
+    assert main(["reproduce", "transfer", "--camvid", "c.tar", "--model", "resnet50"]) == 2
+    assert "no weights of resnet50 were named" in capsys.readouterr().err
+
+
+def test_segment_and_detect_are_done_when_their_loss_is_drawn(tmp_path):
+    for command, folder in (("segment", segmented(tmp_path / "s", 5)), ("detect", detected(tmp_path / "d", 5))):
+        assert finished(Step((command,), folder))
+        (folder / "loss.png").unlink()
+        assert not finished(Step((command,), folder))

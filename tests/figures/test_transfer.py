@@ -1,0 +1,66 @@
+"""What is reached on other tasks, and whether M tells it: drawn lines against the tables."""
+
+import numpy as np
+import pytest
+
+from figures import prediction, transfer
+from figures.runs import open_runs
+from tests.figures.made_up import transfer_tables, write_run
+from tests.figures.readable import assert_readable
+from tests.figures.test_curves import caption, seen
+
+
+def of(draw, folder, tables, **options):
+    return draw(open_runs([write_run(folder / f"{len(list(folder.iterdir()))}", tables)]), **options)
+
+
+def drawn_values(axes):
+    return [float(line.get_xdata()[0]) for line in axes.lines if line.get_gid() == "value"]
+
+
+def test_values_differences_and_m_stand_in_rows(tmp_path):
+    tables = transfer_tables()
+    table = tables["transfer.csv"]
+    drawn = of(transfer.draw, tmp_path, tables)
+    values, apart, top1, mass = seen(drawn.figure)
+    dense, probes = table[table["task"] == "segment"], table[table["task"] == "linear"]
+    assert drawn_values(values) == list(dense["value"]) and drawn_values(apart) == list(dense["difference"].dropna())
+    assert drawn_values(top1) == list(probes["value"]) and drawn_values(mass) == list(probes["M"])
+    bars = [bar.get_segments()[0][:, 0] for bar in values.collections if bar.get_gid() == "interval"]
+    np.testing.assert_allclose(bars, dense[["low", "high"]])
+    names = [text.get_text().replace("\n", " ") for text in values.get_yticklabels()]
+    assert names[1] == "ImageNet: linear, frozen" and names[2] == "random: FPN, fine-tuned"
+    assert [text.get_text() for text in top1.get_yticklabels()] == [f"net {k}" for k in range(5)]
+    assert [text.get_text() for text in apart.texts].count("compared with") == 2
+    assert values.get_title("left") == "CamVid 320" and values.get_xlabel() == "mIoU (%)"
+    assert "101 to 10000 pictures" in caption(drawn.figure)
+
+
+@pytest.mark.rendered
+def test_both_can_be_read(tmp_path):
+    for draw in (transfer.draw, prediction.draw):
+        assert_readable(of(draw, tmp_path, transfer_tables()).figure)
+
+
+def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
+    tables = transfer_tables()
+    drawn = of(prediction.draw, tmp_path, tables)
+    (axes,) = seen(drawn.figure)
+    rows = tables["transfer.csv"].dropna(subset=["M"])
+    (points,) = [line for line in axes.lines if line.get_gid() == "runs"]
+    np.testing.assert_allclose(points.get_xydata(), rows[["M", "value"]])
+    ends = {bar.get_gid(): np.array(bar.get_segments()) for bar in axes.collections}
+    np.testing.assert_allclose(ends["interval of M"][:, :, 0], rows[["M_low", "M_high"]])
+    np.testing.assert_allclose(ends["interval of value"][:, :, 1], rows[["low", "high"]])
+    assert axes.get_title("left") == "CIFAR-10 test, attentive: ρ = 0.70 [−0.20, 1.00], 5 runs"
+    assert [text.get_text() for text in axes.texts] == list(rows["run"])
+
+
+def test_fewer_than_four_runs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="ranked from 4 runs of one task and set-up on, and there are fewer"):
+        of(prediction.draw, tmp_path, transfer_tables(3))
+    with pytest.raises(ValueError, match=r"lacks correlation.csv \(of `a2mim transfer`\)"):
+        of(prediction.draw, tmp_path, {"transfer.csv": transfer_tables()["transfer.csv"]})
+    table = transfer_tables()["transfer.csv"].assign(measure="pixel_accuracy")
+    with pytest.raises(ValueError, match="has none of miou, box_ap, mask_ap, top1"):
+        of(transfer.draw, tmp_path, {"transfer.csv": table})
