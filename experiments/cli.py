@@ -32,7 +32,6 @@ import difflib
 import importlib
 import os
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -45,7 +44,7 @@ from typing import Any, TypeVar
 
 from a2mim.bounds import check
 from a2mim.plain import printable
-from experiments.help import filled, introduction, parse
+from experiments.help import filled, introduction, parse, terminal_width
 from interactions.forecast import DryRun
 
 COMMANDS: dict[str, str | dict[str, str]] = {
@@ -287,11 +286,6 @@ def overview(prog: str, commands: Mapping[str, Any]) -> str:
     rows = "\n".join(f"  {name:12} {summary(target)}" for name, target in commands.items())
     parts = [f"usage: {prog} COMMAND [...]", DESCRIPTION, rows, f"{prog} COMMAND --help explains a command."]
     return "\n\n".join(filled(part, terminal_width()) for part in parts)
-
-
-def terminal_width() -> int:
-    """Columns of text: as many as the terminal has, and no more than one reads with ease."""
-    return max(40, min(shutil.get_terminal_size().columns, 120))
 
 
 def summary(target: str | Mapping[str, Any]) -> str:

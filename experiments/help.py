@@ -8,13 +8,16 @@ import ast
 import dataclasses
 import inspect
 import re
+import shutil
+import sys
 import textwrap
 import typing
+from contextlib import redirect_stdout
 from functools import cache, partial
 from itertools import chain, pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TextIO, Union, cast, get_args, get_origin
 
 import tyro
 from tyro.constructors import (
@@ -56,7 +59,35 @@ registry = ConstructorRegistry()
 def parse(kind: type, **options: Any) -> Any:
     """Settings from a command line, as tyro reads it. Raises SystemExit for --help and for what cannot be read."""
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(kind, description="", config=config, registry=registry, **options)
+    with redirect_stdout(cast(TextIO, Folding(sys.stdout))):
+        return tyro.cli(kind, description="", config=config, registry=registry, **options)
+
+
+class Folding:
+    """Standard output on which a line of usage, which tyro leaves as long as it is, fills the terminal's lines."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+
+    def write(self, text: str) -> int:
+        return self.out.write(re.sub(r"^.*\busage:.* .*$", lambda line: usage(line[0]), text, flags=re.MULTILINE))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.out, name)
+
+
+def usage(line: str) -> str:
+    """A line of usage in lines of the terminal's width; an option stays with its value."""
+    kept = " ".join(part.replace(" ", "\0") for part in re.split(r" (?=\[?--)", line))
+    lines = textwrap.wrap(
+        kept, terminal_width(), subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\0", " ")
+
+
+def terminal_width() -> int:
+    """Columns of text: as many as the terminal has, and no more than one reads with ease."""
+    return max(40, min(shutil.get_terminal_size().columns, 120))
 
 
 def introduction(kind: type, width: int) -> str:
