@@ -18,7 +18,7 @@ from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
-from interactions.own import named
+from interactions.own import FUNCTIONS, function_of, named
 from interactions.segments import Segments
 from interactions.settings import whole
 from interactions.speed import Speed, as_speed, in_turns, prepared
@@ -197,7 +197,7 @@ class PatchGame:
     def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
         self.images_ICHW = self._laid_out(images_ICHW.to(self.device))
-        painted = BASELINES["mean" if self.baseline == DROP else self.baseline]
+        painted = function_of("baseline", "mean" if self.baseline == DROP else self.baseline)
         self.absent_ICHW = painted(self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
         self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
         self.passes = 0
@@ -260,7 +260,7 @@ class PatchGame:
         keep_BK = tokens.kept(coalitions_RN[rows].to(self.device, non_blocking=True), cells)
         with tokens.keeping(self.network, keep_BK, place_B):
             outputs_BK = self._outputs(self.network, self.images_ICHW[used], rows=len(place_B))
-        return VALUES[self.value](outputs_BK, self.reference_I[image_B])
+        return function_of("value", self.value)(outputs_BK, self.reference_I[image_B])
 
     def _find_tokens(self) -> TokenDrop:
         """Raises ValueError for a model whose tokens cannot be left out."""
@@ -282,7 +282,7 @@ class PatchGame:
             coalitions_BN = torch.cat([coalitions_BN, coalitions_BN[:1].expand(padding, -1)])
             image_B = torch.cat([image_B, image_B[:1].expand(padding)])
         outputs_BK = self._outputs(self.network, self._pictures(coalitions_BN, image_B))
-        return VALUES[self.value](outputs_BK, self.reference_I[image_B])[:rows]
+        return function_of("value", self.value)(outputs_BK, self.reference_I[image_B])[:rows]
 
     def _pictures(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
         """What the network is shown, B×C×H×W."""
@@ -357,7 +357,7 @@ def as_classes(targets: ArrayLike | Tensor) -> Tensor:
 def check_names(value: str, baseline: str, amp: str | None) -> None:
     """Raises ValueError for a value, a baseline or a precision that does not exist."""
     for kind, name, known in (("value", value, VALUES), ("baseline", baseline, (*BASELINES, DROP))):
-        if name not in known:
+        if name not in (*known, *FUNCTIONS[kind]):
             raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     if amp is not None and amp not in AMP_DTYPES:
         raise ValueError(f"unknown precision {amp!r}: choose one of {', '.join(AMP_DTYPES)}, or none for float32")

@@ -41,7 +41,7 @@ from interactions.forecast import forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid
 from interactions.occluded import Occlusion, digest_of, load_occlusion, saliency_of, saliency_table
-from interactions.own import with_names
+from interactions.own import FUNCTIONS, with_names
 from interactions.runs.ranks import Ranks
 from interactions.runs.record import NOTHING, Material, begin_run, place_of
 from interactions.runs.units import backed_off, carry_out, finish, measure_units
@@ -129,7 +129,7 @@ class Run:
         self.settings, self.normalisation = settings, normalisation
         self.grid = PatchGrid(settings.grid)
         self.baseline = AT_POINT.get((settings.baseline, settings.masking), settings.baseline)
-        if self.baseline not in (*BASELINES, DROP):
+        if self.baseline not in (*BASELINES, *FUNCTIONS["baseline"], DROP):
             known = ", ".join((*BASELINES, DROP))
             raise ValueError(f"unknown baseline {settings.baseline!r}: choose one of zero, {known}")
         check_names("correct", self.baseline, settings.amp)

@@ -1,7 +1,8 @@
 """Values, baselines, players and pairs of one's own, known by name and contents.
 
-A function given where a name is wanted joins the known ones as `module:function@digest`; a label map and a list of
-pairs do so with a digest of their numbers. The name goes into every record, so that a run is not gone on with, nor
+A function given where a name is wanted is called `module:function@digest`; a label map and a list of pairs are called
+by a digest of their numbers. What was given is kept under that name, beside the package's own names (`VALUES`,
+`BASELINES`), which stay as they are. The name goes into every record, so that a run is not gone on with, nor
 compared, after what it names has changed. Nothing is imported or read from a record: who goes on gives it again. (The
 digest of a function is of its own source; what it reads or calls is not seen.)
 """
@@ -22,13 +23,15 @@ from interactions.grid import PatchGrid
 from interactions.segments import Segments
 from interactions.values import VALUES
 
-KNOWN: dict[str, dict[str, Any]] = {"value": VALUES, "baseline": BASELINES}
+KNOWN: Mapping[str, Mapping[str, Any]] = {"value": VALUES, "baseline": BASELINES}
+# Given so far. A name holds the digest of what it names, so that it never comes to mean something else.
+FUNCTIONS: dict[str, dict[str, Any]] = {kind: {} for kind in KNOWN}
 SEGMENTS: dict[str, Segments] = {}
 PAIRS: dict[str, Tensor] = {}
 
 
 def named(kind: str, given: str | Callable[..., Any]) -> str:
-    """The name of a value or baseline, and of a function from now on.
+    """The name of a value or baseline; a function is found by it from now on (`function_of`).
 
     Args:
         kind: value or baseline.
@@ -45,8 +48,13 @@ def named(kind: str, given: str | Callable[..., Any]) -> str:
     except (OSError, TypeError) as error:
         raise ValueError(f"the source of the {kind} {given.__qualname__} is not there: keep it in a file") from error
     name = f"{given.__module__}:{given.__qualname__}@{digest_of(source.encode())}"
-    KNOWN[kind][name] = given
+    FUNCTIONS[kind][name] = given
     return name
+
+
+def function_of(kind: str, name: str) -> Callable[..., Tensor]:
+    """The value or baseline of a name that is known: the package's, or one's own that `named` gave. Raises KeyError."""
+    return FUNCTIONS[kind][name] if name in FUNCTIONS[kind] else KNOWN[kind][name]
 
 
 def named_grid(given: PatchGrid | Segments | int | str) -> int | str:

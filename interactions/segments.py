@@ -21,7 +21,9 @@ class Segments:
     def __init__(self, labels: ArrayLike | Tensor) -> None:
         map_HW = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
         if map_HW.ndim != 2 or not np.issubdtype(map_HW.dtype, np.integer):
-            raise ValueError(f"a label map is H×W whole numbers, got {map_HW.dtype} of shape {map_HW.shape}")
+            raise ValueError(
+                f"a label map is H×W whole numbers, one map for all images, got {map_HW.dtype} of shape {map_HW.shape}"
+            )
         self.labels, place = np.unique(map_HW, return_inverse=True)
         self.region_HW = torch.from_numpy(place.reshape(map_HW.shape))
         if len(self.labels) < 2:

@@ -35,7 +35,7 @@ def read_segments(path: Path) -> Segments:
         ValueError: a file that is no label map.
         OSError: a file that cannot be read.
     """
-    existing(path, "label map", "--grid takes the cells along one side, or a file")
+    existing(path, "label map", "--grid takes the cells along one side, or a file, the same regions for all images")
     try:
         return Segments(np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_mask(path.read_bytes()))
     except (Damaged, ValueError, EOFError) as error:

@@ -17,6 +17,7 @@ def test_players_and_pairs_in_files(tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / "colours.png")
     Image.fromarray(STRIPES.astype(np.uint8)).save(tmp_path / "map.png")
     np.save(tmp_path / "map.npy", STRIPES + 5)
+    np.save(tmp_path / "maps.npy", np.stack([STRIPES, STRIPES]))
     (tmp_path / "pairs.csv").write_text("i,j\n3,0\n1,2\n")
     (tmp_path / "other.csv").write_text("first,second\n3,0\n")
     words = f"profile tests.interactions.tiny:network --weights random --data {tmp_path / 'photos'} --target 1"
@@ -36,6 +37,11 @@ def test_players_and_pairs_in_files(tmp_path, capsys):
         (("--grid", tmp_path / "colours.png"), "colours.png is no label map: it is a picture in RGB"),
         (("--grid", tmp_path / "pairs.csv"), "pairs.csv is no label map"),
         (("--grid", "1.5"), "there is no label map '1.5': --grid takes the cells along one side, or a file"),
+        (("--grid", tmp_path / "photos"), "or a file, the same regions for all images"),
+        (
+            ("--grid", tmp_path / "maps.npy"),
+            "maps.npy is no label map: a label map is H×W whole numbers, one map",
+        ),
         (("--grid", 3, "--pairs", tmp_path / "other.csv"), "other.csv is no list of pairs: give a CSV file"),
         (("--grid", 3, "--pairs", "far"), "there is no list of pairs 'far': --pairs takes near, all, or a CSV file"),
     ):

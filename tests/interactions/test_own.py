@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from experiments import cli
 from interactions import PatchGame, PatchGrid, Segments, load_profile, profile_model
-from interactions.baselines import black
+from interactions.baselines import BASELINES, black
 from interactions.grid import orders_of, ratios_of
-from interactions.own import named
-from interactions.values import logit
+from interactions.own import function_of, named
+from interactions.values import VALUES, logit
 from tests.interactions.tiny import network
 
 EXTENDING = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
@@ -44,6 +44,16 @@ def test_own_functions_are_played_as_the_known_ones():
     known = PatchGame(model, IMAGES[0], 1, PatchGrid(3), "logit", "black", batch_size=20)
     torch.testing.assert_close(own(rows_BN), 2 * known(rows_BN))
     assert own.value == named("value", twice) != "logit" and re.fullmatch(r".+:twice@[0-9a-f]{12}", own.value)
+
+
+def test_own_functions_do_not_join_those_of_the_package():
+    before = (list(VALUES), list(BASELINES))
+    own = PatchGame(network(), IMAGES[0], 1, PatchGrid(3), twice, dark, batch_size=20)
+    assert (list(VALUES), list(BASELINES)) == before
+    assert function_of("value", own.value) is twice and function_of("baseline", own.baseline) is dark
+    assert function_of("value", "logit") is logit
+    with pytest.raises(ValueError, match=r"unknown value 'odds': choose one of log_odds, [a-z_, ]+$"):
+        PatchGame(network(), IMAGES[0], 1, PatchGrid(3), "odds")
 
 
 def test_a_function_is_known_by_its_source():
@@ -129,8 +139,10 @@ def test_segments_show_their_pixels():
 
 
 def test_what_is_no_label_map():
-    with pytest.raises(ValueError, match=r"H×W whole numbers, got float64"):
+    with pytest.raises(ValueError, match=r"H×W whole numbers, one map for all images, got float64"):
         Segments(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"one map for all images, got int64 of shape \(2, 3, 3\)"):
+        Segments(np.zeros((2, 3, 3), int))
     with pytest.raises(ValueError, match=r"one region has no pairs"):
         Segments(np.zeros((3, 3), int))
     with pytest.raises(ValueError, match=r"a label map of 12×10 does not fit an image of 12×12"):
