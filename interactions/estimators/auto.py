@@ -20,22 +20,21 @@ PILOT_RANGE = (96, 600)
 LEAST_BUDGET = 96
 """A pilot takes at most a third of the budget."""
 LEAST_PAIRS = 3
-"""One pair's square has a tail that no pilot sees: with a pair an image, one of 512 photographs held 270 times the mean
-of all, and ruled the interval of its order (EfficientNet-Lite0, m = 155 of 194)."""
+"""One pair's square has a tail that no pilot sees: with a pair an image, a single photograph can rule the interval of
+an order."""
 DRAWS = (2, 4, 8, 16, 32)
 FEW, FEW_NEAR_ALL = 8, 4
 """Fewer draws a pair only where all pairs get them: for the sake of more pairs they did worse than their variance
 promises, since a product of two or four differences has long tails, and a pilot can be wrong about the signal."""
-# The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded; the
-# tails near all what it showed on more.
+# The next seven are what EfficientNet-Lite0 on four photographs showed (experiments/results/estimators), rounded, but
+# for the tails near all, which are assumed: `a2mim bench regret` tells what assumptions cost.
 CLUSTERING = 1.25
 """Pairs of a group are alike: 5 tell as much as 4 drawn at random."""
 SHARED_NOISE = 3.0
 """They share contexts, too: the noise variance of their mean square is that of a third as many."""
 TAILS, TAILS_NEAR_ALL, NEAR_ALL = 5.0, 15.0, 0.75
 """Variance of I² over pairs in units of its squared mean: 2 for normally distributed I, more in real networks. Where
-more than three quarters of the cells are shown it is larger still: on 148 photographs 2 to 5 at the orders 0 to 135 of
-194 and 10 to 20 at 174, 184 and 194 (at 155, where one pair of one photograph held a quarter of all squares, 130)."""
+more than three quarters of the cells are shown a few pairs can hold most of the squares: more is assumed there."""
 UNEVENNESS = 1.6
 """Mean square over squared mean, over pairs, of the variance of a second difference."""
 RARE = 2.0

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from tests.a2mim.tiny import write_images
 from tests.sketches import sketched
 
 
@@ -12,3 +13,12 @@ def sketches(request):
     """Tests of commands look at the files beside a figure: tests/figures looks at figures."""
     with nullcontext() if request.node.get_closest_marker("rendered") else sketched():
         yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of images in class folders: 24 to train on, 8 to validate."""
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder / "train", per_class=6, size=32)
+    write_images(folder / "val", per_class=2, size=32)
+    return folder

@@ -8,21 +8,13 @@ import pytest
 from safetensors.torch import load_file
 
 from experiments.cli import main
-from tests.a2mim.tiny import log_of, same, write_images
+from tests.a2mim.tiny import log_of, same
 
 pytestmark = pytest.mark.usefixtures("sketches")
 
 USUAL = "--image-size 32 --workers 0 --warmup-epochs 0 --lr-batch 8 --batch 8 --log-every 1 --device cpu"
 STEPS = 3
 """Of an epoch of 24 images."""
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder / "train", per_class=6, size=32)
-    write_images(folder / "val", per_class=2, size=32)
-    return folder
 
 
 def pretrain(images, out, epochs, *more):

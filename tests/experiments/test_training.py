@@ -39,14 +39,6 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    write_images(folder / "train", per_class=6, size=32)
-    write_images(folder / "val", per_class=2, size=32)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def pretrained(images, tmp_path_factory):
     """A finished A²MIM run that was stopped once on the way."""
     run = tmp_path_factory.mktemp("runs") / "a2mim"
