@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.layouts import evaluating, raise_unfit
+from a2mim.layouts import evaluating, own_image_size, raise_unfit
 from a2mim.methods.base import Method
+from a2mim.own import OwnBackbone
 
 STRIDES = (4, 8, 16, 32)
 
@@ -37,12 +38,18 @@ class Taken:
 
 
 def all_maps(backbone: Any) -> Taken:
-    """Every map that timm knows of. Raises ValueError for a backbone without forward_intermediates."""
+    """Every map that timm knows of, or that an OwnBackbone finds. Raises ValueError for a backbone without
+    forward_intermediates."""
     info = getattr(backbone, "feature_info", None) or []
     entries: Sequence[dict[str, Any]] = info.info if hasattr(info, "info") else info
+    if isinstance(backbone, OwnBackbone):
+        size, layouts = own_image_size(backbone), backbone.map_layouts()
+        entries = [{"num_chs": each.channels, "reduction": size // each.grid[0]} for each in layouts.values()]
     if not entries or not callable(getattr(backbone, "forward_intermediates", None)):
-        name = type(backbone).__name__
-        raise ValueError(f"{name} has no forward_intermediates, timm's verb for maps of features: use a timm model")
+        raise ValueError(
+            f"{type(backbone).__name__} has no forward_intermediates, timm's verb for maps of features: use a timm "
+            "model, or put your encoder into a2mim.OwnBackbone"
+        )
     channels = tuple(each["num_chs"] for each in entries)
     strides = tuple(each["reduction"] for each in entries)
     plain = len(set(strides)) == 1

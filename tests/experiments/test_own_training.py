@@ -13,12 +13,14 @@ from torch import nn
 
 from a2mim import METHODS, OwnBackbone
 from a2mim.backbones import read_structure
+from a2mim.maps import all_maps
 from a2mim.plain import to_plain
 from experiments.cli import main
 from experiments.commands import finetune
 from experiments.commands.pretrain import Settings
 from experiments.training.asked import resolved
 from experiments.training.recipe_files import read_settings
+from tests.a2mim.scenes import write_scenes
 from tests.a2mim.tiny import write_images
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -123,7 +125,7 @@ class Features(nn.Module):
 STAGES = [f"layer{k}" for k in range(1, 5)], [f"blocks.{k}" for k in range(6)]
 
 
-@pytest.mark.parametrize(("name", "stages"), zip(("test_resnet", "test_vit"), STAGES, strict=True))
+@pytest.mark.parametrize(("name", "stages"), list(zip(("test_resnet", "test_vit"), STAGES, strict=True)))
 def test_an_own_backbone_trains_as_the_timm_model_that_it_wraps(name, stages):
     def make(own):
         torch.manual_seed(0)
@@ -146,6 +148,37 @@ def test_an_own_backbone_trains_as_the_timm_model_that_it_wraps(name, stages):
         method = METHODS["a2mim"](backbone, settings).eval()
         losses.append(method({"image": images}, torch.Generator().manual_seed(2))["loss"])
     torch.testing.assert_close(*losses, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "stages"), list(zip(("test_resnet", "test_vit"), STAGES, strict=True)))
+def test_an_own_backbone_gives_the_maps_of_the_timm_model_that_it_wraps(name, stages):
+    arguments = {"img_size": 32, "dynamic_img_size": True} if name == "test_vit" else {}
+    model = timm.create_model(name, num_classes=0, **arguments)
+    prefix = getattr(model, "num_prefix_tokens", 0)
+    names = [f"model.{name}" for name in stages]
+    own = OwnBackbone(Features(model), model.num_features, stages=names, num_prefix_tokens=prefix, image_size=32).eval()
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+    model.eval()
+    raw, normed = (model.forward_intermediates(images, norm=norm, intermediates_only=True) for norm in (False, True))
+    ours = own.forward_intermediates(images)
+    assert len(ours) == len(stages)
+    torch.testing.assert_close(ours[:-1], raw[-len(ours) : -1], rtol=0, atol=0)
+    torch.testing.assert_close(ours[-1], normed[-1], rtol=0, atol=0)
+    torch.testing.assert_close(own.forward_intermediates(images, indices=[1, 0]), ours[1::-1], rtol=0, atol=0)
+    taken = all_maps(own)
+    assert taken.channels == tuple(x.shape[1] for x in ours)
+    assert taken.strides == tuple(32 // x.shape[2] for x in ours)
+
+
+def test_own_weights_segment(turned, place, capsys):
+    write_scenes(place / "scenes", {"train": 4, "val": 1}, size=(24, 48), cell=8)
+    words = f"--model own_of_the_page:small --weights {turned} --frozen --data {place}/scenes --ignore 11 --crop 24 24"
+    words += " --batch 4 --epochs 1 --device cpu --workers 0 --out"
+    assert not call("segment", words, place / "segmented")
+    assert json.loads((place / "segmented" / "run.json").read_text())["finished"]
+    said = refused(capsys, "segment --decoder fpn", words, place / "none")
+    assert "OwnBackbone has maps of stride 4, 8, none of 16, which fpn needs: use --decoder linear" in said
+    assert not (place / "none").exists()
 
 
 def test_the_pages_recipes_are_settings(place):
