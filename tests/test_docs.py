@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import re
+import runpy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -31,7 +33,8 @@ def test_links_lead_to_files_and_headings(page):
             continue
         name, _, part = target.partition("#")
         path = (page.parent / name).resolve() if name else page
-        assert path.exists(), f"{page.name}: {target}"
+        # Of a folder the site has a page where there is a README.
+        assert path.is_file() or (path / "README.md").is_file(), f"{page.name}: {target}"
         if part:
             headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert part in map(anchor, headings), f"{page.name}: {target}"
@@ -42,6 +45,19 @@ def test_every_page_is_in_the_site():
     pages = {str(path.relative_to(ROOT)) for path in [*PAGES, *(ROOT / "docs").glob("*.ipynb")]}
     assert pages <= listed
     assert all((ROOT / page).is_file() for page in listed)
+
+
+def test_links_of_the_tour_lead_to_files_and_in_the_site_to_its_pages():
+    book = (ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([\w./-]+\.md)", book)
+    assert links and all((ROOT / "docs" / link).is_file() for link in links)
+    hooks = runpy.run_path(str(ROOT / "docs" / "site_hooks.py"))
+    assert all((ROOT / name).is_file() for name in hooks["BESIDE"])
+    html = '<a href="measuring.md#occlusion">, <a href="images.md">, <a href="https://example.org/a.md">'
+    made = '<a href="measuring.html#occlusion">, <a href="images.html">, <a href="https://example.org/a.md">'
+    for name, expected in (("docs/tour.ipynb", made), ("docs/measuring.md", html)):
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=name))
+        assert hooks["on_page_content"](html, page=page, config={}, files=[]) == expected
 
 
 def test_the_tour_runs(monkeypatch, capsys):
