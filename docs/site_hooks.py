@@ -7,7 +7,7 @@ BESIDE = ("CITATION.cff", "LICENSE")
 
 
 def on_files(files, config):
-    """Take the files that the README links to into the site; of those beside it the plugin same-dir keeps pages alone."""
+    """Take files that the README links to into the site: of those beside it the plugin same-dir keeps pages alone."""
     from mkdocs.structure.files import File
 
     for name in BESIDE:
