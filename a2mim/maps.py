@@ -94,6 +94,8 @@ class OnMaps(Method):
     def __init__(self, backbone: nn.Module, maps: Taken, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.maps, self.frozen = backbone, maps, frozen
+        self.norm = True
+        """Whether timm is to normalise the last map, where it can (Hiera's verb refuses)."""
         if frozen:
             backbone.requires_grad_(False)
 
@@ -108,8 +110,15 @@ class OnMaps(Method):
         it says."""
         device = next(self.backbone.parameters()).device
         with evaluating(self):
+            image = torch.zeros(1, 3, *size, device=device)
             try:
-                found = self.features(torch.zeros(1, 3, *size, device=device))
+                try:
+                    found = self.features(image)
+                except AssertionError as error:
+                    if not self.norm or "norm" not in str(error):
+                        raise
+                    self.norm = False
+                    found = self.features(image)
             except Exception as error:
                 raise_unfit(self.backbone, size, error)
         if (channels := tuple(x.shape[1] for x in found)) != self.maps.channels:
@@ -128,5 +137,5 @@ class OnMaps(Method):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             backbone: Any = self.backbone
             return backbone.forward_intermediates(
-                self.padded(image_BCHW), indices=list(self.maps.indices), norm=True, intermediates_only=True
+                self.padded(image_BCHW), indices=list(self.maps.indices), norm=self.norm, intermediates_only=True
             )

@@ -110,6 +110,7 @@ def learning_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int) ->
 
     With peak p, floor m (min_lr), warm-up w and training T, all in steps, the schedule is one of
         cosine      r(t) = m + (p − m)/2 · (1 + cos π(t − s)/(T − s)),  s = w, or 0 with cosine_from "start"
+        poly        r(t) = m + (p − m) · ((T − t)/(T − s))^power,  s as of the cosine
         multistep   r(t) = p · decay_rate^(milestones that t has reached)
         constant    r(t) = p
     and for t < w, with p0 = warmup_lr, the rate is p0 + t/w·(p − p0), or (p0 + t/w·(p − p0))·r(t)/p with warmup_to
@@ -120,10 +121,13 @@ def learning_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int) ->
     risen = optim.warmup_lr + step * ((peak - optim.warmup_lr) / warmup) if step < warmup else peak
     if step < warmup and optim.warmup_to == "peak":
         return risen
+    begin = warmup if optim.cosine_from == "warmup" else 0
     if optim.schedule == "cosine":
-        begin = warmup if optim.cosine_from == "warmup" else 0
         progress = math.pi * (step - begin) / (total - begin) if total > begin else 0.0
         rate = optim.min_lr + 0.5 * (peak - optim.min_lr) * (1 + math.cos(progress))
+    elif optim.schedule == "poly":
+        left = (total - step) / (total - begin) if total > begin else 1.0
+        rate = optim.min_lr + (peak - optim.min_lr) * left**optim.power
     else:
         reached = sum(step >= milestone * steps_per_epoch for milestone in optim.milestones)
         rate = peak * optim.decay_rate**reached if optim.schedule == "multistep" else peak

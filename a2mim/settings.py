@@ -163,11 +163,12 @@ class Optim:
     """Learning-rate factor per layer from the head down to the stem (1: off)."""
     clip_grad: NotNegative = 0.0
     """Largest norm of the whole gradient (0: off; LAMB then keeps the limit of its own, 1, which this replaces)."""
-    schedule: Literal["cosine", "multistep", "constant"] = "cosine"
-    """A cosine to min_lr, decay_rate at each milestone, or constant; with a warm-up before it."""
+    schedule: Literal["cosine", "multistep", "constant", "poly"] = "cosine"
+    """A cosine to min_lr, decay_rate at each milestone, constant, or a power of what is left of the training to min_lr;
+    with a warm-up before it."""
     cosine_from: Literal["warmup", "start"] = since("warmup", before="start")
-    """Where the cosine begins: at the end of the warm-up (MAE, MoCo v3, DINO and most others), or at the first step
-    (timm's rule, as in RSB and DeiT: the rate falls by a step when the warm-up ends)."""
+    """Where the cosine (or poly) begins: at the end of the warm-up (MAE, MoCo v3, DINO and most others), or at the
+    first step (timm's rule, as in RSB and DeiT: the rate falls by a step when the warm-up ends)."""
     warmup_epochs: NotNegative = 10.0
     """Epochs of linear warm-up, counted within `epochs`."""
     warmup_to: Literal["peak", "schedule"] = "peak"
@@ -176,7 +177,9 @@ class Optim:
     warmup_lr: Rate = 0.0
     """Learning rate at the first step of the warm-up."""
     min_lr: Rate = 0.0
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end of the cosine, or of poly."""
+    power: Positive = 1.0
+    """Of poly: 1 is a straight line."""
     milestones: tuple[NotNegative, ...] = ()
     """Epochs at which multistep decays."""
     decay_rate: Share = 0.1

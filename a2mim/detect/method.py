@@ -9,6 +9,7 @@ import math
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, MaskRCNN
@@ -47,7 +48,8 @@ class Detect(OnMaps):
 
     classes: their number, without the background. detector: mask_rcnn or faster_rcnn.
     frozen: the backbone is left as it is, in evaluation mode; frozen_norms: its batch normalisation alone.
-    size: height and width of pictures, on which it is tried. anchors: sides of the square ones, finest level first.
+    size: height and width of pictures, on which it is tried, as on half of its width; pad: every picture is padded to
+    it. anchors: sides of the square ones, finest level first.
     regions: proposals of a picture that the heads are trained on.
 
     Raises ValueError for a backbone that has no such maps, or does not run on images of that size.
@@ -64,8 +66,11 @@ class Detect(OnMaps):
         anchors: tuple[int, ...] = ANCHORS,
         regions: int = REGIONS,
         seed: int = 0,
+        pad: bool = False,
     ) -> None:
         super().__init__(backbone, taken(backbone), frozen)
+        multiple = self.maps.multiple
+        self.whole = (size[0] + -size[0] % multiple, size[1] + -size[1] % multiple) if pad else None
         self.frozen_norms, self.masks = frozen_norms, detector == "mask_rcnn"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -75,7 +80,11 @@ class Detect(OnMaps):
             for norm in batch_norms(backbone):
                 norm.requires_grad_(False)
         self.train()
-        self.refuse_unfit(size)
+        for width in (size[1], max(1, size[1] // 2)):  # pictures differ in size, which not all networks bear
+            try:
+                self.refuse_unfit((size[0], width))
+            except ValueError as error:
+                raise ValueError(f"{error}, or fill every picture up to one size with --pad") from error
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -83,6 +92,12 @@ class Detect(OnMaps):
             for norm in batch_norms(self.backbone):
                 norm.eval()
         return self
+
+    def padded(self, image_BCHW: Tensor) -> Tensor:
+        if self.whole is None:
+            return super().padded(image_BCHW)
+        height, width = image_BCHW.shape[2:]
+        return F.pad(image_BCHW, (0, self.whole[1] - width, 0, self.whole[0] - height))
 
     def levels(self, image_BCHW: Tensor) -> Levels:
         """The maps that the heads see, of images that are padded already."""

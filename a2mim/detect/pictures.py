@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import posixpath
-import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,9 @@ from a2mim.decoding import decode
 from a2mim.detect.annotations import Instance, Listing, Pictured, cut, read_listing
 from a2mim.detect.settings import Coco
 from a2mim.images import ESCAPED, Files, Images, Reports, chosen
-from a2mim.segment.pairs import ANNOTATIONS, IMAGES, size_of
-from a2mim.trees import Entry, Folder, Tree, folders_in, joined, listed, open_tree, place_of, walk, wrapper
+from a2mim.segment.pairs import size_of
+from a2mim.segment.places import ANNOTATIONS, IMAGES, has, read_other
+from a2mim.trees import Entry, Tree, folders_in, joined, listed, open_tree, place_of, walk, wrapper
 
 
 @dataclass(frozen=True)
@@ -156,24 +156,6 @@ def part(tree: Tree, split: str, flag: str) -> tuple[Tree, bytes, str]:
     if not below:
         raise ValueError(f"'{place_of(tree)}' has no folder {IMAGES}/{split} of pictures: put them there")
     return tree.at(below[0]), read_other(tree, named), f"{place_of(tree)}/{named}"
-
-
-def has(tree: Tree, folder: str) -> bool:
-    """Whether there is a folder of that path."""
-    above, _, name = folder.rpartition("/")
-    return (not above or has(tree, above)) and name in folders_in(tree, above)
-
-
-def read_other(tree: Tree, name: str) -> bytes:
-    """The bytes of a file that is no picture."""
-    if isinstance(tree, Folder):
-        return (tree.root / name).read_bytes()
-    wanted = joined(tree.base, name)
-    with tarfile.open(tree.root, "r:") as tar:
-        for member in tar:
-            if posixpath.normpath(member.name) == wanted and (file := tar.extractfile(member)):
-                return file.read()
-    raise ValueError(f"'{place_of(tree)}' holds no file {name} that can be read")
 
 
 def found_in(pictures: Tree, listing: Listing, where: str) -> Scenes:

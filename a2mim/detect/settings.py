@@ -51,11 +51,16 @@ class Frames:
     """Range of that scale."""
     flip: Share = 0.5
     """Probability of a horizontal flip."""
+    pad: bool = False
+    """Pad every picture to one size, the crop's or a square of the longer side: for networks that see images of one
+    size alone (BEiT, Hiera, MaxViT)."""
 
     @property
     def largest(self) -> tuple[int, int]:
         """Height and width of a training view, as large as it can be."""
-        return self.crop if self.crop[0] else (max(self.short_side), self.long_side)
+        if self.crop[0]:
+            return self.crop
+        return (self.long_side, self.long_side) if self.pad else (max(self.short_side), self.long_side)
 
     def check(self) -> None:
         """Raises ValueError for sides that do not fit together."""
@@ -67,6 +72,11 @@ class Frames:
             )
         if (self.crop[0] == 0) != (self.crop[1] == 0):
             raise ValueError(f"--crop {self.crop[0]} {self.crop[1]} has no area: give both sides, or 0 0 for none")
+        if self.pad and min(self.largest) < self.long_side:
+            raise ValueError(
+                f"--long-side {self.long_side} does not fit into --crop {self.crop[0]} {self.crop[1]}, to which --pad "
+                "fills every picture up: use a shorter one"
+            )
         if self.scale[0] > self.scale[1]:
             raise ValueError(
                 f"--scale {self.scale[0]:g} {self.scale[1]:g} ends before it begins: give the smaller first"

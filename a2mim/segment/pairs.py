@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,12 @@ from tqdm import tqdm
 from a2mim.decoding import Damaged, decode
 from a2mim.images import ESCAPED, Files, Images, Reports, chosen
 from a2mim.labels import read_class_map
-from a2mim.parts import part_of
+from a2mim.segment.places import paired, place_for
 from a2mim.segment.settings import Scenes
-from a2mim.trees import Entry, Found, Tree, folders_in, listed, open_tree, place_of, walk, wrapper
+from a2mim.trees import Entry, Tree
 
 IGNORE = -1
 """Class of the pixels that have none."""
-IMAGES, ANNOTATIONS = "images", "annotations"
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 
@@ -82,14 +79,14 @@ def open_scenes(scenes: Scenes, train: bool = True, classes: dict[str, int] | No
     place = scenes.data if train else scenes.val or scenes.data
     if not place:
         raise ValueError("no pictures were named: use --data with a folder or .tar of images and annotations")
-    pictures, masks = parts(place, scenes.split, train=True) if train else parts(place, scenes.val_split, train=False)
-    if not train and place_of(pictures) == place_of(parts(scenes.data, scenes.split, train=True)[0]):
+    part = place_for(place, scenes.split if train else scenes.val_split, train)
+    if not train and part.where == place_for(scenes.data, scenes.split, train=True).where:
         raise ValueError(f"the validation pictures would be the training pictures in {place}: name others with --val")
-    entries, annotations = paired(pictures, masks)
+    entries, annotations = paired(part)
     names = [entry.name for entry in entries]
     named = read_class_map(scenes.class_names) if scenes.class_names else classes
-    pairs = Pairs(pictures, entries, masks, annotations, np.zeros(0, np.int64))
-    images = Images(pairs, place_of(pictures), len(names), {}, labelled=True, names=names, reports=Reports(names))
+    pairs = Pairs(part.pictures, entries, part.masks, annotations, np.zeros(0, np.int64))
+    images = Images(pairs, part.where, len(names), {}, labelled=True, names=names, reports=Reports(names))
     if train and 0 < scenes.limit < len(names):
         images = chosen(images, np.sort(np.random.default_rng(0).permutation(len(names))[: scenes.limit]).tolist())
     values = look_through(images)
@@ -111,65 +108,11 @@ def open_scenes(scenes: Scenes, train: bool = True, classes: dict[str, int] | No
     return images
 
 
-def parts(place: str, split: str, train: bool) -> tuple[Tree, Tree]:
-    """The folders of pictures and of annotations of a part. Raises as `part_of` and `both_trees` do."""
-    pictures, masks = both_trees(place)
-    words = ("train", "--split") if train else ("validation", "--val-split")
-    return part_of(pictures, split, *words), part_of(masks, split, *words)
-
-
 def table(first: int, count: int, ignored: set[int]) -> np.ndarray:
     """Value of a pixel -> its class (65536,)."""
     values = np.arange(65536)
     is_class = (values >= first) & (values < first + count) & ~np.isin(values, sorted(ignored))
     return np.where(is_class, values - first, IGNORE)
-
-
-def both_trees(place: str) -> tuple[Tree, Tree]:
-    """The folders of pictures and of annotations. Raises ValueError where there are none."""
-    tree = open_tree(Path(place).resolve())
-    if IMAGES not in folders_in(tree) and (around := wrapper(tree)):
-        tree = tree.at(around)
-    there = folders_in(tree)
-    if missing := [name for name in (IMAGES, ANNOTATIONS) if name not in there]:
-        raise ValueError(
-            f"'{place_of(tree)}' holds no folder '{missing[0]}' (it holds {listed(there) or 'no folders'}): put the "
-            f"pictures into {IMAGES}/PART and their annotations, of the same names, into {ANNOTATIONS}/PART"
-        )
-    return tree.at(IMAGES), tree.at(ANNOTATIONS)
-
-
-def paired(pictures: Tree, masks: Tree) -> tuple[list[Entry], list[Entry]]:
-    """The pictures and their annotations, in one order. Raises ValueError for one without the other."""
-    found = walk(pictures)
-    by_name, annotations = named(pictures, found), named(masks, walk(masks))
-    if not by_name:
-        raise ValueError(f"'{place_of(pictures)}' holds no pictures")
-    for name in annotations:
-        if name not in by_name:
-            raise ValueError(
-                f"the annotation {name} in {place_of(masks)} has no picture in {place_of(pictures)}: add it, or remove "
-                "the annotation"
-            )
-    for name in by_name:
-        if name not in annotations:
-            raise ValueError(
-                f"the picture {name} in {place_of(pictures)} has no annotation in {place_of(masks)}: add it, or remove "
-                "the picture"
-            )
-    return list(by_name.values()), [annotations[name] for name in by_name]
-
-
-def named(tree: Tree, found: Found) -> dict[str, Entry]:
-    """Path below the tree, without suffix -> file. Raises ValueError where two have one."""
-    files: dict[str, Entry] = {}
-    for entry in found.entries:
-        path = posixpath.normpath(entry.name).removeprefix(f"{getattr(tree, 'base', '')}/")
-        name = posixpath.splitext(path)[0]
-        if name in files:
-            raise ValueError(f"'{place_of(tree)}' holds two files called {name}: remove one of them")
-        files[name] = entry
-    return files
 
 
 def look_through(images: Images) -> dict[int, str]:

@@ -17,7 +17,7 @@ class Scenes:
 
     data: str = ""
     """A folder or .tar with the pictures in images/PART and their annotations in annotations/PART, of the same names:
-    maps of class numbers (grey or palette)."""
+    maps of class numbers (grey or palette); or PASCAL VOC's (JPEGImages, SegmentationClass, ImageSets/Segmentation)."""
     split: str = "train"
     """The part that trains; `.` is all of it."""
     val: str = ""

@@ -62,7 +62,7 @@ def detect(settings: Settings, world: Any) -> Any:
     images = open_coco(data, masks)
     held_out = open_coco(data, masks, train=False, like=images)
     classes = len(images.classes)
-    model, architecture, report = make_backbone(settings.network, 0, loop.seed)
+    model, architecture, report = make_backbone(settings.network, frames.largest if frames.pad else 0, loop.seed)
     mean, std = normalisation(model)
     method = Detect(
         model,
@@ -74,6 +74,7 @@ def detect(settings: Settings, world: Any) -> Any:
         detecting.anchors,
         detecting.regions,
         loop.seed,
+        frames.pad,
     )
     gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
     source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)

@@ -23,6 +23,7 @@ from experiments.training.assembly import make_network
 from figures.segmentation import draw_segmentation
 
 DYNAMIC = "dynamic_img_size"
+"""timm's argument for positions and windows that follow each image."""
 
 
 def make_backbone(

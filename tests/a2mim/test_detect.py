@@ -23,9 +23,17 @@ ANY_SIZE = {"test_vit": {"dynamic_img_size": True}}
 ANCHORS = (8, 16, 32, 64, 128)
 
 
-def made(name, detector="faster_rcnn", classes=3, **more):
+TINY = {"embed_dim": 16, "depths": (1, 2, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2, "img_size": 64}
+WINDOWED = ("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256")
+ONE_SIZE = {
+    "beit_base_patch16_224": {"depth": 2, "embed_dim": 32, "num_heads": 2, "use_rel_pos_bias": True},
+    "hiera_tiny_224": {"embed_dim": 16, "stages": (1, 1, 1, 1), "num_heads": 1},
+}
+
+
+def made(name, detector="faster_rcnn", classes=3, network=None, **more):
     torch.manual_seed(0)
-    backbone = timm.create_model(name, num_classes=0, **ANY_SIZE.get(name, {}))
+    backbone = timm.create_model(name, num_classes=0, **(network or ANY_SIZE.get(name, {})))
     given = {"frozen": False, "frozen_norms": True, "size": (64, 64), "anchors": ANCHORS, "regions": 32, **more}
     return Detect(backbone, classes, detector, **given)
 
@@ -64,6 +72,39 @@ def test_the_detector_sees_timms_maps_at_any_size(name, size):
         assert [n * stride for n in level.shape[2:]] == list(padded.shape[2:])
     if name == "test_vit":
         assert len(found) == 1 and found[0].shape[2:] == (padded.shape[2] // 16, padded.shape[3] // 16)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_windows_and_their_positions_follow_the_picture(name):
+    """The oracle: the same network, told the very size by timm's own set_input_size."""
+    method = made(name, network={**TINY, "dynamic_img_size": True}).eval()
+    told = timm.create_model(name, num_classes=0, **TINY).eval()
+    told.load_state_dict(method.backbone.state_dict())
+    for size in ((64, 64), (64, 96), (96, 160)):
+        told.set_input_size(img_size=size, window_size=2)
+        image = torch.randn(1, 3, *size)
+        expected = told.forward_intermediates(image, norm=True, intermediates_only=True)
+        for found, direct in zip(method.features(image), expected, strict=True):
+            torch.testing.assert_close(found, direct)
+    loss = method.train()(batch_of(), torch.Generator())["loss"]
+    loss.backward()
+    assert torch.isfinite(loss) and all(p.grad is not None for p in method.backbone.layers.parameters())
+    assert method.eval().found(torch.randn(1, 3, 50, 90), (100, 180))["boxes"].shape[1] == 4
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_a_network_of_one_size_sees_every_picture_padded_to_it(name):
+    network = {**ONE_SIZE[name], "img_size": (64, 96)}
+    with pytest.raises(ValueError, match="fill every picture up to one size with --pad"):
+        made(name, size=(64, 96), network=network)
+    method = made(name, size=(64, 96), network=network, pad=True).eval()
+    image = torch.randn(1, 3, 40, 50)
+    whole = F.pad(image, (0, 46, 0, 24))
+    for found, direct in zip(method.features(image), method.features(whole), strict=True):
+        assert torch.equal(found, direct)
+    boxes = method.found(image, (80, 100))["boxes"]
+    assert (boxes >= 0).all() and (boxes[:, 2] <= 100).all() and (boxes[:, 3] <= 80).all()
+    method.train()(batch_of(), torch.Generator())["loss"].backward()
 
 
 @pytest.mark.parametrize("detector", ["mask_rcnn", "faster_rcnn"])

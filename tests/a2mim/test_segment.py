@@ -22,7 +22,7 @@ from a2mim.segment.settings import Crops, Scenes
 from a2mim.segment.views import GREY, evaluation_view, training_view
 from a2mim.settings import Network
 from experiments.training.segmenting import make_backbone
-from tests.a2mim.scenes import VOID, write_scenes
+from tests.a2mim.scenes import VOID, save, write_scenes
 
 # ------------------------------------------------------------------------------------------- scores
 
@@ -270,6 +270,52 @@ def test_a_prediction_has_the_annotations_size():
 
 
 # ------------------------------------------------------------------------------------------- pictures with annotations
+
+
+VALUES = np.arange(6).reshape(2, 3)
+
+
+def as_voc(folder, names):
+    """PASCAL VOC's folders; pictures without annotation lie among them, as in the real one."""
+    root = folder / "VOCdevkit" / "VOC2012"
+    for name in [*names["train"], *names["val"], "2007_other"]:
+        save(root / "JPEGImages" / f"{name}.jpg", np.full((2, 3, 3), 9))
+        if name != "2007_other":
+            number = [*names["train"], *names["val"]].index(name)
+            image = Image.fromarray(((VALUES + number) % 21).astype(np.uint8), "P")
+            image.putpalette(list(range(256)) * 3)
+            (root / "SegmentationClass").mkdir(parents=True, exist_ok=True)
+            image.save(root / "SegmentationClass" / f"{name}.png")
+    for part, listed in names.items():
+        (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(listed) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_voc_is_read_as_it_is_published(tmp_path, packed):
+    names = {"train": ["2007_2", "2007_10", "2008_1"], "val": ["2009_1", "2009_2"]}
+    root = as_voc(tmp_path, names)
+    place = tmp_path / "voc.tar" if packed else tmp_path
+    if packed:
+        with tarfile.open(place, "w") as tar:
+            tar.add(tmp_path / "VOCdevkit", "VOCdevkit")
+    train = open_scenes(Scenes(data=str(place)))
+    val = open_scenes(Scenes(data=str(place)), train=False, classes={str(n): n for n in range(21)})
+    assert (train.samples, val.samples) == (3, 2) and train.name.endswith("JPEGImages (train.txt)")
+    for number in range(3):
+        np.testing.assert_array_equal(train.raw[number][1], VALUES + number)
+    np.testing.assert_array_equal(val.raw[1][1], VALUES + 4)
+    if packed:
+        return
+    with pytest.raises(ValueError, match=r"has no ImageSets/Segmentation/test.txt \(there are train, val\)"):
+        open_scenes(Scenes(data=str(place), split="test"))
+    (root / "SegmentationClass" / "2009_2.png").unlink()
+    with pytest.raises(ValueError, match=r"the picture 2009_2 in .* has no annotation"):
+        open_scenes(Scenes(data=str(place)), train=False)
+    (root / "JPEGImages" / "2008_1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"the annotation 2008_1 in .* has no picture"):
+        open_scenes(Scenes(data=str(place)))
 
 
 def test_pictures_are_paired_and_their_values_become_classes(tmp_path):

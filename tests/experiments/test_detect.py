@@ -130,6 +130,7 @@ def test_pictures_and_instances_that_do_not_fit_are_refused(tmp_path, capsys, sp
     ("more", "sentence"),
     [
         ("--model test_resnet --pictures-every 1", "a detection draws with --predictions"),
+        ("--model test_resnet --pad --crop 32 32", "--long-side 64 does not fit into --crop 32 32"),
         ("--model test_resnet --scale 2 1", "--scale 2 1 ends before it begins"),
         ("--model test_resnet --crop 32 0", "--crop 32 0 has no area"),
         ("--model test_resnet --long-side 32", "--long-side 32 is shorter than --short-side 48"),
@@ -151,7 +152,7 @@ def test_what_is_not_installed_is_named(data, tmp_path, capsys, monkeypatch):
     assert "pip install 'a2mim[detect]'" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["small", "resnet50_1x", "resnet50_2x", "vit_base_1x"])
+@pytest.mark.parametrize("name", ["small", "resnet50_1x", "resnet50_2x", "vit_base_1x", "vitdet_base_1x"])
 def test_the_recipes_of_coco_are_settings_of_this_command(name):
     recipe = find_recipe(f"coco:{name}")()
     check(recipe)

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from a2mim.bounds import check
+from a2mim.optim import learning_rate
 from experiments.cli import main
 from experiments.training.asked import find_recipe
 from tests.a2mim.scenes import VOID, save, write_scenes
@@ -161,6 +162,21 @@ def test_the_recipes_of_camvid_are_settings_of_this_command(name):
     recipe = find_recipe(f"camvid:{name}")()
     check(recipe)
     assert recipe.decoding.frozen == (name == "linear") and recipe.data.ignore == (VOID,)
+
+
+@pytest.mark.parametrize("name", ["upernet_vit_base", "linear_vit_base"])
+def test_the_recipes_of_ade20k_are_settings_of_this_command(name):
+    recipe = find_recipe(f"ade20k:{name}")()
+    check(recipe)
+    assert recipe.data.first_class == 1 and recipe.data.ignore == (0,) and recipe.decoding.frozen == ("linear" in name)
+    steps = recipe.optim.epochs * (20_210 // 16)
+    assert steps == pytest.approx(80_000 if recipe.decoding.frozen else 160_000, rel=0.006)
+    # mmcv 1.x, PolyLrUpdaterHook with a linear warm-up of 1,500 steps
+    peak = 1e-3 if recipe.decoding.frozen else 1e-4
+    for step in (0, 700, 1499, 1500, 50_000, steps - 1):
+        line = peak * (1 - step / steps)
+        expected = line * (1 - (1 - step / 1500) * (1 - 1e-6)) if step < 1500 else line
+        assert learning_rate(recipe.optim, peak, step, 20_210 // 16) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_dry_run_says_what_it_takes(data, tmp_path, capsys):
