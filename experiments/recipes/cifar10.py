@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 # Mean over tokens behind the last norm, in pre-training and in fine-tuning alike: then all weights carry over.
 _VIT_ARGS = ("img_size=32", "patch_size=4", "class_token=False", "global_pool=avg", "fc_norm=False")
 _VIT = Network("vit_tiny_patch16_224", (*_VIT_ARGS, "embed_dim=192", "depth=6", "num_heads=3"))
-_VIT_CPU = Network("vit_tiny_patch16_224", (*_VIT_ARGS, "embed_dim=128", "depth=4", "num_heads=4"))
+_VIT_CPU = Network("vit_tiny_patch16_224", (*_VIT_ARGS, "embed_dim=64", "depth=4", "num_heads=2"))
 # A pre-activation ResNet of two stages behind a stem of stride 4: maps of 8×8 and 4×4. (timm's ResNet v1 always has
 # four stages, the last of which would see 1×1.) The mask token goes into an 8×8 map, a position for each mask cell.
 _CNN = Network("resnetv2_18d", ("layers=(3, 3)", "channels=(128, 256)"))
@@ -136,8 +136,8 @@ def _on_two_cores(recipe: Any) -> Any:
     return replace(
         recipe,
         data=replace(recipe.data, workers=0),
-        optim=replace(recipe.optim, epochs=4, warmup_epochs=0.5, lr=2e-3, lr_batch=128, cosine_from="warmup"),
-        loop=replace(recipe.loop, batch=128, precision="float32", save_every=100, pictures_every=4, channels_last=True),
+        optim=replace(recipe.optim, epochs=3, warmup_epochs=0.5, lr=2e-3, lr_batch=128, cosine_from="warmup"),
+        loop=replace(recipe.loop, batch=128, precision="float32", save_every=100, pictures_every=3, channels_last=True),
     )
 
 
@@ -145,7 +145,7 @@ def _finetune_on_two_cores(network: Network) -> Finetune:
     """What short trainings need: a high rate that falls to nothing, and no mixing, which takes many epochs to pay."""
     recipe = _on_two_cores(_finetune(network))
     vit = network is _VIT_CPU
-    rate = replace(recipe.optim, epochs=3, warmup_epochs=0.6, min_lr=0.0)
+    rate = replace(recipe.optim, warmup_epochs=0.6, min_lr=0.0)
     if not vit:
         rate = replace(rate, optimizer="sgd", lr=0.2, weight_decay=5e-4, clip_grad=0.0)
     return replace(

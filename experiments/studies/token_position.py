@@ -45,7 +45,7 @@ from experiments.studies.trainings import EPOCH_SECONDS, Scale, Study, suffix, t
 
 TABLE = "token_position.csv"
 
-EPOCHS = {"gpu": (50, 30), "cpu": (3, 3)}
+EPOCHS = {"gpu": (50, 30), "cpu": (2, 2)}
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,56 @@ from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step
 from experiments.studies.trainings import EPOCH_SECONDS, Scale, data_words, suffix, training_words
 
-FAMILIES: dict[str, str] = {"vit": "ViT", "cnn": "CNN"}
-ORDER = ("supervised", UNTRAINED, *list(METHODS)[1:])
+FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
+HEADLINE = ("supervised", "a2mim", "simclr")
+"""What the declared test needs; made and measured first, seed by seed."""
+ORDER = (*HEADLINE, UNTRAINED, *[name for name in METHODS if name not in HEADLINE])
 """In which they are made and measured: the others are occluded where the supervised network looks."""
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
 CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 """Also measured on cells of 2×2 pixels."""
-CONTEXT_CHECK = ("supervised", "a2mim")
+CONTEXT_CHECK = ("supervised", "a2mim", "simclr")
 """Also measured by the published protocol, with as many contexts and with four times as many."""
 FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
+BASELINES: dict[str, tuple[str, ...]] = {"cnn": ("mean", "blur"), "vit": ("mean", "blur", "drop")}
+"""What an absent cell shows: an answer that one of them alone gives is an answer about it."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One way in which the interactions of a network are measured."""
+
+    frozen: bool
+    baseline: str
+
+    @property
+    def name(self) -> str:
+        """As tables have it; the mean colour goes without saying."""
+        return " ".join([FROZEN if self.frozen else FINE_TUNED, *self._unusual])
+
+    @property
+    def folder(self) -> str:
+        """Of its profile, in that of the network."""
+        return "-".join(["frozen-8" if self.frozen else "profile-8", *self._unusual])
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        value = ("--value", "cosine") if self.frozen else ()
+        return (*value, *(("--baseline", self.baseline) if self._unusual else ()))
+
+    @property
+    def _unusual(self) -> list[str]:
+        return [self.baseline] if self.baseline != "mean" else []
+
+    def of(self, settings: "Settings", family: str, method: str, seed: int) -> Path:
+        """The folder of its profile of a network."""
+        place = backbone_of if self.frozen else folder_of
+        return place(settings, family, method, seed) / self.folder
+
+
+def setups(family: str) -> list[Setup]:
+    """Both set-ups with every baseline."""
+    return [Setup(frozen, baseline) for frozen in (False, True) for baseline in BASELINES[family]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +77,8 @@ class Size:
     """Passes for each of these images and each order."""
     ratios: tuple[str, ...]
     """Orders, as shares of n − 2; empty for the paper's 13."""
+    published_pairs: int
+    """Pairs of the published protocol, whose contexts are the budget over four times as many."""
     pictures: int
     """Images for occlusion and spectrum."""
     pass_seconds: dict[str, float]
@@ -43,8 +86,8 @@ class Size:
 
 
 SIZES = {
-    "gpu": Size((200, 100), 100, 1000, (), 1000, {"vit": 1e-4, "cnn": 1e-4}),
-    "cpu": Size((5, 5), 16, 400, ("0.05", "0.3", "0.5", "0.7", "0.95"), 200, {"vit": 2.5e-3, "cnn": 1.5e-3}),
+    "gpu": Size((200, 100), 100, 1000, (), 10, 1000, {"vit": 1e-4, "cnn": 1e-4}),
+    "cpu": Size((3, 3), 64, 100, (), 5, 200, {"vit": 2.5e-3, "cnn": 6e-4}),
 }
 
 
@@ -97,15 +140,27 @@ class Settings(Scale):
 def steps(settings: Settings) -> list[Step]:
     """All commands in the order in which they are run: seed by seed, method by method, every network."""
     found: list[Step] = []
-    for seed in settings.all_seeds:
-        for method in ORDER:
-            about = METHODS.get(method)
-            for family in settings.families:
-                if about and method in settings.all_methods and family in about.families:
-                    found += training(settings, family, method, seed)
-                if about is None or (about.tuned and method in settings.all_methods and family in about.families):
-                    found += measuring(settings, family, method, seed)
+    for methods in (HEADLINE, ORDER[len(HEADLINE) :]):
+        for family in settings.families:
+            for usual in (True, False):  # with the mean colour first
+                for seed in settings.all_seeds:
+                    for method in methods:
+                        found += training(settings, family, method, seed) if usual else ()
+                        found += measuring(settings, family, method, seed, usual)
+    for method in ORDER:
+        for family in settings.families:
+            for seed in settings.all_seeds:
+                found += further(settings, family, method, seed)
     return found + (token_position.steps(settings) if settings.sweep else [])
+
+
+def is_trained(settings: Settings, family: str, method: str) -> bool:
+    """Whether the study trains it; not those that are not trained at all."""
+    return method in METHODS and method in settings.all_methods and family in METHODS[method].families
+
+
+def is_measured(settings: Settings, family: str, method: str) -> bool:
+    return method == UNTRAINED or (is_trained(settings, family, method) and METHODS[method].tuned)
 
 
 def folder_of(settings: Settings, family: str, method: str, seed: int) -> Path:
@@ -133,6 +188,8 @@ def everyone(settings: Settings) -> list[tuple[str, str, int]]:
 
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """The pre-training, where the method has one, and the fine-tuning."""
+    if not is_trained(settings, family, method):
+        return
     size, about = size_of(settings), METHODS[method]
     before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
     common = training_words(settings, seed)
@@ -148,37 +205,62 @@ def training(settings: Settings, family: str, method: str, seed: int) -> Iterato
         yield Step(words, after, guesses[1])
 
 
-def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
-    """Neighbours, interactions, occlusion and spectrum of one network."""
-    size = size_of(settings)
-    folder, before = folder_of(settings, family, method, seed), backbone_of(settings, family, method, seed)
-    model = f"experiments.recipes.cifar10:{family}{suffix(settings)}"
-    tuned = ("random" if method == UNTRAINED else str(folder / "backbone.safetensors"),)
-    # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
-    frozen = (str(before / "backbone.safetensors"), "--num-classes", "0") if before != folder else tuned
-    seeded = ("--model-seed", str(seed), "--image-size", "32", *data_words(settings, "test"))
+@dataclass(frozen=True)
+class Measured:
+    """One network, and the commands that measure it."""
 
-    def command(verb: str, weights: tuple[str, ...], out: Path, guess: float, *words: str) -> Step:
+    settings: Settings
+    family: str
+    method: str
+    seed: int
+
+    def place(self, frozen: bool) -> Path:
+        return (backbone_of if frozen else folder_of)(self.settings, self.family, self.method, self.seed)
+
+    def command(self, verb: str, name: str, guess: float, *words: str, frozen: bool = False) -> Step:
+        """A command whose results are called `name`, of the network with its classifier, or frozen."""
+        settings, tuned, place = self.settings, self.place(False), self.place(frozen)
+        weights = ("random" if self.method == UNTRAINED else str(place / "backbone.safetensors"),)
+        # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
+        weights += ("--num-classes", "0") if place != tuned else ()
+        model = f"experiments.recipes.cifar10:{self.family}{suffix(settings)}"
+        seeded = ("--model-seed", str(self.seed), "--image-size", "32", *data_words(settings, "test"))
+        out = place / name
         head = (verb, model, "--weights", *weights, *seeded, *words)
         return Step((*head, "--device", settings.device, "--out", str(out)), out, guess)
 
-    def profile(weights: tuple[str, ...], out: Path, *words: str, grid: int = 8, times: int = 1) -> Step:
+    def profile(self, name: str, *words: str, frozen: bool = False, grid: int = 8, times: int = 1) -> Step:
+        """Interactions; times: of the passes of the study's size."""
+        size = size_of(self.settings)
         budget, orders = times * size.budget, len(size.ratios) or 13
         how = ("--grid", str(grid), "--images", str(size.images), "--budget", str(budget))
         ratios = ("--ratios", *size.ratios) if size.ratios else ()
-        guess = size.images * budget * orders * size.pass_seconds[family]
-        return command("profile", weights, out, guess, *how, *ratios, *words)
+        guess = size.images * budget * orders * size.pass_seconds[self.family]
+        return self.command("profile", name, guess, *how, *ratios, *words, frozen=frozen)
 
+
+def measuring(settings: Settings, family: str, method: str, seed: int, usual: bool) -> Iterator[Step]:
+    """Interactions of one network in both set-ups, with the mean colour as baseline, or with every other."""
+    network = Measured(settings, family, method, seed)
+    chosen = [setup for setup in setups(family) if (setup.baseline == "mean") == usual]
+    for setup in chosen if is_measured(settings, family, method) else ():
+        yield network.profile(setup.folder, *setup.words, frozen=setup.frozen)
+
+
+def further(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
+    """Neighbours, the finer grid, the published protocol, occlusion and spectrum of one network."""
+    if not is_measured(settings, family, method):
+        return
+    size, network = size_of(settings), Measured(settings, family, method, seed)
     yield neighbours(settings, family, method, seed)
-    for grid in (8, 16) if method in CORE else (8,):
-        yield profile(tuned, folder / f"profile-{grid}", grid=grid)
-    yield profile(frozen, before / "frozen-8", "--value", "cosine")
     if method in CONTEXT_CHECK:
         for times in (1, 4):
             # The images and the seed of the other measurements, not the protocol's own.
             own = [word for name in ("crop-pct", "interpolation", "mean", "std") for word in (f"--{name}", "None")]
-            design = ("--design", "published", "--published-pairs", "10", "--seed", "0", *own)
-            yield profile(tuned, folder / f"published-{times}", *design, times=times)
+            design = ("--design", "published", "--published-pairs", str(size.published_pairs), "--seed", "0", *own)
+            yield network.profile(f"published-{times}", *design, times=times)
+    if method in CORE:
+        yield network.profile("profile-16", grid=16)
     pictures = ("--images", str(size.pictures))
     # All networks lose the patches that are salient to the supervised one.
     of_supervised = folder_of(settings, family, "supervised", seed) / "occlusion"
@@ -186,8 +268,8 @@ def measuring(settings: Settings, family: str, method: str, seed: int) -> Iterat
         ("--saliency", str(of_supervised)) if "supervised" in settings.all_methods and method != "supervised" else ()
     )
     occluded = ("--grid", "8", *pictures, "--seeds", "3", *given)
-    yield command("occlusion", tuned, folder / "occlusion", 90 * size.pictures * size.pass_seconds[family], *occluded)
-    yield command("spectrum", frozen, before / "spectrum", 20, *pictures)
+    yield network.command("occlusion", "occlusion", 90 * size.pictures * size.pass_seconds[family], *occluded)
+    yield network.command("spectrum", "spectrum", 20, *pictures, frozen=True)
 
 
 def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:

@@ -12,12 +12,11 @@ from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
 from experiments.studies.cifar10.plan import (
     CONTEXT_CHECK,
-    FINE_TUNED,
-    FROZEN,
     Settings,
     backbone_of,
     everyone,
     folder_of,
+    setups,
 )
 from experiments.studies.methods import LABELS, NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json, read_record
@@ -25,8 +24,8 @@ from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically, write_csv
 
-Place = Callable[[Settings, str, str, int], Path]
-SETUPS: dict[str, tuple[Place, str]] = {FINE_TUNED: (folder_of, "profile-8"), FROZEN: (backbone_of, "frozen-8")}
+Profile = Callable[[Settings, str, str, int], Path]
+"""Where a profile of a network, method and seed is."""
 
 
 def collect(settings: Settings) -> None:
@@ -79,17 +78,17 @@ def spent(record: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- middle mass
 
 
-def profiles(settings: Settings, family: str, method: str, of: Place, name: str) -> dict[int, Path]:
-    """The finished profiles of that name of a method, by seed."""
-    folders = {seed: of(settings, family, method, seed) / name for seed in settings.all_seeds}
+def profiles(settings: Settings, family: str, method: str, of: Profile) -> dict[int, Path]:
+    """The finished profiles of a method, by seed."""
+    folders = {seed: of(settings, family, method, seed) for seed in settings.all_seeds}
     return {seed: folder for seed, folder in folders.items() if is_complete(folder)}
 
 
 def measured(
-    settings: Settings, family: str, methods: Iterable[str], of: Place, name: str
+    settings: Settings, family: str, methods: Iterable[str], of: Profile
 ) -> dict[str, list[pd.DataFrame]]:
     """The images' strengths of every one of the methods that has such a profile, a table for each seed."""
-    found = {method: profiles(settings, family, method, of, name) for method in methods}
+    found = {method: profiles(settings, family, method, of) for method in methods}
     return {
         method: [by_identity(load_profile(folder)) for folder in seeds.values()]
         for method, seeds in found.items()
@@ -101,10 +100,11 @@ def masses(settings: Settings) -> pd.DataFrame:
     """M of every run: network, setup, measure, method, seed, M, M_low, M_high, images."""
     parts = []
     for family in settings.families:
-        for setup in SETUPS:
+        for setup in setups(family):
             for method in LABELS:
-                for seed, folder in profiles(settings, family, method, *SETUPS[setup]).items():
-                    who: dict[str, Any] = {"network": family, "setup": setup, "method": LABELS[method], "seed": seed}
+                for seed, folder in profiles(settings, family, method, setup.of).items():
+                    who: dict[str, Any] = {"network": family, "setup": setup.name, "method": LABELS[method]}
+                    who["seed"] = seed
                     parts.append(pd.read_csv(folder / "middle_mass.csv").assign(**who))
     columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -115,11 +115,11 @@ def differences(settings: Settings) -> pd.DataFrame:
     network, setup, measure, method_a, method_b, difference, low, high, images, seeds."""
     parts = []
     for family in settings.families:
-        for setup in SETUPS:
-            runs = measured(settings, family, LABELS, *SETUPS[setup])
+        for setup in setups(family):
+            runs = measured(settings, family, LABELS, setup.of)
             pairs = [(a, b) for b in ("supervised", UNTRAINED) for a in runs if b in runs and a not in (b, UNTRAINED)]
             if pairs:
-                parts.append(seeded_differences(runs, pairs).assign(network=family, setup=setup))
+                parts.append(seeded_differences(runs, pairs).assign(network=family, setup=setup.name))
     columns = ["network", "setup", "measure", "method_a", "method_b", "difference", "low", "high", "images", "seeds"]
     if not parts:
         return pd.DataFrame(columns=columns)
@@ -133,7 +133,7 @@ def published(settings: Settings) -> pd.DataFrame:
     parts = []
     for family in settings.families:
         for times in (1, 4):
-            runs = measured(settings, family, CONTEXT_CHECK, folder_of, f"published-{times}")
+            runs = measured(settings, family, CONTEXT_CHECK, of_published(times))
             if len(runs) < len(CONTEXT_CHECK):
                 continue
             who: dict[str, Any] = {"network": family, "contexts": f"×{times}"}
