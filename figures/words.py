@@ -69,13 +69,14 @@ def measure_in_words(measure: str) -> str:
 
 
 def setup_in_words(setup: str) -> str:
-    """What a study measured: "frozen cosine" is frozen, cosine similarity; "faster_rcnn, frozen" is Faster R-CNN,
-    frozen."""
+    """What a study measured: "frozen cosine" is frozen, cosine similarity; "frozen cosine blur" the same with another
+    baseline than the mean colour; "faster_rcnn, frozen" is Faster R-CNN, frozen."""
     if ", " in setup:
         decoder, _, how = setup.partition(", ")
         return f"{DETECTORS.get(decoder, decoder)}, {how}"
-    state, _, value = setup.partition(" ")
-    return f"{state}, {value_in_words(value)}" if value else state
+    state, *rest = setup.split(" ")
+    words = [value_in_words(value) for value in rest[:1]] + [each.replace("_", " ") for each in rest[1:]]
+    return ", ".join([state, *words])
 
 
 def place_in_words(place: str) -> str:

@@ -90,8 +90,8 @@ def bootstrapped_differences(
     """The differences of `seeded_differences` with percentile intervals of a hierarchical bootstrap, to look at beside
     it: seeds are drawn with replacement for each run, and images for both together.
 
-    Of n seeds it gives the mean (n − 1)/n of its variance, so that intervals over three come out a fifth too narrow, and
-    more for not knowing how little three tell: the declared interval is that of `seeded_differences`.
+    A bootstrap of n seeds sees (n − 1)/n of their variance, and does not know how little three tell of it: over few
+    seeds its intervals come out too narrow, which is why those of `seeded_differences` are the ones to go by.
 
     Returns:
         Columns run_a, run_b, measure, boot_low, boot_high.
@@ -163,7 +163,7 @@ def _p_values(first: Sequence[Statistic], second: Sequence[Statistic], images: i
 def _spread(
     first: Sequence[Statistic], second: Sequence[Statistic], images: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the first run's seeds minus that over the second's, its variance, and the degrees of freedom of that."""
+    """Mean over the first run's seeds minus that over the second's, its variance, and that one's degrees of freedom."""
     parts = [_of_seeds(statistics, images) for statistics in (first, second) if statistics]
     values = [values_SK for values_SK, _ in parts]
     estimate_K = np.subtract.reduce([values_SK.mean(0) for values_SK in values])

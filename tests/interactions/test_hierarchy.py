@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interactions.hierarchy import seeded_differences, seeded_masses
+from interactions.hierarchy import bootstrapped_differences, seeded_differences, seeded_masses
 from interactions.strength import middle_mass, paired_mass
 
 ORDERS, RATIOS = (3, 30, 59), (0.05, 0.5, 0.95)
@@ -71,6 +71,33 @@ def test_the_interval_holds_the_truth_where_seeds_differ_more_than_images():
         one = middle_mass(seeds[0], resamples=100).set_index("measure").loc["J"]
         held_flat += one.M_low <= truth <= one.M_high
     assert held >= 33 and held_flat < 14
+
+
+def test_a_p_value_below_five_per_cent_is_an_interval_that_leaves_out_nothing():
+    rng, below = np.random.default_rng(4), set()
+    for lift in (0.0, 0.15, 0.3, 0.45):
+        runs = {"a": [drawn(rng, lift=lift) for _ in range(3)], "b": [drawn(rng) for _ in range(2)]}
+        for row in seeded_differences(runs, [("a", "b")]).itertuples():
+            below.add(row.p < 0.05)
+            assert (row.p < 0.05) == (row.low > 0 or row.high < 0)
+            edge = seeded_differences(runs, [("a", "b")], confidence=1 - row.p).set_index("measure").loc[row.measure]
+            assert min(abs(edge.low), abs(edge.high)) == pytest.approx(0, abs=1e-9)
+    assert below == {True, False}
+    one = seeded_differences({"a": runs["a"], "b": runs["b"][:1]}, [("a", "b")], resamples=10)
+    assert one.p.isna().all() and one.low.notna().all()
+
+
+def test_the_bootstrap_over_seeds_and_images_is_narrower_by_what_it_cannot_see():
+    rng = np.random.default_rng(5)
+    seeds = [table(np.ones((8, 3)) * [1, lift, 1] * rng.uniform(0.9, 1.1, (8, 1))) for lift in (0.5, 1.0, 1.5)]
+    runs = {"a": seeds, "b": [table(np.ones((8, 3)))] * 3}
+    drawn_ends = bootstrapped_differences(runs, [("a", "b")]).set_index("measure").loc["J"]
+    told = seeded_differences(runs, [("a", "b")]).set_index("measure").loc["J"]
+    masses = [3 * lift / (2 + lift) for lift in (0.5, 1.0, 1.5)]
+    # Three draws of three seeds: the ends are near those of the seeds' own means, 1.96 of their spread at most.
+    assert drawn_ends.boot_low == pytest.approx(masses[0] - 1, abs=0.06)
+    assert drawn_ends.boot_high == pytest.approx(masses[2] - 1, abs=0.06)
+    assert told.low < drawn_ends.boot_low < told.difference < drawn_ends.boot_high < told.high
 
 
 def test_what_cannot_be_compared_is_said():

@@ -1,11 +1,18 @@
 """What the tables of a CIFAR-10 study say, in sentences."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from experiments.studies.cifar10.declared import MEASURE, TABLE, TESTED
 from experiments.studies.cifar10.plan import FAMILIES, MASKED
 from experiments.studies.methods import LABELS
+from figures.words import setup_in_words
+
+PUBLISHED = "J"
+"""The measure as published."""
 
 
 def answers(kept: Path) -> list[str]:
@@ -14,9 +21,10 @@ def answers(kept: Path) -> list[str]:
     if not path.is_file():
         return ["No two networks have been measured alike yet, so that there is nothing to say."]
     table = pd.read_csv(path)
-    said = []
+    declared = kept / TABLE
+    said = declared_answers(pd.read_csv(declared)) if declared.is_file() else []
     for (network, setup), rows in table.groupby(["network", "setup"], sort=False):
-        masked = [LABELS[method] for method in MASKED]
+        masked = [LABELS[method] for method in MASKED if method != TESTED]
         against = rows[(rows["method_b"] == LABELS["supervised"]) & rows["method_a"].isin(masked)]
         for method, three in against.groupby("method_a", sort=False):
             said.append(answer(FAMILIES[str(network)], str(setup), str(method), three))
@@ -28,11 +36,44 @@ def answers(kept: Path) -> list[str]:
             "One seed a method: the intervals are over images, and say nothing of how another training run would come "
             "out. The question is not answered by them."
         )
-    return [*said, "Images of 32×32 pixels and hours of training are not ImageNet."]
+    return [*said, "Images of 32×32 pixels and minutes of training are not ImageNet."]
+
+
+def declared_answers(table: pd.DataFrame) -> list[str]:
+    """Does masked-image training raise M? One sentence for each comparison, then what the published measure says."""
+    primary = table[table["measure"] == MEASURE]
+    said = [declared_answer(row, len(primary)) for row in primary.to_dict("records")]
+    keys = ["network", "setup", "method_a", "method_b"]
+    both = primary.merge(table[table["measure"] == PUBLISHED], on=keys, suffixes=("", "_published"))
+    other = both[both["answer"] != both["answer_published"]]
+    listed = "; ".join(
+        f"{FAMILIES[row['network']]}, {setup_in_words(row['setup'])}, against {row['method_b']}: "
+        f"{row['answer_published']} for {row['answer']}"
+        for row in other.to_dict("records")
+    )
+    if len(both):
+        said.append(
+            f"The published measure, mean |I|, tested alike, would have said otherwise in {len(other)} of {len(both)} "
+            f"comparisons{f' ({listed})' if listed else ''}."
+        )
+    return said
+
+
+def declared_answer(row: dict[Hashable, Any], comparisons: int) -> str:
+    """One comparison in a sentence."""
+    found = "p unknown, of one seed"
+    if pd.notna(row["p"]):
+        found = f"p = {row['p']:.2g}, {row['p_holm']:.2g} for all {comparisons} comparisons"
+    interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return (
+        f"{FAMILIES[row['network']]}, {setup_in_words(row['setup'])}: does {row['method_a']} raise M against "
+        f"{row['method_b']}? {row['answer'].capitalize()}: {interval}, {found} (n = {row['images']} images, "
+        f"{row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'})."
+    )
 
 
 def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
-    """One method against supervised training, in all measures."""
+    """One method against supervised training, in all measures, not corrected for their number."""
     parts, verdicts = [], set()
     for row in rows.to_dict("records"):
         low, high = float(row["low"]), float(row["high"])
@@ -46,7 +87,8 @@ def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
     verdict = words.get(frozenset(verdicts), "changes the middle mass M by some measures and not by others")
     first = rows.iloc[0]
     return (
-        f"{network}, {setup}: {method} {verdict}, against supervised: {'; '.join(parts)} (n = {first.images} images)."
+        f"{network}, {setup_in_words(setup)}: {method} {verdict}, against supervised: {'; '.join(parts)} "
+        f"(n = {first.images} images)."
     )
 
 

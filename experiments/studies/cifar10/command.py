@@ -1,7 +1,7 @@
 """`a2mim reproduce cifar10`: every method on a small ViT and a small CNN, trained, measured, drawn, and on one page.
 
 plan.py says by which commands; experiments/studies/steps.py runs them; tables.py makes the tables of what is there,
-drawing.py figures and page, with the answer in words (answers.py).
+declared.py the test of the question, drawing.py figures and page, with the answer in words (answers.py).
 """
 
 from experiments.studies.cifar10.plan import Settings, steps
@@ -12,6 +12,7 @@ from experiments.studies.steps import NOT_YET, refuse_other_commands, report_pla
 def run(settings: Settings) -> int:
     """Make what is missing, then everything that can be made of what is there."""
     from experiments.machine import pick_device
+    from experiments.studies.cifar10.declared import collect_declared
     from experiments.studies.cifar10.drawing import draw_all
     from experiments.studies.cifar10.tables import collect
     from experiments.studies.kept import write_commands, write_study
@@ -31,6 +32,7 @@ def run(settings: Settings) -> int:
         if code in (0, NOT_YET):
             write_study(settings.kept, settings, made)
             collect(settings)
+            collect_declared(settings)
             code = draw_all(settings) or code
         return code
 

@@ -21,7 +21,7 @@ ORDER = (*HEADLINE, UNTRAINED, *[name for name in METHODS if name not in HEADLIN
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
 CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 """Also measured on cells of 2×2 pixels."""
-CONTEXT_CHECK = ("supervised", "a2mim", "simclr")
+CONTEXT_CHECK = ("a2mim", "supervised", "simclr")
 """Also measured by the published protocol, with as many contexts and with four times as many."""
 FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
 BASELINES: dict[str, tuple[str, ...]] = {"cnn": ("mean", "blur"), "vit": ("mean", "blur", "drop")}
@@ -105,8 +105,8 @@ class Settings(Scale):
     is done, with 3 when the time was over before; tables, figures and page are made of what is there either way.
 
     Writes a folder for each run into --out, and into --results what is worth keeping: accuracy.csv, masses.csv,
-    differences.csv, published.csv, curves/, figures/, loss/, pictures/, report.html, and commands.sh, the `a2mim`
-    commands that all of it came from.
+    differences.csv, declared.csv (the test of the question), published.csv, curves/, figures/, loss/, pictures/,
+    report.html, and commands.sh, the `a2mim` commands that all of it came from.
 
     For example:
         a2mim reproduce cifar10 --size cpu --budget 120

@@ -11,6 +11,7 @@ import pandas as pd
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
 from experiments.studies.cifar10.plan import (
+    BASELINES,
     CONTEXT_CHECK,
     Settings,
     backbone_of,
@@ -84,9 +85,7 @@ def profiles(settings: Settings, family: str, method: str, of: Profile) -> dict[
     return {seed: folder for seed, folder in folders.items() if is_complete(folder)}
 
 
-def measured(
-    settings: Settings, family: str, methods: Iterable[str], of: Profile
-) -> dict[str, list[pd.DataFrame]]:
+def measured(settings: Settings, family: str, methods: Iterable[str], of: Profile) -> dict[str, list[pd.DataFrame]]:
     """The images' strengths of every one of the methods that has such a profile, a table for each seed."""
     found = {method: profiles(settings, family, method, of) for method in methods}
     return {
@@ -112,7 +111,7 @@ def masses(settings: Settings) -> pd.DataFrame:
 
 def differences(settings: Settings) -> pd.DataFrame:
     """M of every pre-trained network less that of the supervised and of the untrained one, over the same images:
-    network, setup, measure, method_a, method_b, difference, low, high, images, seeds."""
+    network, setup, measure, method_a, method_b, difference, low, high, p (of itself alone), images, seeds."""
     parts = []
     for family in settings.families:
         for setup in setups(family):
@@ -120,7 +119,19 @@ def differences(settings: Settings) -> pd.DataFrame:
             pairs = [(a, b) for b in ("supervised", UNTRAINED) for a in runs if b in runs and a not in (b, UNTRAINED)]
             if pairs:
                 parts.append(seeded_differences(runs, pairs).assign(network=family, setup=setup.name))
-    columns = ["network", "setup", "measure", "method_a", "method_b", "difference", "low", "high", "images", "seeds"]
+    columns = [
+        "network",
+        "setup",
+        "measure",
+        "method_a",
+        "method_b",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "images",
+        "seeds",
+    ]
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True).rename(columns={"run_a": "method_a", "run_b": "method_b"})
@@ -128,8 +139,8 @@ def differences(settings: Settings) -> pd.DataFrame:
 
 
 def published(settings: Settings) -> pd.DataFrame:
-    """The published measure J of the published protocol, with one and with four times the contexts: M of both methods,
-    and their difference. A difference that shrinks with the contexts was noise; one that stays was not."""
+    """The published measure J of the published protocol, with one and with four times the contexts: M of the methods,
+    and the differences from the first. One that shrinks with the contexts was noise; one that stays was not."""
     parts = []
     for family in settings.families:
         for times in (1, 4):
@@ -142,11 +153,17 @@ def published(settings: Settings) -> pd.DataFrame:
                 .rename(columns={"run": "of", "M_low": "low", "M_high": "high"})
                 .assign(**who)
             )
-            a, b = reversed(CONTEXT_CHECK)
-            change = seeded_differences(runs, [(a, b)]).rename(columns={"difference": "M"})
-            parts.append(change.assign(of=f"{LABELS[a]} − {LABELS[b]}", **who).drop(columns=["run_a", "run_b"]))
+            a, *others = CONTEXT_CHECK
+            change = seeded_differences(runs, [(a, b) for b in others]).rename(columns={"difference": "M"})
+            change["of"] = [f"{LABELS[a]} − {LABELS[b]}" for b in change["run_b"]]
+            parts.append(change.assign(**who).drop(columns=["run_a", "run_b"]))
     columns = ["network", "contexts", "of", "measure", "M", "low", "high", "images", "seeds"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def of_published(times: int) -> Profile:
+    """The profile by the published protocol with so many times the contexts."""
+    return lambda *network: folder_of(*network) / f"published-{times}"
 
 
 # ------------------------------------------------------------------------------------------- copies
@@ -169,6 +186,7 @@ def copies(folder: Path) -> list[tuple[Path, str]]:
     found += [
         (folder / "spectrum" / f"{name}.csv", f"spectrum/{folder.name}-{name}.csv") for name in ("spectrum", "variance")
     ]
-    for profile in ("profile-8", "profile-16", "frozen-8"):
+    names = {setup.folder for family in BASELINES for setup in setups(family)}
+    for profile in sorted({"profile-16", *names}):
         found.append((folder / profile / "strength.csv", f"curves/{folder.name}-{profile}.csv"))
     return found
