@@ -171,4 +171,4 @@ def test_recipes_for_cifar10_have_the_schedule_that_their_results_were_trained_w
     makers = [each for name, each in recipes_of(module).items() if name not in ("network", "vit", "cnn")]
     made = [each() for each in makers if not inspect.signature(each).parameters]
     trained = [each.optim for each in made]
-    assert len(trained) > 5 and all(optim.cosine_from == "start" for optim in trained)
+    assert len(trained) > 5 and all(optim.cosine_from == "warmup" for optim in trained)
