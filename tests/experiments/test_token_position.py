@@ -53,7 +53,7 @@ def test_every_command_can_be_typed_and_only_the_place_differs(size, quick):
         own = {str(step.out), f"{step.out}-pretrain", getattr(settings, "mask_at", "")}
         plain.add(tuple(word for word in step.words if word not in own))
         folders.add(step.out)
-    assert len(folders) == len(made) == 2 * (12 if size == "gpu" else 8)
+    assert len(folders) == len(made) == 2 * (12 if size == "gpu" else 6)
     assert len(plain) == 2 * 2  # pre-training and fine-tuning, of two networks
 
 
@@ -63,7 +63,7 @@ def test_the_sweep_stops_goes_on_and_draws_its_figure(tmp_path, monkeypatch, cap
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
     monkeypatch.setitem(PLACES, "cnn_cpu", ("stem", "stages.1"))
     monkeypatch.setattr(trainings, "QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
-    given = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs"}
+    given = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs", "seeds": (0,)}
     sweep = Sweep(**given, size="cpu", families=("cnn",), quick=True, device="cpu")
     assert run(Sweep(**given, size="cpu", families=("cnn",), quick=True, device="cpu", budget=1e-9)) == NOT_YET
     assert not sweep.kept.exists()
@@ -82,7 +82,7 @@ def test_the_sweep_stops_goes_on_and_draws_its_figure(tmp_path, monkeypatch, cap
 
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path, capsys):
     assert run(Sweep("train", "test", out=tmp_path / "runs", size="cpu", plan=True)) == 0
-    assert "16 of 16 commands are left" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+    assert "36 of 36 commands are left" in capsys.readouterr().out and not (tmp_path / "runs").exists()
 
 
 def test_a_command_that_fails_ends_the_sweep_with_its_code(tmp_path, capsys):
