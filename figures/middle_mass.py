@@ -16,7 +16,7 @@ from figures.forest import centres, name_rows, row_height
 from figures.panels import FAMILIES, draw_legend, legend_height
 from figures.runs import Drawn, Run, holding
 from figures.seeds import SMALL
-from figures.style import GREY, SHADE, Look, house_style, page
+from figures.style import GREY, SHADE, Look, house_style, page, room
 from figures.tables import read_table
 from figures.words import count_in_words, setup_in_words
 
@@ -24,13 +24,16 @@ TABLE = "masses.csv"
 COMMAND = "a2mim reproduce"
 NUMBERS, TEXTS = ("seed", "M", "M_low", "M_high", "images"), ("network", "setup", "measure", "method")
 LOOKS = {kind: Look(look.colour, look.marker, "none", look.context) for kind, look in KINDS.items()}
+ACROSS = 2
+"""Set-ups beside each other: a third would leave no room for its title."""
 AXIS, TITLE = 0.48, 0.35  # inches: words and numbers below the rows; above them
 
 
 @house_style()
 def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
-    """Draw the networks below and their set-ups beside each other, and in each a row for every method that the network
-    was trained with, its measures below each other.
+    """Draw the networks below and their set-ups beside each other, two in a line, and in each a row for every method
+    that the network was trained with, its measures below each other. The last set-ups of the table are left out, and
+    named, where a page does not hold all.
 
     A point with a bar is a seed with its interval over images; where there are several, the larger mark is their mean.
 
@@ -50,25 +53,45 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
             "the middle masses hold {network}, {setup}, {method}, seed {seed} twice".format(**twice.iloc[0])
         )
     methods = {str(network): list(some["method"].unique()) for network, some in rows.groupby("network", sort=False)}
-    setups = list(rows["setup"].unique())
-    heights = [sum(map(row_height, names)) for names in methods.values()]
     kinds = [MEASURES[measure].kind for measure in RELATIVE if measure in set(rows["measure"])]
     looks = {kind: LOOKS[kind] for kind in kinds}
     below = legend_height(looks)
-    tall = sum(heights) + (TITLE + AXIS) * len(heights) + below
-    figure = page(tall, title, "", " ".join(filter(None, [caption, _words(rows)])))
-    grid = figure.add_gridspec(len(heights) + 1, len(setups), height_ratios=[*heights, below])
-    span = _span(rows)
-    for down, (network, names) in enumerate(methods.items()):
-        for across, setup in enumerate(setups):
+    setups = list(rows["setup"].unique())
+    while True:
+        shown = rows[rows["setup"].isin(setups)]
+        words = " ".join(filter(None, [caption, _words(shown), _left_out(rows, setups)]))
+        lines = _lines(shown, list(methods), setups)
+        heights = [sum(map(row_height, methods[network])) for network, _ in lines]
+        tall = sum(heights) + (TITLE + AXIS) * len(heights) + below
+        if tall <= room(title, "", words) or len(setups) <= ACROSS:
+            break
+        setups = setups[:-1]
+    figure = page(tall, title, "", words)
+    grid = figure.add_gridspec(len(heights) + 1, min(ACROSS, len(setups)), height_ratios=[*heights, below])
+    span = _span(shown)
+    for down, (network, some) in enumerate(lines):
+        for across, setup in enumerate(some):
             axes = figure.add_subplot(grid[down, across])
-            plot_masses(rows[(rows["network"] == network) & (rows["setup"] == setup)], axes, names)
+            chosen = rows[(rows["network"] == network) & (rows["setup"] == setup)]
+            plot_masses(chosen, axes, methods[network])
             axes.set_title(f"{FAMILIES.get(network, network)}\n{setup_in_words(setup)}", size=6.5, parse_math=False)
             axes.set_xlim(span)
             if across:
                 axes.set_yticklabels([])
     draw_legend(figure.add_subplot(grid[-1, :]), looks)
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
+
+
+def _lines(rows: pd.DataFrame, networks: Sequence[str], setups: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """A network and the set-ups that stand beside each other, wherever it was measured in one of them."""
+    pairs = [(network, setups[k : k + ACROSS]) for network in networks for k in range(0, len(setups), ACROSS)]
+    measured = set(zip(rows["network"], rows["setup"], strict=True))
+    return [(network, some) for network, some in pairs if any((network, setup) in measured for setup in some)]
+
+
+def _left_out(rows: pd.DataFrame, setups: Sequence[str]) -> str:
+    others = [setup_in_words(setup) for setup in rows["setup"].unique() if setup not in setups]
+    return f"Not on this page, but in the table: {'; '.join(others)}." if others else ""
 
 
 def plot_masses(rows: pd.DataFrame, axes: Axes, methods: Sequence[str], looks: Mapping[str, Look] = LOOKS) -> Axes:

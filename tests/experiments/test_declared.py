@@ -73,6 +73,6 @@ def test_what_is_not_measured_is_not_compared(monkeypatch):
 
 def test_set_ups_have_a_name_and_a_folder_of_their_own():
     assert [setup.name for setup in setups("vit")] == [
-        f"{kind}{baseline}" for kind in ("fine-tuned log_odds", "frozen cosine") for baseline in ("", " blur", " drop")
+        f"{kind}{baseline}" for baseline in ("", " blur", " drop") for kind in ("fine-tuned log_odds", "frozen cosine")
     ]
-    assert len({setup.folder for setup in setups("vit")}) == 6 and setups("cnn")[1].words == ("--baseline", "blur")
+    assert len({setup.folder for setup in setups("vit")}) == 6 and setups("cnn")[2].words == ("--baseline", "blur")

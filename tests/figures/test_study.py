@@ -108,6 +108,21 @@ def test_a_missing_mass_is_said_and_bad_tables_are_refused(tmp_path: Path):
         of(middle_mass.draw, tmp_path, "masses.csv", table.drop(columns=["setup", "M_low"]))
 
 
+def test_more_set_ups_stand_two_in_a_line_and_what_a_page_does_not_hold_is_named(tmp_path: Path):
+    table = masses_table(1)
+    blurred = table.assign(setup=table["setup"] + " blur")
+    some = pd.concat([table, blurred])
+    drawn = of(middle_mass.draw, tmp_path, "masses.csv", some[some["network"] == "vit"])
+    titles = [axes.get_title("left") for axes in seen(drawn.figure)[:4]]
+    assert titles[2:] == ["ViT\nfine-tuned, log-odds, blur", "ViT\nfrozen, cosine similarity, blur"]
+    assert_readable(drawn.figure)
+    many = pd.concat([some.assign(method=some["method"] + f" {k}") for k in range(3)])
+    drawn = of(middle_mass.draw, tmp_path, "masses.csv", many)
+    assert len([axes for axes in seen(drawn.figure) if "blur" in axes.get_title("left")]) < 4
+    assert "Not on this page, but in the table:" in caption(drawn.figure)
+    assert_readable(drawn.figure)
+
+
 def test_a_network_has_rows_of_its_own_methods_alone(tmp_path: Path):
     table = masses_table(1)
     fewer = table[(table["network"] == "vit") | (table["method"] == "a2mim")]

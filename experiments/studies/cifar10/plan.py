@@ -62,7 +62,7 @@ class Setup:
 
 def setups(family: str) -> list[Setup]:
     """Both set-ups with every baseline."""
-    return [Setup(frozen, baseline) for frozen in (False, True) for baseline in BASELINES[family]]
+    return [Setup(frozen, baseline) for baseline in BASELINES[family] for frozen in (False, True)]
 
 
 @dataclass(frozen=True)
