@@ -157,7 +157,7 @@ def _p_values(first: Sequence[Statistic], second: Sequence[Statistic], images: i
         return np.full(len(MASS_MEASURES), np.nan)
     estimate_K, variance_K, freedom_K = _spread(first, second, images)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 2 * student.sf(abs(estimate_K) / np.sqrt(variance_K), freedom_K)
+        return np.asarray(2 * student.sf(abs(estimate_K) / np.sqrt(variance_K), freedom_K))
 
 
 def _spread(
