@@ -147,10 +147,9 @@ def load() -> None:
     import matplotlib.pyplot
     import pandas
     import pyarrow.parquet
+    import pycocotools.cocoeval
     import timm
     import torch
-
-    import pycocotools.cocoeval
     import torchvision.models.detection
 
     import experiments.studies.lite0
