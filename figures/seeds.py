@@ -19,7 +19,8 @@ def draw_seeds(
     """Draw one curve: a line through the means over the seeds, a point for every seed and x, and a band from the lowest
     to the highest end of the seeds' intervals. A point without neighbours has a bar in place of a band.
 
-    Where a seed misses a point, the mean and the band do: a mean over fewer seeds is another quantity.
+    Where a seed misses a point, the mean does, and where one misses an interval, the band: over fewer seeds it is
+    another quantity.
 
     Args:
         seeds: a table for each seed with the columns x, y, low and high, and, where some points are drawn hollow,
@@ -51,8 +52,9 @@ def draw_seeds(
 
 
 def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, what: str) -> None:
-    """The columns low and high against x, where y is known; a bar for a point that stands alone."""
-    known = rows[["y", "low", "high"]].notna().all(axis=1).to_numpy()
+    """The columns low and high against x, where they are known (y need not be: the root of a square below 0 is missing,
+    and how large it can be is not); a bar for a point that stands alone."""
+    known = rows[["low", "high"]].notna().all(axis=1).to_numpy()
     beside = np.append(known[1:], False) | np.append(False, known[:-1])
     opacity = GREY_BAND if look.context else BAND
     band = axes.fill_between(

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
     from interactions.hierarchy import seeded_differences, seeded_masses
+    from interactions.masses import middle_mass, paired_mass
     from interactions.occlusion import load_occlusion, measure_occlusion
     from interactions.pair import profile_pair
     from interactions.profile import Profile, load_profile, profile_model
     from interactions.segments import Segments
     from interactions.settings import PAPER_RATIOS
     from interactions.spectrum import load_spectrum, measure_spectrum
-    from interactions.strength import image_row, middle_mass, paired_mass, strength_table
+    from interactions.strength import image_row, strength_table
 
 __all__ = [
     "PAPER_RATIOS",
@@ -57,11 +58,12 @@ _HOMES = {
     "hierarchy": ("seeded_differences", "seeded_masses"),
     "occlusion": ("load_occlusion", "measure_occlusion"),
     "pair": ("profile_pair",),
+    "masses": ("middle_mass", "paired_mass"),
     "profile": ("Profile", "load_profile", "profile_model"),
     "segments": ("Segments",),
     "settings": ("PAPER_RATIOS",),
     "spectrum": ("load_spectrum", "measure_spectrum"),
-    "strength": ("image_row", "middle_mass", "paired_mass", "strength_table"),
+    "strength": ("image_row", "strength_table"),
 }
 
 try:

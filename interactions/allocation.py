@@ -1,13 +1,14 @@
 """How many images, and how many passes for each of their orders, bring a curve to a wanted width at the least cost.
 
 The curve is J_rms(m) = rms(m) / mean over the listed orders, with rms(m)² the mean over images of unbiased estimates
-X_mk of each image's mean square: the one measure whose expectation does not depend on the passes. Its error follows
-from each image's influence on it, in which what makes an image strong at every order cancels:
+X_mk of each image's mean square: the one measure whose expectation does not depend on the passes. What is counted is
+the error of its square J²(m), since a root cannot be linearised where there is next to no signal. It follows from each
+image's influence on it, in which what makes an image strong at every order cancels:
 
-    Var J(m) = ( between(m) + Σ_m' G(m,m')² (w1(m')/b(m') + w2(m')/b(m')²) ) / images
-    cost     = images · ( overhead + Σ_m b(m) )
+    Var J²(m) = ( between(m) + Σ_m' G(m,m')² (w1(m')/b(m') + w2(m')/b(m')²) ) / images
+    cost      = images · ( overhead + Σ_m b(m) )
 
-b(m) are the passes of an order, G the derivative of J(m) by the mean square at m', w1 the noise of single halves
+b(m) are the passes of an order, G the derivative of J²(m) by the mean square at m', w1 the noise of single halves
 beside the signal, w2 that of the products of two noisy halves. w2 is seen within every image, by how its halvings
 differ. Where a part of the pairs is measured, w1 is all noise, that of the choice of pairs too, and is seen by how the
 pairs differ: an order of long tails then gets more passes, and not all orders more images. In the logarithms
@@ -23,14 +24,8 @@ import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 from interactions.intervals import standard_error
-from interactions.strength import (
-    MASS_MEASURES,
-    MEASURES,
-    difference_of,
-    mass_statistic,
-    measure_statistic,
-    middle_orders,
-)
+from interactions.masses import MASS_MEASURES, difference_of, mass_statistic, middle_orders
+from interactions.strength import square_statistic
 
 FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET = 300, 100, 20_000
 OVERHEAD = 4.0
@@ -42,32 +37,39 @@ the variance between images without measuring some of them twice, and matters li
 
 @dataclass(frozen=True)
 class Noise:
-    """What passes do to the curve of one run, by order: an image's influence on J_rms, the derivatives of J(m) by the
-    mean square at m', w1 and w2, and the noise at the passes so far."""
+    """What passes do to the curve of one run, by order: an image's influence on J_rms², the derivatives of J²(m) by the
+    mean square at m', J_rms itself where it is linearised (for a mean of several), w1 and w2, and the noise at the
+    passes so far."""
 
     influence_MI: np.ndarray
     gradient_MM: np.ndarray
+    relative_M: np.ndarray
     single_M: np.ndarray
     product_M: np.ndarray
     seen_M: np.ndarray
 
     @classmethod
     def of(cls, images: pd.DataFrame) -> "Noise":
-        statistic, count = measure_statistic(images), images.image.nunique()
-        value, influence = statistic(np.arange(count)[None])
-        values = dict(zip(MEASURES, value[..., 0], strict=True))
-        square_M, rms_M, relative_M = (values[name] for name in ("mean_square", "rms", "J_rms"))
-        influence_MI = influence[MEASURES.index("mean_square"), :, 0]
-        base_M = np.maximum(np.maximum(square_M, standard_error(influence_MI)), np.finfo(float).tiny)
-        own_MM = np.eye(len(rms_M)) - relative_M[:, None] / len(rms_M)
-        gradient_MM = own_MM / (2 * np.sqrt(base_M) * rms_M.mean())
-        rest_M = influence_MI.var(1, ddof=1)
+        value, influence = square_statistic(images)(np.arange(images.image.nunique())[None])
+        own_MI, relative_MI = influence[:, :, 0]
+        gradient_MM, relative_M = gradient_of(value[0, :, 0], standard_error(own_MI))
+        rest_M = own_MI.var(1, ddof=1)
         parts = [noise_of(rows, rest) for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)]
         return cls(
-            influence[MEASURES.index("J_rms"), :, 0],
+            relative_MI,
             gradient_MM,
+            relative_M,
             *(np.array(each) for each in zip(*parts, strict=True)),
         )
+
+
+def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of J_rms²(m) by the mean square at m', M×M, and J_rms where it is linearised: roots of squares below
+    their standard error are as steep as at it."""
+    base_M = np.sqrt(np.maximum(np.maximum(square_M, error_M), np.finfo(float).tiny))
+    overall = np.sqrt(np.clip(square_M, 0, None)).mean() or base_M.mean()
+    own_MM, shared_MM = np.eye(len(square_M)), square_M[:, None] / (overall * len(square_M) * base_M)
+    return (own_MM - shared_MM) / overall**2, base_M / overall
 
 
 def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
@@ -94,12 +96,12 @@ def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the variance of the curve is made of; by order, ascending. (Of a difference of two runs' M, the curve is one
-    point, and the orders are those of both.)
+    """What the variance of the curve is made of; by order, ascending. (Of a difference of two runs' M, which is not
+    squared, the curve is one point, and the orders are those of both.)
 
     Attributes:
-        count: images so far. variance_M: of an image's influence on J, at the passes so far.
-        slope_MM: G², squared derivatives of J(m) by the mean square at m'.
+        count: images so far. variance_M: of an image's influence on J², at the passes so far.
+        slope_MM: G², squared derivatives of J²(m) by the mean square at m'.
         between_M: the part of variance_M that no pass takes away.
         single_M, product_M: w1 and w2.
     """
@@ -122,7 +124,8 @@ class Parts:
         _, influence = statistic(np.arange(count)[None])
         noises = [Noise.of(images) for images in (a, b)]
         gradients = [
-            noise.gradient_MM[middle_orders(images)].mean(0) for noise, images in zip(noises, (a, b), strict=True)
+            (noise.gradient_MM / (2 * noise.relative_M[:, None]))[middle_orders(images)].mean(0)
+            for noise, images in zip(noises, (a, b), strict=True)
         ]
         row = MASS_MEASURES.index("J_rms")
         return cls._made(influence[row : row + 1, 0], np.concatenate(gradients)[None], noises)
@@ -137,13 +140,13 @@ class Parts:
         return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, single_M, product_M)
 
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
-        """Variance of an image's influence on J(m) at those passes."""
+        """Variance of an image's influence on J²(m) at those passes."""
         return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
-    """Passes of each order, and the number of images, that reach a standard error of every J(m) (one for all, or one
-    for each) at the least cost."""
+    """Passes of each order, and the number of images, that reach a standard error of every J²(m) (one for all, or
+    one for each) at the least cost."""
     orders = len(parts.single_M)
 
     def cost(log: np.ndarray) -> float:
@@ -169,7 +172,7 @@ def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, flo
 
 
 def images_needed(parts: Parts, budgets_M: np.ndarray, error_M: np.ndarray | float) -> int:
-    """Images in all, those measured so far among them, until every J(m) has that standard error."""
+    """Images in all, those measured so far among them, until every J²(m) has that standard error."""
     # (count · variance so far + added · variance to come) / (count + added)² = error²
     to_come_M = parts.of_budgets(budgets_M)
     half_M = to_come_M / (2 * error_M**2)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from interactions.intervals import MIN_IMAGES, Statistic, standard_error, studentised_interval
-from interactions.strength import MASS_MEASURES, difference_of, mass_statistic
+from interactions.intervals import MIN_IMAGES, standard_error
+from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic
 
 Seeds = Sequence[pd.DataFrame]
 BLOCK = 1_000_000
@@ -41,8 +41,7 @@ def seeded_masses(
     rows = []
     for name, tables in runs.items():
         shared = _shared_images(name, tables)
-        of_seeds = _statistics(tables, shared)
-        found = _interval(of_seeds, [], len(shared), resamples, seed, confidence)
+        found = _interval(_of_images(tables, shared), [], resamples, seed, confidence)
         rows += _rows({"run": name}, "M", found, {"images": len(shared), "seeds": len(tables)})
     return pd.DataFrame(rows)
 
@@ -69,10 +68,10 @@ def seeded_differences(
     rows = []
     for a, b in pairs:
         shared = _shared_images(f"{a} and {b}", [*runs[a], *runs[b]])
-        of_a, of_b = (_statistics(runs[name], shared) for name in (a, b))
-        found = _interval(of_a, of_b, len(shared), resamples, seed, confidence)
+        of_a, of_b = (_of_images(runs[name], shared) for name in (a, b))
+        found = _interval(of_a, of_b, resamples, seed, confidence)
         about = {"images": len(shared), "seeds": min(len(runs[a]), len(runs[b]))}
-        p_K = _p_values(of_a, of_b, len(shared))
+        p_K = _p_values(of_a, of_b)
         of_pair = _rows({"run_a": a, "run_b": b}, "difference", found, about)
         rows += [row | {"p": p} for row, p in zip(of_pair, p_K, strict=True)]
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "p", "images", "seeds"]
@@ -104,7 +103,7 @@ def bootstrapped_differences(
         shared = _shared_images(f"{a} and {b}", [*runs[a], *runs[b]])
         generator = np.random.default_rng(seed)
         index_RI = generator.integers(len(shared), size=(resamples, len(shared)))
-        drawn = [_drawn(_statistics(runs[name], shared), index_RI, generator) for name in (a, b)]
+        drawn = [_drawn(_of_images(runs[name], shared), index_RI, generator) for name in (a, b)]
         ends = np.quantile(drawn[0] - drawn[1], [(1 - confidence) / 2, (1 + confidence) / 2], axis=-1)
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}
@@ -113,12 +112,13 @@ def bootstrapped_differences(
     return pd.DataFrame(rows, columns=["run_a", "run_b", "measure", "boot_low", "boot_high"])
 
 
-def _drawn(statistics: Sequence[Statistic], index_RI: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _drawn(tables: Seeds, index_RI: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """K×R: the mean over as many seeds as there are, drawn anew for each resample of the images."""
     step = max(1, BLOCK // index_RI.shape[1])
     blocks = [index_RI[first : first + step] for first in range(0, len(index_RI), step)]
+    statistics = [mass_statistic(table) for table in tables]
     value_SKR = np.stack([np.concatenate([each(block)[0] for block in blocks], -1) for each in statistics])
-    seed_RS = generator.integers(len(statistics), size=(len(index_RI), len(statistics)))
+    seed_RS = generator.integers(len(tables), size=(len(index_RI), len(tables)))
     value_KRS = np.moveaxis(value_SKR, 0, -1)
     return np.take_along_axis(value_KRS, np.broadcast_to(seed_RS, value_KRS.shape), -1).mean(-1)
 
@@ -132,39 +132,36 @@ def _shared_images(name: str, tables: Seeds) -> np.ndarray:
     return shared
 
 
-def _statistics(tables: Seeds, shared: np.ndarray) -> list[Statistic]:
-    return [mass_statistic(table[table.image.isin(shared)]) for table in tables]
+def _of_images(tables: Seeds, shared: np.ndarray) -> list[pd.DataFrame]:
+    return [table[table.image.isin(shared)] for table in tables]
 
 
-def _interval(
-    first: Sequence[Statistic], second: Sequence[Statistic], images: int, resamples: int, seed: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the first run's seeds minus that over the second's (nothing, where it has none), and its half width."""
+def _interval(first: Seeds, second: Seeds, resamples: int, seed: int, confidence: float) -> Interval:
+    """Mean over the first run's seeds minus that over the second's (nothing, where it has none), with its ends."""
     if len(first) == 1 and len(second) <= 1:
-        statistic = difference_of(first[0], second[0]) if second else first[0]
-        return studentised_interval(statistic, images, resamples, seed, confidence)
-    estimate_K, variance_K, freedom_K = _spread(first, second, images)
-    if images < MIN_IMAGES:
-        return estimate_K, np.full_like(estimate_K, np.nan)
+        return mass_interval(*first, *second, resamples=resamples, seed=seed, confidence=confidence)
+    estimate_K, variance_K, freedom_K = _spread(first, second)
+    if first[0].image.nunique() < MIN_IMAGES:
+        return (estimate_K, *np.full((2, len(estimate_K)), np.nan))
     with np.errstate(invalid="ignore"):  # where nothing varies
         half_K = student.ppf((1 + confidence) / 2, freedom_K) * np.sqrt(variance_K)
-    return estimate_K, np.where(variance_K > 0, half_K, variance_K)
+    half_K = np.where(variance_K > 0, half_K, variance_K)
+    return estimate_K, estimate_K - half_K, estimate_K + half_K
 
 
-def _p_values(first: Sequence[Statistic], second: Sequence[Statistic], images: int) -> np.ndarray:
+def _p_values(first: Seeds, second: Seeds) -> np.ndarray:
     """Two-sided, against no difference; NaN where it cannot be told."""
-    if min(len(first), len(second)) < 2 or images < MIN_IMAGES:
+    if min(len(first), len(second)) < 2 or first[0].image.nunique() < MIN_IMAGES:
         return np.full(len(MASS_MEASURES), np.nan)
-    estimate_K, variance_K, freedom_K = _spread(first, second, images)
+    estimate_K, variance_K, freedom_K = _spread(first, second)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(2 * student.sf(abs(estimate_K) / np.sqrt(variance_K), freedom_K))
 
 
-def _spread(
-    first: Sequence[Statistic], second: Sequence[Statistic], images: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spread(first: Seeds, second: Seeds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over the first run's seeds minus that over the second's, its variance, and that one's degrees of freedom."""
-    parts = [_of_seeds(statistics, images) for statistics in (first, second) if statistics]
+    images = first[0].image.nunique()
+    parts = [_of_seeds(tables, images) for tables in (first, second) if tables]
     values = [values_SK for values_SK, _ in parts]
     estimate_K = np.subtract.reduce([values_SK.mean(0) for values_SK in values])
     influence_KI = np.subtract.reduce([influence for _, influence in parts])
@@ -178,17 +175,15 @@ def _spread(
         return estimate_K, variance_K, variance_K**2 / (variance_VK**2 / freedom_V1).sum(0)
 
 
-def _of_seeds(statistics: Sequence[Statistic], images: int) -> tuple[np.ndarray, np.ndarray]:
+def _of_seeds(tables: Seeds, images: int) -> tuple[np.ndarray, np.ndarray]:
     """M of each seed, S×K, and each image's influence on their mean, K×I."""
-    found = [statistic(np.arange(images)[None]) for statistic in statistics]
+    found = [mass_statistic(table)(np.arange(images)[None]) for table in tables]
     return np.stack([value[:, 0] for value, _ in found]), np.mean([influence[:, 0] for _, influence in found], axis=0)
 
 
-def _rows(
-    who: Mapping[str, str], value: str, found: tuple[np.ndarray, np.ndarray], about: Mapping[str, int]
-) -> list[dict[str, object]]:
-    low, high = ("low", "high") if value == "difference" else (f"{value}_low", f"{value}_high")
+def _rows(who: Mapping[str, str], value: str, found: Interval, about: Mapping[str, int]) -> list[dict[str, object]]:
+    names = (value, "low", "high") if value == "difference" else (value, f"{value}_low", f"{value}_high")
     return [
-        {**who, "measure": measure, value: estimate, low: estimate - half, high: estimate + half, **about}
-        for measure, estimate, half in zip(MASS_MEASURES, *found, strict=True)
+        {**who, "measure": measure, **dict(zip(names, ends, strict=True)), **about}
+        for measure, *ends in zip(MASS_MEASURES, *found, strict=True)
     ]

@@ -4,6 +4,11 @@ Images are the independent units, and their strengths are skewed: over 8 to 32 o
 the truth too rarely. So the bootstrap is studentised and symmetric (Hall 1988): each resample's deviation is counted in
 its own standard errors, and the half width is the estimate's standard error times what 95 % of these deviations stay
 below. Standard errors are those of the linearised statistic (infinitesimal jackknife), from each image's influence.
+
+Squares that noise can make negative, and of which a root is taken, get theirs on the scale asinh(square / 4 standard
+errors): linear near 0, where the root has no derivative and its own bootstrap covers far too rarely, and
+logarithmic far above it, as skewed sizes ask for. What is made of several such roots, a mean or a difference, gets its
+interval from theirs (Zou and Donner 2008).
 """
 
 from collections.abc import Callable
@@ -14,6 +19,10 @@ MIN_IMAGES = 8
 """Fewer images get no interval: what the largest of a handful contributes is anybody's guess."""
 NO_INTERVAL = f"fewer than {MIN_IMAGES} images: no interval"
 BLOCK_ELEMENTS = 20_000_000
+LINEAR = 4.0
+"""Squares below so many of their standard errors are taken as they are, and those above by their logarithm."""
+LIFTED = 2.0
+"""Standard errors: squares that are less above 0 are near it."""
 ROUNDING = 1e-12
 """Deviations below this share of the estimate are those of float64."""
 
@@ -48,3 +57,58 @@ def studentised_interval(
     own_error = standard_error(influence[..., 0, :])
     varies = own_error > ROUNDING * abs(estimate)
     return estimate, np.where(varies, np.quantile(ratio, confidence, axis=-1), 1) * own_error
+
+
+def square_interval(
+    statistic: Statistic, count: int, resamples: int, seed: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The estimates of squares over all `count` images, and the ends of their intervals, which can be negative; NaN
+    below `MIN_IMAGES`."""
+    values, influence = statistic(np.arange(count)[None])
+    estimate = values[..., 0]
+    if count < MIN_IMAGES:
+        return estimate, np.full_like(estimate, np.nan), np.full_like(estimate, np.nan)
+    error = LINEAR * standard_error(influence[..., 0, :])
+    scale = np.where(error > 0, error, 1.0)[..., None]
+
+    def folded(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, influence = statistic(index_RI)
+        return np.arcsinh(value / scale), influence / np.hypot(value, scale)[..., None]
+
+    centre, half = studentised_interval(folded, count, resamples, seed, confidence)
+    low, high = (np.sinh(centre + sign * half) * scale[..., 0] for sign in (-1, 1))
+    return estimate, low, high
+
+
+def lifted(square_M: np.ndarray, influence_MI: np.ndarray) -> np.ndarray:
+    """Which squares are so near 0 that their roots are more likely too large than too small."""
+    return square_M < LIFTED * standard_error(influence_MI)
+
+
+def roots_interval(
+    weights_M: np.ndarray, square_M: np.ndarray, low_M: np.ndarray, high_M: np.ndarray, influence_MI: np.ndarray
+) -> tuple[float, float, float]:
+    """Σ weight · root, and the ends of its interval from those of the squares (Zou and Donner 2008, "MOVER").
+
+    To an end of the sum, each root adds the distance to its own end, as correlated as the squares are over the images.
+    The roots of squares near 0 are all lifted, since a square below 0 counts as 0: they err to one side together, so
+    that towards 0 their distances are added in full.
+
+    Args:
+        weights_M: of the roots, of either sign.
+        square_M, low_M, high_M: the squares and the ends of their intervals.
+        influence_MI: of each image on the squares.
+    """
+    root_M, low_M, high_M = (np.sqrt(np.clip(each, 0, None)) for each in (square_M, low_M, high_M))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a square that does not vary adds nothing
+        correlation_MM = np.nan_to_num(np.corrcoef(influence_MI))
+    lifted_M = lifted(square_M, influence_MI)
+    value, up_M = float(weights_M @ root_M), weights_M > 0
+
+    def reach(upwards_M: np.ndarray) -> float:
+        distance_M = weights_M * np.where(upwards_M, high_M - root_M, root_M - low_M)
+        together_M = lifted_M & ~upwards_M
+        of_all_MM = np.where(together_M[:, None] & together_M, 1.0, correlation_MM)
+        return float(np.sqrt(max(distance_M @ of_all_MM @ distance_M, 0.0)))
+
+    return value, value - reach(~up_M), value + reach(up_M)

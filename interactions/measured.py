@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from interactions.levels import with_levels
+from interactions.masses import MIDDLE, middle_mass
 from interactions.runs.results import Results, load
-from interactions.strength import MIDDLE, middle_mass, strength_table
+from interactions.strength import strength_table
 
 
 @dataclass(frozen=True)

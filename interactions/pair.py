@@ -26,6 +26,7 @@ from interactions.ahead import read_ahead
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
 from interactions.levels import in_full_passes
+from interactions.masses import paired_mass
 from interactions.measured import Profile, load_profile
 from interactions.own import with_names
 from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
@@ -38,7 +39,6 @@ from interactions.runs.record import NOTHING, Material
 from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import PRECISION, ProfileSettings, settled
-from interactions.strength import paired_mass
 
 Record = dict[str, Any]
 

@@ -15,14 +15,9 @@ import pandas as pd
 
 from interactions.allocation import FIRST_BUDGET, Parts, allocate, images_needed
 from interactions.forecast import duration
-from interactions.intervals import studentised_interval
-from interactions.strength import (
-    MASS_MEASURES,
-    MEASURES,
-    difference_of,
-    mass_statistic,
-    measure_statistic,
-)
+from interactions.intervals import square_interval, standard_error
+from interactions.masses import MASS_MEASURES, mass_interval
+from interactions.strength import square_statistic
 
 FIRST_IMAGES = 16
 """Of the first round, whose budgets are a guess."""
@@ -48,15 +43,18 @@ class Round:
 
 @dataclass(frozen=True)
 class Curve:
-    """J_rms of each order and the half width of its 95 % interval, by ascending order.
+    """J_rms of each order and half the length of its 95 % interval, by ascending order.
 
     relative: whether an order above 1 counts by the share of J_rms that its half width is.
+    stretch: of J_rms², half the length of its interval in units of its standard error: 1.96, or more where images are
+    few and skewed.
     """
 
     orders: tuple[int, ...]
     values: np.ndarray
     half_widths: np.ndarray
     relative: bool = False
+    stretch: float = 1.96
 
     @property
     def units(self) -> np.ndarray:
@@ -75,11 +73,23 @@ class Curve:
 
 def curve_of(images: pd.DataFrame, *, relative: bool = False, resamples: int = 1000, seed: int = 0) -> Curve:
     """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing."""
-    statistic, count = measure_statistic(images), images.image.nunique()
-    row = MEASURES.index("J_rms")
-    value, half = studentised_interval(lambda index: _row(statistic(index), row), count, resamples, seed, 0.95)
-    half = np.where(np.isfinite(value) | np.isnan(half), half, np.inf)
-    return Curve(tuple(int(order) for order in np.sort(images.order.unique())), value, half, relative)
+    statistic, count = square_statistic(images), images.image.nunique()
+    ends = square_interval(statistic, count, resamples, seed, 0.95)
+    square_M, low_M, high_M = (each[1] for each in ends)
+    value_M, *of_ends = (np.sqrt(np.clip(each, 0, None)) for each in (square_M, low_M, high_M))
+    half_M = (of_ends[1] - of_ends[0]) / 2
+    half_M = np.where(np.isfinite(square_M) | np.isnan(half_M), half_M, np.inf)
+    error_M = standard_error(statistic(np.arange(count)[None])[1][1, :, 0]) if count > 1 else np.nan
+    orders = tuple(int(order) for order in np.sort(images.order.unique()))
+    return Curve(orders, value_M, half_M, relative, stretch((high_M - low_M) / 2, error_M))
+
+
+def stretch(half_M: np.ndarray, error_M: np.ndarray | float) -> float:
+    """Half width in units of the standard error, in the middle of all orders that say something."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio_M = half_M / error_M
+    finite_M = ratio_M[np.isfinite(ratio_M)]
+    return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
 
 
 def first_round(orders: Sequence[int], available: int, unit_images: int) -> Round:
@@ -101,7 +111,8 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     count = images.image.nunique()
     if is_over(count, available, curve, half_width):
         return None
-    last, budgets, wanted = further(Parts.of(images), curve, half_width, available, unit_images)
+    error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
+    last, budgets, wanted = further(Parts.of(images), error_M, available, unit_images)
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
@@ -110,11 +121,19 @@ def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool
     return count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width)
 
 
-def further(
-    parts: Parts, curve: Curve, half_width: float, available: int, unit_images: int
-) -> tuple[int, np.ndarray, int]:
+def of_squares(value_M: np.ndarray, half_width_M: np.ndarray) -> np.ndarray:
+    """Half width of J² with which the interval of J, the roots of its ends, has the wanted one.
+
+    √(J² + h) − √(J² − h) = 2·wanted; below J² = 2·wanted² the interval begins at 0, and √(J² + h) = 2·wanted.
+    """
+    square_M, wanted_M = value_M**2, half_width_M**2
+    inner_M = 2 * np.sqrt(wanted_M * np.clip(square_M - wanted_M, 0, None))
+    return np.where(square_M >= 2 * wanted_M, inner_M, 4 * wanted_M - square_M)
+
+
+def further(parts: Parts, error_M: np.ndarray | float, available: int, unit_images: int) -> tuple[int, np.ndarray, int]:
     """How many images there should be after the next round, the passes of each order in it, and the images in all."""
-    error_M, count = half_width * curve.units / stretch(parts, curve), parts.count
+    count = parts.count
     budgets, _ = allocate(parts, error_M)
     wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
@@ -122,20 +141,12 @@ def further(
     return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
 
 
-def stretch(parts: Parts, curve: Curve) -> float:
-    """Half width in units of the standard error: 1.96, or more where images are few and skewed."""
-    ratio_M = curve.half_widths / np.sqrt(np.maximum(parts.variance_M, 1e-300) / parts.count)
-    finite_M = ratio_M[np.isfinite(ratio_M)]
-    return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
-
-
 def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
     """M of J_rms of a minus that of b, which hold the same images, as a curve of one point."""
-    statistic, row = difference_of(mass_statistic(a), mass_statistic(b)), MASS_MEASURES.index("J_rms")
-    value, half = studentised_interval(
-        lambda index: _row(statistic(index), slice(row, row + 1)), a.image.nunique(), resamples, seed, 0.95
-    )
-    return Curve((0,), value, np.where(np.isfinite(value) | np.isnan(half), half, np.inf))
+    found = mass_interval(a, b, resamples=resamples, seed=seed)
+    value, low, high = (each[MASS_MEASURES.index("J_rms")] for each in found)
+    half = (high - low) / 2 if np.isfinite(value) else np.inf
+    return Curve((0,), np.array([value]), np.array([half]))
 
 
 def next_pair(
@@ -150,7 +161,9 @@ def next_pair(
     """
     if is_over(a.image.nunique(), available, curve, half_width):
         return None
-    last, budgets, _ = further(Parts.of_difference(a, b), curve, half_width, available, unit_images)
+    parts = Parts.of_difference(a, b)
+    error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
+    last, budgets, _ = further(parts, error, available, unit_images)
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     of_a, of_b = np.split(budgets, [len(orders[0])])
     return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
@@ -187,7 +200,3 @@ def tell_difference(curve: Curve, half_width: float, count: int, last: int | Non
     known = "no interval yet" if not np.isfinite(curve.widest) else f"difference of M known to ±{curve.widest:.3g}"
     what = f"; measuring {last - count} more" if last else ""
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)
-
-
-def _row(found: tuple[np.ndarray, np.ndarray], row: int | slice) -> tuple[np.ndarray, np.ndarray]:
-    return found[0][row], found[1][row]

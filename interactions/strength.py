@@ -22,13 +22,20 @@ import pandas as pd
 from torch import Tensor
 
 from interactions.estimators.sample import Interactions
-from interactions.intervals import MIN_IMAGES, NO_INTERVAL, Statistic, standard_error, studentised_interval
+from interactions.intervals import (
+    MIN_IMAGES,
+    NO_INTERVAL,
+    Statistic,
+    square_interval,
+    standard_error,
+    studentised_interval,
+)
 
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
 SIGNED = ("A_corrected", "J_corrected", "mean_square")
 """Measures that noise can make negative; the others are not, and neither are their intervals."""
-MASS_MEASURES = ("J", "J_corrected", "J_rms")
-MIDDLE = (0.3, 0.7)
+SQUARED = ("mean_square", "rms", "J_rms")
+"""Measures whose intervals are those of squares (`intervals.square_interval`), or the roots of their ends."""
 FLOOR_FACTOR = 10
 """An order whose strength is below so many times the numerical floor is flagged."""
 
@@ -113,6 +120,9 @@ def strength_table(
     statistic = measure_statistic(images)
     count, orders = images.image.nunique(), np.sort(images.order.unique())
     estimate, half = studentised_interval(statistic, count, resamples, seed, confidence)
+    _, *of_squares = square_interval(square_statistic(images), count, resamples, seed, confidence)
+    square_ends = {"mean_square": [end[0] for end in of_squares]}
+    square_ends |= {name: [_root_of(end[row]) for end in of_squares] for row, name in enumerate(("rms", "J_rms"))}
     columns: dict[str, object] = {
         "order": orders,
         "ratio": images.groupby("order").ratio.first().loc[orders].to_numpy(),
@@ -121,7 +131,8 @@ def strength_table(
     columns["pairs"] = images.groupby("order").pairs.mean().loc[orders].to_numpy()
     columns["floor"] = [(floors or {}).get(int(order), np.nan) for order in orders]
     for row, name in enumerate(MEASURES):
-        low, high = _ends(name, estimate[row], half[row])
+        low, high = square_ends[name] if name in SQUARED else (estimate[row] - half[row], estimate[row] + half[row])
+        low = low if name in SIGNED else np.clip(low, 0, None)
         columns |= {name: estimate[row], f"{name}_low": low, f"{name}_high": high}
     table = pd.DataFrame(columns)
     negative = table.mean_square <= 0
@@ -131,80 +142,6 @@ def strength_table(
     table["interval_note"] = NO_INTERVAL if count < MIN_IMAGES else ""
     table["near_floor"] = table.rms.fillna(table.A) < FLOOR_FACTOR * table.floor
     return table
-
-
-def middle_mass(
-    images: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> pd.DataFrame:
-    """M = mean of J over the listed ratios 0.3 to 0.7, of each kind of J: columns measure, M, M_low, M_high, images.
-
-    Raises:
-        ValueError: no listed ratio between 0.3 and 0.7.
-    """
-    count = images.image.nunique()
-    estimate, half = studentised_interval(mass_statistic(images), count, resamples, seed, confidence)
-    ends = [_ends(name, estimate[k], half[k]) for k, name in enumerate(MASS_MEASURES)]
-    low, high = np.transpose(ends)
-    return pd.DataFrame({"measure": MASS_MEASURES, "M": estimate, "M_low": low, "M_high": high, "images": count})
-
-
-def paired_mass(
-    runs: Mapping[str, pd.DataFrame], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> pd.DataFrame:
-    """Differences of M between every two runs over the images that they share, resampled together.
-
-    Returns:
-        Columns run_a, run_b, measure, difference (M of a − M of b), low, high, images.
-
-    Raises:
-        ValueError: two runs that share no image.
-    """
-    rows, names = [], list(runs)
-    for position, a in enumerate(names):
-        for b in names[position + 1 :]:
-            shared = np.intersect1d(runs[a].image, runs[b].image)
-            if len(shared) == 0:
-                raise ValueError(f"the runs {a} and {b} share no image: compare runs over the same images")
-            parts = [runs[name][runs[name].image.isin(shared)] for name in (a, b)]
-            of_both = difference_of(*map(mass_statistic, parts))
-            difference_K, half_K = studentised_interval(of_both, len(shared), resamples, seed, confidence)
-            rows += [
-                (a, b, name, difference, difference - half, difference + half, len(shared))
-                for name, difference, half in zip(MASS_MEASURES, difference_K, half_K, strict=True)
-            ]
-    return pd.DataFrame(rows, columns=["run_a", "run_b", "measure", "difference", "low", "high", "images"])
-
-
-def mass_statistic(images: pd.DataFrame) -> Statistic:
-    """M of each of MASS_MEASURES, K×R, as a function of the images drawn, which are named by their place in ascending
-    order.
-
-    Raises:
-        ValueError: no rows, images that lack orders, no listed ratio between 0.3 and 0.7.
-    """
-    measures, middle_M = measure_statistic(images), middle_orders(images)
-    rows = [MEASURES.index(name) for name in MASS_MEASURES]
-
-    def masses(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value, influence = measures(index_RI)
-        return _mean(value[rows][:, middle_M], 1), _mean(influence[rows][:, middle_M], 1)
-
-    return masses
-
-
-def difference_of(a: Statistic, b: Statistic) -> Statistic:
-    """a − b over the same images."""
-
-    def difference(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (value_a, influence_a), (value_b, influence_b) = a(index_RI), b(index_RI)
-        return value_a - value_b, influence_a - influence_b
-
-    return difference
-
-
-def _ends(name: str, estimate: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low = estimate - half
-    return low if name in SIGNED else np.clip(low, 0, None), estimate + half
 
 
 def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -218,18 +155,24 @@ def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return moments
 
 
-def middle_orders(images: pd.DataFrame) -> np.ndarray:
-    """Which of the orders, ascending, M is the mean over; ValueError where none is."""
-    ratio_M = images.groupby("order").ratio.first().to_numpy()
-    middle_M = (ratio_M > MIDDLE[0] - 1e-6) & (ratio_M < MIDDLE[1] + 1e-6)
-    if not middle_M.any():
-        raise ValueError(f"no listed order lies between {MIDDLE[0]} and {MIDDLE[1]} of n − 2: there is no middle mass")
-    return middle_M
-
-
 def measure_statistic(images: pd.DataFrame) -> Statistic:
-    """Each of MEASURES at every order, K×M×R, as `mass_statistic` gives M."""
+    """Each of MEASURES at every order, K×M×R, as `masses.mass_statistic` gives M."""
     return _measures(_moments(images))
+
+
+def square_statistic(images: pd.DataFrame) -> Statistic:
+    """The mean square and J_rms², at every order, 2×M×R, as `measure_statistic` gives J_rms: smooth where
+    noise rules, and there negative as often as not."""
+    square_MI = _moments(images)["mean_square"].to_numpy().T
+
+    def squares(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        square = _mean_of_images(square_MI[:, index_RI])
+        rms_MR, influence_MRI = _root(*square)
+        relative = _relative_square(*square, known_mean(rms_MR, 0), known_mean(influence_MRI, 0))
+        value, influence = (np.stack(both) for both in zip(square, relative, strict=True))
+        return value, influence
+
+    return squares
 
 
 def _measures(moments: Mapping[str, pd.DataFrame]) -> Statistic:
@@ -249,7 +192,7 @@ def _measures(moments: Mapping[str, pd.DataFrame]) -> Statistic:
 
 
 def _mean_of_images(values_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean_MR = _mean(values_MRI, 2)
+    mean_MR = known_mean(values_MRI, 2)
     present_MRI = np.isfinite(values_MRI)
     weight_MR1 = values_MRI.shape[2] / np.maximum(present_MRI.sum(2, keepdims=True), 1)
     return mean_MR, np.where(present_MRI, (values_MRI - mean_MR[..., None]) * weight_MR1, 0)
@@ -269,13 +212,27 @@ def _root(square_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray,
 def _relative(value_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """J: the strength divided by its mean over the orders."""
     with np.errstate(invalid="ignore", divide="ignore"):  # all orders may be 0
-        overall_R = _mean(value_MR, 0)
+        overall_R = known_mean(value_MR, 0)
         relative_MR = value_MR / overall_R
-        mean_influence_RI = _mean(influence_MRI, 0)
+        mean_influence_RI = known_mean(influence_MRI, 0)
         return relative_MR, (influence_MRI - relative_MR[..., None] * mean_influence_RI) / overall_R[:, None]
 
 
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+def _relative_square(
+    square_MR: np.ndarray, influence_MRI: np.ndarray, overall_R: np.ndarray, overall_RI: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """J_rms²: the mean square divided by the square of the rms' mean over the orders, which varies by `overall_RI`."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # all orders may be 0
+        relative_MR = square_MR / overall_R**2
+        own_MRI = influence_MRI / overall_R[:, None] ** 2
+        return relative_MR, own_MRI - 2 * relative_MR[..., None] * overall_RI / overall_R[:, None]
+
+
+def _root_of(end: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.clip(end, 0, None))
+
+
+def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
     """Mean without NaN; NaN where nothing is left."""
     present = np.isfinite(values)
     with np.errstate(invalid="ignore"):

@@ -25,11 +25,11 @@ class Settings:
     """Count how often the 95 % intervals of J, M and paired differences of M hold the truth.
 
     The images of a finished profile are the population, and its curve is the truth. Samples of n images are drawn from
-    it with replacement, and each gets the intervals that a run of n images would write, beside four others: the
-    percentile bootstrap, the bias-corrected and accelerated one, Student's t with the standard error of the images'
-    influence, and the studentised bootstrap with unequal tails. A second part follows the rule by which `a2mim profile
-    --precision` stops, on images drawn one after the other, to precisions at which it stops early or late. Writes
-    coverage.csv, sequential.csv and run.json.
+    it with replacement, and each gets the intervals that a run of n images would write, beside five others: the
+    studentised bootstrap of each number itself, symmetric and with unequal tails, the percentile bootstrap, the
+    bias-corrected and accelerated one, and Student's t with the standard error of the images' influence. A second part
+    follows the rule by which `a2mim profile --precision` stops, on images drawn one after the other, to precisions at
+    which it stops early or late. Writes coverage.csv, sequential.csv and run.json.
 
     For example:
         a2mim bench coverage runs/lite0/trained/profile runs/lite0/random/profile
@@ -91,29 +91,50 @@ def named(folders: "tuple[Path, ...]") -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def populations(tables: "Mapping[str, pd.DataFrame]") -> "dict[str, tuple[Statistic, int, list[str]]]":
-    """What is estimated from images, how many there are of them, and what each number is called; of the paired
-    differences of every two runs, too."""
+@dataclass(frozen=True)
+class Population:
+    """What is estimated from images, how many there are of them, what each number is called, and the rows of the run,
+    or of the two, that hold them."""
+
+    statistic: "Statistic"
+    count: int
+    called: list[str]
+    tables: "tuple[pd.DataFrame, ...]" = ()
+
+
+def populations(tables: "Mapping[str, pd.DataFrame]") -> dict[str, Population]:
+    """The curve and M of every run, and the difference of M of every two over the images that both hold."""
     from itertools import combinations
 
-    from interactions.strength import difference_of
+    from interactions.masses import difference_of, mass_statistic
 
-    found = {name: (quantities(table), table.image.nunique(), labels(table)) for name, table in tables.items()}
+    found = {
+        name: Population(quantities(table), table.image.nunique(), labels(table), (by_image(table),))
+        for name, table in tables.items()
+    }
     for a, b in combinations(tables, 2):
         shared = sorted(set(tables[a].image) & set(tables[b].image))
         if len(shared) < 2:
             continue
         both = [tables[name][tables[name].image.isin(shared)] for name in (a, b)]
         if labels(both[0]) == labels(both[1]):
-            found[f"{a} − {b}"] = (difference_of(*map(quantities, both)), len(shared), labels(both[0]))
+            difference = difference_of(*map(mass_statistic, both))
+            called = [label for label in labels(both[0]) if label.startswith("M of")]
+            found[f"{a} − {b}"] = Population(difference, len(shared), called, tuple(map(by_image, both)))
     return found
+
+
+def by_image(images: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of each image behind one another, orders ascending."""
+    return images.sort_values(["image", "order"], ignore_index=True)
 
 
 def quantities(images: "pd.DataFrame") -> "Statistic":
     """J of every order, then M, of each measure in SHOWN: Q×R, as `interactions.strength` gives its measures."""
     import numpy as np
 
-    from interactions.strength import MEASURES, measure_statistic, middle_orders
+    from interactions.masses import middle_orders
+    from interactions.strength import MEASURES, measure_statistic
 
     measures, middle_M = measure_statistic(images), middle_orders(images)
     rows = [MEASURES.index(name) for name in SHOWN]
@@ -133,7 +154,7 @@ def labels(images: "pd.DataFrame") -> list[str]:
     return [label for name in SHOWN for label in (*(f"{name}({order})" for order in orders), f"M of {name}")]
 
 
-def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int, list[str]]") -> "pd.DataFrame":
+def fixed_sizes(settings: Settings, name: str, population: Population) -> "pd.DataFrame":
     """One row per (size, method, number): how many of the intervals held the truth, and how wide they were."""
     import numpy as np
     import pandas as pd
@@ -141,7 +162,7 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
 
     from interactions.occluded import wilson
 
-    statistic, count, called = population
+    statistic, count, called = population.statistic, population.count, population.called
     truth_Q = statistic(np.arange(count)[None])[0][..., 0]
     rows = []
     for n in settings.sizes:
@@ -150,10 +171,13 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
         width = {method: np.zeros(len(called)) for method in METHODS}
         for _ in tqdm(range(settings.repetitions), f"{name}, n = {n}", disable=not sys.stderr.isatty()):
             drawn_n = generator.integers(count, size=n)
-            for method, (low_Q, high_Q) in intervals(statistic, drawn_n, settings.resamples, generator).items():
+            ends = intervals(statistic, drawn_n, settings.resamples, generator)
+            if population.tables:
+                ends[WRITTEN] = written(population, drawn_n, settings.resamples, generator)
+            for method, (low_Q, high_Q) in ends.items():
                 held[method] += (low_Q <= truth_Q) & (truth_Q <= high_Q)
                 width[method] += (high_Q - low_Q) / 2
-        for method in METHODS:
+        for method in [WRITTEN, *METHODS] if population.tables else METHODS:
             low_Q, high_Q = wilson(held[method] / settings.repetitions, np.asarray(settings.repetitions))
             part = {"run": name, "n": n, "method": method, "number": called, "truth": truth_Q}
             part |= {"coverage": held[method] / settings.repetitions, "low": low_Q, "high": high_Q}
@@ -164,7 +188,7 @@ def fixed_sizes(settings: Settings, name: str, population: "tuple[Statistic, int
 def intervals(
     statistic: "Statistic", drawn_n: "np.ndarray", resamples: int, generator: "np.random.Generator"
 ) -> "dict[str, tuple[np.ndarray, np.ndarray]]":
-    """Low and high end of each number by each method: `symmetric`, and the others all from the same resamples."""
+    """Low and high end of each number by each method."""
     import numpy as np
 
     from interactions.intervals import standard_error
@@ -189,7 +213,7 @@ def intervals(
 def symmetric(
     statistic: "Statistic", drawn_n: "np.ndarray", resamples: int, generator: "np.random.Generator"
 ) -> "tuple[np.ndarray, np.ndarray]":
-    """What the product writes (`interactions.intervals`), called as it calls it."""
+    """The studentised interval of `interactions.intervals`, of each number itself."""
     from interactions.intervals import studentised_interval
 
     estimate_Q, half_Q = studentised_interval(
@@ -202,6 +226,29 @@ def symmetric(
     return estimate_Q - half_Q, estimate_Q + half_Q
 
 
+def written(
+    population: Population, drawn_n: "np.ndarray", resamples: int, generator: "np.random.Generator"
+) -> "tuple[np.ndarray, np.ndarray]":
+    """What the product writes of those images, in the tables of a run or of a comparison."""
+    import numpy as np
+
+    from interactions.masses import middle_mass, paired_mass
+    from interactions.strength import strength_table
+
+    drawing: dict[str, Any] = {"resamples": resamples, "seed": int(generator.integers(2**31))}
+    drawn = [sample(table, drawn_n) for table in population.tables]
+    if len(drawn) == 2:
+        table = paired_mass(dict(zip("ab", drawn, strict=True)), **drawing)
+        return table.low.to_numpy(), table.high.to_numpy()
+    curve, mass = strength_table(drawn[0], **drawing), middle_mass(drawn[0], **drawing).set_index("measure")
+    low_Q, high_Q = (
+        np.concatenate([np.append(curve[f"{name}_{end}"], mass[f"M_{end}"][name]) for name in SHOWN])
+        for end in ("low", "high")
+    )
+    return low_Q, high_Q
+
+
+WRITTEN = "written"
 METHODS = ("symmetric", "unequal tails", "percentile", "accelerated", "t")
 
 
@@ -244,7 +291,8 @@ def sequential_runs(settings: Settings, name: str, images: "pd.DataFrame") -> "p
 
     from interactions.occluded import wilson
 
-    statistic, count, called = quantities(images), images.image.nunique(), labels(images)
+    of_run = populations({name: images})[name]
+    statistic, count, called = of_run.statistic, of_run.count, of_run.called
     truth_Q, runs = statistic(np.arange(count)[None])[0][..., 0], max(settings.repetitions // 10, 1)
     wanted = [k for k, label in enumerate(called) if label.startswith("J_rms") or label == "M of J_rms"]
     rows = []
@@ -254,7 +302,7 @@ def sequential_runs(settings: Settings, name: str, images: "pd.DataFrame") -> "p
         for _ in tqdm(range(runs), f"{name}, ±{precision:g}", disable=not sys.stderr.isatty()):
             drawn_n = stopped_sample(images, precision, generator, settings.resamples)
             taken.append(len(drawn_n))
-            low_Q, high_Q = symmetric(statistic, drawn_n, settings.resamples, generator)
+            low_Q, high_Q = written(of_run, drawn_n, settings.resamples, generator)
             held += (low_Q <= truth_Q) & (truth_Q <= high_Q)
         low_Q, high_Q = wilson(held / runs, np.asarray(runs))
         part = {"run": name, "precision": precision, "number": [called[k] for k in wanted]}
@@ -270,16 +318,14 @@ def stopped_sample(
 
     Images are drawn with replacement, so that the data never run out; at most five times as many as there are.
     """
-    import numpy as np
 
     from interactions.precision import FIRST_IMAGES, curve_of, next_round
 
-    numbers = np.sort(images.image.unique())
-    rows = {number: table for number, table in images.groupby("image")}
-    order_n = generator.integers(len(numbers), size=5 * len(numbers))
+    rows, count = by_image(images), images.image.nunique()
+    order_n = generator.integers(count, size=5 * count)
     taken = FIRST_IMAGES
     while True:
-        drawn = sample(rows, numbers, order_n[:taken])
+        drawn = sample(rows, order_n[:taken])
         curve = curve_of(drawn, resamples=resamples, seed=int(generator.integers(2**31)))
         following = next_round(drawn, curve, precision, len(order_n), 4)
         if following is None:
@@ -287,19 +333,18 @@ def stopped_sample(
         taken = following.last
 
 
-def sample(rows: "Mapping[Any, pd.DataFrame]", numbers: "np.ndarray", drawn_n: "np.ndarray") -> "pd.DataFrame":
-    """The rows of the drawn images, each under a number of its own."""
+def sample(rows: "pd.DataFrame", drawn_n: "np.ndarray") -> "pd.DataFrame":
+    """The rows of the drawn images, by their places, each under a number of its own; `rows` as of `by_image`."""
     import numpy as np
-    import pandas as pd
 
-    parts = [rows[numbers[k]] for k in drawn_n]
-    own = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return pd.concat(parts, ignore_index=True).assign(image=own)
+    orders = rows.order.nunique()
+    places = drawn_n[:, None] * orders + np.arange(orders)
+    return rows.iloc[places.ravel()].assign(image=np.repeat(np.arange(len(drawn_n)), orders))
 
 
 def summary(fixed: "pd.DataFrame", sequential: "pd.DataFrame") -> dict[str, Any]:
     """What the product's intervals do at worst, in a few numbers."""
-    own = fixed[fixed.method == "symmetric"]
+    own = fixed[fixed.method == WRITTEN]
     unnoisy = own[own.number.str.contains("rms") | own.number.str.match(r"(M of )?J(\(|$)")]
     return {
         "least_coverage": {str(n): float(part.coverage.min()) for n, part in unnoisy.groupby("n")},

@@ -27,8 +27,8 @@ RESAMPLES = 2000
 class Settings:
     """Measure the same photographs with every fixed design and with the one that auto chooses, order by order.
 
-    What a design costs a curve is the images that it takes for a wanted width of J_rms(m): in proportion to the
-    variance of an image's influence on J_rms(m), of which a part lies between images and is the same for all designs,
+    What a design costs a curve is the images that it takes for a wanted width of J_rms(m)²: in proportion to the
+    variance of an image's influence on it, of which a part lies between images and is the same for all designs,
     and a part is the design's own noise. Every design measures every image twice, which tells them apart: the first is
     the covariance of the two measurements, over all designs, the second half the variance of their difference. The
     other orders are measured as auto does. Regret = what auto's design takes over the best fixed one's, less 1; its
@@ -180,12 +180,14 @@ def compared(
 
 
 def needs(squares_DRI: "np.ndarray", auto_RMI: "np.ndarray", place: int) -> "np.ndarray":
-    """Variance of an image's influence on J_rms(m) by each design: the images that a standard error of 1 takes."""
+    """Variance of an image's influence on J_rms(m)² by each design: the images that a standard error of 1 takes."""
     import numpy as np
 
-    from experiments.benchmarks.curve import slopes
+    from interactions.allocation import gradient_of
+    from interactions.intervals import standard_error
 
-    _, slope_MM = slopes(auto_RMI.mean((0, 2)))
+    mean_MI = auto_RMI.mean(0)
+    slope_MM, _ = gradient_of(mean_MI.mean(1), standard_error(mean_MI - mean_MI.mean(1, keepdims=True)))
     others_RI = np.einsum("n,rni->ri", slope_MM[place], auto_RMI) - slope_MM[place, place] * auto_RMI[:, place]
     influence_DRI = others_RI + slope_MM[place, place] * squares_DRI
     first_DI, second_DI = influence_DRI.transpose(1, 0, 2)

@@ -14,9 +14,9 @@ from figures.curves import PRIMARY
 from figures.runs import grid_words, ground_words, pair_words
 from figures.style import check_suffix
 from figures.words import baseline_in_words, value_in_words
+from interactions.masses import MASS_MEASURES, paired_mass
 from interactions.profile import Profile, load_profile
 from interactions.runs.files import write_csv
-from interactions.strength import MASS_MEASURES, paired_mass
 
 Record = Mapping[str, Any]
 

@@ -9,6 +9,8 @@ import scipy.stats
 
 from experiments.benchmarks import coverage as bench
 from interactions.intervals import Statistic
+from interactions.masses import middle_mass, paired_mass
+from interactions.strength import strength_table
 
 
 def mean_of(population_I: np.ndarray) -> Statistic:
@@ -36,7 +38,8 @@ def test_the_intervals_of_a_mean_are_scipys():
 def test_intervals_of_normal_numbers_hold_as_often_as_they_say():
     population = np.random.default_rng(0).normal(size=5000)
     settings = bench.Settings(runs=(), sizes=(8,), repetitions=600, resamples=100)
-    table = bench.fixed_sizes(settings, "normal", (mean_of(population), 5000, ["mean"])).set_index("method")
+    known = bench.Population(mean_of(population), 5000, ["mean"])
+    table = bench.fixed_sizes(settings, "normal", known).set_index("method")
     assert table.low["t"] < 0.95 < table.high["t"]
     assert table.high["percentile"] < 0.95  # over eight images, and by about five hundredths
 
@@ -51,6 +54,25 @@ def images(count: int = 60, seed: int = 0) -> pd.DataFrame:
         part |= {"mean_square": square_I, "square_spread": 0.0, "mean_abs": 0.8 * np.sqrt(square_I)}
         rows.append(pd.DataFrame(part | {"mean_abs_sum": part["mean_abs"], "mean_abs_difference": 0.0}))
     return pd.concat(rows)
+
+
+def test_what_is_written_of_a_sample_is_what_a_run_of_these_images_writes():
+    """Of the whole population drawn once, the tables of the population; of two runs, their difference."""
+    runs = {"a": images(), "b": images(seed=1)}
+    found = bench.populations(runs)
+    low_Q, high_Q = bench.written(found["a"], np.arange(60), 50, np.random.default_rng(4))
+    seed = int(np.random.default_rng(4).integers(2**31))
+    table, mass = strength_table(runs["a"], resamples=50, seed=seed), middle_mass(runs["a"], resamples=50, seed=seed)
+    named = dict(zip(found["a"].called, zip(low_Q, high_Q, strict=True), strict=True))
+    assert named["J_rms(1)"] == (table.J_rms_low[1], table.J_rms_high[1])
+    assert named["M of J"] == (mass.M_low[0], mass.M_high[0])
+    low_K, high_K = bench.written(found["a − b"], np.arange(60), 50, np.random.default_rng(4))
+    difference = paired_mass(runs, resamples=50, seed=seed)
+    np.testing.assert_array_equal([low_K, high_K], [difference.low, difference.high])
+    drawn = bench.sample(bench.by_image(runs["a"].sample(frac=1, random_state=0)), np.array([3, 3, 5]))
+    assert drawn.image.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and drawn.order.tolist() == [0, 1, 2] * 3
+    of_5 = runs["a"][runs["a"].image == 5].mean_square.to_numpy()
+    np.testing.assert_array_equal(drawn.mean_square[drawn.image == 2], of_5)
 
 
 def test_a_sample_stops_when_it_is_narrow_enough():

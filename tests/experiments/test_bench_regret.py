@@ -19,8 +19,17 @@ def test_needs_are_the_variance_between_images_and_the_designs_own():
     squares_DRI = image_I + np.sqrt(own_D)[:, None, None] * generator.normal(size=(4, 2, images))
     steady_RI = np.full((2, images), 10.0)
     auto_RMI = np.stack([squares_DRI[0], steady_RI], 1)
-    # J_rms = √a/((√a + √b)/2): its derivative by a is 1/(4·10) at a = b = 10, where b has none of the variance.
-    assert needs(squares_DRI, auto_RMI, 0) == pytest.approx((4 + own_D) / 40**2, rel=0.05)
+    # J_rms² = 4a/(√a + √b)²: its derivative by a is 1/20 at a = b = 10, where b has none of the variance.
+    assert needs(squares_DRI, auto_RMI, 0) == pytest.approx((4 + own_D) / 20**2, rel=0.05)
+    assert regret(needs(squares_DRI, auto_RMI, 0)) == pytest.approx(6 / 5 - 1, abs=0.03)
+
+
+def test_where_noise_rules_designs_are_compared_all_the_same():
+    """Half of the mean squares are negative: a root has no slope there, its square has."""
+    generator = np.random.default_rng(1)
+    images, own_D = 40_000, np.array([2.0, 1.0, 3.0, 2.0])
+    squares_DRI = generator.normal(0, 2, images) + np.sqrt(own_D)[:, None, None] * generator.normal(size=(4, 2, images))
+    auto_RMI = np.stack([squares_DRI[0] - squares_DRI[0].mean() - 1e-3, np.full((2, images), 100.0)], 1)
     assert regret(needs(squares_DRI, auto_RMI, 0)) == pytest.approx(6 / 5 - 1, abs=0.03)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from interactions.hierarchy import bootstrapped_differences, seeded_differences, seeded_masses
-from interactions.strength import middle_mass, paired_mass
+from interactions.masses import middle_mass, paired_mass
 
 ORDERS, RATIOS = (3, 30, 59), (0.05, 0.5, 0.95)
 

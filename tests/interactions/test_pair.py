@@ -10,10 +10,10 @@ import torch
 
 from interactions.allocation import Parts
 from interactions.intervals import standard_error
+from interactions.masses import MASS_MEASURES, difference_of, mass_statistic
 from interactions.pair import Subject, profile_pair
 from interactions.precision import difference_curve, next_pair
 from interactions.profile import load_profile, profile_model
-from interactions.strength import MASS_MEASURES, difference_of, mass_statistic
 from tests.interactions.test_precision import ORDERS, rows_of
 from tests.interactions.tiny import CLASSES, SIZE, Photos, network
 

@@ -23,6 +23,7 @@ from interactions.precision import (
     curve_of,
     first_round,
     next_round,
+    of_squares,
     tell,
 )
 from interactions.profile import load_profile, profile_model
@@ -96,11 +97,11 @@ def test_the_allocation_is_the_cheapest_of_many():
 
 
 def test_the_slope_and_the_variance_are_those_of_simulated_curves():
-    """The spread of J over many made-up runs of 200 images is what `Parts` says of one."""
+    """The spread of J² over many made-up runs of 200 images is what `Parts` says of one."""
     generator, budgets = np.random.default_rng(1), dict.fromkeys(ORDERS, 200)
     values = np.stack([curve_of(rows_of(generator, 0, 200, budgets), resamples=2).values for _ in range(200)])
     predicted_M = np.sqrt(true_parts().of_budgets(np.full(len(ORDERS), 200.0)) / 200)
-    np.testing.assert_allclose(values.std(0), predicted_M, rtol=0.2)
+    np.testing.assert_allclose((values**2).std(0), predicted_M, rtol=0.2)
     np.testing.assert_allclose(values.mean(0), TRUE_J, atol=0.02)
 
 
@@ -115,7 +116,7 @@ def test_images_needed_counts_those_that_are_there():
 
 def test_rounds_reach_the_width_at_little_more_than_the_least_cost():
     parts, ratios, covered = true_parts(), [], []
-    budgets_M, images = allocate(parts, 0.2 / 1.96)
+    budgets_M, images = allocate(parts, of_squares(TRUE_J, np.full(len(ORDERS), 0.2)) / 1.96)
     for seed in range(12):
         rounds, rows, curve = measured_to(0.2, np.random.default_rng(seed))
         assert curve.widest <= 0.2 and rows.image.nunique() >= LEAST_IMAGES
@@ -134,6 +135,13 @@ def test_a_share_of_what_is_above_one():
     assert above_M.any() and (curve.half_widths[above_M] > 0.1).any()
     assert (curve.half_widths <= 0.1 * np.maximum(curve.values, 1)).all() and curve.widest <= 0.1
     assert rows.image.nunique() < measured_to(0.1, np.random.default_rng(0))[1].image.nunique() / 2
+
+
+def test_the_width_of_a_square_gives_the_root_the_wanted_one():
+    values, wanted = np.array([0, 0.1, 0.14, 0.2, 0.5, 3.0]), 0.1
+    for value, half in zip(values, of_squares(values, np.full(6, wanted)), strict=True):
+        low, high = np.sqrt(np.clip(value**2 + half * np.array([-1, 1]), 0, None))
+        assert (high - low) / 2 == pytest.approx(wanted)
 
 
 def test_each_order_may_have_an_error_of_its_own():
@@ -286,7 +294,8 @@ def test_an_order_of_long_tails_gets_more_passes_and_not_all_orders_more_images(
     images["mean_square"] += generator.normal(size=len(images)) * np.sqrt(np.tile(noise_M, 200))
     blind, seeing = Parts.of(images), Parts.of(images.assign(pair_variance=np.tile(noise_M, 200)))
     assert seeing.single_M[tails] == pytest.approx(100 * noise_M[tails]) and not seeing.product_M.any()
-    (few_M, many), (budgets_M, count) = allocate(blind, 0.05), allocate(seeing, 0.05)
+    error_M = of_squares(TRUE_J, np.full(len(ORDERS), 0.1))
+    (few_M, many), (budgets_M, count) = allocate(blind, error_M), allocate(seeing, error_M)
     assert budgets_M[tails] > 2 * np.delete(budgets_M, tails).max() and count < many / 2
-    assert seeing.of_budgets(budgets_M)[tails] / count == pytest.approx(0.05**2, rel=0.02)
+    assert seeing.of_budgets(budgets_M)[tails] / count == pytest.approx(error_M[tails] ** 2, rel=0.02)
     assert count * budgets_M.sum() < 0.7 * many * few_M.sum()

@@ -1,0 +1,142 @@
+"""Middle mass of a model, and of two models of the same images: M, the mean of J over the order ratios 0.3 to 0.7.
+
+M is smooth in the images and gets the studentised interval. M of J_rms is a mean of roots: where noise rules one of
+their squares, its interval comes from those of the squares (`roots_interval`).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from interactions.intervals import (
+    MIN_IMAGES,
+    Statistic,
+    lifted,
+    roots_interval,
+    square_interval,
+    studentised_interval,
+)
+from interactions.strength import MEASURES, SIGNED, known_mean, measure_statistic, square_statistic
+
+MASS_MEASURES = ("J", "J_corrected", "J_rms")
+MIDDLE = (0.3, 0.7)
+
+Drawing = tuple[int, int, float]
+"""Resamples, seed and confidence of a bootstrap."""
+Interval = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""The estimate of each of MASS_MEASURES, and the ends of its interval, NaN below eight images."""
+
+
+def middle_mass(
+    images: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> pd.DataFrame:
+    """M = mean of J over the listed ratios 0.3 to 0.7, of each kind of J: columns measure, M, M_low, M_high, images.
+
+    Raises:
+        ValueError: no listed ratio between 0.3 and 0.7.
+    """
+    estimate, low, high = mass_interval(images, resamples=resamples, seed=seed, confidence=confidence)
+    low = np.where(np.isin(MASS_MEASURES, SIGNED), low, np.clip(low, 0, None))
+    about = {"measure": MASS_MEASURES, "M": estimate, "M_low": low, "M_high": high}
+    return pd.DataFrame({**about, "images": images.image.nunique()})
+
+
+def paired_mass(
+    runs: Mapping[str, pd.DataFrame], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Differences of M between every two runs over the images that they share, resampled together.
+
+    Returns:
+        Columns run_a, run_b, measure, difference (M of a − M of b), low, high, images.
+
+    Raises:
+        ValueError: two runs that share no image.
+    """
+    rows, names = [], list(runs)
+    for position, a in enumerate(names):
+        for b in names[position + 1 :]:
+            shared = np.intersect1d(runs[a].image, runs[b].image)
+            if len(shared) == 0:
+                raise ValueError(f"the runs {a} and {b} share no image: compare runs over the same images")
+            parts = [runs[name][runs[name].image.isin(shared)] for name in (a, b)]
+            found = mass_interval(*parts, resamples=resamples, seed=seed, confidence=confidence)
+            rows += [(a, b, *each, len(shared)) for each in zip(MASS_MEASURES, *found, strict=True)]
+    return pd.DataFrame(rows, columns=["run_a", "run_b", "measure", "difference", "low", "high", "images"])
+
+
+def mass_interval(
+    images: pd.DataFrame,
+    minus: pd.DataFrame | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """M of one run, or the difference to that of another one, which holds the same images."""
+    tables = [images] if minus is None else [images, minus]
+    count, drawing = images.image.nunique(), (resamples, seed, confidence)
+    statistics = [mass_statistic(table) for table in tables]
+    statistic = statistics[0] if minus is None else difference_of(*statistics)
+    estimate, half = studentised_interval(statistic, count, *drawing)
+    low, high = estimate - half, estimate + half
+    row = MASS_MEASURES.index("J_rms")
+    if count >= MIN_IMAGES and np.isfinite(estimate[row]):
+        low[row], high[row] = _ends_of_roots(tables, count, drawing) or (low[row], high[row])
+    return estimate, low, high
+
+
+def _ends_of_roots(
+    tables: Sequence[pd.DataFrame], count: int, drawing: tuple[int, int, float]
+) -> tuple[float, float] | None:
+    """Of M of J_rms of one run, or of its difference to that of a second one; None where no square is near 0."""
+    squares, weights = [], []
+    for sign, table in zip((1, -1), tables, strict=False):
+        statistic, middle_M = square_statistic(table), middle_orders(table)
+        _, influence = statistic(np.arange(count)[None])
+        ends = square_interval(statistic, count, *drawing)
+        of_middle = [each[1, middle_M] for each in (*ends, influence[:, :, 0])]
+        known_M = np.isfinite(of_middle[0])
+        squares.append([each[known_M] for each in of_middle])
+        weights.append(np.full(known_M.sum(), sign / known_M.sum()))
+    square_M, low_M, high_M, influence_MI = map(np.concatenate, zip(*squares, strict=True))
+    if not lifted(square_M, influence_MI).any():
+        return None
+    _, low, high = roots_interval(np.concatenate(weights), square_M, low_M, high_M, influence_MI)
+    return low, high
+
+
+def mass_statistic(images: pd.DataFrame) -> Statistic:
+    """M of each of MASS_MEASURES, K×R, as a function of the images drawn, which are named by their place in ascending
+    order.
+
+    Raises:
+        ValueError: no rows, images that lack orders, no listed ratio between 0.3 and 0.7.
+    """
+    measures, middle_M = measure_statistic(images), middle_orders(images)
+    rows = [MEASURES.index(name) for name in MASS_MEASURES]
+
+    def masses(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, influence = measures(index_RI)
+        return known_mean(value[rows][:, middle_M], 1), known_mean(influence[rows][:, middle_M], 1)
+
+    return masses
+
+
+def difference_of(a: Statistic, b: Statistic) -> Statistic:
+    """a − b over the same images."""
+
+    def difference(index_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (value_a, influence_a), (value_b, influence_b) = a(index_RI), b(index_RI)
+        return value_a - value_b, influence_a - influence_b
+
+    return difference
+
+
+def middle_orders(images: pd.DataFrame) -> np.ndarray:
+    """Which of the orders, ascending, M is the mean over; ValueError where none is."""
+    ratio_M = images.groupby("order").ratio.first().to_numpy()
+    middle_M = (ratio_M > MIDDLE[0] - 1e-6) & (ratio_M < MIDDLE[1] + 1e-6)
+    if not middle_M.any():
+        raise ValueError(f"no listed order lies between {MIDDLE[0]} and {MIDDLE[1]} of n − 2: there is no middle mass")
+    return middle_M
