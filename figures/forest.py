@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -15,6 +16,8 @@ SIZE = 6.5  # points, of names
 NAMES = 1.0  # inches, of a name
 LINE = 1.2 * SIZE / 72  # inches
 LEAST = 0.26  # inches, a row
+CLEAR = [withStroke(linewidth=2, foreground="white")]
+"""Words and numbers that a line runs behind stay readable."""
 
 
 def plot_intervals(
@@ -42,13 +45,15 @@ def plot_intervals(
     for y, name, (value, low, high) in zip(centres(names), names, ends, strict=True):
         seen = (looks or {}).get(name, FIRST)
         if not np.isfinite(value):
-            axes.text(0.5, y, "–", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY)
+            dash = axes.text(0.5, y, "–", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY)
+            dash.set_path_effects(CLEAR)
             continue
         axes.hlines(y, low, high, color=seen.colour, linewidth=1.2).set_gid("interval")
         (point,) = axes.plot(value, y, color=seen.colour, marker=seen.marker, linestyle="none")
         point.set_gid("value")
         number = f"{value:{'+' * sign}.2f}".replace("-", "−")
-        axes.annotate(number, (value, y), (0, 2.2), textcoords="offset points", ha="center", va="bottom", size=6)
+        above = {"xytext": (0, 2.2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        axes.annotate(number, (value, y), size=6, path_effects=CLEAR, **above)
     if reference is not None:
         axes.axvline(reference, color=GREY, linewidth=0.6, zorder=0)
     axes.margins(x=0.14)
