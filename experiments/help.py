@@ -53,6 +53,7 @@ POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 FILE = tyro.conf.arg(metavar="FILE")
 """Of an option that takes a file, where others of its name take a folder."""
 
+COLOURS = r"(?:\x1b\[[0-9;]*m)*"
 registry = ConstructorRegistry()
 
 
@@ -70,15 +71,16 @@ class Folding:
         self.out = out
 
     def write(self, text: str) -> int:
-        return self.out.write(re.sub(r"^.*\busage:.* .*$", lambda line: usage(line[0]), text, flags=re.MULTILINE))
+        return self.out.write(re.sub(rf"^{COLOURS}usage:.*$", lambda line: usage(line[0]), text, flags=re.MULTILINE))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.out, name)
 
 
 def usage(line: str) -> str:
-    """A line of usage in lines of the terminal's width; an option stays with its value."""
-    kept = " ".join(part.replace(" ", "\0") for part in re.split(r" (?=\[?--)", line))
+    """A line of usage in lines of the terminal's width, without colours; an option stays with its value."""
+    parts = re.split(r" (?=\[?--)", re.sub(COLOURS, "", line))
+    kept = " ".join(part.replace(" ", "\0") for part in parts)
     lines = textwrap.wrap(
         kept, terminal_width(), subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
     )

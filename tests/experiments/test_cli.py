@@ -1,6 +1,7 @@
 """The `a2mim` command: dispatch, help, and what the user sees when something is wrong."""
 
 import importlib
+import io
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from experiments import cli
 from experiments.commands import profile
-from experiments.help import parse
+from experiments.help import Folding, parse
 
 
 class Callback:
@@ -223,6 +224,17 @@ def test_every_command_explains_itself_by_example(command, capsys, monkeypatch):
     assert not re.findall(r"^[│|] \S.*?(?:STR|PATH|\{None\b).*", page, re.MULTILINE)
     assert not [line for line in page.split("\n") if len(line) > 80]
     assert all(line.rstrip(" │|") for line in page.split("\n") if line.startswith(("│", "|")))
+
+
+def test_a_line_of_usage_is_folded_in_colours_too(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    plain = "usage: a2mim convert [-h] FILE --out FILE [--model MODEL] [--set [NAME=VALUE ...]]"
+    folded = "usage: a2mim convert [-h] FILE\n        --out FILE [--model MODEL]\n        [--set [NAME=VALUE ...]]"
+    coloured = re.sub(r"(\S+)", "\x1b[1m\\1\x1b[0m\x1b[m", plain)
+    for line in (plain, coloured):
+        out = io.StringIO()
+        Folding(out).write(f"{line}\n\nthe usage: as it is\n")
+        assert out.getvalue() == f"{folded}\n\nthe usage: as it is\n"
 
 
 @pytest.mark.parametrize("command", list(real_commands()), ids=" ".join)
