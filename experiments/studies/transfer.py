@@ -16,7 +16,7 @@ from experiments.studies.steps import (
 
 NAMES = {"random": "random weights", "trained": "given weights"}
 """Of the runs that are compared, the first with the others."""
-RECIPES = {
+RECIPES: dict[str, dict[str, tuple[str, ...]]] = {
     "camvid": {"segment": ("camvid:linear", "camvid:linear_finetuned", "camvid:fpn")},
     "coco": {"detect": ("coco:small",)},
 }

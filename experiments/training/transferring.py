@@ -117,8 +117,8 @@ def found_in(path: Path) -> Iterator[Found]:
     for kind in ("box", "mask"):
         for measure in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75"):
             if measure in last:
-                kept = matches_in(path, kind) if measure == f"{kind}_ap" else None
-                yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
+                matches = matches_in(path, kind) if measure == f"{kind}_ap" else None
+                yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, matches)
 
 
 def probed(path: Path) -> Iterator[Found]:
