@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -16,7 +16,7 @@ SIZE = 6.5  # points, of names
 NAMES = 1.0  # inches, of a name
 LINE = 1.2 * SIZE / 72  # inches
 LEAST = 0.26  # inches, a row
-CLEAR = [withStroke(linewidth=2, foreground="white")]
+CLEAR: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="white")]
 """Words and numbers that a line runs behind stay readable."""
 
 
@@ -52,8 +52,10 @@ def plot_intervals(
         (point,) = axes.plot(value, y, color=seen.colour, marker=seen.marker, linestyle="none")
         point.set_gid("value")
         number = f"{value:{'+' * sign}.2f}".replace("-", "−")
-        above = {"xytext": (0, 2.2), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-        axes.annotate(number, (value, y), size=6, path_effects=CLEAR, **above)
+        above = axes.annotate(
+            number, (value, y), (0, 2.2), textcoords="offset points", ha="center", va="bottom", size=6
+        )
+        above.set(size=6, path_effects=CLEAR)
     if reference is not None:
         axes.axvline(reference, color=GREY, linewidth=0.6, zorder=0)
     axes.margins(x=0.14)

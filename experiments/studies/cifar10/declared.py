@@ -7,7 +7,8 @@ itself. The published measure J and its correction are tested in the same way be
 said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def compared(
     settings: Settings,
 ) -> list[tuple[str, str, dict[str, list[pd.DataFrame]], list[tuple[str, str]]]]:
     """(network, set-up, profiles by method, pairs) wherever there is a pair to compare."""
-    found = []
+    found: list[tuple[str, str, dict[str, list[pd.DataFrame]], list[tuple[str, str]]]] = []
     for family in settings.families:
         for setup in setups(family):
             runs = measured(settings, family, HEADLINE, setup.of)
@@ -92,7 +93,7 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
-def answered(row: dict[str, float]) -> str:
+def answered(row: Mapping[Any, Any]) -> str:
     """yes: M is higher, by the corrected p; no: lower, or higher by less than MARGIN at most; else it is open."""
     if row["p_holm"] < LEVEL and row["difference"] > 0:
         return YES

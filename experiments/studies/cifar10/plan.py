@@ -220,7 +220,7 @@ class Measured:
     def command(self, verb: str, name: str, guess: float, *words: str, frozen: bool = False) -> Step:
         """A command whose results are called `name`, of the network with its classifier, or frozen."""
         settings, tuned, place = self.settings, self.place(False), self.place(frozen)
-        weights = ("random" if self.method == UNTRAINED else str(place / "backbone.safetensors"),)
+        weights: tuple[str, ...] = ("random" if self.method == UNTRAINED else str(place / "backbone.safetensors"),)
         # What a pre-training exports has no classifier; neither cosine nor spectrum asks for one.
         weights += ("--num-classes", "0") if place != tuned else ()
         model = f"experiments.recipes.cifar10:{self.family}{suffix(settings)}"
