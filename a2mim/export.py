@@ -8,6 +8,7 @@ reads them strictly.
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,21 @@ from a2mim.runs import write_atomically
 NONE: Mapping[str, int] = {}
 
 
+def save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file: the same bytes for the same content (the library orders metadata by chance)."""
+    save_file(dict(state), path, metadata=dict(metadata) if metadata else None)
+    if not metadata:
+        return
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # as it is, but for escapes that the two may write otherwise
+            file.seek(8)
+            file.write(text.ljust(length))
+
+
 def export_backbone(
     backbone: nn.Module, path: Path, architecture: Mapping[str, Any], classes: Mapping[str, int] = NONE
 ) -> None:
@@ -38,13 +54,13 @@ def export_backbone(
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture))}
     if classes:
         metadata["classes"] = json.dumps(dict(classes))
-    write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
+    write_atomically(path, lambda beside: save(state, beside, metadata))
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     """Tensors by name, such as what a decoder has learnt."""
     kept = {name: x.detach().cpu().contiguous() for name, x in state.items()}
-    write_atomically(path, lambda beside: save_file(kept, beside))
+    write_atomically(path, lambda beside: save(kept, beside))
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[str, Any]) -> None:
@@ -70,4 +86,4 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[s
         else x.contiguous()
         for key, x in tensors.items()
     }
-    write_atomically(path, lambda beside: save_file(state, beside, metadata=metadata))
+    write_atomically(path, lambda beside: save(state, beside, metadata))

@@ -51,6 +51,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     "bench": {
         "coverage": "experiments.benchmarks.coverage",
         "curve": "experiments.benchmarks.curve",
+        "dense": "experiments.benchmarks.dense",
         "drop": "experiments.benchmarks.drop",
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",

@@ -199,7 +199,7 @@ def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
             raise
         raise ConnectionError(
             f"'{name}' cannot be fetched, the network or the hub does not answer: "
-            "fetch the weights elsewhere and give the file, or take random weights"
+            "fetch the weights elsewhere and give the file (--weights FILE), or take random ones (--weights random)"
         ) from error
     except Exception as error:  # values that do not go together make a network's own code fail in any way at all
         if not args:

@@ -60,6 +60,10 @@ MEASURED = "{photos} --weights random --model tests.interactions.tiny:network"
 TRAINED = (
     "--image-size 32 --workers 0 --warmup-epochs 1 --lr-batch 8 --batch 8 --device cpu --epochs 2 --ema 0.9 --keep 1"
 )
+DENSE = (
+    "--model test_resnet --weights random --workers 0 --batch 4 --lr-batch 4 --warmup-epochs 1 --epochs 2 --device cpu "
+    "--ema 0.9 --keep 1 --save-every 2 --predictions 2"
+)
 FROZEN = "--weights random --model test_vit --data {images} --image-size 32 --workers 0 --device cpu"
 PROFILE = (
     "profile tests.interactions.tiny:network --weights random --data {photos} --grid 4 --radius 1 --ratios 0 0.5 1 "
@@ -79,9 +83,13 @@ COMMANDS = {
     "--out {out}/run",
     "finetune": f"finetune --model test_vit --weights random --data {{images}} {TRAINED} --save-every 2 "
     "--out {out}/run",
+    "segment": f"segment --data {{scenes}} --ignore 11 --crop 32 32 {DENSE} --out {{out}}/run",
+    "detect": "detect --data {things} --detector faster_rcnn --short-side 32 --long-side 48 --anchors 8 16 32 64 128 "
+    f"--regions 8 {DENSE} --out {{out}}/run",
     "linear": f"linear {FROZEN} --epochs 2 --lrs 0.1 --out {{out}}/linear.json",
     "knn": f"knn {FROZEN} --out {{out}}/knn.json",
     "convert": "convert {weights} --model test_vit --out {out}/converted.safetensors",
+    "transfer": "transfer {dense} --out {out}/transfer",
     "compare": "compare {one} {two} --out {out}/comparison.png",
     "figure": "figure fig5 {one} {two} --out {out}/fig5",
     "report": "report {one} {two} --out {out}/report.html",
@@ -139,24 +147,43 @@ def load() -> None:
     import matplotlib.pyplot
     import pandas
     import pyarrow.parquet
+    import pycocotools.cocoeval
     import timm
     import torch
+    import torchvision.models.detection
 
     import experiments.studies.lite0
     from experiments import cli
     from experiments.studies import pages
     from interactions import occlusion, profile, spectrum
 
-    del matplotlib, pandas, pyarrow, timm, torch, experiments, cli, pages, occlusion, profile, spectrum
+    del (
+        matplotlib,
+        pandas,
+        pyarrow,
+        pycocotools,
+        timm,
+        torch,
+        torchvision,
+        experiments,
+        cli,
+        pages,
+        occlusion,
+        profile,
+        spectrum,
+    )
 
 
 def make_inputs(folder: Path, runs: bool = True) -> dict[str, str]:
     """Images, weights and finished runs (unless not `runs`) that the commands read."""
-    inputs = {name: str(folder / name) for name in ("photos", "images", "picture", "weights", "one", "two")}
+    names = ("photos", "images", "picture", "weights", "scenes", "things", "one", "two", "dense")
+    inputs = {name: str(folder / name) for name in names}
     inputs |= {"picture": f"{inputs['picture']}.png", "weights": f"{inputs['weights']}.pth"}
     run_child(write_images, folder, inputs)
-    for name, seed in (("one", "0"), ("two", "1")) if runs else ():
-        words = f"{PROFILE} --model-seed {seed} --out {inputs[name]}".format(**inputs).split()
+    made = {name: f"{PROFILE} --model-seed {seed} --out {inputs[name]}" for name, seed in (("one", "0"), ("two", "1"))}
+    made["dense"] = COMMANDS["segment"].replace("{out}/run", inputs["dense"])
+    for line in made.values() if runs else ():
+        words = line.format(**inputs).split()
         code, _, said = attempt(words, folder / "nowhere", None)
         assert code == 0, said
     return inputs
@@ -168,6 +195,9 @@ def write_images(inputs: dict[str, str]) -> None:
     import torch
     from PIL import Image
 
+    from tests.a2mim.instances import write_instances
+    from tests.a2mim.scenes import write_scenes
+
     generator = np.random.default_rng(0)
     for name, size, count in (("photos", 16, 2), ("images/train", 36, 12), ("images/val", 36, 3)):
         for label in range(2):
@@ -177,6 +207,8 @@ def write_images(inputs: dict[str, str]) -> None:
                 pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{number}.png")
     Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(inputs["picture"])
+    write_scenes(inputs["scenes"], {"train": 8, "val": 2})
+    write_instances(inputs["things"], (("train2017", 8), ("val2017", 2)))
     torch.manual_seed(0)
     torch.save(timm.create_model("test_vit").state_dict(), inputs["weights"])
 

@@ -15,7 +15,6 @@ from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from a2mim.bounds import complaint
@@ -24,6 +23,7 @@ from a2mim.data import open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import check_targets, pooled_features
 from a2mim.evaluate.linear import Probe, fit_best, score
+from a2mim.export import save
 from a2mim.gallery import make_gallery
 from a2mim.plain import printable
 from a2mim.runs import write_atomically
@@ -85,7 +85,7 @@ def add_probe(
 
     def write(to: Path) -> None:
         if kept is None or to != folder:
-            write_atomically(to / FILE, lambda beside: save_file(content, beside, metadata=metadata))
+            write_atomically(to / FILE, lambda beside: save(content, beside, metadata))
 
     return about, write
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.studies.cifar10.answers import answers, noise
-from experiments.studies.cifar10.plan import FAMILIES, Settings, backbone_of, everyone, folder_of
+from experiments.studies.cifar10.plan import FAMILIES, Settings, backbone_of, everyone, folder_of, setups
 from experiments.studies.methods import COMPARED, KINDS, LABELS, UNTRAINED
 from experiments.studies.pages import Shown, draw, write_page
 from experiments.studies.steps import is_complete
@@ -23,7 +23,7 @@ def draw_all(settings: Settings) -> int:
     headline = [LABELS[method] for method in HEADLINE]
     fourier = shown(settings, backbone_of, "", FOURIER)
     figures = {
-        "fig1": by_kind([*occluded, *tuned]),
+        "fig1": by_kind([*occluded, *tuned]) if occluded else [],
         "fig5": [each for each in tuned if each.name in headline],
         "fig5-16": shown(settings, folder_of, "profile-16"),
         "figA1": by_kind(tuned),
@@ -32,6 +32,9 @@ def draw_all(settings: Settings) -> int:
         "figA4": by_kind(spectra),
     }
     place = settings.kept / "figures"
+    for setup in dict.fromkeys(each for family in FAMILIES for each in setups(family) if each.baseline != "mean"):
+        runs = shown(settings, backbone_of if setup.frozen else folder_of, setup.folder)
+        figures[f"{'figA2' if setup.frozen else 'figA1'}-{setup.baseline}"] = by_kind(runs)
     codes = [draw(name.split("-")[0], runs, place / name, COMPARED) for name, runs in figures.items()]
     codes.append(draw("fig4", fourier if len({each.name for each in fourier}) == len(FOURIER) else [], place / "fig4"))
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
