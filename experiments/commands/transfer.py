@@ -33,7 +33,7 @@ class Settings:
     names: tuple[str, ...] = ()
     """Names, one a run; without them those of the folders."""
     profiles: tuple[Path, ...] = ()
-    """Folders of profiles of the same backbones, one a run, in the same order."""
+    """Folders of profiles of the same backbones, one a run, in the same order; - for a run without one."""
     measure: Literal["J", "J_corrected", "J_rms"] = "J_rms"
     """Of the strength whose middle mass M is."""
     across: bool = False
@@ -81,7 +81,7 @@ def entries_of(settings: Settings, names: list[str], kind: type) -> list:
             raise ValueError(f"{len(given)} {what} for {len(settings.runs)} runs: give one for each, or none")
     if twice := [path for path in settings.runs if settings.runs.count(path) > 1]:
         raise ValueError(f"{twice[0]} is given {settings.runs.count(twice[0])} times: give each run once")
-    profiles = settings.profiles or (None,) * len(settings.runs)
+    profiles = [None if str(path) == "-" else path for path in settings.profiles] or [None] * len(settings.runs)
     return [kind(*each) for each in zip(names, settings.runs, profiles, strict=True)]
 
 
