@@ -10,7 +10,7 @@ Family = Literal["vit", "cnn"]
 Extent = Literal["gpu", "cpu"]
 
 SEEDS = (0, 1, 2)
-EPOCH_SECONDS = {"gpu": {"vit": 5.0, "cnn": 5.0}, "cpu": {"vit": 330.0, "cnn": 70.0}}
+EPOCH_SECONDS = {"gpu": {"vit": 5.0, "cnn": 5.0}, "cpu": {"vit": 130.0, "cnn": 65.0}}
 """First guesses, until commands of the kind are done."""
 QUICK = ("--limit", "256", "--batch", "64", "--epochs", "2", "--warmup-epochs", "0.5")
 """What --quick changes in a training: nothing is learned, everything is run."""
