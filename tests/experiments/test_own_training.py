@@ -170,6 +170,14 @@ def test_an_own_backbone_gives_the_maps_of_the_timm_model_that_it_wraps(name, st
     assert taken.strides == tuple(32 // x.shape[2] for x in ours)
 
 
+def test_a_backbone_without_maps_is_told_what_to_do():
+    with pytest.raises(ValueError, match=r"Flatten has no forward_intermediates.* or put your encoder into a2mim\."):
+        all_maps(nn.Flatten())
+    pooled = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="what the encoder of this OwnBackbone gives is no map of the image"):
+        all_maps(OwnBackbone(pooled, 8, image_size=32))
+
+
 def test_own_weights_segment(turned, place, capsys):
     write_scenes(place / "scenes", {"train": 4, "val": 1}, size=(24, 48), cell=8)
     words = f"--model own_of_the_page:small --weights {turned} --frozen --data {place}/scenes --ignore 11 --crop 24 24"
