@@ -50,18 +50,18 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
 
 CAPTION = (
     "Bars: 95 % intervals, of M over images, of transfer over pictures. ρ: Spearman's rank correlation, its interval "
-    "over runs drawn with replacement; it does not hold the intervals of the points."
+    "over runs drawn with replacement, which does not hold the intervals of the points; p: of all orders of the runs."
 )
 
 
-def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, float, float]]:
-    """rho, low and high of every panel."""
+def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, ...]]:
+    """rho, low, high and p of every panel."""
     found = {}
     for run in holding(runs, {RANKS: COMMAND})[RANKS]:
-        for row in read_table(run.table(RANKS), ["rho", "low", "high"], KEY, "the table of correlations").to_dict(
+        for row in read_table(run.table(RANKS), ["rho", "low", "high", "p"], KEY, "the table of correlations").to_dict(
             "records"
         ):
-            found[tuple(str(row[name]) for name in KEY)] = row["rho"], row["low"], row["high"]
+            found[tuple(str(row[name]) for name in KEY)] = row["rho"], row["low"], row["high"], row["p"]
     return found
 
 
@@ -88,11 +88,12 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
     return axes
 
 
-def words_of(key: tuple[str, ...], rank: tuple[float, float, float] | None, runs: int) -> str:
+def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) -> str:
     """The title of a panel: what was done, and how both rank."""
     _, data, setup, _ = key
     place = f"{data_in_words(data)}, {setup_in_words(setup)}"
     if rank is None or not np.isfinite(rank[0]):
         return f"{place}: {runs} runs"
-    rho, low, high = (f"{number:.2f}".replace("-", "−") for number in rank)
-    return f"{place}: ρ = {rho} [{low}, {high}], {runs} runs"
+    rho, low, high, p = (f"{number:.2f}".replace("-", "−") for number in rank)
+    between = f"[{low}, {high}]" if np.isfinite(rank[1]) else "(no interval)"
+    return f"{place}: ρ = {rho} {between}, p = {p}, {runs} runs"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import permutation_test, rankdata
 
 from a2mim.checkpoints.archive import read_text
 from a2mim.detect import scores as detected
@@ -194,8 +194,8 @@ def mass_in(profile: Path, measure: str) -> dict[str, float]:
 
 
 def correlations(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Of every task, data, set-up and measure with M of four runs or more: Spearman's rank correlation (rho, low, high)
-    of M with the value, and the number of runs.
+    """Of every task, data, set-up and measure with M of four runs or more: Spearman's rank correlation (rho, low, high,
+    p) of M with the value, and the number of runs.
 
     The interval is that of runs drawn with replacement. Of few runs it is wide, and that M and value have intervals of
     their own is not in it.
@@ -205,18 +205,37 @@ def correlations(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         if len(some) >= FEWEST:
             found = rank_correlation(some["M"].to_numpy(), some["value"].to_numpy(), seed)
             rows.append({**dict(zip(KEY, key, strict=True)), **found, "runs": len(some)})
-    return pd.DataFrame(rows, columns=[*KEY, "rho", "low", "high", "runs"])
+    return pd.DataFrame(rows, columns=[*KEY, "rho", "low", "high", "p", "runs"])
 
 
 def rank_correlation(x_N: np.ndarray, y_N: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """rho, and low and high: percentiles 2.5 and 97.5 over draws of the pairs with replacement, without those draws
-    that have no ranks. NaN for values that are all alike."""
+    """rho; low and high: percentiles 2.5 and 97.5 over draws of the pairs with replacement, without those draws that
+    have no ranks; p: two-sided, of all permutations (of 9,999 where there are more). NaN for values that are all alike,
+    and no ends for rho of 1 or −1, whose draws all are that, too."""
     drawn_WN = np.random.default_rng(seed).integers(0, len(x_N), (DRAWS, len(x_N)))
     rho_W = spearman(x_N[drawn_WN], y_N[drawn_WN])
     rho_W = rho_W[~np.isnan(rho_W)]
-    between = ends_of({"rho": rho_W}) if len(rho_W) else {"rho_low": np.nan, "rho_high": np.nan}
     whole = float(spearman(x_N[None], y_N[None])[0])
-    return {"rho": whole, "low": between["rho_low"], "high": between["rho_high"]}
+    if not abs(whole) < 1 - 1e-9:
+        between = {"rho_low": np.nan, "rho_high": np.nan}
+    else:
+        between = ends_of({"rho": rho_W})
+    p = permuted(x_N, y_N, seed) if np.isfinite(whole) else np.nan
+    return {"rho": whole, "low": between["rho_low"], "high": between["rho_high"], "p": p}
+
+
+def permuted(x_N: np.ndarray, y_N: np.ndarray, seed: int) -> float:
+    """The share of the orders of x whose correlation is as far from 0 as that found, twice the smaller tail."""
+
+    def statistic(x: np.ndarray, axis: int = -1) -> np.ndarray:
+        x_WN = np.atleast_2d(x)
+        found = spearman(x_WN, np.broadcast_to(y_N, x_WN.shape))
+        return found if x.ndim > 1 else found[0]
+
+    test = permutation_test(
+        (x_N,), statistic, permutation_type="pairings", vectorized=True, rng=np.random.default_rng(seed)
+    )
+    return float(test.pvalue)
 
 
 def spearman(x_WN: np.ndarray, y_WN: np.ndarray) -> np.ndarray:

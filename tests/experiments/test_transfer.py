@@ -120,6 +120,10 @@ def test_rank_correlation_is_scipys_and_its_interval_that_of_every_draw():
     found = rank_correlation(x, y)
     assert found["rho"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # Σd² = 2
     np.testing.assert_allclose((found["low"], found["high"]), exact, atol=1e-12)
+    every = [spearman(x[None], y[list(order)][None])[0] for order in itertools.permutations(range(4))]
+    assert found["p"] == pytest.approx(2 * np.mean(np.array(every) >= found["rho"] - 1e-9))
+    monotone = rank_correlation(x, np.sort(y))  # any draw of it is monotone, too: no interval, and p of 2 in 24
+    assert monotone["rho"] == pytest.approx(1) and np.isnan(monotone["low"]) and monotone["p"] == pytest.approx(2 / 24)
     assert np.isnan(rank_correlation(x, np.ones(4))["rho"])
 
 

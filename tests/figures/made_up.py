@@ -115,8 +115,8 @@ def transfer_tables(runs: int = 5) -> dict[str, pd.DataFrame]:
         rows.append((f"net {k}", "linear", "cifar10-test", "attentive", "top1", *ends))
     columns = ["run", "task", "data", "setup", "measure", "value", "low", "high"]
     columns += ["difference", "difference_low", "difference_high", "images", "M", "M_low", "M_high"]
-    ranks = [("linear", "cifar10-test", "attentive", "top1", 0.7, -0.2, 1.0, runs)]
-    named = ["task", "data", "setup", "measure", "rho", "low", "high", "runs"]
+    ranks = [("linear", "cifar10-test", "attentive", "top1", 0.7, -0.2, 1.0, 0.2, runs)]
+    named = ["task", "data", "setup", "measure", "rho", "low", "high", "p", "runs"]
     return {"transfer.csv": pd.DataFrame(rows, columns=columns), "correlation.csv": pd.DataFrame(ranks, columns=named)}
 
 
