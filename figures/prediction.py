@@ -15,7 +15,7 @@ from figures.words import data_in_words, measure_in_words, setup_in_words
 RANKS = "correlation.csv"
 KEY = ["task", "data", "setup", "measure"]
 FEWEST = 4
-HEIGHT, AROUND = 1.5, 0.62  # inches: of a panel; words around it
+HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel; words around it
 
 
 @house_style()
@@ -78,10 +78,14 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
     axes.vlines(M, rows["low"], rows["high"], color=FIRST.colour, linewidth=0.8).set_gid("interval of value")
     (points,) = axes.plot(M, value, color=FIRST.colour, marker=FIRST.marker, linestyle="none")
     points.set_gid("runs")
-    for name, x, y in zip(rows["run"], M, value, strict=True):
+    # Names of neighbours in value stand above and below by turns.
+    above = (value.rank(method="first").astype(int) % 2 == 0).tolist()
+    for name, x, y, up in zip(rows["run"], M, value, above, strict=True):
         right = x > (M.min() + M.max()) / 2  # names go inwards, where there is room
-        words = axes.annotate(str(name), (x, y), (-3 if right else 3, 2.5), textcoords="offset points", size=6)
-        words.set(ha="right" if right else "left", va="bottom", parse_math=False)
+        words = axes.annotate(
+            str(name), (x, y), (-3 if right else 3, 2.5 if up else -2.5), textcoords="offset points", size=6
+        )
+        words.set(ha="right" if right else "left", va="bottom" if up else "top", parse_math=False)
     axes.margins(0.12)
     axes.set_xlabel("middle mass M of the backbone")
     axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
@@ -96,4 +100,4 @@ def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) ->
         return f"{place}: {runs} runs"
     rho, low, high, p = (f"{number:.2f}".replace("-", "−") for number in rank)
     between = f"[{low}, {high}]" if np.isfinite(rank[1]) else "(no interval)"
-    return f"{place}: ρ = {rho} {between}, p = {p}, {runs} runs"
+    return f"{place}\nρ = {rho} {between}, p = {p}, {runs} runs"

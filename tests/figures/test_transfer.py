@@ -52,7 +52,7 @@ def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
     ends = {bar.get_gid(): np.array(bar.get_segments()) for bar in axes.collections}
     np.testing.assert_allclose(ends["interval of M"][:, :, 0], rows[["M_low", "M_high"]])
     np.testing.assert_allclose(ends["interval of value"][:, :, 1], rows[["low", "high"]])
-    assert axes.get_title("left") == "CIFAR-10 test, attentive: ρ = 0.70 [−0.20, 1.00], p = 0.20, 5 runs"
+    assert axes.get_title("left") == "CIFAR-10 test, attentive\nρ = 0.70 [−0.20, 1.00], p = 0.20, 5 runs"
     assert [text.get_text() for text in axes.texts] == list(rows["run"])
 
 
