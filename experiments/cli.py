@@ -189,10 +189,14 @@ def start(
     if {"-h", "--help"} & set(arguments):
         print(introduction(kind, terminal_width()), end="\n\n")
     read = partial(parse, kind, args=arguments, prog=prog)
-    settings = read()
-    if usual is not None and (default := usual(settings)) is not None:
-        settings = read(default=default)
-    return guarded(run, settings, prog)
+
+    def carry_out(settings: S) -> int | None:
+        if usual is not None and (default := usual(settings)) is not None:
+            settings = read(default=default)
+            check(settings)
+        return run(settings)
+
+    return guarded(carry_out, read(), prog)
 
 
 def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:

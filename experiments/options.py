@@ -1,8 +1,11 @@
 """Options that several commands share, declared once: a command's settings inherit them, and --help shows each class as
 a group. Imports nothing heavy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
+
+import tyro
 
 from a2mim.bounds import Natural, Pixels, Range
 from experiments.help import FILE
@@ -71,6 +74,23 @@ class Start:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
     not in it), disk. Nothing is written."""
+    filled: tyro.conf.Suppress[tyro.conf.Fixed[bool]] = False
+    """Whether what is not typed is that of --recipe or --resume already, as on the command line: then what is typed
+    counts where it is the usual value, too."""
+
+
+S = TypeVar("S", bound=Start)
+
+
+def usual_of(command: str) -> Callable[[S], S | None]:
+    """What --recipe or --resume stand for, which what is typed beside them changes (`usual` of experiments.cli)."""
+
+    def usual(settings: S) -> S | None:
+        from experiments.training.asked import stands_for
+
+        return stands_for(settings, command)
+
+    return usual
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from a2mim.detect.settings import Coco, Detecting, Frames
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, usual_of
 
 OPTIM = Optim(epochs=12, lr=1e-4, lr_batch=16, warmup_epochs=0.5, weight_decay=0.05)
 
@@ -37,6 +37,9 @@ class Settings(Start):
         """Raises ValueError for what a detection does not do."""
         if self.loop.pictures_every:
             raise ValueError("--pictures-every draws reconstructions: a detection draws with --predictions")
+
+
+usual = usual_of("detect")
 
 
 def run(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, usual_of
 
 # Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
 AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
@@ -39,6 +39,9 @@ class Settings(Start):
     evaluation: Evaluation = field(default_factory=Evaluation)
     optim: Optim = OPTIM
     loop: Loop = field(default_factory=lambda: Loop(batch=1024))
+
+
+usual = usual_of("finetune")
 
 
 def run(settings: Settings) -> None:

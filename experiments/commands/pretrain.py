@@ -6,7 +6,7 @@ from typing import Any
 
 from a2mim.bounds import Count, Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, usual_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Settings(Start):
     evaluation: Evaluation = field(default_factory=Evaluation)
     optim: Optim = field(default_factory=Optim)
     loop: Loop = field(default_factory=lambda: Loop(pictures_every=10))
+
+
+usual = usual_of("pretrain")
 
 
 def run(settings: Settings) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from a2mim.segment.settings import Crops, Decoding, Scenes
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, usual_of
 
 OPTIM = Optim(epochs=50, lr=1e-3, lr_batch=16, warmup_epochs=1.0, weight_decay=0.01)
 
@@ -40,6 +40,9 @@ class Settings(Start):
         micro = self.loop.batch // self.loop.accumulate
         if self.decoding.decoder == "upernet" and micro < 2:
             raise ValueError("upernet normalises over the batch, and one picture a step is none: use a larger --batch")
+
+
+usual = usual_of("segment")
 
 
 def run(settings: Settings) -> None:

@@ -31,24 +31,45 @@ def resolved(settings: S, command: str) -> S:
     experiments.training.trust); FileNotFoundError where there is no run to resume.
     """
     given: Any = settings
-    default: Any = type(settings)()
     if given.resume:
-        return _resumed(given, default, command)
+        return _resumed(given, command)
     if given.recipe:
-        recipe = made_by(given, command)
-        given = overlay(recipe, given, default)
+        given = laid_over(made_by(given, command), given)
+    given = dataclasses.replace(given, filled=False)
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
     check(given)
     return given
 
 
-def _resumed(given: Any, default: Any, command: str) -> Any:
+def stands_for(settings: S, command: str) -> S | None:
+    """The settings that --recipe or --resume stand for, as defaults of a command line; None without either.
+
+    Raises as `resolved`.
+    """
+    given: Any = settings
+    if not given.resume and not given.recipe:
+        return None
+    base: Any = stored_by(given, command)[0] if given.resume else made_by(given, command)
+    return dataclasses.replace(base, **ELSEWHERE | {"filled": True})
+
+
+def laid_over(base: Any, given: Any) -> Any:
+    """The base with what was typed: what is neither the base's nor, where it was not filled in, the usual value."""
+    return overlay(base, given, base if given.filled else type(given)())
+
+
+def stored_by(given: Any, command: str) -> tuple[Any, dict[str, Any]]:
+    """The settings of the run to resume, and its record."""
     run = read_run(Path(given.resume))
     if run["command"] != command:
         raise ValueError(f"{given.resume} holds a run of `a2mim {run['command']}`")
-    stored: Any = stored_settings(type(given), Path(given.resume), run)
-    wanted = overlay(stored, given, default)
+    return stored_settings(type(given), Path(given.resume), run), run
+
+
+def _resumed(given: Any, command: str) -> Any:
+    stored, run = stored_by(given, command)
+    wanted = laid_over(stored, given)
     parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
     changed = [part for part in parts if part.split(" was ")[0] not in FREE]
     if changed and not extends(run, changed, wanted):

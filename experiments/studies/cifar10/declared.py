@@ -1,10 +1,10 @@
 """The declared test: is the middle mass M of A²MIM's network higher than that of the others?
 
-Declared before two networks were compared: A²MIM against supervised training and against SimCLR, by J_rms, in both
-set-ups and with every baseline, for every network. Intervals and p-values are those of `interactions/hierarchy.py`,
-over seeds and images; p-values are corrected for all comparisons of the table by Holm's method, for each measure by
-itself. The published measure J and its correction are tested in the same way beside it: to see what they would have
-said.
+Written down before the comparisons were made (the margin when M of the first two networks was known): A²MIM against
+supervised training and against SimCLR, by J_rms, in both set-ups and with every baseline, for every network. Intervals
+and p-values are those of `interactions/hierarchy.py`, over seeds and images; p-values are corrected for all comparisons
+of the table by Holm's method, for each measure by itself. The published measure J and its correction are tested in the
+same way beside it: to see what they would have said.
 """
 
 from collections.abc import Mapping, Sequence
