@@ -32,6 +32,7 @@ GAME = f"--weights random --data {{images}} --target 1 --image-size 32 --images 
 ORDINARY = {
     "bench coverage": "{profile} --out {out}",
     "bench curve": "{profile} {profile} --out {out}",
+    "bench dense": f"--camvid {{scenes}} --coco {{things}} --model test_resnet --repeats 1 {CPU} --out {{out}}",
     "bench drop": f"test_vit --grid 2 --budget 200 --repeats 1 {CPU} --out {{out}}",
     "bench estimators": "--data {images} --work {out}/work --out {out} --quick",
     "bench game": f"test_resnet --grid 2 --batch-size 2 --batches 1 --repeats 1 --images 1 {CPU} --out {{out}}",
@@ -56,6 +57,7 @@ ORDINARY = {
     "reproduce cifar10": "--plan --out {out}",
     "reproduce imagenet": "--plan --networks resnet50 --methods supervised --out {out}",
     "reproduce lite0": "--plan --data {images} --out {out}",
+    "reproduce transfer": "--plan --camvid {scenes} --coco {things} --weights {trained} --out {out}",
     "report": "{profile} --out {out}/page.html",
     "figure": "fig4 {trained} --out {out}/fig4",
     "segment": f"--model test_resnet --data {{scenes}} --ignore 11 --crop 32 32 --batch 4 --epochs 1 --warmup-epochs 0 "
@@ -74,7 +76,7 @@ ALSO = {
     "--published-pairs": "--design published",
 }
 """What an option needs beside it to have an effect."""
-SLOW = ("bench coverage", "bench curve", "bench drop", "bench estimators", "bench regret")
+SLOW = ("bench coverage", "bench curve", "bench dense", "bench drop", "bench estimators", "bench regret")
 """Too slow to be run for each value: what it refuses is looked at, and no more."""
 RUN_IN = {"Augmentation": "pretrain", "Mixing": "pretrain", "Optim": "pretrain", "Loop": "pretrain", "Data": "pretrain"}
 RUN_IN |= {"Evaluation": "knn", "Network": "knn", "Input": "occlusion"}
