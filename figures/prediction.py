@@ -56,11 +56,10 @@ CAPTION = (
 
 def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, ...]]:
     """rho, low, high and p of every panel."""
-    found = {}
+    found: dict[tuple[str, ...], tuple[float, ...]] = {}
     for run in holding(runs, {RANKS: COMMAND})[RANKS]:
-        for row in read_table(run.table(RANKS), ["rho", "low", "high", "p"], KEY, "the table of correlations").to_dict(
-            "records"
-        ):
+        table = read_table(run.table(RANKS), ["rho", "low", "high", "p"], KEY, "the table of correlations")
+        for row in table.to_dict("records"):
             found[tuple(str(row[name]) for name in KEY)] = row["rho"], row["low"], row["high"], row["p"]
     return found
 
