@@ -189,14 +189,16 @@ def start(
     if {"-h", "--help"} & set(arguments):
         print(introduction(kind, terminal_width()), end="\n\n")
     read = partial(parse, kind, args=arguments, prog=prog)
+    settings = read()
+    try:
+        default = None if usual is None else usual(settings)
+    except (ValueError, OSError) as error:
+        return guarded(partial(refuse, error), settings, prog)
+    return guarded(run, settings if default is None else read(default=default), prog)
 
-    def carry_out(settings: S) -> int | None:
-        if usual is not None and (default := usual(settings)) is not None:
-            settings = read(default=default)
-            check(settings)
-        return run(settings)
 
-    return guarded(carry_out, read(), prog)
+def refuse(error: Exception, settings: Any) -> int:
+    raise error
 
 
 def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:

@@ -1,9 +1,8 @@
 """Options that several commands share, declared once: a command's settings inherit them, and --help shows each class as
 a group. Imports nothing heavy."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import tyro
 
@@ -77,20 +76,6 @@ class Start:
     filled: tyro.conf.Suppress[tyro.conf.Fixed[bool]] = False
     """Whether what is not typed is that of --recipe or --resume already, as on the command line: then what is typed
     counts where it is the usual value, too."""
-
-
-S = TypeVar("S", bound=Start)
-
-
-def usual_of(command: str) -> Callable[[S], S | None]:
-    """What --recipe or --resume stand for, which what is typed beside them changes (`usual` of experiments.cli)."""
-
-    def usual(settings: S) -> S | None:
-        from experiments.training.asked import stands_for
-
-        return stands_for(settings, command)
-
-    return usual
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,9 @@ def fixed_sizes(settings: Settings, name: str, population: Population) -> "pd.Da
     rows = []
     for n in settings.sizes:
         generator = np.random.default_rng((settings.seed, n, sum(name.encode())))
-        held = {method: np.zeros(len(called)) for method in METHODS}
-        width = {method: np.zeros(len(called)) for method in METHODS}
+        methods = [WRITTEN, *METHODS] if population.tables else METHODS
+        held = {method: np.zeros(len(called)) for method in methods}
+        width = {method: np.zeros(len(called)) for method in methods}
         for _ in tqdm(range(settings.repetitions), f"{name}, n = {n}", disable=not sys.stderr.isatty()):
             drawn_n = generator.integers(count, size=n)
             ends = intervals(statistic, drawn_n, settings.resamples, generator)
@@ -177,7 +178,7 @@ def fixed_sizes(settings: Settings, name: str, population: Population) -> "pd.Da
             for method, (low_Q, high_Q) in ends.items():
                 held[method] += (low_Q <= truth_Q) & (truth_Q <= high_Q)
                 width[method] += (high_Q - low_Q) / 2
-        for method in [WRITTEN, *METHODS] if population.tables else METHODS:
+        for method in methods:
             low_Q, high_Q = wilson(held[method] / settings.repetitions, np.asarray(settings.repetitions))
             part = {"run": name, "n": n, "method": method, "number": called, "truth": truth_Q}
             part |= {"coverage": held[method] / settings.repetitions, "low": low_Q, "high": high_Q}

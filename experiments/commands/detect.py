@@ -6,7 +6,8 @@ from typing import Any
 
 from a2mim.detect.settings import Coco, Detecting, Frames
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start, usual_of
+from experiments.options import Start
+from experiments.training.filling import usual_of
 
 OPTIM = Optim(epochs=12, lr=1e-4, lr_batch=16, warmup_epochs=0.5, weight_decay=0.05)
 

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-from experiments.options import Start, usual_of
+from experiments.options import Start
+from experiments.training.filling import usual_of
 
 # Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
 AUGMENT = Augmentation(scale=(0.08, 1.0), auto_augment="rand-m9-mstd0.5-inc1", erasing=0.25)

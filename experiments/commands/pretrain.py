@@ -6,7 +6,8 @@ from typing import Any
 
 from a2mim.bounds import Count, Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-from experiments.options import Start, usual_of
+from experiments.options import Start
+from experiments.training.filling import usual_of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from a2mim.segment.settings import Crops, Decoding, Scenes
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start, usual_of
+from experiments.options import Start
+from experiments.training.filling import usual_of
 
 OPTIM = Optim(epochs=50, lr=1e-3, lr_batch=16, warmup_epochs=1.0, weight_decay=0.01)
 

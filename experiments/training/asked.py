@@ -50,6 +50,8 @@ def stands_for(settings: S, command: str) -> S | None:
     given: Any = settings
     if not given.resume and not given.recipe:
         return None
+    if given.resume:
+        _resumed(given, command)  # what it refuses depends on what was typed, and not on what will be filled in
     base: Any = stored_by(given, command)[0] if given.resume else made_by(given, command)
     return dataclasses.replace(base, **ELSEWHERE | {"filled": True})
 
@@ -78,8 +80,8 @@ def _resumed(given: Any, command: str) -> Any:
             f"{given.resume} goes on with its own settings only, others were given ({'; '.join(changed)}): "
             f"leave them out, or begin a new run with --out{unfinished}"
         )
-    record = Path(given.resume) / "run.json"
-    check_stored(stored, given, record)
+    if not given.filled:  # else it was looked at before
+        check_stored(stored, given, Path(given.resume) / "run.json")
     here = {"out": given.resume, "device": given.device, "dry_run": given.dry_run}
     return dataclasses.replace(wanted, **ELSEWHERE | here)
 
@@ -108,7 +110,8 @@ def made_by(given: S, command: str) -> S:
     if asked.recipe.endswith(PLAIN):
         path = Path(asked.recipe)
         recipe: Any = read_settings(path, type(given), ELSEWHERE)
-        check_stored(recipe, asked, path)
+        if not asked.filled:
+            check_stored(recipe, asked, path)
         return recipe
     make = find_recipe(asked.recipe)
     try:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments.benchmarks import curve as bench
-from experiments.benchmarks.coverage import METHODS
+from experiments.benchmarks.coverage import METHODS, WRITTEN
 from experiments.cli import main
 
 SETTINGS = bench.Settings(ours="ours", published="published", resamples=20)  # type: ignore[arg-type]
@@ -135,8 +135,8 @@ def test_the_commands_of_the_help(tmp_path, capsys):
     few = ["--sizes", "8", "--repetitions", "4", "--resamples", "20", "--precisions", "0.5"]
     assert main(["bench", "coverage", str(ours), str(released), "--out", str(out / "coverage"), *few]) == 0
     coverage = pd.read_csv(out / "coverage" / "coverage.csv")
-    assert set(coverage.run) == {"ours", "released", "ours − released"} and set(coverage.method) == set(METHODS)
-    assert coverage.coverage.between(0, 1).all() and len(coverage) == 3 * 5 * 3 * 4
+    assert set(coverage.run) == {"ours", "released", "ours − released"} and set(coverage.method) == {WRITTEN, *METHODS}
+    assert coverage.coverage.between(0, 1).all() and len(coverage) == (2 * 3 * 4 + 3) * 6
     assert set(pd.read_csv(out / "coverage" / "sequential.csv").run) == {"ours", "released"}
 
 

@@ -76,7 +76,7 @@ def test_the_paired_difference_of_every_run_to_the_first_is_drawn(tmp_path: Path
     np.testing.assert_allclose(rows_of(axes, "value"), [(1, 0.2), (2, -0.3)])
     np.testing.assert_allclose(rows_of(axes, "interval"), [(1, 0.1, 0.35), (2, -0.4, -0.25)])
     assert [text.get_text() for text in axes.texts] == ["compared with", "+0.20", "−0.30", "–"]
-    assert all(text.get_path_effects() for text in axes.texts)  # a line that runs behind them leaves them readable
+    assert all(text.get_bbox_patch() for text in axes.texts)  # a line that runs behind them leaves them readable
     assert axes.get_ylim() == seen(figure)[1].get_ylim() and "of each run less a." in caption(figure)
     assert_readable(figure)
     unpaired = draw_comparison(runs, tmp_path / "c.png", masses=middle_masses(runs), differences=table[2:3])
