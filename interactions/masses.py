@@ -90,18 +90,19 @@ def _ends_of_roots(
     tables: Sequence[pd.DataFrame], count: int, drawing: tuple[int, int, float]
 ) -> tuple[float, float] | None:
     """Of M of J_rms of one run, or of its difference to that of a second one; None where no square is near 0."""
-    squares, weights = [], []
-    for sign, table in zip((1, -1), tables, strict=False):
+    squares, weights, near = [], [], False
+    for sign, table in zip((1, -1)[: len(tables)], tables, strict=True):
         statistic, middle_M = square_statistic(table), middle_orders(table)
-        _, influence = statistic(np.arange(count)[None])
-        ends = square_interval(statistic, count, *drawing)
-        of_middle = [each[1, middle_M] for each in (*ends, influence[:, :, 0])]
-        known_M = np.isfinite(of_middle[0])
-        squares.append([each[known_M] for each in of_middle])
+        value, influence = (each[1, middle_M, 0] for each in statistic(np.arange(count)[None]))
+        known_M = np.isfinite(value)
+        near |= bool(lifted(value[known_M], influence[known_M]).any())
+        squares.append((statistic, np.flatnonzero(middle_M)[known_M], influence[known_M]))
         weights.append(np.full(known_M.sum(), sign / known_M.sum()))
-    square_M, low_M, high_M, influence_MI = map(np.concatenate, zip(*squares, strict=True))
-    if not lifted(square_M, influence_MI).any():
+    if not near:  # looked at before the bootstrap, which is the dear part
         return None
+    ends = [[each[1, rows] for each in square_interval(statistic, count, *drawing)] for statistic, rows, _ in squares]
+    square_M, low_M, high_M = map(np.concatenate, zip(*ends, strict=True))
+    influence_MI = np.concatenate([influence for *_, influence in squares])
     _, low, high = roots_interval(np.concatenate(weights), square_M, low_M, high_M, influence_MI)
     return low, high
 
