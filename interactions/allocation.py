@@ -8,11 +8,12 @@ image's influence on it, in which what makes an image strong at every order canc
     Var J²(m) = ( between(m) + Σ_m' G(m,m')² (w1(m')/b(m') + w2(m')/b(m')²) ) / images
     cost      = images · ( overhead + Σ_m b(m) )
 
-b(m) are the passes of an order, G the derivative of J²(m) by the mean square at m', w1 the noise of single halves
-beside the signal, w2 that of the products of two noisy halves. w2 is seen within every image, by how its halvings
-differ. Where a part of the pairs is measured, w1 is all noise, that of the choice of pairs too, and is seen by how the
-pairs differ: an order of long tails then gets more passes, and not all orders more images. In the logarithms
-of images and passes both lines are convex (a geometric program), so a local solver finds the best allocation.
+b(m) are the passes of an order, G the derivative of J²(m) by the mean square at m' (of rms(m)² itself, the identity),
+w1 the noise of single halves beside the signal, w2 that of the products of two noisy halves. w2 is seen within every
+image, by how its halvings differ. Where a part of the pairs is measured, w1 is all noise, that of the choice of pairs
+too, and is seen by how the pairs differ: an order of long tails then gets more passes, and not all orders more
+images. In the logarithms of images and passes both lines are convex (a geometric program), so a local solver finds
+the best allocation.
 """
 
 from collections.abc import Sequence
@@ -37,10 +38,11 @@ the variance between images without measuring some of them twice, and matters li
 
 @dataclass(frozen=True)
 class Noise:
-    """What passes do to the curve of one run, by order: an image's influence on J_rms², the derivatives of J²(m) by the
-    mean square at m', J_rms itself where it is linearised (for a mean of several), w1 and w2, and the noise at the
-    passes so far."""
+    """What passes do to the curve of one run, by order: an image's influence on rms² and on J_rms², the derivatives of
+    J²(m) by the mean square at m', J_rms itself where it is linearised (for a mean of several), w1 and w2, and the
+    noise at the passes so far."""
 
+    own_MI: np.ndarray
     influence_MI: np.ndarray
     gradient_MM: np.ndarray
     relative_M: np.ndarray
@@ -56,6 +58,7 @@ class Noise:
         rest_M = own_MI.var(1, ddof=1)
         parts = [noise_of(rows, rest) for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)]
         return cls(
+            own_MI,
             relative_MI,
             gradient_MM,
             relative_M,
@@ -96,8 +99,8 @@ def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the variance of the curve is made of; by order, ascending. (Of a difference of two runs' M, which is not
-    squared, the curve is one point, and the orders are those of both.)
+    """What the variance of the curve is made of; by order, ascending. (Of rms itself read rms² for J². Of a difference
+    of two runs' M, which is not squared, the curve is one point, and the orders are those of both.)
 
     Attributes:
         count: images so far. variance_M: of an image's influence on J², at the passes so far.
@@ -114,9 +117,12 @@ class Parts:
     product_M: np.ndarray
 
     @classmethod
-    def of(cls, images: pd.DataFrame) -> "Parts":
+    def of(cls, images: pd.DataFrame, *, of_relative: bool = True) -> "Parts":
+        """Of J_rms, or of rms itself."""
         noise = Noise.of(images)
-        return cls._made(noise.influence_MI, noise.gradient_MM, [noise])
+        if of_relative:
+            return cls._made(noise.influence_MI, noise.gradient_MM, [noise])
+        return cls._made(noise.own_MI, np.eye(len(noise.own_MI)), [noise])
 
     @classmethod
     def of_difference(cls, a: pd.DataFrame, b: pd.DataFrame) -> "Parts":

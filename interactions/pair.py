@@ -100,7 +100,7 @@ def profile_pair(
             same images.
     """
     settings = with_names({"grid": grid, "pairs": pairs, **settings})
-    wanted = settled(ProfileSettings(precision=precision, **settings))
+    wanted = settled(ProfileSettings(**settings | {"precision": precision, "of": "difference"}))
     refuse_unpaired(first, second, wanted, names)
     folders = [Path(out) / subject.name for subject in (first, second)]
     runs: list[Run] = []

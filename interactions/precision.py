@@ -1,14 +1,15 @@
 """A curve to a wanted precision, in rounds of images.
 
-The curve is J_rms(m) = rms(m) / mean over the listed orders: the one measure whose expectation does not depend on the
-passes. A run takes images in rounds. Between two rounds the allocation (`interactions.allocation`) is made anew from
-all that was measured; budgets then differ between rounds, which leaves every mean unbiased.
+The curve is J_rms(m) = rms(m) / mean over the listed orders, or rms(m) itself: measures whose expectation does not
+depend on the passes. A run takes images in rounds. Between two rounds the allocation (`interactions.allocation`) is
+made anew from all that was measured; budgets then differ between rounds, which leaves every mean unbiased.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,10 @@ FIRST_IMAGES = 16
 """Of the first round, whose budgets are a guess."""
 LEAST_IMAGES = 32
 """Before the widths are looked at: with fewer, a run that stops when they look small stops too early too often."""
+
+Measure = Literal["J_rms", "rms"]
+SQUARE_ROWS = ("rms", "J_rms")
+"""Whose squares the rows of `square_statistic` are."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,21 @@ class Round:
 
 @dataclass(frozen=True)
 class Curve:
-    """J_rms of each order and half the length of its 95 % interval, by ascending order.
+    """J_rms or rms of each order and half the length of its 95 % interval, by ascending order.
 
-    relative: whether an order above 1 counts by the share of J_rms that its half width is.
-    stretch: of J_rms², half the length of its interval in units of its standard error: 1.96, or more where images are
-    few and skewed.
+    units: in which each half width counts. relative: whether an order of J_rms above 1 counts by the share of it that
+    its half width is.
+    stretch: of the square, half the length of its interval in units of its standard error: 1.96, or more where images
+    are few and skewed.
     """
 
     orders: tuple[int, ...]
     values: np.ndarray
     half_widths: np.ndarray
+    units: np.ndarray | float = 1.0
+    measure: Measure = "J_rms"
     relative: bool = False
     stretch: float = 1.96
-
-    @property
-    def units(self) -> np.ndarray:
-        """In which each half width counts."""
-        return np.fmax(self.values, 1) if self.relative else np.ones_like(self.half_widths)
 
     @property
     def widths(self) -> np.ndarray:
@@ -71,17 +74,33 @@ class Curve:
         return float(np.max(self.widths))
 
 
-def curve_of(images: pd.DataFrame, *, relative: bool = False, resamples: int = 1000, seed: int = 0) -> Curve:
-    """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing."""
+def curve_of(
+    images: pd.DataFrame,
+    *,
+    measure: Measure = "J_rms",
+    relative: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Curve:
+    """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing.
+
+    rms counts by the share of itself that its half width is (where noise rules, of the root of its square's standard
+    error); J_rms as it is, or, if relative, above 1 by its share.
+    """
     statistic, count = square_statistic(images), images.image.nunique()
+    row = SQUARE_ROWS.index(measure)
     ends = square_interval(statistic, count, resamples, seed, 0.95)
-    square_M, low_M, high_M = (each[1] for each in ends)
+    square_M, low_M, high_M = (each[row] for each in ends)
     value_M, *of_ends = (np.sqrt(np.clip(each, 0, None)) for each in (square_M, low_M, high_M))
     half_M = (of_ends[1] - of_ends[0]) / 2
     half_M = np.where(np.isfinite(square_M) | np.isnan(half_M), half_M, np.inf)
-    error_M = standard_error(statistic(np.arange(count)[None])[1][1, :, 0]) if count > 1 else np.nan
+    influence_MI = statistic(np.arange(count)[None])[1][row, :, 0]
+    error_M = standard_error(influence_MI) if count > 1 else np.full_like(value_M, np.nan)
+    own_M = np.fmax(value_M, np.sqrt(error_M)) if measure == "rms" else np.fmax(value_M, 1)
+    units_M = own_M if measure == "rms" or relative else np.ones_like(value_M)
     orders = tuple(int(order) for order in np.sort(images.order.unique()))
-    return Curve(orders, value_M, half_M, relative, stretch((high_M - low_M) / 2, error_M))
+    longer = stretch((high_M - low_M) / 2, error_M)
+    return Curve(orders, value_M, half_M, units_M, measure, relative, longer)
 
 
 def stretch(half_M: np.ndarray, error_M: np.ndarray | float) -> float:
@@ -112,7 +131,8 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
     if is_over(count, available, curve, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
-    last, budgets, wanted = further(Parts.of(images), error_M, available, unit_images)
+    parts = Parts.of(images, of_relative=curve.measure == "J_rms")
+    last, budgets, wanted = further(parts, error_M, available, unit_images)
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
@@ -121,7 +141,7 @@ def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool
     return count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width)
 
 
-def of_squares(value_M: np.ndarray, half_width_M: np.ndarray) -> np.ndarray:
+def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndarray:
     """Half width of J² with which the interval of J, the roots of its ends, has the wanted one.
 
     √(J² + h) − √(J² − h) = 2·wanted; below J² = 2·wanted² the interval begins at 0, and √(J² + h) = 2·wanted.
@@ -174,7 +194,7 @@ def reached(curve: Curve) -> dict[str, object]:
     half_widths = {order: float(width) for order, width in zip(curve.orders, curve.half_widths, strict=True)}
     widest = curve.widest if np.isfinite(curve.widest) else None
     finite = {k: w for k, w in half_widths.items() if isfinite(w)}
-    return {"measure": "J_rms", "relative": curve.relative, "widest": widest, "half_widths": finite}
+    return {"measure": curve.measure, "relative": curve.relative, "widest": widest, "half_widths": finite}
 
 
 def tell(curve: Curve, half_width: float, count: int, following: Round | None, rate: float) -> None:
@@ -183,10 +203,10 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
         known = "no interval yet"
     else:
         widest = int(np.argmax(curve.widths))
-        share = " of J_rms" if curve.units[widest] > 1 else ""
-        known = (
-            f"J_rms to ±{curve.widest:.3g}{share} at m = {curve.orders[widest]}, the widest; asked for ±{half_width:g}"
-        )
+        of_itself = curve.measure == "rms" or np.broadcast_to(curve.units, curve.values.shape)[widest] > 1
+        share = f" of {curve.measure}" if of_itself else ""
+        known = f"{curve.measure} to ±{curve.widest:.3g}{share} at m = {curve.orders[widest]}, the widest"
+        known += f"; asked for ±{half_width:g}"
     what = ""
     if following:
         passes = following.passes_left

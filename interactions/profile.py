@@ -101,6 +101,8 @@ def profile_model(
     own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
     folder = Path(own.name if out is None else out)  # type: ignore[union-attr]
     wanted = settled(ProfileSettings(**with_published(settings))).resolved()
+    if wanted.of == "difference":
+        raise ValueError('of="difference" speaks of two models: give both to interactions.pair.profile_pair')
     material = Material.of(model, images, names, model_name, data_name, transform)
     with read_ahead(images, wanted, num_workers) as ahead:
         run = Run(replace(material, dataset=ahead), folder, wanted, normalisation or Normalisation(), progress)

@@ -25,7 +25,7 @@ from interactions.grid import PatchGrid, orders_of
 from interactions.levels import check_levels, in_full_passes, in_two_levels, passes_by_level
 from interactions.measured import Profile
 from interactions.own import pairs_of, players_of
-from interactions.precision import FIRST_IMAGES, Round, curve_of, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
 from interactions.rounds import (
     Entry,
@@ -166,7 +166,7 @@ class Run:
             following = Round(count, self.most(record), budgets_of(rounds_of(record)[-1]))
         if precision is not None:
             images = in_full_passes(Profile(self.folder, record).images(), record)
-            curve = curve_of(images, relative=self.settings.relative)
+            curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
             record["reached"] = reached(curve)
             if not over:
                 following = next_round(images, curve, precision, self.most(record), self.settings.unit_images)
@@ -185,8 +185,14 @@ class Run:
             return False
         if self.settings.precision is None:
             return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
-        widest, relative = (record["reached"].get(name) for name in ("widest", "relative"))
-        return bool(relative) != self.settings.relative or widest is None or widest > self.settings.precision
+        known, settings = record["reached"], self.settings
+        alike = known["measure"] == self._measure and bool(known.get("relative")) == settings.relative
+        return not alike or known["widest"] is None or known["widest"] > settings.precision
+
+    @property
+    def _measure(self) -> Measure:
+        """Whose half widths a precision speaks of."""
+        return "rms" if self.settings.of == "rms" else "J_rms"
 
     def most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""

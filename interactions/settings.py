@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 PRECISION = 0.1
-FREE = ("precision", "relative", "images", "minutes")
+FREE = ("precision", "of", "relative", "images", "minutes")
 """What may differ when a profile goes on: none of it changes what was measured, only how much more is."""
 
 PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -121,6 +121,9 @@ class Effort:
     precision: float | None = None
     """Half width of the 95 % interval to which J_rms is measured at every order: images, and the passes of each order,
     are chosen for it as the run goes. 0.1 where neither --images nor --budget are given."""
+    of: Literal["curve", "rms", "difference"] = "curve"
+    """What the precision is of: J_rms at every order (curve); rms at every order, as a share of itself (rms), which an
+    order with next to no interactions never reaches; or, of two models, the difference of their M of J_rms."""
     relative: bool = False
     """Where J_rms is above 1, measure it to that share of itself: 5 to ±0.5 at a precision of 0.1. Curves that rise
     steeply at an end take many times the images otherwise."""
@@ -176,7 +179,7 @@ class ProfileSettings(Execution, Effort, Game):  # the fields of the last one co
         if self.design == "published":
             return self
         fixed = self.images is not None or self.budget is not None
-        if self.precision is not None or not fixed:
+        if self.precision is not None or self.of != "curve" or not fixed:
             return replace(self, precision=PRECISION if self.precision is None else self.precision)
         images = 100 if self.images is None else self.images
         return replace(self, images=images, budget=3000 if self.budget is None else self.budget)
@@ -194,6 +197,10 @@ class ProfileSettings(Execution, Effort, Game):  # the fields of the last one co
         refuse_unknown_speed(self.speed)
         if self.precision is not None and self.budget is not None:
             raise ValueError("a precision chooses the passes of each order by itself: give it or a budget, not both")
+        if self.of == "rms" and (self.relative or self.budget is not None):
+            raise ValueError(
+                "a precision of rms is relative by itself and chooses the passes: leave out relative and budget"
+            )
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
         of_run = isinstance(self.target, str) and self.target and Path(self.target, "run.json").exists()

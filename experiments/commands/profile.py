@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -50,8 +50,6 @@ class Settings(Machine, Images, Network):
     """A second model, measured on the same images: two folders in --out, each a usual run, and their comparison."""
     other_weights: str = ""
     """Of the second model (left out: as for the first)."""
-    of: Literal["curve", "difference"] = "curve"
-    """What --precision is of, with two models: each one's curve, or the difference of their M (of J_rms)."""
     probe: str = ""
     """Labelled training images (a folder, a .tar, timm's name of a data set): a checkpoint without a classifier gets a
     linear one, fitted to them and kept in the run's folder. --value cosine needs none."""
@@ -81,7 +79,7 @@ def run(settings: Settings) -> None:
 
     settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())
-    if settings.other or settings.other_weights or settings.of == "difference":
+    if settings.other or settings.other_weights or settings.measure.of == "difference":
         from experiments.measuring.pairs import run_pair
 
         return run_pair(settings, draw)
@@ -153,8 +151,10 @@ def reached(record: "Mapping[str, Any]") -> str:
         return f"{why[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
     widest = record["reached"]["widest"]
     known = "unknown at some orders" if widest is None else f"±{widest:.3g} at the widest order"
-    known += ", of itself where it is above 1" if record["reached"].get("relative") else ""
-    return f"J_rms known to {known} (asked for ±{record['settings']['precision']:g}): {why[record['ended']]}"
+    measure = record["reached"]["measure"]
+    above = ", of itself where it is above 1" if record["reached"].get("relative") else ""
+    known += ", of itself" if measure == "rms" else above
+    return f"{measure} known to {known} (asked for ±{record['settings']['precision']:g}): {why[record['ended']]}"
 
 
 def report(profile: "Profile") -> None:

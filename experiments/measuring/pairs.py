@@ -34,7 +34,7 @@ def run_pair(settings: "Settings", draw: "Callable[[Profile], None]") -> None:
         "about": {"commit": commit()},
     }
     measure = measured_settings(settings, opened[first.name].data)
-    if settings.of == "difference":
+    if settings.measure.of == "difference":
         precision = PRECISION if settings.measure.precision is None else settings.measure.precision
         measure |= {"precision": precision}
         profiles = profile_pair(first, second, out=settings.out, **shared, **measure).profiles
@@ -64,7 +64,9 @@ def refuse(settings: "Settings") -> None:
         raise ValueError("--of difference and --other-weights speak of two models: name a second one after the first")
     if settings.dry_run:
         raise ValueError("--dry-run tells of one model at a time: leave the second one out")
-    if settings.of == "difference" and (settings.measure.budget is not None or settings.measure.design == "published"):
+    if settings.measure.of == "difference" and (
+        settings.measure.budget is not None or settings.measure.design == "published"
+    ):
         raise ValueError("--of difference chooses the passes of each order by itself: leave out --budget and published")
 
 
@@ -72,7 +74,7 @@ def apart(settings: "Settings") -> "dict[str, Settings]":
     """The settings of each model by itself, by the name of its folder: its model, with its weights where both are of
     one."""
     second = replace(settings, model=settings.other, weights=settings.other_weights or settings.weights)
-    both = [replace(one, other="", other_weights="", of="curve") for one in (settings, second)]
+    both = [replace(one, other="", other_weights="") for one in (settings, second)]
     names = [one.model for one in both]
     if names[0] == names[1]:
         names = [f"{one.model}-{Path(one.weights).stem}" for one in both]

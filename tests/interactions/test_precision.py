@@ -299,3 +299,39 @@ def test_an_order_of_long_tails_gets_more_passes_and_not_all_orders_more_images(
     assert budgets_M[tails] > 2 * np.delete(budgets_M, tails).max() and count < many / 2
     assert seeing.of_budgets(budgets_M)[tails] / count == pytest.approx(error_M[tails] ** 2, rel=0.02)
     assert count * budgets_M.sum() < 0.7 * many * few_M.sum()
+
+
+def test_a_precision_of_rms_is_a_share_of_it_at_every_order():
+    """Each order for itself: no other one's noise counts, and a weak one has to be known as well as a strong one."""
+    generator, budgets = np.random.default_rng(3), dict.fromkeys(ORDERS, 300)
+    images = rows_of(generator, 0, 100, budgets)
+    curve, parts = curve_of(images, measure="rms", resamples=200), Parts.of(images, of_relative=False)
+    square_M = images.groupby("order").mean_square.mean().to_numpy()
+    np.testing.assert_allclose(curve.values, np.sqrt(square_M))
+    np.testing.assert_allclose(curve.widths, curve.half_widths / np.sqrt(square_M))
+    np.testing.assert_allclose(parts.variance_M, images.groupby("order").mean_square.var())
+    assert (parts.slope_MM == np.eye(len(ORDERS))).all()
+    following = next_round(images, curve, 0.1, 10_000, 4)
+    weak, strong = (following.budgets[order] for order in (97, 0))
+    assert weak > 3 * strong and following.wanted > 100
+
+
+def test_a_run_to_a_precision_of_rms_reaches_it_and_goes_on_to_that_of_the_curve(tmp_path):
+    found = profile(tmp_path / "run", precision=0.6, of="rms")
+    reached, table = found.record["reached"], found.strength()
+    assert (reached["measure"], found.record["ended"]) == ("rms", "precision") and reached["widest"] <= 0.6
+    np.testing.assert_allclose(list(reached["half_widths"].values()), (table.rms_high - table.rms_low) / 2, rtol=0.2)
+    again = profile(tmp_path / "run", precision=1e-4)
+    assert again.record["reached"]["measure"] == "J_rms" and again.record["settings"]["of"] == "curve"
+    assert len(again.record["images"]) > len(found.record["images"])
+
+
+def test_what_a_precision_cannot_be_of_is_refused(tmp_path):
+    for asked, sentence in (
+        ({"of": "difference"}, "speaks of two models"),
+        ({"of": "rms", "relative": True}, "relative by itself"),
+        ({"of": "rms", "budget": 300}, "chooses the passes"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            profile(tmp_path / "run", **asked)
+    assert not (tmp_path / "run").exists()
