@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from a2mim.averages import Metrics
+from a2mim.course import course_file, kept_steps
 from a2mim.data import Source, examples
 from a2mim.export import export_backbone
 from a2mim.images import Images
@@ -56,9 +57,12 @@ NO_HOOKS = Hooks()
 class Progress:
     """The files and the progress bar of a run: its main process writes them, the others only take part in the sums."""
 
-    def __init__(self, trainer: Trainer, source: Source, folder: Path, hooks: Hooks) -> None:
+    def __init__(
+        self, trainer: Trainer, source: Source, folder: Path, hooks: Hooks, architecture: Mapping[str, Any]
+    ) -> None:
         self.trainer, self.source, self.folder, self.hooks = trainer, source, folder, hooks
-        self.world, self.loop = trainer.world, trainer.loop
+        self.world, self.loop, self.architecture = trainer.world, trainer.loop, architecture
+        self.kept_steps = set(kept_steps(trainer.steps, trainer.loop.keep_states))
         closed = trainer.closed_epochs == trainer.epoch
         self.log = Log(folder, trainer.step, closed) if self.world.main else None
         self.began = self.since = time.perf_counter()
@@ -73,6 +77,8 @@ class Progress:
             mininterval=0.5 if sys.stderr.isatty() else 30,
             dynamic_ncols=True,
         )
+        if trainer.step == 0:
+            self.keep_weights()
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
         if self.log:
@@ -82,6 +88,7 @@ class Progress:
     def after_step(self) -> None:
         trainer = self.trainer
         self.bar.update()
+        self.keep_weights()
         if trainer.step % self.loop.log_every and trainer.step not in (1, trainer.steps):
             return
         means = trainer.recent.means(self.world)
@@ -91,6 +98,11 @@ class Progress:
         self.since, self.since_step = now, trainer.step
         self.bar.set_postfix({"loss": f"{means['loss']:.4f}", "img/s": f"{speed:.0f}"}, refresh=False)
         self.write("train", {**means, "lr": trainer.learning_rate, "images_per_second": round(speed, 1)})
+
+    def keep_weights(self) -> None:
+        """Where it is time to. Before any state of this step is saved: what goes on from that finds them there."""
+        if self.world.main and self.trainer.step in self.kept_steps:
+            self._export(self.trainer.evaluated.backbone, course_file(self.folder, self.trainer.step))
 
     def close_epoch(self) -> None:
         """Evaluate and draw where it is time to, remember the best, save."""
@@ -189,7 +201,7 @@ class Progress:
             "go on with --resume, and with fewer --workers if memory ran out"
         )
 
-    def finish(self, architecture: Mapping[str, Any], stopped_by: str) -> dict[str, Any]:
+    def finish(self, stopped_by: str) -> dict[str, Any]:
         trainer = self.trainer
         finished = trainer.step == trainer.steps and trainer.closed_epochs == trainer.epoch
         spent, found = self.spent(), self.found()
@@ -209,19 +221,18 @@ class Progress:
             result |= spent | found
             result["last"] = finite(trainer.last) or self.earlier.get("last", {})
             if finished:
-                self._export(architecture)
+                self._export(trainer.evaluated.backbone, self.folder / "backbone.safetensors")
+                if trainer.ema:
+                    self._export(trainer.method.backbone, self.folder / "backbone_without_ema.safetensors")
             update_run(self.folder, **result)
             if finished and self.hooks.finished:
                 self.hooks.finished(self.folder)
         self.world.wait()
         return result
 
-    def _export(self, architecture: Mapping[str, Any]) -> None:
-        classes = self.source.images.classes if architecture.get("num_classes") else {}
-        export_backbone(self.trainer.evaluated.backbone, self.folder / "backbone.safetensors", architecture, classes)
-        if self.trainer.ema:
-            raw = self.folder / "backbone_without_ema.safetensors"
-            export_backbone(self.trainer.method.backbone, raw, architecture, classes)
+    def _export(self, backbone: nn.Module, path: Path) -> None:
+        classes = self.source.images.classes if self.architecture.get("num_classes") else {}
+        export_backbone(backbone, path, self.architecture, classes)
 
 
 def distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -221,6 +221,9 @@ class Loop:
     """Steps between saved states (0: once an epoch)."""
     keep: Count = 2
     """Saved states to keep, besides the best."""
+    keep_states: Natural = 0
+    """Keep the weights before the first step and after each of so many equal parts of the training, in the run's
+    folder course, for `a2mim profile RUN --checkpoints all` (0: none)."""
     evaluate_every: Count = 1
     """Epochs between evaluations."""
     pictures_every: Natural = 0

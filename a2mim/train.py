@@ -82,7 +82,7 @@ def training(
         if world.main:
             settle_states(folder, state, loop.keep)
         load_state(trainer, state, folder)
-    run = Progress(trainer, source, folder, hooks)
+    run = Progress(trainer, source, folder, hooks, architecture)
     remaining = range(trainer.step, trainer.steps)
     batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, loop.channels_last)
     stopped = False
@@ -107,7 +107,7 @@ def training(
         finally:
             batches.close()
             run.bar.close()
-        return run.finish(architecture, reason() if stopped else "")
+        return run.finish(reason() if stopped else "")
 
 
 def load_state(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from a2mim.averages import Average, Metrics, MovingAverage
 from a2mim.bounds import check
+from a2mim.course import kept_steps
 from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.loading import WorkerDied
@@ -59,6 +60,7 @@ class Trainer:
         self.plan = planned(source, optim, loop, world)
         self.slots = [micro * world.size + world.rank for micro in range(loop.accumulate)]
         self.steps = optim.epochs * self.plan.steps_per_epoch
+        kept_steps(self.steps, loop.keep_states)
         self.method = self._placed(method)
         self.optimizer = make_optimizer(self.method, optim, loop.batch)
         self.peak = scaled_lr(optim, loop.batch)

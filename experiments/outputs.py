@@ -15,7 +15,7 @@ FILES = {
 """Of runs and studies."""
 FOLDERS = {
     *("units", "images", "pairs", "amplitudes", "saliency", "shuffling", "unfinished"),
-    *("state", "pictures", "tensorboard"),
+    *("state", "course", "pictures", "tensorboard"),
 }
 """Of runs, whose every file is theirs."""
 RECORDS = ("run.json", "commands.json", "study.json", "settings.json")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
+from a2mim.course import kept_states
 from experiments.cli import main
 from tests.a2mim.tiny import log_of, same
 
@@ -70,6 +71,28 @@ def test_at_a_constant_rate_it_is_the_longer_run_to_the_bit(images, short, run, 
     (entry,) = ours["extended"]
     assert (entry["epochs"], entry["step"], entry["last"]) == (1, STEPS, record_of(short)["last"])
     assert ours["finished"] and ours["epochs"] == 3 and ours["step"] == 3 * STEPS
+
+
+def test_weights_that_were_kept_stay_and_those_of_the_longer_runs_parts_ahead_are_added(images, tmp_path, capsys):
+    keep = ("--schedule", "constant", "--keep-states", "3")
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    assert not pretrain(images, run, 1, *keep)
+    there = {step: path.read_bytes() for step, path in kept_states(run).items()}
+    assert list(there) == [0, 1, 2, 3]
+    assert not pretrain(images, run, 3, *keep) and not pretrain(images, straight, 3, *keep)
+    after = {step: path.read_bytes() for step, path in kept_states(run).items()}
+    assert list(after) == [0, 1, 2, 3, 6, 9] and list(kept_states(straight)) == [0, 3, 6, 9]
+    assert {
+        step: after[step] for step in there
+    } == there  # at a constant rate the longer run is the shorter one, longer
+    assert all(after[step] == path.read_bytes() for step, path in kept_states(straight).items())
+    assert "--keep-states 10 is more than the 9 steps" in refused(
+        capsys, "pretrain", "--model", "test_vit", "--method", "simmim", "--mask-cell", "16", "--data", images,
+        "--epochs", "3", *USUAL.split(), "--keep-states", "10", "--out", tmp_path / "more",
+    )  # fmt: skip
+    assert not (tmp_path / "more").exists()
+    said = refused(capsys, "pretrain", "--resume", run, "--keep-states", "2", "--device", "cpu")
+    assert "loop.keep_states was 3, is 2" in said
 
 
 def test_a_cosine_goes_on_at_its_place_in_the_longer_one(images, tmp_path, capsys):
