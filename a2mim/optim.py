@@ -62,7 +62,8 @@ def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
     """The trainable parameters of a method, grouped by weight decay and learning-rate factor (`lr_scale`).
 
     No weight decay: vectors and biases, and what method.no_weight_decay() or the backbone's names, unless optim's
-    decay_also names it. The factor is method.lr_scales() times layer-wise decay, which applies to the backbone.
+    decay_also names it. The factor is method.lr_scales() times layer-wise decay and backbone_rate, which apply to the
+    backbone, the second not to its classifier.
 
     Raises ValueError for a part in decay_also that no trainable parameter's name has.
     """
@@ -72,6 +73,7 @@ def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
         exempt |= {f"backbone.{name}" for name in backbone.no_weight_decay()}
     scales: Mapping[str, float] = method.lr_scales()  # type: ignore[operator]
     layers = layer_scales(backbone, optim.layer_decay) if optim.layer_decay != 1 else {}
+    classifying = {id(parameter) for parameter in of_classifier(backbone)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     trained = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
     if nameless := [part for part in optim.decay_also if not any(part in name for name in trained)]:
@@ -80,8 +82,16 @@ def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
         plain = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
         plain = plain and not any(part in name for part in optim.decay_also)
         scale = scales.get(name, 1.0) * layers.get(name.removeprefix("backbone."), 1.0)
+        scale *= optim.backbone_rate if name.startswith("backbone.") and id(parameter) not in classifying else 1.0
         groups.setdefault((0.0 if plain else optim.weight_decay, scale), []).append(parameter)
     return [{"params": each, "weight_decay": decay, "lr_scale": scale} for (decay, scale), each in groups.items()]
+
+
+def of_classifier(backbone: Any) -> list[nn.Parameter]:
+    """The parameters of a timm model's classifier, or classifiers; of another network none."""
+    found = backbone.get_classifier() if hasattr(backbone, "get_classifier") else ()
+    heads = found if isinstance(found, (list, tuple)) else (found,)
+    return [parameter for head in heads if isinstance(head, nn.Module) for parameter in head.parameters()]
 
 
 def make_optimizer(method: nn.Module, optim: Optim, batch: int) -> torch.optim.Optimizer:

@@ -161,6 +161,9 @@ class Optim:
     """For optimizers that have one."""
     layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Learning-rate factor per layer from the head down to the stem (1: off)."""
+    backbone_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
+    """Learning-rate factor of the whole backbone but its classifier: 0.1 for weights that a new decoder or classifier
+    is trained beside."""
     clip_grad: NotNegative = 0.0
     """Largest norm of the whole gradient (0: off; LAMB then keeps the limit of its own, 1, which this replaces)."""
     schedule: Literal["cosine", "multistep", "constant", "poly"] = "cosine"

@@ -36,12 +36,12 @@ def linear() -> Settings:
 
 
 def linear_finetuned() -> Settings:
-    """The linear decoder, and the network trained with it at a tenth of the rate."""
+    """The linear decoder, and the network trained with it at a tenth of its rate."""
     return _settings("linear", frozen=False)
 
 
 def fpn() -> Settings:
-    """FPN on four stages, and the network trained with it at a tenth of the rate."""
+    """FPN on four stages, and the network trained with it at a tenth of its rate."""
     return _settings("fpn", frozen=False)
 
 
@@ -50,13 +50,10 @@ def _settings(decoder: str, frozen: bool) -> Settings:
     from a2mim.settings import Loop, Optim
     from experiments.commands.segment import Settings
 
-    epochs = 4 if frozen else 2  # a step costs twice as much when the network is trained
     return Settings(
         data=Scenes(ignore=(_VOID,), workers=0),
         crops=Crops(crop=(224, 320), short_side=240, scale=(0.75, 1.5)),
         decoding=Decoding(decoder=decoder, frozen=frozen),  # type: ignore[arg-type]
-        optim=Optim(
-            epochs=epochs, lr=3e-3 if frozen else 3e-4, lr_batch=8, warmup_epochs=epochs / 4, weight_decay=0.01
-        ),
-        loop=Loop(batch=8, channels_last=True, evaluate_every=epochs, log_every=10, save_every=200, keep=1),
+        optim=Optim(epochs=4, lr=3e-3, lr_batch=8, backbone_rate=0.1, warmup_epochs=1.0, weight_decay=0.01),
+        loop=Loop(batch=8, channels_last=True, evaluate_every=4, log_every=10, save_every=200, keep=1),
     )

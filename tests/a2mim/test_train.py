@@ -23,6 +23,7 @@ from a2mim.optim import (
     layer_scales,
     learning_rate,
     make_optimizer,
+    of_classifier,
     parameter_groups,
     scaled_lr,
     set_learning_rate,
@@ -318,6 +319,17 @@ def test_layer_decay_is_timms(name):
         for parameter in group["params"]:
             assert ours[id(parameter)]["lr_scale"] == pytest.approx(group["lr_scale"])
             assert ours[id(parameter)]["weight_decay"] == group["weight_decay"]
+
+
+def test_the_backbone_may_learn_at_a_rate_of_its_own():
+    """A new classifier at the whole rate, the weights that were there at a tenth; beside layer-wise decay."""
+    backbone: Any = timm.create_model("test_vit", num_classes=4)
+    block = backbone.blocks[-1].attn.qkv.weight
+    for optim, rate in ((Optim(backbone_rate=0.1), 0.1), (Optim(backbone_rate=0.1, layer_decay=0.5), 0.05)):
+        scale = {id(p): g["lr_scale"] for g in parameter_groups(Classify(backbone), optim) for p in g["params"]}
+        assert scale[id(backbone.head.weight)] == scale[id(backbone.head.bias)] == 1.0
+        assert scale[id(block)] == pytest.approx(rate)
+    assert of_classifier(timm.create_model("test_vit", num_classes=0)) == of_classifier(nn.Identity()) == []
 
 
 def test_layer_decay_needs_layers():
