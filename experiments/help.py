@@ -40,6 +40,7 @@ WORDS = {
     **dict.fromkeys(("runs", "ours", "published"), "RUN"),
     **dict.fromkeys(("title", "lead"), "TEXT"),
     "auto_augment": "POLICY",
+    "checkpoints": "all|STEP",
     "device": "DEVICE",
     "grid": "FILE",
     "method": "METHOD",

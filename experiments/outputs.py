@@ -6,7 +6,7 @@ from pathlib import Path
 from interactions.runs.files import remove_orphans
 
 FILES = {
-    *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "probe.safetensors"),
+    *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "course.csv", "probe.safetensors"),
     *("occlusion.csv", "occlusion.png", "shuffling.csv", "spectrum.csv", "variance.csv", "spectrum.png"),
     *("variance.png", "log.jsonl", "loss.png", "backbone.safetensors", "backbone_without_ema.safetensors"),
     *("decoder.safetensors", "per_class.csv", "counts.npz", "predictions.png"),

@@ -13,7 +13,12 @@ WORTH_SAYING = 60.0
 
 
 class DryRun(Exception):
-    """Raised in place of a run of which only the forecast was asked for; it says the forecast."""
+    """Raised in place of a run of which only the forecast was asked for; it says the forecast. passes and seconds: of a
+    measuring run."""
+
+    def __init__(self, words: str, passes: int = 0, seconds: float = 0.0) -> None:
+        super().__init__(words)
+        self.passes, self.seconds = passes, seconds
 
 
 def forecast(passes: float, size: float, least: bool = False) -> dict[str, Any]:
@@ -31,13 +36,15 @@ def foretell(record: Mapping[str, Any], folder: Any, say: bool, dry_run: bool, p
     Raises:
         DryRun: where only this was asked for.
     """
-    expected, rate = record.get("forecast"), record.get("passes_per_second")
+    expected, rate, count = record.get("forecast"), record.get("passes_per_second"), 0
     if expected is None:
         words, seconds = "nothing is known of how long it takes: it began before that was written down", 0.0
     else:
         count = expected["passes"] if passes is None else passes
         seconds = count / rate / int(os.environ.get("WORLD_SIZE", 1)) if rate else 0.0
         words = in_words(record, expected, seconds, folder, passes)
+    if dry_run:
+        raise DryRun(words, count, seconds)
     announce(words, seconds, say, dry_run)
 
 

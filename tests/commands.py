@@ -46,7 +46,7 @@ GRID = ("--grid", "4", "--budget", "200", "--radius", "1")
 WORKS = """
     version
     pretrain --model test_vit --data photos --mask-cell 16 --out pre {small}
-    finetune --weights pre --data photos --out tuned {small}
+    finetune --weights pre --data photos --out tuned {small} --keep-states 1
     knn --weights pre --data photos --k 3 --image-size 32 --workers 0 --device cpu --out knn.json
     linear --weights pre --data photos --head attentive --epochs 2 --image-size 32 --workers 0 {cpu} --out linear.json
     detect --weights pre --detector faster_rcnn --data things {boxes} --batch 4 --epochs 1 --out det {few}
@@ -57,6 +57,7 @@ WORKS = """
     reconstruct pre --data photos --count 1 --device cpu --out reconstruction.png
     profile test_resnet --data photos --target 3 --images 2 --ratios 0.3 0.5 --out one {grid} {random}
     profile test_vit --data photos --target 3 --images 2 --ratios 0.3 0.5 --out two {grid} {random}
+    profile tuned --checkpoints all --data photos --images 2 --ratios 0.3 0.5 --out through {grid} --image-size 32 {cpu}
     occlusion test_resnet --data photos --images 2 --shares 0.5 --grid 4 --out occlusion {random}
     spectrum test_resnet --data photos --images 2 --out spectrum {random}
     map test_resnet --image photos/val/class0/0.png --permutations 1 --out map.png {grid} {random}

@@ -108,14 +108,15 @@ def written(tmp_path_factory):
     folder = done(tmp_path_factory.getbasetemp())[0]
 
     def of(name):
-        place = folder / {"profile": "one", "pretrain": "pre", "finetune": "tuned"}.get(name, name)
-        paths = place.rglob("*") if place.is_dir() else folder.glob(f"{STEMS.get(name, name)}*")
+        place = folder / {"profile": "one", "course": "through", "pretrain": "pre", "finetune": "tuned"}.get(name, name)
+        every = place.glob if name == "course" else place.rglob  # what lies below it are profiles
+        paths = every("*") if place.is_dir() else folder.glob(f"{STEMS.get(name, name)}*")
         return place if place.is_dir() else folder, [path for path in paths if path.suffix in TABULAR[name]]
 
     return of
 
 
-TABULAR = dict.fromkeys(("profile", "compare", "transfer", *MEASURING), (".csv", ".parquet", ".jsonl"))
+TABULAR = dict.fromkeys(("profile", "course", "compare", "transfer", *MEASURING), (".csv", ".parquet", ".jsonl"))
 TABULAR |= dict.fromkeys(("linear", "knn"), (".json",))
 STEMS = {"compare": "comparison"}
 
@@ -133,7 +134,7 @@ def test_the_tables_page_names_every_file_and_column(written, name):
 
 
 def test_the_tables_page_names_no_column_that_is_not_written(written):
-    for name in ("profile", "compare", "map", "occlusion", "spectrum"):
+    for name in ("profile", "course", "compare", "map", "occlusion", "spectrum"):
         all_columns = set().union(*map(columns, written(name)[1]))
         rows = re.findall(r"^\| ([^|]+) \|", section(name), re.MULTILINE)
         named = {word for row in rows for word in re.findall(r"[a-z_0-9]+", row, re.I)} - {"column"}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from figures.runs import Run
 
 FIGURES = {
+    "course": "figures.course",
     "fig1": "figures.fig1",
     "fig4": "figures.fig4",
     "fig5": "figures.fig5",
@@ -48,6 +49,7 @@ class Settings:
         figA3, figA4        Fourier log amplitude, variance of features, by depth (a2mim spectrum)
         mass                middle mass of every method by three measures (a2mim reproduce)
         prediction          middle mass against what is reached on other tasks, with rank correlation (a2mim transfer)
+        course              interactions through training (a2mim profile RUN --checkpoints all)
         strength            one run in full: three measures, relative and absolute (a2mim profile)
         transfer            mIoU, AP and accuracy on other tasks, and what they differ by (a2mim transfer)
         again               a figure anew, from its OUT.json and the tables that lie beside it
@@ -60,6 +62,7 @@ class Settings:
         a2mim figure fig1 runs/vit-occlusion runs/vit-profile runs/cnn-occlusion runs/cnn-profile \\
             --names A²MIM A²MIM A²MIM A²MIM --panels ViT ViT CNN CNN --out figures/fig1
         a2mim figure fig4 runs/plain runs/fourier --names "without Fourier loss" "with" --out figures/fig4
+        a2mim figure course runs/supervised-course runs/a2mim-course --names supervised A²MIM --out figures/course
         a2mim figure mass runs/cifar10/results --out figures/mass
         a2mim figure strength runs/resnet50 --title "ResNet-50" --out figures/strength
         a2mim figure again experiments/results/*/figures/*.json
@@ -68,11 +71,11 @@ class Settings:
     figure: Annotated[
         tyro.conf.Positional[
             Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4"]
-            | Literal["mass", "prediction", "strength", "transfer", "again"]
+            | Literal["course", "mass", "prediction", "strength", "transfer", "again"]
         ],
         tyro.conf.arg(metavar="FIGURE"),
     ]
-    """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4, mass, prediction, strength or transfer; again."""
+    """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4, course, mass, prediction, strength or transfer; again."""
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs, or of a study's results; for again, the .json of figures."""
     out: Annotated[Path | None, FILE] = None

@@ -40,16 +40,25 @@ class Settings(Machine, Images, Network):
         a2mim profile auto --weights mae.pth --data val.tar --probe train.tar --out runs/mae
         a2mim profile vit_small_patch16_224 --data photos --target runs/resnet50 --out runs/vit-same-classes
         a2mim profile resnet50 convnext_tiny --data val.tar --precision 0.1 --of difference --out runs/pair
+        a2mim profile runs/a2mim-vit --checkpoints all --data val.tar --value cosine --out runs/a2mim-vit-course
     """
 
     model: tyro.conf.Positional[str]
-    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of."""
+    """A timm model, a Python factory module:function, or auto for the timm model that the weights' file is of; with
+    --checkpoints, the folder of a training run."""
     out: Path
     """Folder of the run."""
     other: tyro.conf.Positional[str] = ""
     """A second model, measured on the same images: two folders in --out, each a usual run, and their comparison."""
     other_weights: str = ""
     """Of the second model (left out: as for the first)."""
+    checkpoints: tuple[str, ...] = ()
+    """Measure the weights that a training run kept on the way (`--keep-states`): all, or those after these steps. Each
+    is a usual run in a folder of --out, over the same images; beside them course.csv and course.png. --minutes are
+    those of each."""
+    trust_factory: bool = False
+    """With --checkpoints: run the code that the training's record names as its network (a factory module:function),
+    after saying what it is."""
     probe: str = ""
     """Labelled training images (a folder, a .tar, timm's name of a data set): a checkpoint without a classifier gets a
     linear one, fitted to them and kept in the run's folder. --value cosine needs none."""
@@ -79,6 +88,10 @@ def run(settings: Settings) -> None:
 
     settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())
+    if settings.checkpoints:
+        from experiments.measuring.course import run_course
+
+        return run_course(settings, draw)
     if settings.other or settings.other_weights or settings.measure.of == "difference":
         from experiments.measuring.pairs import run_pair
 

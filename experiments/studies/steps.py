@@ -27,7 +27,7 @@ PICTURES = {
     "finetune": {"loss.png": "log.jsonl"},
     "segment": {"loss.png": "log.jsonl"},
     "detect": {"loss.png": "log.jsonl"},
-    "profile": {"strength.png": "strength.csv"},
+    "profile": {"strength.png": "strength.csv", "course.png": "course.csv"},
     "occlusion": {"occlusion.png": "occlusion.csv"},
     "spectrum": {"spectrum.png": "spectrum.csv", "variance.png": "variance.csv"},
 }

@@ -10,6 +10,7 @@ from experiments import cli
 from experiments.commands.figure import FIGURES, OF_A_TABLE
 from tests.figures.made_up import (
     block_tables,
+    course_table,
     masses_table,
     occlusion_table,
     pictures,
@@ -26,6 +27,7 @@ def results(tmp_path):
     """Two runs for each figure."""
     spectrum, variance = block_tables()
     tables = {"strength.csv": strength_table(), "occlusion.csv": occlusion_table(), "spectrum.csv": spectrum}
+    tables |= {"course.csv": course_table()}
     study = {"masses.csv": masses_table(), "token_position.csv": sweep_table()} | transfer_tables()
     write_run(tmp_path / "study", study, {"command": "reproduce cifar10"})
     for name in ("one", "two"):

@@ -13,7 +13,7 @@ from experiments.help import parse
 from experiments.studies import imagenet, trainings
 from experiments.studies.cifar10 import plan, tables
 from experiments.studies.cifar10.command import run
-from experiments.studies.cifar10.plan import FAMILIES, Settings, steps
+from experiments.studies.cifar10.plan import FAMILIES, STATES, Settings, steps
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import NOT_YET
 from experiments.studies.token_position import PLACES
@@ -40,13 +40,21 @@ def behind(words, option):
 def test_every_command_is_one_that_can_be_typed(size, quick):
     """Those that differ in folders and seeds alone are read once: there are hundreds."""
     made, folders, known = steps(Settings("train.tar", "test.tar", size=size, quick=quick)), set(), {}
+    kept: dict = {}
     for step in made:
         shape = tuple("·" if word.startswith("runs/") or word in ("0", "1", "2") else word for word in step.words)
         if shape not in known:
             settings, known[shape] = typed(step.words)
             assert Path(settings.out) == step.out
-            assert known[shape] == (behind(step.words, "--weights") or "random")
+            followed = step.words[1] if "--checkpoints" in step.words else ""
+            assert known[shape] == (behind(step.words, "--weights") or ("pretrained" if followed else "random"))
+            assert not followed or (behind(kept[Path(followed)], "--keep-states") == "8" and settings.trust_factory)
         assert behind(step.words, "--out") == str(step.out)
+        kept[step.out] = step.words
+        if "--checkpoints" in step.words:
+            assert Path(step.words[1]) in folders
+            folders.add(step.out)
+            continue
         weights = Path(behind(step.words, "--weights") or known[shape])
         assert str(weights) == "random" or weights in folders or weights.parent in folders, step.words
         folders.add(step.out)
@@ -57,6 +65,23 @@ def test_every_command_is_one_that_can_be_typed(size, quick):
     assert swept == sum(len(PLACES[family + ("_cpu" if size == "cpu" else "")]) for family in FAMILIES) * seeds
     assert sum(step.words[0] == "finetune" for step in made) == networks * seeds + swept
     assert sum(step.words[0] == "spectrum" for step in made) == (networks + 2) * seeds
+
+
+def test_two_trainings_of_every_network_are_followed_behind_the_headline():
+    made = steps(Settings("a.tar", "b.tar", seeds=(3, 4), sweep=False))
+    kept = {step.out.name for step in made if behind(step.words, "--keep-states") == str(STATES)}
+    courses = [step for step in made if "--checkpoints" in step.words]
+    followed = ["cnn-supervised-3", "cnn-a2mim-3-pretrain", "vit-supervised-3", "vit-a2mim-3-pretrain"]
+    assert kept == set(followed) == {step.out.parent.name for step in courses}
+    assert [step.out.parent.name for step in courses] == followed
+    assert all(step.out.name == "frozen-8-course" and behind(step.words, "--value") == "cosine" for step in courses)
+    names = [step.out for step in made]
+    headline = [made.index(step) for step in made if step.out.name.startswith(("frozen-8", "profile-8"))]
+    simclr = max(k for k in headline if "simclr" in str(names[k]))
+    others = min(k for k in headline if "simmim" in str(names[k]))
+    assert all(simclr < made.index(step) < others for step in courses)
+    only = steps(Settings("a.tar", "b.tar", seeds=(0,), methods=("simclr",), sweep=False))
+    assert not any({"--checkpoints", "--keep-states"} & set(step.words) for step in only)
 
 
 def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
@@ -100,7 +125,7 @@ def test_finetuning_is_the_same_whatever_it_starts_from():
     plain = set()
     for step in steps(Settings("train.tar", "test.tar", seeds=(1,), families=("cnn",), sweep=False)):
         if step.words[0] == "finetune":
-            own = ("--weights", str(step.out), f"{step.out}-pretrain")
+            own = ("--weights", str(step.out), f"{step.out}-pretrain", "--keep-states", str(STATES))
             plain.add(tuple(word for word in step.words if word not in own))
     assert len(plain) == 1
 
@@ -141,6 +166,7 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     quick = plan.size_of
     monkeypatch.setattr(plan, "size_of", lambda settings: replace(quick(settings), pictures=4))
     monkeypatch.setattr(plan, "CORE", ())
+    monkeypatch.setattr(plan, "STATES", 2)
     monkeypatch.setattr(plan, "CONTEXT_CHECK", ())
     monkeypatch.setattr(tables, "CONTEXT_CHECK", ("supervised", "a2mim"))
     study = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "out": tmp_path / "runs", "size": "cpu"}
@@ -172,6 +198,7 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
         assert row.difference == pytest.approx(expected)
     found = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
     assert {f"figures/{name}.png" for name in ("fig1", "fig5", "figA1", "figA2", "figA3", "figA4", "mass")} <= found
+    assert {"figures/course.png", "figures/course.json", "curves/cnn-a2mim-0-pretrain-frozen-8-course.csv"} <= found
     assert {"loss/cnn-a2mim-0-pretrain.png", "pictures/cnn-a2mim-0-pretrain.png", "report.html"} <= found
     assert "A²MIM" in (kept / "report.html").read_text() and "One seed a method" in (kept / "report.html").read_text()
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)

@@ -38,6 +38,18 @@ def strength_table(seed: int = 0, n: int = 196, floor: float = 1e-5, missing_rms
     return table
 
 
+def course_table(seed: int = 0, states: int = 9, epochs: float = 3.0) -> pd.DataFrame:
+    """A U that turns into a slope while it trains, and M that falls."""
+    parts = []
+    for k, share in enumerate(np.linspace(0, 1, states)):
+        table = strength_table(seed)
+        for end in ("", "_low", "_high"):
+            table[f"J_rms{end}"] = (1 - share) * table[f"J_rms{end}"] + share * (0.4 + 2 * table["ratio"] ** 2)
+        mass = 1.2 - 0.5 * share + 0.02 * seed
+        parts.append(table.assign(step=100 * k, epoch=epochs * share, M=mass, M_low=mass - 0.1, M_high=mass + 0.12))
+    return pd.concat(parts, ignore_index=True)
+
+
 def texts(figure: Figure) -> list[str]:
     """Every text that is seen in the figure."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.studies.cifar10.answers import answers, noise
-from experiments.studies.cifar10.plan import FAMILIES, Settings, backbone_of, everyone, folder_of, setups
+from experiments.studies.cifar10.plan import COURSE, FAMILIES, Settings, backbone_of, everyone, folder_of, setups
 from experiments.studies.methods import COMPARED, KINDS, LABELS, UNTRAINED
 from experiments.studies.pages import Shown, draw, write_page
 from experiments.studies.steps import is_complete
@@ -36,6 +36,7 @@ def draw_all(settings: Settings) -> int:
         runs = shown(settings, backbone_of if setup.frozen else folder_of, setup.folder)
         figures[f"{'figA2' if setup.frozen else 'figA1'}-{setup.baseline}"] = by_kind(runs)
     codes = [draw(name.split("-")[0], runs, place / name, COMPARED) for name, runs in figures.items()]
+    codes.append(draw("course", shown(settings, backbone_of, f"{COURSE.folder}-course"), place / "course"))
     codes.append(draw("fig4", fourier if len({each.name for each in fourier}) == len(FOURIER) else [], place / "fig4"))
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
         if (settings.kept / table).is_file():

@@ -3,7 +3,7 @@
 The study is nothing but `a2mim` commands; results/commands.sh lists them, so that any part can be run alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,10 @@ CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 """Also measured on cells of 2×2 pixels."""
 CONTEXT_CHECK = ("a2mim", "supervised", "simclr")
 """Also measured by the published protocol, with as many contexts and with four times as many."""
+THROUGH = ("supervised", "a2mim")
+"""Whose first seed is measured through training as well: frozen, as what trained it left it."""
+STATES = 8
+"""Parts of that training after which its weights are kept, besides those before it."""
 FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
 BASELINES: dict[str, tuple[str, ...]] = {"cnn": ("mean", "blur"), "vit": ("mean", "blur", "drop")}
 """What an absent cell shows: an answer that one of them alone gives is an answer about it."""
@@ -65,6 +69,10 @@ def setups(family: str) -> list[Setup]:
     return [Setup(frozen, baseline) for baseline in BASELINES[family] for frozen in (False, True)]
 
 
+COURSE = Setup(frozen=True, baseline="mean")
+"""In which networks are followed through training."""
+
+
 @dataclass(frozen=True)
 class Size:
     """What is spent on a network."""
@@ -101,8 +109,9 @@ class Settings(Scale):
     """Train and measure every method on a small ViT and a small CNN, and draw every figure and one page.
 
     Pre-training, fine-tuning, nearest neighbours, interactions in two set-ups (fine-tuned with log-odds, frozen with
-    cosine), occlusion, spectrum. Start it again to go on: what is done is skipped. It ends with exit code 0 when all
-    is done, with 3 when the time was over before; tables, figures and page are made of what is there either way.
+    cosine), occlusion, spectrum; and the interactions through the training of the first seed's supervised and A²MIM
+    networks. Start it again to go on: what is done is skipped. It ends with exit code 0 when all is done, with 3 when
+    the time was over before; tables, figures and page are made of what is there either way.
 
     Writes a folder for each run into --out, and into --results what is worth keeping: accuracy.csv, masses.csv,
     differences.csv, declared.csv (the test of the question), published.csv, curves/, figures/, loss/, pictures/,
@@ -147,6 +156,8 @@ def steps(settings: Settings) -> list[Step]:
                     for method in methods:
                         found += training(settings, family, method, seed) if usual else ()
                         found += measuring(settings, family, method, seed, usual)
+        for family in settings.families:
+            found += through_training(settings, family, methods)
     for method in ORDER:
         for family in settings.families:
             for seed in settings.all_seeds:
@@ -186,6 +197,12 @@ def everyone(settings: Settings) -> list[tuple[str, str, int]]:
     ]
 
 
+def is_followed(settings: Settings, family: str, method: str, seed: int) -> bool:
+    """Whether the training of this network keeps weights on the way."""
+    first = seed == settings.all_seeds[0]
+    return first and method in THROUGH and is_trained(settings, family, method)
+
+
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
     """The pre-training, where the method has one, and the fine-tuning."""
     if not is_trained(settings, family, method):
@@ -193,15 +210,18 @@ def training(settings: Settings, family: str, method: str, seed: int) -> Iterato
     size, about = size_of(settings), METHODS[method]
     before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
     common = training_words(settings, seed)
+    kept = ("--keep-states", str(STATES)) if is_followed(settings, family, method, seed) else ()
     guesses = [epochs * EPOCH_SECONDS[settings.size][family] for epochs in size.epochs]
     weights: tuple[str, ...] = ()
     if about.pretrains:
         recipe = f"{about.recipes}:{method}_{family}{suffix(settings)}"
-        yield Step(("pretrain", "--recipe", recipe, *common, "--out", str(before)), before, about.cost * guesses[0])
+        words: tuple[str, ...] = ("pretrain", "--recipe", recipe, *common, *kept, "--out", str(before))
+        yield Step(words, before, about.cost * guesses[0])
         weights = ("--weights", str(before))
     if about.tuned:
         recipe = f"cifar10:finetune_{family}{suffix(settings)}"
-        words = ("finetune", "--recipe", recipe, "--val", settings.test, *weights, *common, "--out", str(after))
+        own = () if about.pretrains else kept
+        words = ("finetune", "--recipe", recipe, "--val", settings.test, *weights, *common, *own, "--out", str(after))
         yield Step(words, after, guesses[1])
 
 
@@ -231,12 +251,25 @@ class Measured:
 
     def profile(self, name: str, *words: str, frozen: bool = False, grid: int = 8, times: int = 1) -> Step:
         """Interactions; times: of the passes of the study's size."""
+        guess, how = self.effort(grid, times)
+        return self.command("profile", name, guess, *how, *words, frozen=frozen)
+
+    def effort(self, grid: int = 8, times: int = 1) -> tuple[float, tuple[str, ...]]:
+        """Seconds that a profile may take, and the words that say how much is measured."""
         size = size_of(self.settings)
         budget, orders = times * size.budget, len(size.ratios) or 13
         how = ("--grid", str(grid), "--images", str(size.images), "--budget", str(budget))
         ratios = ("--ratios", *size.ratios) if size.ratios else ()
-        guess = size.images * budget * orders * size.pass_seconds[self.family]
-        return self.command("profile", name, guess, *how, *ratios, *words, frozen=frozen)
+        return size.images * budget * orders * size.pass_seconds[self.family], (*how, *ratios)
+
+    def through_training(self) -> Step:
+        """Interactions of every state that its training kept, frozen."""
+        guess, how = self.effort()
+        run, settings = self.place(True), self.settings
+        out = run / f"{COURSE.folder}-course"
+        words = ("--checkpoints", "all", "--trust-factory", "--image-size", "32", *data_words(settings, "test"), *how)
+        words = ("profile", str(run), *words, *COURSE.words, "--device", settings.device, "--out", str(out))
+        return Step(words, out, (STATES + 1) * guess)
 
 
 def measuring(settings: Settings, family: str, method: str, seed: int, usual: bool) -> Iterator[Step]:
@@ -245,6 +278,14 @@ def measuring(settings: Settings, family: str, method: str, seed: int, usual: bo
     chosen = [setup for setup in setups(family) if (setup.baseline == "mean") == usual]
     for setup in chosen if is_measured(settings, family, method) else ():
         yield network.profile(setup.folder, *setup.words, frozen=setup.frozen)
+
+
+def through_training(settings: Settings, family: str, methods: Iterable[str]) -> Iterator[Step]:
+    """Interactions at every kept state of the trainings that are followed."""
+    seed = settings.all_seeds[0]
+    for method in methods:
+        if is_followed(settings, family, method, seed):
+            yield Measured(settings, family, method, seed).through_training()
 
 
 def further(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:

@@ -13,6 +13,7 @@ from experiments.studies import token_position
 from experiments.studies.cifar10.plan import (
     BASELINES,
     CONTEXT_CHECK,
+    COURSE,
     Settings,
     backbone_of,
     everyone,
@@ -189,4 +190,6 @@ def copies(folder: Path) -> list[tuple[Path, str]]:
     names = {setup.folder for family in BASELINES for setup in setups(family)}
     for profile in sorted({"profile-16", *names}):
         found.append((folder / profile / "strength.csv", f"curves/{folder.name}-{profile}.csv"))
+    course = f"{COURSE.folder}-course"
+    found.append((folder / course / "course.csv", f"curves/{folder.name}-{course}.csv"))
     return found
