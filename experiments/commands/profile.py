@@ -82,9 +82,9 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.measuring.opening import is_first, measured_settings, open_all, with_own_functions
+    from experiments.measuring.opening import is_first, profiled, with_own_functions
     from experiments.measuring.players import with_own_players
-    from interactions.profile import checked, profile_model
+    from interactions.profile import checked
 
     settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())
@@ -96,15 +96,7 @@ def run(settings: Settings) -> None:
         from experiments.measuring.pairs import run_pair
 
         return run_pair(settings, draw)
-    opened = open_all(settings)
-    profile = profile_model(
-        opened.model,
-        opened.data,
-        normalisation=opened.normalisation,
-        accompany=opened.accompany,
-        **opened.of_run(settings),
-        **measured_settings(settings, opened.data),
-    )
+    profile = profiled(settings)
     if is_first():
         draw(profile)
         report(profile)

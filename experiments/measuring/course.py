@@ -2,7 +2,7 @@
 and beside them what they say together: course.csv, its figure, and run.json."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,12 @@ from a2mim.checkpoints import read
 from a2mim.course import course_file, kept_states
 from a2mim.runs import read_run
 from experiments.commands.figure import draw
-from experiments.measuring.opening import is_first, measured_settings, open_all
+from experiments.measuring.opening import is_first, profiled
 from experiments.training.trust import check_architecture
 from figures.course import TABLE
 from figures.runs import open_runs, read_json
 from interactions.forecast import DryRun, duration
-from interactions.profile import profile_model
-from interactions.runs.files import write_csv, write_json
+from interactions.runs.files import remove_orphans, write_csv, write_json
 
 if TYPE_CHECKING:
     from experiments.commands.profile import Settings
@@ -41,7 +40,7 @@ class State:
 
     step: int
     epoch: float
-    settings: "Settings"
+    settings: "Settings" = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"step {self.step:,} (epoch {self.epoch:g})"
@@ -61,7 +60,7 @@ def run_course(settings: "Settings", draw_one: "Callable[[Profile], None]") -> N
     for number, state in enumerate(states, 1):
         if is_first():
             print(f"[{number}/{len(states)}] {state}", flush=True)
-        profiles[state] = measured(state.settings)
+        profiles[state] = profiled(state.settings)
         if is_first():
             draw_one(profiles[state])
     if is_first():
@@ -144,26 +143,13 @@ def with_network(settings: "Settings", run: Mapping[str, Any], folder: Path) -> 
     return replace(settings, model=name, num_classes=classes, model_args=(*said, *settings.model_args))
 
 
-def measured(settings: "Settings") -> "Profile":
-    """The profile of one state; one that is finished is read."""
-    opened = open_all(settings)
-    return profile_model(
-        opened.model,
-        opened.data,
-        normalisation=opened.normalisation,
-        accompany=opened.accompany,
-        **opened.of_run(settings),
-        **measured_settings(settings, opened.data),
-    )
-
-
 def foretold(states: Sequence[State], out: Path) -> DryRun:
     """What all states together take. Those that are not begun are alike: one of them is tried."""
     said: dict[State, DryRun] = {}
     fresh = [state for state in states if not (state.settings.out / "run.json").exists()]
     for state in [each for each in states if each not in fresh[1:]]:
         try:
-            measured(state.settings)
+            profiled(state.settings)
         except DryRun as one:
             said[state] = one
     lines = [f"{state}: {one}" for state, one in said.items() if state not in fresh]
@@ -189,6 +175,7 @@ def course_table(profiles: "Mapping[State, Profile]") -> pd.DataFrame:
 def conclude(settings: "Settings", profiles: "Mapping[State, Profile]") -> None:
     """course.csv, run.json and the figure, and a line for each state on the terminal."""
     table = course_table(profiles)
+    remove_orphans(settings.out)
     write_csv(settings.out / TABLE, table)
     records = [profile.record for profile in profiles.values()]
     about = {name: records[0][name] for name in ALIKE if name in records[0]}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from experiments.commands.profile import Settings
     from experiments.datasets import ImageData
     from interactions.baselines import Normalisation
+    from interactions.profile import Profile
 
 M = TypeVar("M")
 
@@ -122,6 +123,22 @@ def measured_settings(settings: "Settings", data: "ImageData") -> dict[str, Any]
     """The fields of ProfileSettings and who reads, for images that can be read in any order or only as they come."""
     measure, workers = asdict(settings.measure), 0 if data.streamed else settings.num_workers
     return measure | {"shuffle": measure["shuffle"] and not data.streamed, "num_workers": workers}
+
+
+def profiled(settings: "Settings") -> "Profile":
+    """The profile of one model: measured, gone on with, or read where it is finished. Raises as `open_all` and
+    `profile_model` do."""
+    from interactions.profile import profile_model
+
+    opened = open_all(settings)
+    return profile_model(
+        opened.model,
+        opened.data,
+        normalisation=opened.normalisation,
+        accompany=opened.accompany,
+        **opened.of_run(settings),
+        **measured_settings(settings, opened.data),
+    )
 
 
 def probe(
