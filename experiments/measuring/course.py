@@ -166,9 +166,9 @@ def course_table(profiles: "Mapping[State, Profile]") -> pd.DataFrame:
     parts = []
     for state, profile in profiles.items():
         masses = pd.read_csv(profile.folder / "middle_mass.csv").set_index("measure")
-        mass = masses.reindex([MEASURE])[["M", "M_low", "M_high"]].iloc[0]
-        strength = pd.read_csv(profile.folder / "strength.csv")
-        parts.append(strength.assign(step=state.step, epoch=state.epoch, **mass.to_dict()))
+        mass = masses.reindex([MEASURE]).iloc[0]
+        strength = pd.read_csv(profile.folder / "strength.csv").assign(step=state.step, epoch=state.epoch)
+        parts.append(strength.assign(**{name: mass[name] for name in ("M", "M_low", "M_high")}))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
