@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
-from interactions.intervals import standard_error
+from interactions.intervals import root_of, standard_error
 from interactions.masses import MASS_MEASURES, difference_of, mass_statistic, middle_orders
 from interactions.strength import square_statistic
 
@@ -70,7 +70,7 @@ def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, 
     """Derivatives of J_rms²(m) by the mean square at m', M×M, and J_rms where it is linearised: roots of squares below
     their standard error are as steep as at it."""
     base_M = np.sqrt(np.maximum(np.maximum(square_M, error_M), np.finfo(float).tiny))
-    overall = np.sqrt(np.clip(square_M, 0, None)).mean() or base_M.mean()
+    overall = root_of(square_M).mean() or base_M.mean()
     own_MM, shared_MM = np.eye(len(square_M)), square_M[:, None] / (overall * len(square_M) * base_M)
     return (own_MM - shared_MM) / overall**2, base_M / overall
 
@@ -183,4 +183,4 @@ def images_needed(parts: Parts, budgets_M: np.ndarray, error_M: np.ndarray | flo
     to_come_M = parts.of_budgets(budgets_M)
     half_M = to_come_M / (2 * error_M**2)
     excess_M = parts.count * (parts.variance_M - to_come_M) / error_M**2
-    return ceil(float(np.max(half_M + np.sqrt(np.maximum(half_M**2 + excess_M, 0)))))
+    return ceil(float(np.max(half_M + root_of(half_M**2 + excess_M))))

@@ -30,6 +30,11 @@ Statistic = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Image numbers R×I -> the statistic's values …×R, and each drawn image's influence on them …×R×I, whose mean is 0."""
 
 
+def root_of(square: np.ndarray) -> np.ndarray:
+    """The root of a square, which counts as 0 where noise made it negative."""
+    return np.sqrt(np.clip(square, 0, None))
+
+
 def standard_error(influence: np.ndarray) -> np.ndarray:
     """Standard error of a statistic from the influence of its images (last axis)."""
     count = influence.shape[-1]
@@ -99,7 +104,7 @@ def roots_interval(
         square_M, low_M, high_M: the squares and the ends of their intervals.
         influence_MI: of each image on the squares.
     """
-    root_M, low_M, high_M = (np.sqrt(np.clip(each, 0, None)) for each in (square_M, low_M, high_M))
+    root_M, low_M, high_M = map(root_of, (square_M, low_M, high_M))
     with np.errstate(invalid="ignore", divide="ignore"):  # a square that does not vary adds nothing
         correlation_MM = np.nan_to_num(np.corrcoef(influence_MI))
     lifted_M = lifted(square_M, influence_MI)
@@ -109,6 +114,6 @@ def roots_interval(
         distance_M = weights_M * np.where(upwards_M, high_M - root_M, root_M - low_M)
         together_M = lifted_M & ~upwards_M
         of_all_MM = np.where(together_M[:, None] & together_M, 1.0, correlation_MM)
-        return float(np.sqrt(max(distance_M @ of_all_MM @ distance_M, 0.0)))
+        return float(root_of(distance_M @ of_all_MM @ distance_M))
 
     return value, value - reach(~up_M), value + reach(up_M)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from interactions.allocation import FIRST_BUDGET, Parts, allocate, images_needed
 from interactions.forecast import duration
-from interactions.intervals import square_interval, standard_error
+from interactions.intervals import root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
 from interactions.strength import square_statistic
 
@@ -91,7 +91,7 @@ def curve_of(
     row = SQUARE_ROWS.index(measure)
     ends = square_interval(statistic, count, resamples, seed, 0.95)
     square_M, low_M, high_M = (each[row] for each in ends)
-    value_M, *of_ends = (np.sqrt(np.clip(each, 0, None)) for each in (square_M, low_M, high_M))
+    value_M, *of_ends = map(root_of, (square_M, low_M, high_M))
     half_M = (of_ends[1] - of_ends[0]) / 2
     half_M = np.where(np.isfinite(square_M) | np.isnan(half_M), half_M, np.inf)
     influence_MI = statistic(np.arange(count)[None])[1][row, :, 0]
@@ -147,7 +147,7 @@ def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndar
     √(J² + h) − √(J² − h) = 2·wanted; below J² = 2·wanted² the interval begins at 0, and √(J² + h) = 2·wanted.
     """
     square_M, wanted_M = value_M**2, half_width_M**2
-    inner_M = 2 * np.sqrt(wanted_M * np.clip(square_M - wanted_M, 0, None))
+    inner_M = 2 * root_of(wanted_M * (square_M - wanted_M))
     return np.where(square_M >= 2 * wanted_M, inner_M, 4 * wanted_M - square_M)
 
 

@@ -26,6 +26,7 @@ from interactions.intervals import (
     MIN_IMAGES,
     NO_INTERVAL,
     Statistic,
+    root_of,
     square_interval,
     standard_error,
     studentised_interval,
@@ -122,7 +123,7 @@ def strength_table(
     estimate, half = studentised_interval(statistic, count, resamples, seed, confidence)
     _, *of_squares = square_interval(square_statistic(images), count, resamples, seed, confidence)
     square_ends = {"mean_square": [end[0] for end in of_squares]}
-    square_ends |= {name: [_root_of(end[row]) for end in of_squares] for row, name in enumerate(("rms", "J_rms"))}
+    square_ends |= {name: [root_of(end[row]) for end in of_squares] for row, name in enumerate(("rms", "J_rms"))}
     columns: dict[str, object] = {
         "order": orders,
         "ratio": images.groupby("order").ratio.first().loc[orders].to_numpy(),
@@ -206,7 +207,7 @@ def _root(square_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray,
     base_MR = np.fmax(square_MR, standard_error(influence_MRI) if influence_MRI.shape[2] > 1 else 0)
     with np.errstate(divide="ignore"):
         slope_MR = np.where(base_MR > 0, 0.5 / np.sqrt(base_MR), 0)
-    return np.sqrt(np.clip(square_MR, 0, None)), slope_MR[..., None] * influence_MRI
+    return root_of(square_MR), slope_MR[..., None] * influence_MRI
 
 
 def _relative(value_MR: np.ndarray, influence_MRI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -226,10 +227,6 @@ def _relative_square(
         relative_MR = square_MR / overall_R**2
         own_MRI = influence_MRI / overall_R[:, None] ** 2
         return relative_MR, own_MRI - 2 * relative_MR[..., None] * overall_RI / overall_R[:, None]
-
-
-def _root_of(end: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.clip(end, 0, None))
 
 
 def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
