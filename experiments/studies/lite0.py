@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
-from experiments.studies.steps import (
-    NOT_YET,
-    Step,
-    finished,
-    is_complete,
-    refuse_other_commands,
-    report_plan,
-    run_steps,
-)
+from experiments.studies.steps import Step, is_complete, pursue
 from interactions.settings import PAPER_RATIOS
 
 if TYPE_CHECKING:
@@ -88,23 +80,19 @@ def run(settings: Settings) -> int:
     from experiments.datasets import open_images
     from experiments.machine import pick_device
     from experiments.studies.kept import write_commands, write_study
-    from interactions.runs.lock import held
 
     made = steps(settings)
-    if settings.plan:
-        print(report_plan(made))
-        return 0
-    if not all(map(finished, made)):
-        pick_device(settings.device)  # before a folder is made
+
+    def ready() -> None:
+        pick_device(settings.device)
         open_images(settings.data, pil_to_tensor, model_classes=1000)
-    with held(settings.out):
-        refuse_other_commands(made, settings.out)
+
+    def show() -> int:
         write_commands(settings.kept, made)
-        code = run_steps(made, settings.budget, folder=settings.out)
-        if code in (0, NOT_YET):
-            write_study(settings.kept, settings, made)
-            code = draw_all(settings) or code
-        return code
+        write_study(settings.kept, settings, made)
+        return draw_all(settings)
+
+    return pursue(settings, made, show, ready)
 
 
 def steps(settings: Settings) -> list[Step]:

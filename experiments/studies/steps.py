@@ -158,6 +158,28 @@ def run_steps(
     return 0 if all(map(finished, steps)) else NOT_YET
 
 
+def pursue(
+    settings: Any, steps: Sequence[Step], show: Callable[[], int], ready: Callable[[], object] | None = None
+) -> int:
+    """Print a study's plan, or run what is missing of it and show what is there; the exit code: that of `run_steps`, or
+    of what failed to be shown.
+
+    settings: a study's own, with `plan`, `out` and `budget`.
+    ready: raises for what the missing commands would lack, before a folder is made.
+    """
+    from interactions.runs.lock import held
+
+    if settings.plan:
+        print(report_plan(steps))
+        return 0
+    if ready and not all(map(finished, steps)):
+        ready()
+    with held(settings.out):
+        refuse_other_commands(steps, settings.out)
+        code = run_steps(steps, settings.budget, folder=settings.out)
+        return (show() or code) if code in (0, NOT_YET) else code
+
+
 def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
     """Raise ValueError where what is done in a study's folder was made by other commands than these."""
     known = remembered(folder)

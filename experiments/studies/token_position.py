@@ -32,15 +32,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.recipes.cifar10 import PLACES
-from experiments.studies.steps import (
-    NOT_YET,
-    Step,
-    is_complete,
-    read_record,
-    refuse_other_commands,
-    report_plan,
-    run_steps,
-)
+from experiments.studies.steps import Step, is_complete, pursue, read_record
 from experiments.studies.trainings import EPOCH_SECONDS, Scale, Study, suffix, training_words
 
 TABLE = "token_position.csv"
@@ -133,18 +125,11 @@ def run(sweep: Sweep) -> int:
     """Make what is missing, then table and figure of what is there; the exit code: 0 when all is done, 3 when the time
     was over before, that of a command that failed."""
     from experiments import cli
-    from interactions.runs.lock import held
 
-    made = steps(sweep)
-    if sweep.plan:
-        print(report_plan(made))
-        return 0
-    with held(sweep.out):
-        refuse_other_commands(made, sweep.out)
-        code = run_steps(made, sweep.budget, folder=sweep.out)
-        if code in (0, NOT_YET) and collect(sweep):
-            code = cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")]) or code
-        return code
+    def show() -> int:
+        return cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")]) if collect(sweep) else 0
+
+    return pursue(sweep, steps(sweep), show)
 
 
 if __name__ == "__main__":

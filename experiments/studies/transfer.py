@@ -4,15 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a2mim.bounds import Count, NotNegative
-from experiments.studies.steps import (
-    NOT_YET,
-    Step,
-    finished,
-    is_complete,
-    refuse_other_commands,
-    report_plan,
-    run_steps,
-)
+from experiments.studies.steps import Step, is_complete, pursue
 
 NAMES = {"random": "random weights", "trained": "given weights"}
 """Of the runs that are compared, the first with the others."""
@@ -79,24 +71,19 @@ def run(settings: Settings) -> int:
     """Make what is missing, then tables, figures and pages."""
     from experiments.machine import pick_device
     from experiments.studies.kept import write_commands, write_study
-    from interactions.runs.lock import held
 
     made = steps(settings)
-    if settings.plan:
-        print(report_plan(made))
-        return 0
-    if not all(map(finished, made)):
-        pick_device(settings.device)  # before a folder is made
-    with held(settings.out):
-        refuse_other_commands(made, settings.out)
-        code = run_steps(made, settings.budget, folder=settings.out)
-        if code in (0, NOT_YET):
-            for data in (name for name in RECIPES if getattr(settings, name)):
-                some = [step for step in made if step.out.name.startswith(f"{data}-")]
-                write_commands(settings.kept / data, some)
-                write_study(settings.kept / data, settings, some)
-                code = draw_all(settings.kept / data, some) or code
+
+    def show() -> int:
+        code = 0
+        for data in (name for name in RECIPES if getattr(settings, name)):
+            some = [step for step in made if step.out.name.startswith(f"{data}-")]
+            write_commands(settings.kept / data, some)
+            write_study(settings.kept / data, settings, some)
+            code = draw_all(settings.kept / data, some) or code
         return code
+
+    return pursue(settings, made, show, lambda: pick_device(settings.device))
 
 
 def steps(settings: Settings) -> list[Step]:
