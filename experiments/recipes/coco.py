@@ -50,7 +50,7 @@ Commands (a2mim may be torchrun --nproc-per-node 8 --no-python a2mim):
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.commands.detect import Settings
@@ -72,58 +72,18 @@ def resnet50_2x() -> Settings:
 
 def vit_base_1x() -> Settings:
     """The paper's ViT-B with ViTDet's simple feature pyramid, 12 epochs of large-scale jitter."""
-    from a2mim.detect.settings import Coco, Detecting, Frames
-    from a2mim.settings import Loop, Network, Optim
-    from experiments.commands.detect import Settings
     from experiments.recipes.imagenet.common import VIT_BASE
 
-    arguments = [word for word in VIT_BASE.model_args if not word.startswith("drop_path_rate")]
-    return Settings(
-        network=Network(VIT_BASE.model, (*arguments, "drop_path_rate=0.2")),
-        data=Coco(drop_empty=True, annotated_only=True),
-        frames=Frames((1024,), 1024, crop=(1024, 1024), scale=(0.1, 2.0), pad=True),
-        detecting=Detecting(),
-        optim=Optim(
-            epochs=12,
-            optimizer="adamw",
-            lr=3e-4,
-            lr_batch=16,
-            weight_decay=0.05,
-            schedule="multistep",
-            milestones=(9.0, 11.0),
-            warmup_epochs=500 / (_PICTURES // 16),
-            warmup_lr=3e-7,
-        ),
-        loop=Loop(batch=16, precision="bf16", evaluate_every=12),
-    )
+    kept = tuple(word for word in VIT_BASE.model_args if not word.startswith("drop_path_rate"))
+    rates = {"lr": 3e-4, "warmup_lr": 3e-7, "weight_decay": 0.05, "milestones": (9.0, 11.0)}
+    return _vit_base(VIT_BASE.model, (*kept, "drop_path_rate=0.2"), 16, 500, pad=True, **rates)
 
 
 def vitdet_base_1x() -> Settings:
     """ViT-B with ViTDet's simple feature pyramid and its rates, 12 epochs of large-scale jitter."""
-    from a2mim.detect.settings import Coco, Detecting, Frames
-    from a2mim.settings import Loop, Network, Optim
-    from experiments.commands.detect import Settings
-
-    per_epoch = _PICTURES // 64
-    return Settings(
-        network=Network(model="vit_base_patch16_224", model_args=("drop_path_rate=0.1",)),
-        data=Coco(drop_empty=True, annotated_only=True),
-        frames=Frames((1024,), 1024, crop=(1024, 1024), scale=(0.1, 2.0)),
-        detecting=Detecting(),
-        optim=Optim(
-            epochs=12,
-            optimizer="adamw",
-            lr=1e-4,
-            lr_batch=64,
-            weight_decay=0.1,
-            layer_decay=0.7,
-            schedule="multistep",
-            milestones=(12 * 8 / 9, 12 * 26 / 27),
-            warmup_epochs=250 / per_epoch,
-            warmup_lr=1e-7,
-        ),
-        loop=Loop(batch=64, precision="bf16", evaluate_every=12),
-    )
+    milestones = (12 * 8 / 9, 12 * 26 / 27)
+    rates = {"lr": 1e-4, "warmup_lr": 1e-7, "weight_decay": 0.1, "layer_decay": 0.7, "milestones": milestones}
+    return _vit_base("vit_base_patch16_224", ("drop_path_rate=0.1",), 64, 250, pad=False, **rates)
 
 
 def small() -> Settings:
@@ -164,4 +124,26 @@ def _resnet50(epochs: int, steps: tuple[int, int], frozen_norms: bool) -> Settin
             warmup_lr=2e-5,
         ),
         loop=Loop(batch=16, precision="bf16", evaluate_every=12),
+    )
+
+
+def _vit_base(model: str, arguments: tuple[str, ...], batch: int, warmup: int, pad: bool, **rates: Any) -> Settings:
+    """warmup: in steps. rates: of Optim."""
+    from a2mim.detect.settings import Coco, Frames
+    from a2mim.settings import Loop, Network, Optim
+    from experiments.commands.detect import Settings
+
+    return Settings(
+        network=Network(model, arguments),
+        data=Coco(drop_empty=True, annotated_only=True),
+        frames=Frames((1024,), 1024, crop=(1024, 1024), scale=(0.1, 2.0), pad=pad),
+        optim=Optim(
+            epochs=12,
+            optimizer="adamw",
+            lr_batch=batch,
+            schedule="multistep",
+            warmup_epochs=warmup / (_PICTURES // batch),
+            **rates,
+        ),
+        loop=Loop(batch=batch, precision="bf16", evaluate_every=12),
     )
