@@ -154,16 +154,7 @@ def time_task(name: str, task: Task, settings: Settings, device: "torch.device")
 
     with running_loop(task, settings, device) as loop:
         step = bare(task, device)
-
-        def loop_steps() -> None:
-            for _ in range(settings.steps):
-                next(loop)
-
-        def bare_steps() -> None:
-            for _ in range(settings.steps):
-                step()
-
-        return time_in_turns(loop_steps, bare_steps, settings.repeats, device, name)
+        return time_in_turns(lambda: next(loop), step, settings.repeats, device, name, settings.steps)
 
 
 @contextmanager

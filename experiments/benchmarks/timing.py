@@ -14,20 +14,29 @@ from interactions.speed import seconds_of
 Task = Callable[[], object]
 
 
-def time_in_turns(first: Task, second: Task, repeats: int, device: torch.device, name: str = "") -> dict[str, Any]:
+def time_in_turns(
+    first: Task, second: Task, repeats: int, device: torch.device, name: str = "", steps: int = 1
+) -> dict[str, Any]:
     """Seconds of both tasks, each run once beforehand, then in the order first, second, second, first.
 
     A shared or throttled machine changes its speed from second to second: the ratio of neighbouring timings is steady
     where the timings are not, and the mirrored order cancels a drift.
 
+    Args:
+        steps: how often a task is done in one timing.
+
     Returns:
         first, second: `repeats` pairs of seconds each, as plain lists.
     """
+
+    def seconds(task: Task) -> float:
+        return seconds_of(lambda: [task() for _ in range(steps)], device)
+
     tasks = (first, second, second, first)
     for task in tasks[:2]:
-        seconds_of(task, device)
+        seconds(task)
     turns = tqdm(range(repeats), name, disable=not sys.stderr.isatty())
-    times_R4 = [[seconds_of(task, device) for task in tasks] for _ in turns]
+    times_R4 = [[seconds(task) for task in tasks] for _ in turns]
     return {"first": [[a, d] for a, _, _, d in times_R4], "second": [[b, c] for _, b, c, _ in times_R4]}
 
 

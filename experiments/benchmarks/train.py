@@ -116,16 +116,7 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
     count = settings.steps * (2 * settings.repeats + 1) + 1
     with running_loop(recipe, count, device) as (loop, source, plan, architecture):
         step = bare(recipe, next(batches_of(source, plan, recipe, device)), device)
-
-        def loop_steps() -> None:
-            for _ in range(settings.steps):
-                next(loop)
-
-        def bare_steps() -> None:
-            for _ in range(settings.steps):
-                step()
-
-        times = time_in_turns(loop_steps, bare_steps, settings.repeats, device, name)
+        times = time_in_turns(lambda: next(loop), step, settings.repeats, device, name, settings.steps)
     ready = batches_of(source, plan, recipe, device)
     next(ready)
     times["memory"] = [seconds_of(lambda: next(ready), device) for _ in range(settings.repeats)]

@@ -22,6 +22,9 @@ def test_tasks_take_turns_after_a_warm_up_each():
     called = []
     times = time_in_turns(lambda: called.append("a"), lambda: called.append("b"), 2, CPU)
     assert "".join(called) == "ab" + "abba" * 2
+    called.clear()
+    time_in_turns(lambda: called.append("a"), lambda: called.append("b"), 1, CPU, steps=2)
+    assert "".join(called) == "aabb" + "aabbbbaa"
     assert np.shape(times["first"]) == np.shape(times["second"]) == (2, 2)
 
 
