@@ -2,7 +2,7 @@
 a group. Imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -73,9 +73,9 @@ class Start:
     dry_run: bool = False
     """Only say what the run will take: steps, time on this device at the pace of some steps on noise (loading images is
     not in it), disk. Nothing is written."""
-    filled: tyro.conf.Suppress[tyro.conf.Fixed[bool]] = False
-    """Whether what is not typed is that of --recipe or --resume already, as on the command line: then what is typed
-    counts where it is the usual value, too."""
+    filled: tyro.conf.Suppress[tyro.conf.Fixed[Any]] = None
+    """The settings that --recipe or --resume stand for, where what is not typed is theirs already, as on the command
+    line: then what is typed counts where it is the usual value, too."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def resolved(settings: S, command: str) -> S:
     if given.resume:
         return _resumed(given, command)
     if given.recipe:
-        given = laid_over(made_by(given, command), given)
-    given = dataclasses.replace(given, filled=False)
+        given = laid_over(given.filled or made_by(given, command), given)
+    given = dataclasses.replace(given, filled=None)
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
     check(given)
@@ -53,12 +53,12 @@ def stands_for(settings: S, command: str) -> S | None:
     if given.resume:
         _resumed(given, command)  # what it refuses depends on what was typed, and not on what will be filled in
     base: Any = stored_by(given, command)[0] if given.resume else made_by(given, command)
-    return dataclasses.replace(base, **ELSEWHERE | {"filled": True})
+    return dataclasses.replace(base, **ELSEWHERE | {"filled": base})
 
 
 def laid_over(base: Any, given: Any) -> Any:
     """The base with what was typed: what is neither the base's nor, where it was not filled in, the usual value."""
-    return overlay(base, given, base if given.filled else type(given)())
+    return overlay(base, given, given.filled or type(given)())
 
 
 def stored_by(given: Any, command: str) -> tuple[Any, dict[str, Any]]:
@@ -110,8 +110,7 @@ def made_by(given: S, command: str) -> S:
     if asked.recipe.endswith(PLAIN):
         path = Path(asked.recipe)
         recipe: Any = read_settings(path, type(given), ELSEWHERE)
-        if not asked.filled:
-            check_stored(recipe, asked, path)
+        check_stored(recipe, asked, path)
         return recipe
     make = find_recipe(asked.recipe)
     try:

@@ -36,7 +36,20 @@ def test_a_typed_usual_value_wins_over_a_recipe(recipe, capsys, tmp_path):
     words = f"--recipe {recipe} --data {tmp_path} --out x --epochs {usual.epochs} --warmup-epochs {usual.warmup_epochs}"
     typed = settings_of(words, capsys)
     assert (typed.optim.epochs, typed.optim.warmup_epochs) == (usual.epochs, usual.warmup_epochs)
-    assert not typed.filled and typed.recipe == str(recipe)
+    assert typed.filled is None and typed.recipe == str(recipe)
+
+
+def test_a_recipe_of_ones_own_is_run_once(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from experiments.commands.finetune import Settings\n"
+        "def mine():\n"
+        "    with Path(__file__).with_name('runs').open('a') as file:\n"
+        "        file.write('.')\n"
+        "    return Settings()\n"
+    )
+    typed = settings_of(f"--recipe {tmp_path}/mine.py:mine --data {tmp_path} --out x --epochs 3", capsys)
+    assert typed.optim.epochs == 3 and (tmp_path / "runs").read_text() == "."
 
 
 def test_typed_texts_replace_those_of_their_name_alone(recipe, capsys, tmp_path):
