@@ -15,14 +15,13 @@ from tests.children import exit_codes_of_two
 pytestmark = pytest.mark.xdist_group("children")
 pytest.importorskip("pycocotools")
 
-COMMON = (
-    "--model test_resnet --workers 0 --device cpu --batch 4 --lr-batch 4 --epochs 2 --warmup-epochs 0 --predictions 0"
-)
+COMMON = "--model test_resnet --workers 0 --device cpu --lr-batch 4 --warmup-epochs 0 --predictions 0"
 WORDS = {
     "segment": f"segment --data {{data}} --ignore {VOID} --crop 32 64 {COMMON}",
-    "detect": f"detect --data {{data}} --detector faster_rcnn --short-side 48 --long-side 64 --anchors 8 16 32 64 128 "
-    f"--regions 16 {COMMON}",
+    "detect": f"detect --data {{data}} --detector faster_rcnn --short-side 32 --long-side 48 --anchors 8 16 32 64 128 "
+    f"--regions 8 {COMMON}",
 }
+TWO_STEPS = "--batch 4 --epochs 2 --evaluate-every 2 --save-every 2"
 HEADS = {"segment": "decoder.safetensors", "detect": "detector.safetensors"}
 
 
@@ -39,14 +38,14 @@ def words_of(command, data, out, more=""):
 
 def one_of_two(command, data, folder):
     """What each of two processes does."""
-    assert main(words_of(command, data, folder / "pair")) == 0
+    assert main(words_of(command, data, folder / "pair", TWO_STEPS)) == 0
 
 
 @pytest.mark.parametrize("command", WORDS)
 def test_two_processes_train_and_evaluate_what_one_does_in_two_parts(data, tmp_path, command):
     assert exit_codes_of_two(one_of_two, command, data, tmp_path) == (0, 0)
     alone, pair = tmp_path / "alone", tmp_path / "pair"
-    assert main(words_of(command, data, alone, "--accumulate 2")) == 0
+    assert main(words_of(command, data, alone, f"{TWO_STEPS} --accumulate 2")) == 0
     for name in ("backbone.safetensors", HEADS[command]):
         ours, theirs = load_file(pair / name), load_file(alone / name)
         trained = {key for key, x in theirs.items() if x.is_floating_point() and "running" not in key}
@@ -62,7 +61,7 @@ def test_bf16_is_float32_with_rounding(data, tmp_path, command):
     losses = {}
     for precision in ("float32", "bf16"):
         out = tmp_path / precision
-        assert main(words_of(command, data, out, f"--precision {precision} --epochs 1")) == 0
+        assert main(words_of(command, data, out, f"--precision {precision} --batch 4 --epochs 1")) == 0
         losses[precision] = json.loads((out / "run.json").read_text())["last"]["loss"]
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.03) and losses["bf16"] != losses["float32"]
     weights = load_file(tmp_path / "bf16" / HEADS[command])
