@@ -150,9 +150,14 @@ class Parts:
         return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
 
 
-def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
+def allocate(
+    parts: Parts, error_M: np.ndarray | float, least_M: np.ndarray | float = LEAST_BUDGET
+) -> tuple[np.ndarray, float]:
     """Passes of each order, and the number of images, that reach a standard error of every J²(m) (one for all, or
-    one for each) at the least cost."""
+    one for each) at the least cost.
+
+    least_M: passes below which an order would be measured by another design, whose noise is not in `parts`.
+    """
     orders = len(parts.single_M)
 
     def cost(log: np.ndarray) -> float:
@@ -161,10 +166,10 @@ def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, flo
     def slack(log: np.ndarray) -> np.ndarray:
         return log[0] + 2 * np.log(error_M) - np.log(parts.of_budgets(np.exp(log[1:])))
 
-    start_M = np.full(orders, np.log(FIRST_BUDGET))
+    lowest_M = np.broadcast_to(np.asarray(least_M, float), orders)
+    start_M = np.log(np.maximum(lowest_M, FIRST_BUDGET))
     needed = max(np.log((parts.of_budgets(np.exp(start_M)) / error_M**2).max()), 0)
-    least_M, most_M = np.full((2, orders), np.log([[LEAST_BUDGET], [MOST_BUDGET]]))
-    bounds = Bounds(np.append(0.0, least_M), np.append(np.inf, most_M))
+    bounds = Bounds(np.append(0.0, np.log(lowest_M)), np.append(np.inf, np.full(orders, np.log(MOST_BUDGET))))
     found = minimize(
         cost,
         np.concatenate([[needed], start_M]),
@@ -173,7 +178,7 @@ def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, flo
         constraints=NonlinearConstraint(slack, 0, np.inf),
         options={"maxiter": 300},
     )
-    budgets_M = np.clip(np.round(np.exp(found.x[1:])), LEAST_BUDGET, MOST_BUDGET).astype(int)
+    budgets_M = np.clip(np.round(np.exp(found.x[1:])), lowest_M, MOST_BUDGET).astype(int)
     return budgets_M, float(np.exp(found.x[0]))
 
 

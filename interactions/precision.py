@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import FIRST_BUDGET, Parts, allocate, images_needed
+from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET, Parts, allocate, images_needed
 from interactions.forecast import duration
 from interactions.intervals import root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
@@ -25,6 +26,7 @@ FIRST_IMAGES = 16
 LEAST_IMAGES = 32
 """Before the widths are looked at: with fewer, a run that stops when they look small stops too early too often."""
 
+NOTHING: Mapping[int, int] = MappingProxyType({})
 Measure = Literal["J_rms", "rms"]
 SQUARE_ROWS = ("rms", "J_rms")
 """Whose squares the rows of `square_statistic` are."""
@@ -117,7 +119,14 @@ def first_round(orders: Sequence[int], available: int, unit_images: int) -> Roun
     return Round(0, last, {int(order): FIRST_BUDGET for order in orders})
 
 
-def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available: int, unit_images: int) -> Round | None:
+def next_round(
+    images: pd.DataFrame,
+    curve: Curve,
+    half_width: float,
+    available: int,
+    unit_images: int,
+    least: Mapping[int, int] = NOTHING,
+) -> Round | None:
     """The round that follows what was measured; None where the widths are reached or the images used up.
 
     Args:
@@ -126,13 +135,14 @@ def next_round(images: pd.DataFrame, curve: Curve, half_width: float, available:
         half_width: wanted at every listed order, in the curve's units.
         available: how many images there are.
         unit_images: a round is a whole number of units, except at the end of the data.
+        least: passes that an order has to get, where it is not `LEAST_BUDGET` (`allocation.allocate`).
     """
     count = images.image.nunique()
     if is_over(count, available, curve, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms")
-    last, budgets, wanted = further(parts, error_M, available, unit_images)
+    last, budgets, wanted = further(parts, error_M, available, unit_images, least_of(curve.orders, least))
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
@@ -151,10 +161,17 @@ def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndar
     return np.where(square_M >= 2 * wanted_M, inner_M, 4 * wanted_M - square_M)
 
 
-def further(parts: Parts, error_M: np.ndarray | float, available: int, unit_images: int) -> tuple[int, np.ndarray, int]:
+def least_of(orders: Sequence[int], least: Mapping[int, int]) -> np.ndarray:
+    """The least passes of each order."""
+    return np.array([least.get(order, LEAST_BUDGET) for order in orders])
+
+
+def further(
+    parts: Parts, error_M: np.ndarray | float, available: int, unit_images: int, least_M: np.ndarray
+) -> tuple[int, np.ndarray, int]:
     """How many images there should be after the next round, the passes of each order in it, and the images in all."""
     count = parts.count
-    budgets, _ = allocate(parts, error_M)
+    budgets, _ = allocate(parts, error_M, least_M)
     wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
@@ -170,7 +187,13 @@ def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000,
 
 
 def next_pair(
-    a: pd.DataFrame, b: pd.DataFrame, curve: Curve, half_width: float, available: int, unit_images: int
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    curve: Curve,
+    half_width: float,
+    available: int,
+    unit_images: int,
+    least: Sequence[Mapping[int, int]] = (NOTHING, NOTHING),
 ) -> tuple[int, list[dict[int, int]]] | None:
     """How many images two runs should hold next, and the passes of each one's orders; None where the difference of M is
     as narrow as asked, or the images are used up. A pass counts alike in both.
@@ -178,13 +201,15 @@ def next_pair(
     Args:
         a, b: all rows so far of the images that both hold.
         curve: `difference_curve` of the same rows.
+        least: of each run, as for `next_round`.
     """
     if is_over(a.image.nunique(), available, curve, half_width):
         return None
     parts = Parts.of_difference(a, b)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
-    last, budgets, _ = further(parts, error, available, unit_images)
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
+    least_M = np.concatenate([least_of(each, of) for each, of in zip(orders, least, strict=True)])
+    last, budgets, _ = further(parts, error, available, unit_images, least_M)
     of_a, of_b = np.split(budgets, [len(orders[0])])
     return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
 

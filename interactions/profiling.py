@@ -16,7 +16,7 @@ from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET
 from interactions.baselines import Normalisation
 from interactions.classes import Classes, classes_of
 from interactions.estimators import DESIGN_NAMES, Plan, check_budget
-from interactions.estimators.auto import Pilot, plan_from, run_pilot
+from interactions.estimators.auto import Pilot, first_budget, least_pool, plan_from, run_pilot
 from interactions.floor import COST as FLOOR_COST
 from interactions.floor import numerical_floors
 from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
@@ -169,7 +169,9 @@ class Run:
             curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
             record["reached"] = reached(curve)
             if not over:
-                following = next_round(images, curve, precision, self.most(record), self.settings.unit_images)
+                following = next_round(
+                    images, curve, precision, self.most(record), self.settings.unit_images, self.least(record)
+                )
                 ended = "precision" if following is None and count < self.most(record) else "images"
             if self.progress:
                 tell(curve, precision, count, following, images.passes.sum() / max(record["seconds"], 1e-3))
@@ -272,7 +274,8 @@ class Run:
         ]
         spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
-        entry = self._entry(orders, 0, len(record["images"]), dict.fromkeys(self.ratios, budget), pilot[0])
+        budgets = {each["order"]: self._first_budget(each) for each in orders}
+        entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])
         floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
         spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
         return {
@@ -358,6 +361,21 @@ class Run:
         games = [game.of(k) for k in range(game.n_images)]
         generator = random_stream(PILOT, self.settings.seed, order)
         return run_pilot(games, order, self.pairs_P2, budget, generator)
+
+    def _first_budget(self, order: Mapping[str, Any]) -> int:
+        """The passes of an order in the first round."""
+        if self.settings.budget or not order["pilot"]:
+            return self.settings.budget or FIRST_BUDGET
+        return first_budget(Pilot(**order["pilot"]), order["order"], self.pairs_P2, self.grid.n_players)
+
+    def least(self, record: Mapping[str, Any]) -> dict[int, int]:
+        """The passes that the orders need which are measured from pools: with fewer they would get another design."""
+        pools = {order for order, plan in plans_of(rounds_of(record)[-1]).items() if plan.design == "pooled"}
+        return {
+            each["order"]: least_pool(Pilot(**each["pilot"]), each["order"], self.pairs_P2, self.grid.n_players)
+            for each in record["orders"]
+            if each["order"] in pools and each.get("pilot")
+        }
 
     def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
         plan, found = self._plan_in_float32(order, budget), order.get("reduced")

@@ -43,6 +43,9 @@ UNEXPLAINED = 0.7
 """Share of the variance of v that the pool's surrogate leaves; a pilot is too small to fit one."""
 POOL_CORRELATION = 1.5
 """Pooled estimates of pairs share coalitions: what the noise variance of their mean square gains by that."""
+FIRST_BUDGETS = (100, 150, 200, 300, 450, 650, 1000, 1500)
+BETWEEN = 0.5
+"""Variance of the mean square between images, in units of its squared mean: EfficientNet-Lite0's is 0.3 to 1."""
 SIGNAL_RANGE = (0.05, 0.5)
 """What the mean square can be in units of the variance of a difference. A pilot is too small to tell it well, and one
 that finds nothing must not make auto measure a handful of pairs."""
@@ -98,6 +101,27 @@ def plan_from(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: i
     design, draws = min(predictions, key=lambda choice: predictions[choice])
     named = {f"{name} {number}" if number else name: error**0.5 for (name, number), error in predictions.items()}
     return Plan(design, {"draws": draws} if draws else {}, named)
+
+
+def first_budget(pilot: Pilot, order: int, pairs: Tensor, n_players: int) -> int:
+    """Of `FIRST_BUDGETS` the passes of an image that tell, each of them, most about the mean over images.
+
+    Pools pay from some number of passes on, which an allocation that begins with fewer would not find out.
+    """
+    between = BETWEEN * pilot.mean_square**2
+
+    def needed(budget: int) -> float:
+        return budget * (between + min(plan_from(pilot, order, pairs, n_players, budget).predicted.values()) ** 2)
+
+    return min(FIRST_BUDGETS, key=needed)
+
+
+def least_pool(pilot: Pilot, order: int, pairs: Tensor, n_players: int) -> int:
+    """The least of `FIRST_BUDGETS` from which on pools are the choice; the largest where they never are."""
+    designs = [plan_from(pilot, order, pairs, n_players, budget).design for budget in FIRST_BUDGETS]
+    return next(
+        (budget for budget, design in zip(FIRST_BUDGETS, designs, strict=True) if design == "pooled"), FIRST_BUDGETS[-1]
+    )
 
 
 def pilot_passes(budget: int) -> int:
