@@ -161,7 +161,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     curve, precision = difference_curve(a, b), runs[0].settings.precision
     assert precision is not None
     most = runs[0].most(records[0])
-    least = [run.least(record) for run, record in zip(runs, records, strict=True)]
+    least = [run.planning.least(record) for run, record in zip(runs, records, strict=True)]
     following = None if over else next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, least)
     if progress:
         tell_difference(curve, precision, count, following and following[0])

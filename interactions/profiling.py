@@ -15,16 +15,17 @@ from tqdm import tqdm
 from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET
 from interactions.baselines import Normalisation
 from interactions.classes import Classes, classes_of
-from interactions.estimators import DESIGN_NAMES, Plan, check_budget
-from interactions.estimators.auto import Pilot, first_budget, least_pool, plan_from, run_pilot
+from interactions.estimators import DESIGN_NAMES, check_budget
+from interactions.estimators.auto import Pilot, run_pilot
 from interactions.floor import COST as FLOOR_COST
 from interactions.floor import numerical_floors
 from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame, check_names
 from interactions.grid import PatchGrid, orders_of
-from interactions.levels import check_levels, in_full_passes, in_two_levels, passes_by_level
+from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.measured import Profile
 from interactions.own import pairs_of, players_of
+from interactions.planning import Planning
 from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published, check_published
 from interactions.rounds import (
@@ -97,6 +98,7 @@ class Run:
         self.material, self.folder, self.progress = material, folder, progress
         self.settings, self.normalisation = settings, normalisation
         self.grid, self.pairs_P2, self.ratios = checked(settings)
+        self.planning = Planning(settings.design, self.pairs_P2, self.grid.n_players)
         self.game: PatchGame | None = None
         self.until = time.monotonic() + 60 * settings.minutes if settings.minutes else math.inf
 
@@ -170,7 +172,7 @@ class Run:
             record["reached"] = reached(curve)
             if not over:
                 following = next_round(
-                    images, curve, precision, self.most(record), self.settings.unit_images, self.least(record)
+                    images, curve, precision, self.most(record), self.settings.unit_images, self.planning.least(record)
                 )
                 ended = "precision" if following is None and count < self.most(record) else "images"
             if self.progress:
@@ -274,7 +276,7 @@ class Run:
         ]
         spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
-        budgets = {each["order"]: self._first_budget(each) for each in orders}
+        budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each) for each in orders}
         entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])
         floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
         spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
@@ -315,7 +317,7 @@ class Run:
         self, orders: Sequence[Mapping[str, Any]], first: int, last: int, budgets: Mapping[int, int], one: Chosen
     ) -> Entry:
         """A round, with the plan of each order for its passes."""
-        plans = {each["order"]: self._plan(each, budgets[each["order"]]) for each in orders}
+        plans = {each["order"]: self.planning.plan(each, budgets[each["order"]]) for each in orders}
         entry = entry_of(first, last, plans, budgets, 0)
         task = self._task(entry)
         passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
@@ -361,35 +363,6 @@ class Run:
         games = [game.of(k) for k in range(game.n_images)]
         generator = random_stream(PILOT, self.settings.seed, order)
         return run_pilot(games, order, self.pairs_P2, budget, generator)
-
-    def _first_budget(self, order: Mapping[str, Any]) -> int:
-        """The passes of an order in the first round."""
-        if self.settings.budget or not order["pilot"]:
-            return self.settings.budget or FIRST_BUDGET
-        return first_budget(Pilot(**order["pilot"]), order["order"], self.pairs_P2, self.grid.n_players)
-
-    def least(self, record: Mapping[str, Any]) -> dict[int, int]:
-        """The passes that the orders need which are measured from pools: with fewer they would get another design."""
-        pools = {order for order, plan in plans_of(rounds_of(record)[-1]).items() if plan.design == "pooled"}
-        return {
-            each["order"]: least_pool(Pilot(**each["pilot"]), each["order"], self.pairs_P2, self.grid.n_players)
-            for each in record["orders"]
-            if each["order"] in pools and each.get("pilot")
-        }
-
-    def _plan(self, order: Mapping[str, Any], budget: int) -> Plan:
-        plan, found = self._plan_in_float32(order, budget), order.get("reduced")
-        return plan if found is None else in_two_levels(plan, found)
-
-    def _plan_in_float32(self, order: Mapping[str, Any], budget: int) -> Plan:
-        if self.settings.design != "auto":
-            return Plan(self.settings.design)
-        if "pilot" not in order:  # of a run from before pilots were kept
-            return Plan(order["design"], order["options"])
-        if order["order"] in (0, self.grid.max_order):
-            return Plan("exact", {"subset": True})
-        found = Pilot(**order["pilot"])
-        return plan_from(found, order["order"], self.pairs_P2, self.grid.n_players, budget)
 
     def _floors(self, game: PatchGame, most: int) -> tuple[dict[int, float], str]:
         """The floor of each order, or none and the reason."""

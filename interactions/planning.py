@@ -1,0 +1,55 @@
+"""Which design an order of a profile gets for its passes, and how many these are at first, from what a pilot found.
+
+The record holds the pilot of each order: so every round, and a run that goes on, plans by the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from interactions.allocation import FIRST_BUDGET
+from interactions.estimators import Plan
+from interactions.estimators.auto import Pilot, first_budget, least_pool, plan_from
+from interactions.levels import in_two_levels
+from interactions.rounds import plans_of, rounds_of
+
+Order = Mapping[str, Any]
+"""An order as the record has it, with its pilot, or None where there is nothing to choose."""
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What a plan depends on besides the order: the design asked for, the pairs P×2, the number of players."""
+
+    design: str
+    pairs_P2: Tensor
+    n_players: int
+
+    def plan(self, order: Order, budget: int) -> Plan:
+        """The plan of an order for its passes."""
+        plan, found = self._in_float32(order, budget), order.get("reduced")
+        return plan if found is None else in_two_levels(plan, found)
+
+    def first_budget(self, order: Order) -> int:
+        """The passes of an order in the first round of a run to a precision."""
+        return first_budget(*self._pilot(order)) if order.get("pilot") else FIRST_BUDGET
+
+    def least(self, record: Mapping[str, Any]) -> dict[int, int]:
+        """The passes that the orders need which are measured from pools: with fewer they would get another design."""
+        pools = {order for order, plan in plans_of(rounds_of(record)[-1]).items() if plan.design == "pooled"}
+        chosen = (each for each in record["orders"] if each["order"] in pools and each.get("pilot"))
+        return {each["order"]: least_pool(*self._pilot(each)) for each in chosen}
+
+    def _pilot(self, order: Order) -> tuple[Pilot, int, Tensor, int]:
+        return Pilot(**order["pilot"]), order["order"], self.pairs_P2, self.n_players
+
+    def _in_float32(self, order: Order, budget: int) -> Plan:
+        if self.design != "auto":
+            return Plan(self.design)
+        if "pilot" not in order:  # of a run from before pilots were kept
+            return Plan(order["design"], order["options"])
+        if order["order"] in (0, self.n_players - 2):
+            return Plan("exact", {"subset": True})
+        return plan_from(*self._pilot(order), budget)
