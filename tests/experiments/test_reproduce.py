@@ -48,7 +48,7 @@ def test_every_command_is_one_that_can_be_typed(size, quick):
             assert Path(settings.out) == step.out
             followed = step.words[1] if "--checkpoints" in step.words else ""
             assert known[shape] == (behind(step.words, "--weights") or ("pretrained" if followed else "random"))
-            assert not followed or (behind(kept[Path(followed)], "--keep-states") == "8" and settings.trust_factory)
+            assert not followed or behind(kept[Path(followed)], "--keep-states") == "8"
         assert behind(step.words, "--out") == str(step.out)
         kept[step.out] = step.words
         if "--checkpoints" in step.words:
@@ -199,6 +199,10 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     found = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
     assert {f"figures/{name}.png" for name in ("fig1", "fig5", "figA1", "figA2", "figA3", "figA4", "mass")} <= found
     assert {"figures/course.png", "figures/course.json", "curves/cnn-a2mim-0-pretrain-frozen-8-course.csv"} <= found
+    last = tmp_path / "runs" / "cnn-supervised-0" / "frozen-8-course"
+    same = [max(last.glob("step-*")), last.parent / "frozen-8"]  # the same weights, shown the same images
+    one, other = (pd.read_csv(folder / "strength.csv") for folder in same)
+    pd.testing.assert_frame_equal(one, other)
     assert {"loss/cnn-a2mim-0-pretrain.png", "pictures/cnn-a2mim-0-pretrain.png", "report.html"} <= found
     assert "A²MIM" in (kept / "report.html").read_text() and "One seed a method" in (kept / "report.html").read_text()
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)

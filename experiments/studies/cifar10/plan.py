@@ -267,7 +267,8 @@ class Measured:
         guess, how = self.effort()
         run, settings = self.place(True), self.settings
         out = run / f"{COURSE.folder}-course"
-        words = ("--checkpoints", "all", "--trust-factory", "--image-size", "32", *data_words(settings, "test"), *how)
+        # The whole image, as the network's factory shows it to the other measurements.
+        words = ("--checkpoints", "all", "--image-size", "32", "--crop-pct", "1", *data_words(settings, "test"), *how)
         words = ("profile", str(run), *words, *COURSE.words, "--device", settings.device, "--out", str(out))
         return Step(words, out, (STATES + 1) * guess)
 
