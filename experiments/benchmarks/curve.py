@@ -1,6 +1,6 @@
 """`a2mim bench curve`: passes that the curve of a model takes, to a precision and by the published protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ class Settings:
     Both are profiles of one model, measured before; the orders that both have are compared.
 
     Width: the passes that the published protocol, 500 images × 50 pairs × 50 contexts × 4 = 5 million an order, takes
-    over those of ours for an interval of rms(m) as narrow as its own, whose bias is left out. Error: the same ratio for
+    over those of ours for an interval of rms(m) as narrow as its own, whose bias is left out; its variance is that
+    within its images, over 50 pairs, and that between images, which ours tells better. Error: the same ratio for
     one mean squared error of J_rms(m), bias included. Ours is seen in small runs, a tenth of the images each, against
     the whole run; the published one is what noise adds to its squares, plus its variance. Its variance is that of the
     images measured, scaled to 500, and the part of it that few pairs cause is scaled to 50 pairs. Intervals are a
@@ -104,11 +105,15 @@ class Ours:
     """Mean squares of images at the common orders, and passes.
 
     Attributes:
-        squares_MI: mean square of each image. passes_M: of all images, at an order. preparation: passes beside these.
+        squares_MI: mean square of each image. noise_MI: its own sampling variance as the halves and the pairs tell it.
+        whole_MI: whether all pairs were measured, whose single halves' noise that leaves out.
+        passes_M: of all images, at an order. preparation: passes beside these.
     """
 
     orders: "np.ndarray"
     squares_MI: "np.ndarray"
+    noise_MI: "np.ndarray"
+    whole_MI: "np.ndarray"
     passes_M: "np.ndarray"
     preparation: int
 
@@ -116,9 +121,32 @@ class Ours:
     def of(cls, ours: "Profile", published: "Profile") -> "Ours":
         images = ours.images()
         images = images[images.order.isin(published.images().order.unique())]
-        squares = images.pivot(index="order", columns="image", values="mean_square")
-        passes = images.groupby("order").passes.sum()
-        return cls(squares.index.to_numpy(), squares.to_numpy(), passes.to_numpy(), preparation_of(ours))
+        images = images.assign(
+            noise=images.pair_variance.fillna(images.square_spread).fillna(0), whole=images.pair_variance.isna()
+        )
+        squares, noise, whole = (
+            images.pivot(index="order", columns="image", values=name) for name in ("mean_square", "noise", "whole")
+        )
+        passes, orders = images.groupby("order").passes.sum().to_numpy(), squares.index.to_numpy()
+        return cls(orders, squares.to_numpy(), noise.to_numpy(), whole.to_numpy(), passes, preparation_of(ours))
+
+    def of_images(self, drawn_I: "np.ndarray") -> "Ours":
+        """With these images alone."""
+        parts = {name: getattr(self, name)[:, drawn_I] for name in ("squares_MI", "noise_MI", "whole_MI")}
+        return replace(self, **parts)
+
+    @property
+    def between_M(self) -> "np.ndarray":
+        """Variance of the mean square between images, which no design takes away.
+
+        Of an image that was measured at all pairs a share of what is left is its single halves' noise.
+        """
+        import numpy as np
+
+        from interactions.allocation import SINGLE_NOISE
+
+        rest_M = self.squares_MI.var(1, ddof=1) - self.noise_MI.mean(1)
+        return np.clip(rest_M, 0, None) * (1 - SINGLE_NOISE * self.whole_MI.mean(1))
 
 
 def preparation_of(profile: "Profile") -> int:
@@ -163,10 +191,11 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
     predicted_M = variance_of_curve(ours.squares_MI)
 
     def gains(ours_I: "np.ndarray", published_I: "np.ndarray") -> "dict[str, np.ndarray]":
-        squares_MI, raw_MIP = ours.squares_MI[:, ours_I], published.raw_MIP[:, published_I]
+        some, raw_MIP = ours.of_images(ours_I), published.raw_MIP[:, published_I]
+        squares_MI = some.squares_MI
         # What small runs show is scaled as the variance between images changes in a resample.
         error_M = seen_M * variance_of_curve(squares_MI) / predicted_M
-        errors = published_errors(raw_MIP, published.noise_MIP[:, published_I])
+        errors = published_errors(raw_MIP, published.noise_MIP[:, published_I], some.between_M)
         passes = ours.passes_M.sum() * size / len(all_I)
         return {
             "width": PASSES / (shared(ours) * (width_of_rms(squares_MI) / errors["width"]) ** 2),
@@ -178,12 +207,12 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
         gains(generator.choice(all_I, len(all_I)), generator.choice(np.arange(count), count))
         for _ in range(settings.resamples)
     ]
-    errors = published_errors(published.raw_MIP, published.noise_MIP)
+    errors = published_errors(published.raw_MIP, published.noise_MIP, ours.between_M)
     columns: dict[str, Any] = {"order": ours.orders, "rms": np.sqrt(ours.squares_MI.mean(1))}
     columns |= {"published_rms": errors["rms"], "passes": ours.passes_M, "images": len(all_I)}
     columns |= {"half_width": 1.96 * width_of_rms(ours.squares_MI), "published_half_width": 1.96 * errors["width"]}
     columns |= {"J_rmse": np.sqrt(seen_M), "small_run_images": size, "published_J_rmse": np.sqrt(errors["mse"])}
-    columns |= {"published_J_bias": errors["bias"]}
+    columns |= {"published_J_bias": errors["bias"], "between": ours.between_M / ours.squares_MI.mean(1) ** 2}
     summary: dict[str, Any] = {"published_images": count, "preparation_passes": ours.preparation}
     for name, gain_M in found.items():
         low_M, high_M = np.quantile([each[name] for each in drawn], (0.025, 0.975), axis=0)
@@ -255,14 +284,19 @@ def small_runs(squares_MI: "np.ndarray", generator: "np.random.Generator") -> "t
     return np.mean(errors, 0) / (1 - size / count), size
 
 
-def published_errors(raw_MIP: "np.ndarray", noise_MIP: "np.ndarray") -> "dict[str, np.ndarray]":
+def published_errors(
+    raw_MIP: "np.ndarray", noise_MIP: "np.ndarray", between_M: "np.ndarray"
+) -> "dict[str, np.ndarray]":
     """Of the protocol with 500 images and 50 pairs: rms(m) and its standard error, bias and mean squared error of
-    J_rms(m)."""
+    J_rms(m).
+
+    between_M: variance of the mean square between images. (Few pairs of few images do not tell it.)
+    """
     import numpy as np
 
     raw_M = raw_MIP.mean((1, 2))
     relative_M, slope_MM = slopes(raw_M)
-    spread_M = scaled_variance(raw_MIP)
+    spread_M = between_M + raw_MIP.var(2, ddof=1).mean(1) / PUBLISHED_PAIRS
     unbiased_M, unbiased_MM = slopes((raw_MIP - noise_MIP).mean((1, 2)))
     bias_M = relative_M - unbiased_M
     # The square of an estimated bias is too large by the estimate's variance.

@@ -43,7 +43,7 @@ UNEXPLAINED = 0.7
 """Share of the variance of v that the pool's surrogate leaves; a pilot is too small to fit one."""
 POOL_CORRELATION = 1.5
 """Pooled estimates of pairs share coalitions: what the noise variance of their mean square gains by that."""
-FIRST_BUDGETS = (100, 150, 200, 300, 450, 650, 1000, 1500)
+FIRST_BUDGETS = (100, 150, 200, 300, 450, 650, 800, 1000, 1500)
 BETWEEN = 0.5
 """Variance of the mean square between images, in units of its squared mean: EfficientNet-Lite0's is 0.3 to 1."""
 SIGNAL_RANGE = (0.05, 0.5)

@@ -29,7 +29,8 @@ def published(images: int, pairs: int, seed: int = 0, spread: float = 0.5) -> be
 def ours(images: int, relative: float = 1.0, passes: int = 1000, seed: int = 1) -> bench.Ours:
     generator = np.random.default_rng(seed)
     squares = SIGNAL[:, None] * generator.gamma(1 / relative**2, relative**2, (3, images))
-    return bench.Ours(np.arange(3), squares, np.full(3, passes * images), 0)
+    none = np.zeros_like(squares)
+    return bench.Ours(np.arange(3), squares, none, none, np.full(3, passes * images), 0)
 
 
 def test_the_variance_is_scaled_to_fifty_pairs():
@@ -40,7 +41,8 @@ def test_the_variance_is_scaled_to_fifty_pairs():
 
 
 def test_the_bias_is_what_noise_adds():
-    found = bench.published_errors(*[getattr(published(5000, 20), name) for name in ("raw_MIP", "noise_MIP")])
+    many = published(5000, 20)
+    found = bench.published_errors(many.raw_MIP, many.noise_MIP, SIGNAL**2 * 0.25)
     raw, true = np.sqrt(SIGNAL + NOISE), np.sqrt(SIGNAL)
     assert found["rms"] == pytest.approx(raw, rel=0.03)
     assert found["bias"] == pytest.approx(raw / raw.mean() - true / true.mean(), abs=0.02)
@@ -50,7 +52,7 @@ def test_the_bias_is_what_noise_adds():
 
 def test_without_noise_there_is_no_bias():
     clean = published(50, 10)
-    found = bench.published_errors(clean.raw_MIP, np.zeros_like(clean.raw_MIP))
+    found = bench.published_errors(clean.raw_MIP, np.zeros_like(clean.raw_MIP), np.zeros(3))
     assert found["bias"] == pytest.approx(0) and (found["mse"] > 0).all()
 
 
@@ -66,7 +68,7 @@ def test_gains_in_closed_form():
     of_ours, of_published = ours(2000, 0.3), published(8000, 12)
     table, summary = bench.compared(of_ours, of_published, SETTINGS)
     within = 2 * (SIGNAL**2 * 1.25 + 2 * SIGNAL * NOISE + NOISE**2)
-    published_M = (SIGNAL**2 * 0.25 + within / 50) / (4 * (SIGNAL + NOISE)) / 500
+    published_M = (SIGNAL**2 * 0.3**2 + within / 50) / (4 * (SIGNAL + NOISE)) / 500
     ours_M = SIGNAL**2 * 0.3**2 / (4 * SIGNAL)  # of one image, for 1,000 passes
     # 2,000 and 8,000 images know their variances to 3 and 4 %.
     assert table.gain_width.to_numpy() == pytest.approx(5e6 / (1000 * ours_M / published_M), rel=0.15)
@@ -76,6 +78,19 @@ def test_gains_in_closed_form():
     dearer, _ = bench.compared(replace(of_ours, passes_M=2 * of_ours.passes_M), of_published, SETTINGS)
     for name in ("gain_width", "gain_error"):
         assert dearer[name].to_numpy() == pytest.approx(table[name].to_numpy() / 2)
+
+
+def test_what_differs_between_images_is_what_their_own_noise_leaves():
+    """Squares that differ by 0.3 of their mean, with a noise of a known variance on top."""
+    clean = ours(20_000, 0.3)
+    noise_MI = np.full_like(clean.squares_MI, 0.2)
+    generator = np.random.default_rng(5)
+    noisy_MI = clean.squares_MI + generator.normal(size=noise_MI.shape) * np.sqrt(noise_MI)
+    noisy = replace(clean, squares_MI=noisy_MI, noise_MI=noise_MI)
+    assert noisy.between_M == pytest.approx(SIGNAL**2 * 0.09, rel=0.1, abs=0.01)
+    whole = replace(noisy, whole_MI=np.ones_like(noise_MI))
+    assert whole.between_M == pytest.approx(0.7 * noisy.between_M)
+    assert (noisy.of_images(np.arange(5)).squares_MI == noisy_MI[:, :5]).all()
 
 
 def profile(**changes):
