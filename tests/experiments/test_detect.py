@@ -30,25 +30,41 @@ def data(tmp_path_factory):
     return write_instances(tmp_path_factory.mktemp("things"), (("train2017", 4), ("val2017", 4)), size=(48, 48))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["test_vit --model-args patch_size=8", "test_resnet"], ids=["vit", "cnn"])
-def test_a_batch_is_learnt_by_heart(tmp_path, network):
-    """The pictures that validate are those that train: a thing of each class, and a picture without. (A step: half a
-    second of a processor, most of it masks of regions and the heads' 17 million weights.)"""
+def learnt_by_heart(folder, network):
+    """The run and its pictures: those that validate are those that train, a thing of each class and a picture without.
+    (A step: half a second of a processor, most of it masks of regions and the heads' 17 million weights.)"""
     parts = (("train2017", 3), ("val2017", 3))
-    data, run = write_instances(tmp_path / "things", parts, size=(32, 32)), tmp_path / "run"
+    data, run = write_instances(folder / "things", parts, size=(32, 32)), folder / "run"
     rows = stated(data)["annotations"]
     assert {row["category_id"] for row in rows} == {5, 7, 9} and {row["image_id"] for row in rows} == {0, 2}
     once = "--epochs 40 --evaluate-every 40 --save-every 40 --batch 3 --lr-batch 3"
-    more = f"--flip 0 {once} --lr 5e-4 --regions 16 --predictions 3"
+    more = f"--flip 0 {once} --lr 5e-4 --regions 16 --predictions 2"
     assert main(words_of(data, run, f"--model {network} {more}")) == 0
+    return data, run
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    return learnt_by_heart(tmp_path_factory.mktemp("vit"), "test_vit --model-args patch_size=8 --ema 0.5")
+
+
+def refuse_a_poor(run):
     last = json.loads((run / "run.json").read_text())["last"]
     assert last["box_ap50"] > 90 and last["mask_ap50"] > 90
 
 
-def test_a_run_writes_what_the_tables_page_tells(data, tmp_path):
-    run = tmp_path / "run"
-    assert main(words_of(data, run, "--model test_vit --epochs 1 --ema 0.5 --layer-decay 0.7 --predictions 2")) == 0
+@pytest.mark.slow
+def test_a_batch_is_learnt_by_heart_by_a_transformer(learnt):
+    refuse_a_poor(learnt[1])
+
+
+@pytest.mark.slow
+def test_a_batch_is_learnt_by_heart_by_a_cnn(tmp_path):
+    refuse_a_poor(learnt_by_heart(tmp_path, "test_resnet")[1])
+
+
+def test_a_run_writes_what_the_tables_page_tells(learnt):
+    data, run = learnt
     with (run / "per_class.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["red", "green", "blue"]
@@ -72,7 +88,9 @@ def test_a_run_writes_what_the_tables_page_tells(data, tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits_and_a_frozen_backbone_stays(data, tmp_path):
-    more = f"--model test_resnet --epochs 2 --batch 2 --short-side 24 32 {QUICK}"
+    # a state of 17 million weights is large: two of each run, with one number beside each weight
+    few = "--evaluate-every 2 --save-every 9 --optimizer momentum --layer-decay 0.7"
+    more = f"--model test_resnet --epochs 2 --batch 2 --short-side 24 32 {few} {QUICK}"
     for frozen in ("", " --frozen"):
         whole, parts = (tmp_path / f"{name}{frozen.strip()}" for name in ("whole", "parts"))
         assert main(words_of(data, whole, more + frozen)) == 0
