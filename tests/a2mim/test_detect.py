@@ -38,6 +38,12 @@ def made(name, detector="faster_rcnn", classes=3, network=None, **more):
     return Detect(backbone, classes, detector, **given)
 
 
+def fewer(*methods):
+    """Detections of a picture: a mask takes as long as a picture."""
+    for method in methods:
+        method.roi_heads.detections_per_img = 10
+
+
 def batch_of(sizes=((64, 80), (50, 41), (33, 90)), counts=(2, 0, 1), masks=False, seed=0):
     """Pictures of several sizes, with boxes (all masks filled)."""
     generator = torch.Generator().manual_seed(seed)
@@ -151,6 +157,8 @@ def test_losses_and_detections_are_torchvisions(name, detector):
     assert set(found) == {"loss", *expected} and len(expected) == 4 + masks
     torch.testing.assert_close({name: found[name] for name in expected}, {n: x.detach() for n, x in expected.items()})
     assert float(found["loss"].detach()) == pytest.approx(float(sum(expected.values()).detach()))
+    assert method.roi_heads.detections_per_img == whole.roi_heads.detections_per_img
+    fewer(method, whole)
     with torch.no_grad():
         image = images[0][None]
         found = method.eval().found(image, (64, 80))
@@ -165,6 +173,7 @@ def test_losses_and_detections_are_torchvisions(name, detector):
 
 def test_detections_are_told_in_the_pictures_own_pixels():
     method = made("test_resnet", "mask_rcnn").eval()
+    fewer(method)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         same, twice = method.found(image, (64, 96)), method.found(image, (128, 288))
