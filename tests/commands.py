@@ -68,7 +68,7 @@ WORKS = """
     reproduce imagenet --networks resnet50 --methods a2mim --plan
     reproduce lite0 --data photos --plan
     reproduce transfer --camvid scenes --coco things --weights pre --plan
-    bench dense --camvid scenes --coco things --model test_resnet --batch-size 2 --repeats 1 --device cpu --out dense
+    bench dense --camvid scenes --coco things --model test_resnet --batch-size 1 --repeats 2 --device cpu --out dense
     bench game test_resnet --grid 4 --batch-size 2 --batches 1 --repeats 1 --images 1 --device cpu --out game
     bench methods test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 --device cpu --out methods
     bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train

@@ -8,20 +8,20 @@ import torch
 
 from experiments.benchmarks.dense import Settings, Task, bare, row, segmenting
 from experiments.cli import main
-from tests.a2mim.instances import write_instances
 from tests.a2mim.scenes import write_scenes
+from tests.commands import done
 
 pytest.importorskip("pycocotools")
+pytestmark = pytest.mark.xdist_group("commands")
 
 
-def test_both_commands_are_timed_and_written(tmp_path):
-    scenes = write_scenes(tmp_path / "scenes", {"train": 4, "val": 1})
-    things = write_instances(tmp_path / "things", (("train2017", 6), ("val2017", 1)))
-    words = f"bench dense --camvid {scenes} --coco {things} --model test_resnet --repeats 2 --batch-size 2 --device cpu"
-    assert main([*words.split(), "--out", str(tmp_path / "out")]) == 0
-    table = pd.read_csv(tmp_path / "out" / "dense-cpu.csv")
+def test_both_commands_are_timed_and_written(tmp_path_factory):
+    """By the command of tests/commands.py: two repeats of both."""
+    folder, _, said = done(tmp_path_factory.getbasetemp())
+    assert (folder / "dense").is_dir(), said
+    table = pd.read_csv(folder / "dense" / "dense-cpu.csv")
     assert list(table["command"]) == ["segment", "detect"] and (table["overhead_low"] <= table["overhead"]).all()
-    record = json.loads((tmp_path / "out" / "dense-cpu.json").read_text())
+    record = json.loads((folder / "dense" / "dense-cpu.json").read_text())
     assert all(len(record["seconds"][name]["first"]) == 2 for name in table["command"]) and record["machine"]
 
 
