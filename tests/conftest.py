@@ -26,6 +26,10 @@ def group_of(item):
     return item.get_closest_marker("xdist_group").args[0]
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
+    if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError(
+            "this pytest-xdist does not group tests under this pytest: install those of pyproject.toml"
+        )
     gc.freeze()
     gc.enable()
