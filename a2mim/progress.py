@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from a2mim.averages import Metrics
-from a2mim.course import course_file, kept_steps
+from a2mim.course import course_file
 from a2mim.data import Source, examples
 from a2mim.export import export_backbone
 from a2mim.images import Images
@@ -62,7 +62,6 @@ class Progress:
     ) -> None:
         self.trainer, self.source, self.folder, self.hooks = trainer, source, folder, hooks
         self.world, self.loop, self.architecture = trainer.world, trainer.loop, architecture
-        self.kept_steps = set(kept_steps(trainer.steps, trainer.loop.keep_states))
         closed = trainer.closed_epochs == trainer.epoch
         self.log = Log(folder, trainer.step, closed) if self.world.main else None
         self.began = self.since = time.perf_counter()
@@ -101,7 +100,7 @@ class Progress:
 
     def keep_weights(self) -> None:
         """Where it is time to. Before any state of this step is saved: what goes on from that finds them there."""
-        if self.world.main and self.trainer.step in self.kept_steps:
+        if self.world.main and self.trainer.step in self.trainer.kept_steps:
             self._export(self.trainer.evaluated.backbone, course_file(self.folder, self.trainer.step))
 
     def close_epoch(self) -> None:

@@ -60,7 +60,7 @@ class Trainer:
         self.plan = planned(source, optim, loop, world)
         self.slots = [micro * world.size + world.rank for micro in range(loop.accumulate)]
         self.steps = optim.epochs * self.plan.steps_per_epoch
-        kept_steps(self.steps, loop.keep_states)
+        self.kept_steps = kept_steps(self.steps, loop.keep_states)
         self.method = self._placed(method)
         self.optimizer = make_optimizer(self.method, optim, loop.batch)
         self.peak = scaled_lr(optim, loop.batch)

@@ -98,8 +98,9 @@ def curve_of(
     half_M = np.where(np.isfinite(square_M) | np.isnan(half_M), half_M, np.inf)
     influence_MI = statistic(np.arange(count)[None])[1][row, :, 0]
     error_M = standard_error(influence_MI) if count > 1 else np.full_like(value_M, np.nan)
-    own_M = np.fmax(value_M, np.sqrt(error_M)) if measure == "rms" else np.fmax(value_M, 1)
-    units_M = own_M if measure == "rms" or relative else np.ones_like(value_M)
+    units_M = np.fmax(value_M, 1) if relative else np.ones_like(value_M)
+    if measure == "rms":
+        units_M = np.fmax(value_M, np.sqrt(error_M))
     orders = tuple(int(order) for order in np.sort(images.order.unique()))
     longer = stretch((high_M - low_M) / 2, error_M)
     return Curve(orders, value_M, half_M, units_M, measure, relative, longer)

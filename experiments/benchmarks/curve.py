@@ -296,7 +296,7 @@ def published_errors(
 
     raw_M = raw_MIP.mean((1, 2))
     relative_M, slope_MM = slopes(raw_M)
-    spread_M = between_M + raw_MIP.var(2, ddof=1).mean(1) / PUBLISHED_PAIRS
+    spread_M = between_M + within_images(raw_MIP) / PUBLISHED_PAIRS
     unbiased_M, unbiased_MM = slopes((raw_MIP - noise_MIP).mean((1, 2)))
     bias_M = relative_M - unbiased_M
     # The square of an estimated bias is too large by the estimate's variance.
@@ -311,11 +311,16 @@ def published_errors(
     }
 
 
+def within_images(values_MIP: "np.ndarray") -> "np.ndarray":
+    """Variance of one pair within an image, on average over the images."""
+    return values_MIP.var(2, ddof=1).mean(1)
+
+
 def scaled_variance(values_MIP: "np.ndarray") -> "np.ndarray":
     """Variance between images of a mean over 50 pairs, from one over fewer (or more)."""
     import numpy as np
 
     pairs = values_MIP.shape[2]
-    within_M = values_MIP.var(2, ddof=1).mean(1)
+    within_M = within_images(values_MIP)
     between_M = np.clip(values_MIP.mean(2).var(1, ddof=1) - within_M / pairs, 0, None)
     return between_M + within_M / PUBLISHED_PAIRS

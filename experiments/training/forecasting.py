@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from a2mim.course import kept_steps
 from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.loading import mixer
@@ -99,8 +98,7 @@ def measured(trainer: Trainer, source: Source, evaluates: bool) -> tuple[float, 
     trainer.advance(batches)  # the first one makes what the others find
     step = min(seconds_of(lambda: trainer.advance(batches), trainer.device) for _ in range(TRIAL_STEPS))
     state, method = trainer.state(), trainer.method
-    kept = len(kept_steps(trainer.steps, trainer.loop.keep_states))
-    exported = ((2 if trainer.ema else 1) + kept) * bytes_of(method.backbone.state_dict())
+    exported = ((2 if trainer.ema else 1) + len(trainer.kept_steps)) * bytes_of(method.backbone.state_dict())
     size = (trainer.loop.keep + 1) * bytes_of(state) + exported
     if not evaluates:
         return step, 0.0, size
