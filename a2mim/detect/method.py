@@ -20,6 +20,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from a2mim.detect.necks import WIDTH, Levels, make_neck, strides_of
+from a2mim.detect.windows import Windows, in_windows
 from a2mim.maps import OnMaps, Taken, last_map, stage_maps
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -51,6 +52,7 @@ class Detect(OnMaps):
     size: height and width of pictures, on which it is tried, as on half of its width; pad: every picture is padded to
     it. anchors: sides of the square ones, finest level first.
     regions: proposals of a picture that the heads are trained on.
+    window: cells along a side of the windows that most blocks of a plain transformer attend in (0: the whole picture).
 
     Raises ValueError for a backbone that has no such maps, or does not run on images of that size.
     """
@@ -67,11 +69,13 @@ class Detect(OnMaps):
         regions: int = REGIONS,
         seed: int = 0,
         pad: bool = False,
+        window: int = 0,
     ) -> None:
         super().__init__(backbone, taken(backbone), frozen)
         multiple = self.maps.multiple
         self.whole = (size[0] + -size[0] % multiple, size[1] + -size[1] % multiple) if pad else None
         self.frozen_norms, self.masks = frozen_norms, detector == "mask_rcnn"
+        self.windows: Windows | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.neck = make_neck(self.maps)
@@ -85,6 +89,9 @@ class Detect(OnMaps):
                 self.refuse_unfit((size[0], width))
             except ValueError as error:
                 raise ValueError(f"{error}, or fill every picture up to one size with --pad") from error
+        if window:
+            image = self.padded(torch.zeros(1, 3, *size))
+            self.windows = in_windows(backbone, window, image, super().features, self.maps.strides[-1])
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -98,6 +105,12 @@ class Detect(OnMaps):
             return super().padded(image_BCHW)
         height, width = image_BCHW.shape[2:]
         return F.pad(image_BCHW, (0, self.whole[1] - width, 0, self.whole[0] - height))
+
+    def features(self, image_BCHW: Tensor) -> list[Tensor]:
+        if self.windows:
+            height, width = self.padded(image_BCHW).shape[2:]
+            self.windows.grid = (height // self.maps.strides[-1], width // self.maps.strides[-1])
+        return super().features(image_BCHW)
 
     def levels(self, image_BCHW: Tensor) -> Levels:
         """The maps that the heads see, of images that are padded already."""

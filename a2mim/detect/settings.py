@@ -94,6 +94,9 @@ class Detecting:
     """Side of the square anchor of each level, finest first; there are three of its area, 1:2, 1:1 and 2:1."""
     regions: Annotated[int, Range(4, 65536)] = 512
     """Proposed regions of a picture that the heads are trained on: what a step costs without a GPU."""
+    window: Natural = 0
+    """Cells along a side of the windows in which a plain transformer attends, but for the last block of each quarter
+    (ViTDet: 14; 0: every block attends to the whole picture)."""
     frozen: bool = False
     """Train the detector alone, on the backbone as it is."""
     frozen_norms: bool = True

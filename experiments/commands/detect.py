@@ -79,6 +79,7 @@ def detect(settings: Settings, world: Any) -> Any:
         detecting.regions,
         loop.seed,
         frames.pad,
+        detecting.window,
     )
     gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
     source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)

@@ -22,15 +22,17 @@ None of these was run here. What the numbers are from, each compared with the re
     vitdet_base_1x  Detectron2, projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py and what it takes from
                     configs/common/optim.py: AdamW 1e-4 for 64 pictures, weight decay 0.1 (not of norms and positions),
                     layer decay 0.7, drop path 0.1, 250 steps of warm-up, a tenth at 8/9 and 26/27 of the way,
-                    large-scale jitter to 1024 px; 12 epochs, not its 100
+                    large-scale jitter to 1024 px; attention in windows of 14 × 14 patches but for blocks 2, 5, 8 and 11
+                    (configs/common/models/mask_rcnn_vitdet.py); 12 epochs, not its 100
 
 Known differences: FPN stands for C4 (torchvision's heads see levels, not ResNet's last stage); whole epochs stand for
 steps (12 and 24 of 117,266 pictures with instances are 87,948 and 175,896 steps of 16); in resnet50_1x the first two
-stages are trained, too. Of both ViTs every block attends to the whole picture: ViTDet's windows are not timm's; the
-heads there have four convolutions and norms, torchvision's two linear layers, and vit_base_1x's there learns boxes by
-GIoU. vit_base_1x is the paper's ViT-B (BEiT's: relative positions, images of one size), so that every picture is padded
-to 1024 px, after ViTDet's jitter in place of sides from 480 to 800, and its last map becomes the levels, where the
-release gives four blocks of one stride to FPN.
+stages are trained, too. Of both ViTs the heads there have four convolutions and norms, torchvision's two linear layers,
+and vit_base_1x's there learns boxes by GIoU. ViTDet adds relative positions to its attention, which start at zero, and
+drops the class token; here there are none of the first, and every window sees the second. vit_base_1x is the paper's
+ViT-B (BEiT's: relative positions, images of one size), so that every picture is padded to 1024 px, after ViTDet's
+jitter in place of sides from 480 to 800, and its last map becomes the levels, where the release gives four blocks of
+one stride to FPN; every block attends to the whole picture, as there.
 
 Costs. Detectron2 states 0.261 s a step on eight V100 for resnet50_1x, 6.5 hours; twice that for resnet50_2x; 0.314 s a
 picture of each of its GPUs for ViTDet-B. For vit_base_1x nothing is stated: 88,000 steps of 16 pictures of 1024 px.
@@ -83,7 +85,8 @@ def vitdet_base_1x() -> Settings:
     """ViT-B with ViTDet's simple feature pyramid and its rates, 12 epochs of large-scale jitter."""
     milestones = (12 * 8 / 9, 12 * 26 / 27)
     rates = {"lr": 1e-4, "warmup_lr": 1e-7, "weight_decay": 0.1, "layer_decay": 0.7, "milestones": milestones}
-    return _vit_base("vit_base_patch16_224", ("drop_path_rate=0.1",), 64, 250, pad=False, **rates)
+    made = _vit_base("vit_base_patch16_224", ("drop_path_rate=0.1",), 64, 250, pad=False, **rates)
+    return replace(made, detecting=replace(made.detecting, window=14))  # window_size of mask_rcnn_vitdet.py
 
 
 def small() -> Settings:

@@ -90,7 +90,8 @@ def test_a_run_writes_what_the_tables_page_tells(learnt):
 def test_a_stopped_run_goes_on_to_the_same_bits_and_a_frozen_backbone_stays(data, tmp_path):
     # a state of 17 million weights is large: two of each run, with one number beside each weight
     few = "--evaluate-every 2 --save-every 9 --optimizer momentum --layer-decay 0.7"
-    more = f"--model test_resnet --epochs 2 --batch 2 --short-side 24 32 {few} {QUICK}"
+    network = "--model test_vit --model-args patch_size=8 --window 3"
+    more = f"{network} --epochs 2 --batch 2 --short-side 24 32 {few} {QUICK}"
     for frozen in ("", " --frozen"):
         whole, parts = (tmp_path / f"{name}{frozen.strip()}" for name in ("whole", "parts"))
         assert main(words_of(data, whole, more + frozen)) == 0
@@ -155,6 +156,7 @@ def test_pictures_and_instances_that_do_not_fit_are_refused(tmp_path, capsys, sp
         ("--model test_resnet --long-side 24", "--long-side 24 is shorter than --short-side 32"),
         ("--model test_resnet --model-args output_stride=8", "none of 16, which a detector needs"),
         ("--model test_vit --model-args patch_size=14 img_size=56", "patches of 14 px give no levels"),
+        ("--model test_resnet --window 14", "ResNet has no row of blocks with an attention each: leave out --window"),
         ("--model test_resnet --data nowhere", "does not exist"),
         ("--model test_resnet --val-split train2017", "would be the training pictures"),
         ("--model test_resnet --batch 9", "a batch of 9 is larger than the data set"),
@@ -180,6 +182,7 @@ def test_the_recipes_of_coco_are_settings_of_this_command(name):
         rates = [step * (117_266 // 16) for step in recipe.optim.milestones]
         assert rates == pytest.approx([60_000, 80_000] if name.endswith("1x") else [120_000, 160_000])
         assert recipe.detecting.frozen_norms == name.endswith("1x")
+    assert recipe.detecting.window == (14 if name == "vitdet_base_1x" else 0)
 
 
 def test_a_dry_run_says_what_it_takes(data, tmp_path, capsys):
