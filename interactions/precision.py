@@ -15,14 +15,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET, Parts, allocate, images_needed
+from interactions.allocation import LEAST_BUDGET, Parts, allocate, images_needed
 from interactions.forecast import duration
 from interactions.intervals import root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
 from interactions.strength import square_statistic
 
 FIRST_IMAGES = 16
-"""Of the first round, whose budgets are a guess."""
+"""Of the first round, whose budgets are by the pilots of one or two images."""
 LEAST_IMAGES = 32
 """Before the widths are looked at: with fewer, a run that stops when they look small stops too early too often."""
 
@@ -112,12 +112,6 @@ def stretch(half_M: np.ndarray, error_M: np.ndarray | float) -> float:
         ratio_M = half_M / error_M
     finite_M = ratio_M[np.isfinite(ratio_M)]
     return float(np.clip(np.median(finite_M), 1.96, 4.0)) if len(finite_M) else 1.96
-
-
-def first_round(orders: Sequence[int], available: int, unit_images: int) -> Round:
-    """Sixteen images with the same number of passes at every order."""
-    last = min(available, max(FIRST_IMAGES, unit_images))
-    return Round(0, last, {int(order): FIRST_BUDGET for order in orders})
 
 
 def next_round(

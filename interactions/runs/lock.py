@@ -45,11 +45,6 @@ def held(folder: Path, ranks: Ranks | None = None) -> Iterator[None]:
                     path.rmdir()
 
 
-def holds_only_a_lock(folder: Path) -> bool:
-    """Whether a folder holds nothing but what `held` puts there."""
-    return all(path.name == NAME or path.name.startswith(f"{NAME}.") for path in folder.iterdir())
-
-
 def _take(folder: Path) -> tuple[SoftFileLease, list[Path]]:
     """The lock, and the folders that were made for it, the innermost first."""
     refuse_unwritable(folder)
