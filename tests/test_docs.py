@@ -7,11 +7,13 @@ import runpy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pandas as pd
 import pytest
 
 from experiments.studies import demo
+from interactions.settings import Kind
 from tests.commands import done
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,3 +141,9 @@ def test_the_tables_page_names_no_column_that_is_not_written(written):
         rows = re.findall(r"^\| ([^|]+) \|", section(name), re.MULTILINE)
         named = {word for row in rows for word in re.findall(r"[a-z_0-9]+", row, re.I)} - {"column"}
         assert named <= all_columns, name
+
+
+def test_the_tables_page_names_every_kind_of_cells():
+    (meaning,) = re.findall(r"^\| kind \| (.+) \|$", section("occlusion"), re.MULTILINE)
+    words = re.findall(r"[a-z_]+", re.sub(r"\(.*?\)", "", meaning))
+    assert set(words) - {"or"} == set(get_args(Kind))
