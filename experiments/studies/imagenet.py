@@ -15,7 +15,8 @@ from typing import Any
 
 from a2mim.bounds import Count, NotNegative, Positive
 from experiments.studies.methods import METHODS
-from experiments.studies.steps import Step, duration, finished, refuse_other_commands, run_steps, typed
+from experiments.studies.steps import Step, finished, refuse_other_commands, run_steps, typed
+from interactions.forecast import duration
 
 IMAGES = 1_281_167
 DATA_GB = 150
@@ -146,7 +147,7 @@ def row(settings: Settings, known: dict[str, Callable[[], Any]], network: str, m
         passes = 500 * PASSES_PER_IMAGE * forward
         cosine = (*FIGURE_IMAGES, "--value", "cosine")
         yield measure(settings, "profile", backbone, before / "frozen", passes, *cosine)
-        if METHODS[method].recipes == "cifar10_baselines":
+        if METHODS[method].contrastive:
             words = ("--weights", str(before), *data)
             yield measure(settings, "linear", words, before / "linear.json", IMAGES * forward)
         tune = tuning(known, name, network)

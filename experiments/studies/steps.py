@@ -17,6 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from interactions.forecast import duration
+
 NOT_YET = 3
 """Exit code of a study whose time ran out."""
 
@@ -104,15 +106,6 @@ def seconds_left(steps: Sequence[Step]) -> float:
     known = {command: statistics.median(found) for command, found in ratios.items()}
     usual = statistics.median(known.values()) if known else 1.0
     return sum(step.guess * known.get(step.words[0], usual) for step in steps if not finished(step))
-
-
-def duration(seconds: float) -> str:
-    """In words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 86400 * 3 else f"{seconds / 86400:.0f} days"
 
 
 def typed(step: Step) -> str:

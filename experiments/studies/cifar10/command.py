@@ -5,8 +5,7 @@ declared.py the test of the question, drawing.py figures and page, with the answ
 """
 
 from experiments.studies.cifar10.plan import Settings, steps
-from experiments.studies.methods import METHODS
-from experiments.studies.steps import NOT_YET, refuse_other_commands, report_plan, run_steps
+from experiments.studies.steps import pursue
 
 
 def run(settings: Settings) -> int:
@@ -16,32 +15,21 @@ def run(settings: Settings) -> int:
     from experiments.studies.cifar10.drawing import draw_all
     from experiments.studies.cifar10.tables import collect
     from experiments.studies.kept import write_commands, write_study
-    from interactions.runs.lock import held
 
-    check(settings)
     made = steps(settings)
-    if settings.plan:
-        print(report_plan(made))
-        return 0
-    pick_device(settings.device)  # before a folder is made
-    with held(settings.out):
-        refuse_other_commands(made, settings.out)
+
+    def ready() -> None:
+        pick_device(settings.device)
         fetch(settings)
+
+    def show() -> int:
         write_commands(settings.kept, made)
-        code = run_steps(made, settings.budget, folder=settings.out)
-        if code in (0, NOT_YET):
-            write_study(settings.kept, settings, made)
-            collect(settings)
-            collect_declared(settings)
-            code = draw_all(settings) or code
-        return code
+        write_study(settings.kept, settings, made)
+        collect(settings)
+        collect_declared(settings)
+        return draw_all(settings)
 
-
-def check(settings: Settings) -> None:
-    """Raises ValueError for a method that there is not."""
-    for method in settings.methods:
-        if method not in METHODS:
-            raise ValueError(f"there is no method {method!r}: choose of {', '.join(METHODS)}")
+    return pursue(settings, made, show, ready)
 
 
 def fetch(settings: Settings) -> None:

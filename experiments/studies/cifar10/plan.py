@@ -142,6 +142,12 @@ class Settings(Scale):
     def all_methods(self) -> tuple[str, ...]:
         return self.methods or tuple(METHODS)
 
+    def check(self) -> None:
+        """Raises ValueError for a method that there is not."""
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"there is no method {method!r}: choose of {', '.join(METHODS)}")
+
 
 # ------------------------------------------------------------------------------------------- the commands
 
