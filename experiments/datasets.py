@@ -1,6 +1,5 @@
 """Images to measure: those of a2mim.images, as a model asks for them, with the labels that it knows."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,6 +14,7 @@ from a2mim.checkpoints import read
 from a2mim.checkpoints.read import split_copy
 from a2mim.decoding import is_constant
 from a2mim.images import Images, open_place, tell
+from experiments.machine import is_first
 from experiments.models import check_timm_name, weights_file
 
 Transform = Callable[[Image.Image], Tensor]
@@ -103,7 +103,7 @@ def open_images(
         labels_needed=labels_needed,
         mode="L" if channels == 1 else "RGB",
     )
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         for note in images.notes:
             tell(f"note: {images.name}: {note}")
     if images.streamed:

@@ -28,6 +28,11 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"there is no device {name!r} here: give cpu, or auto for an accelerator if any") from error
 
 
+def is_first() -> bool:
+    """Whether this process is the one that prints and draws, of those that torchrun started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def provenance(settings: Any, device: torch.device) -> dict[str, Any]:
     """Settings, commit, machine and versions, ready for JSON.
 

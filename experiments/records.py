@@ -1,6 +1,7 @@
-"""The records of runs of any command, looked at before figures are drawn from them."""
+"""The records of runs of any command, looked at before figures are drawn from them; names of runs, and why they end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2mim.runs import refuse_damaged as refuse_damaged_training
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from figures.runs import Run
 
 TRAININGS = ("pretrain", "finetune", "segment", "detect")
+ENDED = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
+"""Why a profile's run ended, in words."""
 
 
 def check_records(runs: "Iterable[Run]") -> None:
@@ -28,3 +31,13 @@ def check_records(runs: "Iterable[Run]") -> None:
             refuse_damaged(run.record, command, path, whole=False)
         elif command in TRAININGS:
             refuse_damaged_training(run.record, path)
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, with as many of the folders above as tell all of them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]

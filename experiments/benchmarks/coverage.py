@@ -38,8 +38,8 @@ class Settings:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Finished profiles, the more images the better; two of the same images give paired differences, too."""
-    out: Path = Path("experiments/results/curve/coverage")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/coverage")
+    """Folder of the results (of those that are committed: experiments/results/curve/coverage)."""
     sizes: tuple[Count, ...] = (8, 16, 32, 100)
     """Images of a sample."""
     repetitions: Count = 2000
@@ -56,10 +56,9 @@ def run(settings: Settings) -> None:
     """Draw, count, and write what came out."""
     import pandas as pd
 
-    from a2mim.runs import write_json
     from experiments.machine import pick_device, provenance
     from interactions.profile import load_profile
-    from interactions.runs.files import write_csv
+    from interactions.runs.files import write_csv, write_json
 
     names = named(settings.runs)
     profiles = {name: load_profile(path) for name, path in names.items()}
@@ -80,12 +79,12 @@ def run(settings: Settings) -> None:
 
 
 def named(folders: "tuple[Path, ...]") -> dict[str, Path]:
-    """A name for each run: the parts of its path that tell it from the others."""
+    """The runs by their names."""
+    from experiments.records import distinct_names
+
     if not folders:
         raise ValueError("there is no run: name the folder of a finished profile, or several")
-    parts = [folder.resolve().parts for folder in folders]
-    telling = [k for k in range(-min(map(len, parts)), 0) if len({each[k] for each in parts}) > 1]
-    names = ["/".join(each[k] for k in telling) or each[-1] for each in parts]
+    names = distinct_names(folders)
     if len(set(names)) < len(names):
         raise ValueError("a run is named twice: name each one once")
     return dict(zip(names, folders, strict=True))

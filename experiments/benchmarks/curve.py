@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from a2mim.bounds import Count, Natural
+from interactions.published import CONTEXTS, IMAGES, PAIRS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +48,8 @@ class Settings:
     """A finished profile to a precision."""
     published: tyro.conf.Positional[Path]
     """A finished profile by --design published that kept its pairs; 16 images or more, 50 contexts a pair."""
-    out: Path = Path("experiments/results/curve")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/curve")
+    """Folder of the results (of those that are committed: experiments/results/curve)."""
     resamples: Count = 1000
     """Of the bootstrap."""
     seed: Natural = 0
@@ -57,10 +58,9 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Compare, print and write."""
-    from a2mim.runs import write_json
     from experiments.machine import pick_device, provenance
     from interactions.profile import load_profile
-    from interactions.runs.files import write_csv
+    from interactions.runs.files import write_csv, write_json
 
     ours, published = load_profile(settings.ours), load_profile(settings.published)
     check_alike(ours, published)
@@ -76,7 +76,7 @@ def run(settings: Settings) -> None:
 
 def check_alike(ours: "Profile", published: "Profile") -> None:
     """Raises ValueError for runs that are not finished, not of one game, or not of the designs that are compared."""
-    from interactions.published import CONTEXTS, PUBLISHED, contexts_of
+    from interactions.published import PUBLISHED, contexts_of
 
     for profile in (ours, published):
         if profile.record["status"] != "complete":
@@ -224,8 +224,7 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
     return pd.DataFrame(columns), summary
 
 
-PUBLISHED_IMAGES, PUBLISHED_PAIRS = 500, 50
-PASSES = PUBLISHED_IMAGES * PUBLISHED_PAIRS * 50 * 4
+PASSES = 4 * IMAGES * PAIRS * CONTEXTS
 """Of the published protocol at one order."""
 
 
@@ -296,16 +295,16 @@ def published_errors(
 
     raw_M = raw_MIP.mean((1, 2))
     relative_M, slope_MM = slopes(raw_M)
-    spread_M = between_M + within_images(raw_MIP) / PUBLISHED_PAIRS
+    spread_M = between_M + within_images(raw_MIP) / PAIRS
     unbiased_M, unbiased_MM = slopes((raw_MIP - noise_MIP).mean((1, 2)))
     bias_M = relative_M - unbiased_M
     # The square of an estimated bias is too large by the estimate's variance.
     influence_MI = (slope_MM @ raw_MIP.mean(2)) - (unbiased_MM @ (raw_MIP - noise_MIP).mean(2))
     doubt_M = influence_MI.var(1, ddof=1) / influence_MI.shape[1]
-    variance_M = scaled_variance(np.einsum("mn,nip->mip", slope_MM, raw_MIP)) / PUBLISHED_IMAGES
+    variance_M = scaled_variance(np.einsum("mn,nip->mip", slope_MM, raw_MIP)) / IMAGES
     return {
         "rms": np.sqrt(raw_M),
-        "width": np.sqrt(spread_M / PUBLISHED_IMAGES) / (2 * np.sqrt(raw_M)),
+        "width": np.sqrt(spread_M / IMAGES) / (2 * np.sqrt(raw_M)),
         "bias": bias_M,
         "mse": np.clip(bias_M**2 - doubt_M, 0, None) + variance_M,
     }
@@ -323,4 +322,4 @@ def scaled_variance(values_MIP: "np.ndarray") -> "np.ndarray":
     pairs = values_MIP.shape[2]
     within_M = within_images(values_MIP)
     between_M = np.clip(values_MIP.mean(2).var(1, ddof=1) - within_M / pairs, 0, None)
-    return between_M + within_M / PUBLISHED_PAIRS
+    return between_M + within_M / PAIRS

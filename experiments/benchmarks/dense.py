@@ -38,8 +38,8 @@ class Settings:
     """A part of COCO, for `coco:small` (its network trained, too): a folder or a .tar of images and instances."""
     model: str = "tf_efficientnet_lite0"
     """timm's name of the network."""
-    out: Path = Path("experiments/results/train")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/dense")
+    """Folder of the results (of those that are committed: experiments/results/train)."""
     workers: Natural = 0
     """Processes that decode pictures; 0: it is part of the loop's time."""
     batch_size: Count = 4
@@ -150,10 +150,11 @@ def asked(name: str, settings: Settings) -> Any:
 
 def time_task(name: str, task: Task, settings: Settings, device: "torch.device") -> dict[str, Any]:
     """Seconds of the loop (first) and of the bare step (second)."""
+    from experiments.benchmarks.step import bare
     from experiments.benchmarks.timing import time_in_turns
 
     with running_loop(task, settings, device) as loop:
-        step = bare(task, device)
+        step = bare(task.bare, task.recipe, first_batch(task, device), device)
         return time_in_turns(lambda: next(loop), step, settings.repeats, device, name, settings.steps)
 
 
@@ -174,21 +175,13 @@ def running_loop(task: Task, settings: Settings, device: "torch.device") -> "Ite
             yield loop
 
 
-def bare(task: Task, device: "torch.device") -> Any:
-    """A function that does forward, loss, backward and optimizer step on the loop's first batch."""
-    import torch
-
-    from a2mim.optim import make_optimizer
+def first_batch(task: Task, device: "torch.device") -> dict[str, Any]:
+    """That of the loop."""
     from a2mim.plan import Plan
-    from experiments.benchmarks.step import bare_step
 
     loop = task.recipe.loop
     plan = Plan(task.source.images.samples, loop.batch, loop.seed)
-    batch = next(task.source.batches(plan, range(1), [0], device, loop.channels_last))
-    form = torch.channels_last if loop.channels_last else torch.preserve_format
-    method = task.bare.to(device, memory_format=form).train()  # type: ignore[call-overload]
-    optimizer = make_optimizer(method, task.recipe.optim, loop.batch)
-    return bare_step(method, optimizer, batch, loop.seed, loop.precision, device)
+    return next(task.source.batches(plan, range(1), [0], device, loop.channels_last))
 
 
 def row(name: str, times: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class Settings:
     """random, pretrained, or a checkpoint file."""
     data: str | None = None
     """A folder or a .tar of images."""
-    out: Path = Path("experiments/results/drop")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/drop")
+    """Folder of the results (of those that are committed: experiments/results/drop)."""
     ratios: tuple[Share, ...] = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95)
     """Orders, as shares of n − 2."""
     grid: Grid = 14

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from a2mim.bounds import Budget, Count, Natural, Pixels, Share
 from experiments.benchmarks.gains import (
     MEASURED,
-    PUBLISHED_CONTEXTS,
     cell_errors,
     design_weights,
     headline,
     order_gains,
 )
+from interactions.published import CONTEXTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +49,8 @@ class Settings:
     """Photographs with ImageNet labels: a folder of class folders, or a tar."""
     work: Path
     """Folder for the raw measurements, one file for each image, order and round."""
-    out: Path = Path("experiments/results/estimators")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/estimators")
+    """Folder of the results (of those that are committed: experiments/results/estimators)."""
     image_size: Pixels = 112
     """Pixels along a side."""
     images: Count = 4
@@ -257,8 +257,8 @@ def measure_published(
 
     generator, pairs = torch.Generator().manual_seed(seed), grid.neighbours(2)
     chosen = pairs[torch.randperm(len(pairs), generator=generator)[: settings.pairs]]
-    passes = settings.pairs * 4 * PUBLISHED_CONTEXTS
-    sample = pairwise.draw(order, chosen, grid.n_players, passes, generator, draws=PUBLISHED_CONTEXTS)
+    passes = settings.pairs * 4 * CONTEXTS
+    sample = pairwise.draw(order, chosen, grid.n_players, passes, generator, draws=CONTEXTS)
     run = sample.estimate(game(sample.coalitions_BN, image))
     products_SP = run.halvings.prod(1)
     return {name: torch.stack([run.mean, products_SP[0], products_SP.mean(0)]).cpu().numpy()}

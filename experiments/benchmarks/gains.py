@@ -5,13 +5,14 @@ A cell holds what the runs of every design said of one image at one order (`esti
 
 from typing import TYPE_CHECKING, Any
 
+from interactions.published import CONTEXTS, PAIRS
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 
-PUBLISHED_PAIRS, PUBLISHED_CONTEXTS = 50, 50
-PUBLISHED_PASSES = 4 * PUBLISHED_PAIRS * PUBLISHED_CONTEXTS
+PUBLISHED_PASSES = 4 * PAIRS * CONTEXTS
 FIXED = ("pairwise", "shared", "pooled")
 MEASURED = (*FIXED, "auto")
 
@@ -21,7 +22,7 @@ def published_variances(cell: "dict[str, np.ndarray]") -> "np.ndarray":
     import numpy as np
 
     estimate_P, product_P, _ = cell["published"]
-    return np.array([product_P.var(ddof=1), np.abs(estimate_P).var(ddof=1)]) / PUBLISHED_PAIRS
+    return np.array([product_P.var(ddof=1), np.abs(estimate_P).var(ddof=1)]) / PAIRS
 
 
 def design_weights(cells: "list[dict[str, np.ndarray]]") -> "dict[str, np.ndarray]":
@@ -71,7 +72,7 @@ def cell_errors(cell: "dict[str, np.ndarray]", weights: "dict[str, np.ndarray]")
         "published_A": float(raw_P.mean()),
         "published_rmse_abs": float((variance_abs + bias_published) ** 0.5),
         "published_rmse_ms": float(variance_ms**0.5),
-        "published_rmse_ms_all_halvings": float((every_product_P.var(ddof=1) / PUBLISHED_PAIRS) ** 0.5),
+        "published_rmse_ms_all_halvings": float((every_product_P.var(ddof=1) / PAIRS) ** 0.5),
         "reference_rmse_abs": float(doubt**0.5),
         "reference_rmse_ms": float(mean_square_variance**0.5),
         "published_pairs": len(raw_P),

@@ -31,8 +31,8 @@ class Settings:
 
     models: tyro.conf.Positional[tuple[str, ...]] = ("resnet50", "vit_small_patch16_224", "convnext_tiny")
     """timm names, or factories module:function."""
-    out: Path = Path("experiments/results/game")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/game")
+    """Folder of the results (of those that are committed: experiments/results/game)."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
     batch_size: Count | None = None
@@ -52,6 +52,11 @@ class Settings:
     threads: Threads | None = None
     """CPU threads; without it, torch's own choice."""
 
+    def check(self) -> None:
+        """Raises ValueError for settings with which nothing can be timed."""
+        if not self.models:
+            raise ValueError("no model to time: name at least one, such as resnet50")
+
 
 def run(settings: Settings) -> None:
     """Time every model, print the table and write it."""
@@ -60,19 +65,12 @@ def run(settings: Settings) -> None:
     from experiments.benchmarks.record import begin, write_results
     from experiments.machine import pick_device
 
-    check(settings)
     device = pick_device(settings.device)
     record = begin(settings, device)
     times = {name: time_model(name, settings, device) for name in settings.models}
     table = pd.DataFrame([row(name, times[name]) for name in times])
     print(table.to_string(index=False, float_format="{:.3f}".format))
     write_results(settings.out, device.type, table.round(4), record | {"seconds": times})
-
-
-def check(settings: Settings) -> None:
-    """Raise ValueError for settings with which nothing can be timed."""
-    if not settings.models:
-        raise ValueError("no model to time: name at least one, such as resnet50")
 
 
 def time_model(name: str, settings: Settings, device: "torch.device") -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Settings:
     methods: tuple[str, ...] = ()
     """Methods to time (empty: all)."""
     out: Path | None = None
-    """Folder of the results; without it experiments/results/methods, and none with --quick."""
+    """Folder of the results (of those that are committed: experiments/results/methods); without it
+    runs/bench/methods, and none with --quick."""
     image_size: Pixels = 224
     """Side of the images in pixels."""
     batch_size: Count | None = None
@@ -104,7 +105,7 @@ def completed(settings: Settings, device: str) -> Settings:
     return replace(
         settings,
         models=settings.models or MODELS,
-        out=settings.out or Path("experiments/results/methods"),
+        out=settings.out or Path("runs/bench/methods"),
         batch_size=settings.batch_size or (8 if device == "cpu" else 128),
     )
 

@@ -49,8 +49,8 @@ class Settings:
     """random, pretrained, or a checkpoint file."""
     name: str = ""
     """Of the files; without it, the model's."""
-    out: Path = Path("experiments/results/curve/regret")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/regret")
+    """Folder of the results (of those that are committed: experiments/results/curve/regret)."""
     image_size: Pixels | None = None
     """Side of the images in pixels; without it, the model's own."""
     grid: Grid = 14

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from a2mim.methods import Method
+from a2mim.optim import make_optimizer
 from a2mim.settings import Precision
 from a2mim.trainer import AUTOCAST
 
@@ -30,3 +31,14 @@ def bare_step(
         method.after_step(0.4, 0.5)
 
     return step
+
+
+def bare(method: Method, recipe: Any, batch: dict[str, Any], device: torch.device) -> Callable[[], None]:
+    """A function that takes one step on `batch`, with the optimizer and the loop's settings of a recipe."""
+    loop = recipe.loop
+    form = torch.channels_last if loop.channels_last else torch.preserve_format
+    method = method.to(device, memory_format=form).train()  # type: ignore[call-overload]
+    optimizer = make_optimizer(method, recipe.optim, loop.batch)
+    if loop.compile:
+        method.compile()
+    return bare_step(method, optimizer, batch, loop.seed, loop.precision, device)

@@ -41,7 +41,8 @@ class Settings:
     recipes: tyro.conf.Positional[tuple[str, ...]] = ()
     """Recipes of `a2mim pretrain`; without them A²MIM's ResNet-50 and ViT-S at 224 px, and the small ones at 32 px."""
     out: Path | None = None
-    """Folder of the results; without it experiments/results/train, and none with --quick."""
+    """Folder of the results (of those that are committed: experiments/results/train); without it runs/bench/train, and
+    none with --quick."""
     data: str = ""
     """Images whose loading is timed: a folder, a .tar, or a data set that timm knows."""
     workers: Natural = 4
@@ -94,7 +95,7 @@ def completed(settings: Settings, device: str) -> Settings:
     return replace(
         settings,
         recipes=settings.recipes or RECIPES,
-        out=settings.out or Path("experiments/results/train"),
+        out=settings.out or Path("runs/bench/train"),
         batch_size=settings.batch_size or (16 if device == "cpu" else 128),
     )
 
@@ -107,6 +108,7 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
     from a2mim.data import open_images
     from a2mim.plan import Plan
     from a2mim.settings import Data
+    from experiments.benchmarks.step import bare
     from experiments.benchmarks.timing import time_in_turns
     from interactions.speed import seconds_of
 
@@ -115,7 +117,8 @@ def time_recipe(name: str, settings: Settings, device: "torch.device") -> dict[s
     files = open_images(Data(data=settings.data), seed=settings.seed) if settings.data else None
     count = settings.steps * (2 * settings.repeats + 1) + 1
     with running_loop(recipe, count, device) as (loop, source, plan, architecture):
-        step = bare(recipe, next(batches_of(source, plan, recipe, device)), device)
+        batch = next(batches_of(source, plan, recipe, device))
+        step = bare(new_method(recipe)[0], recipe, batch, device)
         times = time_in_turns(lambda: next(loop), step, settings.repeats, device, name, settings.steps)
     ready = batches_of(source, plan, recipe, device)
     next(ready)
@@ -197,21 +200,6 @@ def running_loop(
 def batches_of(source: "Source", plan: "Plan", recipe: "Pretrain", device: "torch.device") -> Iterator[dict[str, Any]]:
     """The batches of a single process, for as long as anyone asks."""
     return source.batches(plan, range(10**9), [0], device, recipe.loop.channels_last)
-
-
-def bare(recipe: "Pretrain", batch: dict[str, Any], device: "torch.device") -> Any:
-    """A function that does forward, loss, backward, optimizer step and momentum update on `batch`."""
-    import torch
-
-    from a2mim.optim import make_optimizer
-    from experiments.benchmarks.step import bare_step
-
-    form = torch.channels_last if recipe.loop.channels_last else torch.preserve_format
-    method = new_method(recipe)[0].to(device, memory_format=form).train()  # type: ignore[call-overload]
-    optimizer = make_optimizer(method, recipe.optim, recipe.loop.batch)
-    if recipe.loop.compile:
-        method.compile()
-    return bare_step(method, optimizer, batch, recipe.loop.seed, recipe.loop.precision, device)
 
 
 def loading_times(loading: Iterator[Any], settings: Settings, device: "torch.device") -> list[float]:

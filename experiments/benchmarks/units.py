@@ -44,8 +44,8 @@ class Settings:
         "tf_efficientnet_lite0",
     )
     """timm names."""
-    out: Path = Path("experiments/results/units")
-    """Folder of the results."""
+    out: Path = Path("runs/bench/units")
+    """Folder of the results (of those that are committed: experiments/results/units)."""
     device: str = "auto"
     """cpu, cuda …; auto takes the accelerator when there is one."""
     image_size: Pixels = 112
@@ -81,7 +81,7 @@ def run(settings: Settings) -> None:
 
     import pandas as pd
 
-    from experiments.benchmarks.record import begin
+    from experiments.benchmarks.record import begin, file_name
     from experiments.machine import pick_device
     from interactions.runs.files import write_csv, write_json
 
@@ -89,7 +89,7 @@ def run(settings: Settings) -> None:
         raise ValueError("no model to time: name at least one, such as resnet50")
     device = pick_device(settings.device)
     for name in settings.models:
-        path = settings.out / f"{name.replace(':', '-')}.json"
+        path = settings.out / f"{file_name(name)}.json"
         if path.exists():
             print(f"{name} is there already: remove {path} to time it again")
             continue

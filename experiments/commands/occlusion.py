@@ -44,9 +44,9 @@ def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.occlusion  # noqa: F401  what cannot be drawn is found out before it is measured
     from experiments.datasets import known_classes
-    from experiments.machine import pick_device
+    from experiments.machine import is_first, pick_device
     from experiments.measuring.inputs import open_model
-    from experiments.measuring.opening import Opened, images_of, is_first, own_device, with_own_functions
+    from experiments.measuring.opening import Opened, images_of, own_device, with_own_functions
     from interactions.occlusion import measure_occlusion
 
     measure = asdict(with_own_functions(settings.measure))

@@ -82,7 +82,8 @@ def usual(settings: Settings) -> Settings | None:
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.curves  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.measuring.opening import is_first, profiled, with_own_functions
+    from experiments.machine import is_first
+    from experiments.measuring.opening import profiled, with_own_functions
     from experiments.measuring.players import with_own_players
     from interactions.profile import checked
 
@@ -151,15 +152,16 @@ def protocol(record: "Mapping[str, Any]") -> str:
 
 def reached(record: "Mapping[str, Any]") -> str:
     """How narrow the curve got, and why the run ended."""
-    why = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
+    from experiments.records import ENDED
+
     if "reached" not in record:
-        return f"{why[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
+        return f"{ENDED[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
     widest = record["reached"]["widest"]
     known = "unknown at some orders" if widest is None else f"±{widest:.3g} at the widest order"
     measure = record["reached"]["measure"]
     above = ", of itself where it is above 1" if record["reached"].get("relative") else ""
     known += ", of itself" if measure == "rms" else above
-    return f"{measure} known to {known} (asked for ±{record['settings']['precision']:g}): {why[record['ended']]}"
+    return f"{measure} known to {known} (asked for ±{record['settings']['precision']:g}): {ENDED[record['ended']]}"
 
 
 def report(profile: "Profile") -> None:

@@ -47,7 +47,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Read the runs, write the page, and say how large it is."""
     from experiments.outputs import claim
-    from experiments.records import check_records
+    from experiments.records import check_records, distinct_names
     from figures.report import check_suffix, open_runs, sections_of, told_apart, write_report
 
     out = check_suffix(settings.out)
@@ -58,16 +58,6 @@ def run(settings: Settings) -> None:
     write_report(out, sections, settings.title, settings.lead)
     shown = ", ".join(section.title for section in sections)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {shown}\n\nwrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
-
-
-def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, with as many of the folders above as tell all of them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(each[-depth:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [str(folder) for folder in folders]
 
 
 def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":

@@ -47,9 +47,9 @@ class Settings(Machine, Images, Network):
 def run(settings: Settings) -> None:
     """Measure, draw, and say what was written."""
     import figures.spectrum  # noqa: F401  what cannot be drawn is found out before it is measured
-    from experiments.machine import pick_device
+    from experiments.machine import is_first, pick_device
     from experiments.measuring.inputs import open_model
-    from experiments.measuring.opening import Opened, images_of, is_first, own_device
+    from experiments.measuring.opening import Opened, images_of, own_device
     from interactions.spectrum import measure_spectrum
 
     model, config = open_model(settings)

@@ -45,8 +45,8 @@ class Settings:
 def run(settings: Settings) -> None:
     """Write tables and figures, and print the tables."""
     from experiments.commands.figure import claim_figure, draw
-    from experiments.commands.report import distinct_names
     from experiments.outputs import claim
+    from experiments.records import distinct_names
     from experiments.training.transferring import FEWEST, Entry, correlations, transfer_table
     from figures.runs import open_runs
     from interactions.runs.files import write_csv

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.outputs import claim, tables_beside
+from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
 from figures.runs import grid_words, ground_words, pair_words
@@ -108,9 +109,7 @@ def named(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Profile]:
         raise ValueError("there is nothing to compare: name two runs or more")
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs: give one for each, or none")
-    if not names:
-        ends = [folder.resolve().name for folder in folders]
-        names = ends if len(set(ends)) == len(ends) else [str(folder) for folder in folders]
+    names = names or distinct_names(folders)
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise ValueError(f"several runs are called {', '.join(twice)}: give each run once, and --names that differ")

@@ -12,7 +12,8 @@ from a2mim.checkpoints import read
 from a2mim.course import course_file, kept_states
 from a2mim.runs import read_run
 from experiments.commands.figure import draw
-from experiments.measuring.opening import is_first, profiled
+from experiments.machine import is_first
+from experiments.measuring.opening import profiled
 from experiments.training.trust import check_architecture
 from figures.course import TABLE
 from figures.runs import open_runs, read_json

@@ -3,7 +3,6 @@
 Imports nothing heavy at the top: `--help` reads this file.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
@@ -62,6 +61,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     """
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
+    from experiments.machine import is_first
     from experiments.models import create_model, named
 
     model, config = create_model(
@@ -77,7 +77,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     )
     silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))
     config = adjusted(config, settings.input)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_first():
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)

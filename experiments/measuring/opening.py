@@ -89,7 +89,7 @@ def open_all(settings: "Settings") -> Opened:
         ValueError: a classifier or labels that are needed and not there; and as what opens models and images does.
     """
     from experiments.datasets import known_classes
-    from experiments.machine import pick_device
+    from experiments.machine import is_first, pick_device
     from experiments.measuring.inputs import description, open_model
 
     model, config = open_model(settings)
@@ -176,11 +176,6 @@ def warn_about_labels(settings: "Settings", model: "nn.Module", data: "ImageData
             "(--class-map FILE, --target predicted)",
             file=sys.stderr,
         )
-
-
-def is_first() -> bool:
-    """Whether this process is the one that prints and draws."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def own_device(name: str) -> str:

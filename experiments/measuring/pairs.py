@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.machine import commit
+from experiments.machine import commit, is_first
 from experiments.measuring.comparison import compare_runs
 from experiments.measuring.inputs import title
-from experiments.measuring.opening import Opened, is_first, measured_settings, open_all
+from experiments.measuring.opening import Opened, measured_settings, open_all
+from experiments.records import ENDED
 from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
 from interactions.profile import profile_model
 from interactions.settings import PRECISION
@@ -99,7 +100,6 @@ def report(out: Path, profiles: Mapping[str, Any]) -> None:
         record = profile.record
         print(f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s")
     if told := next(iter(profiles.values())).record.get("difference"):
-        why = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
         width = "unknown" if told["half_width"] is None else f"known to ±{told['half_width']:.3g}"
         ended = next(iter(profiles.values())).record["ended"]
-        print(f"difference of M {width} (asked for ±{told['asked']:g}): {why[ended]}")
+        print(f"difference of M {width} (asked for ±{told['asked']:g}): {ENDED[ended]}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from a2mim.data import open_images
@@ -28,6 +27,7 @@ from a2mim.runs import write_json
 from a2mim.versions import versions
 from experiments.outputs import claim
 from experiments.training.assembly import labelled, make_network, open_held_out
+from interactions.occluded import wilson
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def refuse_too_many(layout: Layout, images: int) -> None:
 def write_result(settings: Any, command: str, result: dict[str, Any], train: Features, test: Features) -> None:
     """The result with everything that it depends on, as JSON, and a line on the terminal."""
     images = len(test.target_N)
-    interval = wilson(result["top1"], images)
+    interval = wilson_interval(result["top1"], images)
     write_record(settings, command, {**result, **interval}, train, test)
     between = f"[{interval['top1_low']:.2f}, {interval['top1_high']:.2f}]"
     top5 = f"top-5 {result['top5']:.2f} %"
@@ -168,7 +168,7 @@ def write_record(settings: Any, command: str, result: dict[str, Any], train: Fea
     write_json(Path(settings.out), content)
 
 
-def wilson(percent: float, images: int) -> dict[str, float]:
+def wilson_interval(percent: float, images: int) -> dict[str, float]:
     """Wilson's 95 % interval over images of a top-1 accuracy, which none and all right have, too."""
-    low, high = binomtest(round(percent / 100 * images), images).proportion_ci(method="wilson")
-    return {"top1_low": 100 * low, "top1_high": 100 * high}
+    low, high = wilson(np.array(percent / 100), np.array(images))
+    return {"top1_low": 100 * float(low), "top1_high": 100 * float(high)}

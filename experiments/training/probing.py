@@ -11,7 +11,7 @@ from scipy import stats
 
 from a2mim.evaluate.attentive import attentive_probe
 from a2mim.evaluate.linear import Probe, linear_probe
-from experiments.training.frozen import Features, wilson, write_record
+from experiments.training.frozen import Features, wilson_interval, write_record
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ def probe_all(
     for seed, train in zip(seeds, trains, strict=True):
         for head in ("linear", "attentive") if settings.head == "attentive" else ("linear",):
             found = probe_once(settings, head, seed, train, test, device)
-            interval = wilson(found["top1"], len(test.target_N))
+            interval = wilson_interval(found["top1"], len(test.target_N))
             rows.append({"head": head, "seed": seed, "train_images": len(train.target_N), **found, **interval})
     return rows
 

@@ -19,7 +19,7 @@ from a2mim.detect.scores import Matches
 from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
-from experiments.training.frozen import wilson
+from experiments.training.frozen import wilson_interval
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -145,7 +145,7 @@ def ends(numbers: Mapping[str, Any], measure: str, images: int = 0) -> tuple[flo
     """The interval that a record holds; of an accuracy without one Wilson's over images; NaN where there is none."""
     if f"{measure}_low" in numbers:
         return numbers[f"{measure}_low"], numbers[f"{measure}_high"]
-    between = wilson(numbers[measure], images) if images else {}
+    between = wilson_interval(numbers[measure], images) if images else {}
     return between.get("top1_low", np.nan), between.get("top1_high", np.nan)
 
 

@@ -92,7 +92,10 @@ def test_the_numbers_have_their_names():
 
 
 def test_runs_are_named_by_what_tells_them_apart():
-    assert list(bench.named((Path("/a/trained/profile"), Path("/a/random/profile")))) == ["trained", "random"]
+    assert list(bench.named((Path("/a/trained/profile"), Path("/a/random/profile")))) == [
+        "trained/profile",
+        "random/profile",
+    ]
     with pytest.raises(ValueError, match="twice"):
         bench.named((Path("/a"), Path("/a")))
     with pytest.raises(ValueError, match="no run"):

@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.benchmarks.dense import Settings, Task, bare, row, segmenting
+from experiments.benchmarks.dense import Settings, Task, first_batch, row, segmenting
+from experiments.benchmarks.step import bare
 from experiments.cli import main
 from tests.a2mim.scenes import write_scenes
 from tests.commands import done
 
+CPU = torch.device("cpu")
 pytest.importorskip("pycocotools")
 pytestmark = pytest.mark.xdist_group("commands")
 
@@ -31,7 +33,7 @@ def test_the_bare_step_is_that_of_the_very_model_and_losses(tmp_path):
     assert isinstance(task, Task)
     before = {name: x.clone() for name, x in task.bare.named_parameters()}
     assert all(torch.equal(x, before[name]) for name, x in task.looped.named_parameters())
-    bare(task, torch.device("cpu"))()
+    bare(task.bare, task.recipe, first_batch(task, CPU), CPU)()
     moved = {name.split(".")[0] for name, x in task.bare.named_parameters() if not torch.equal(x, before[name])}
     assert moved == {"backbone", "decoder"}  # the network learns, too
 

@@ -13,6 +13,7 @@ from a2mim.methods import A2MIM
 from a2mim.settings import Augmentation, Loop, Network, Optim
 from experiments import cli, machine
 from experiments.benchmarks import train as bench
+from experiments.benchmarks.step import bare
 from experiments.commands.pretrain import Settings as Pretrain
 from tests.a2mim.tiny import write_images
 
@@ -33,7 +34,7 @@ def test_the_bare_step_does_to_the_weights_what_the_loop_does(monkeypatch):
     made = []
     monkeypatch.setattr(bench, "new_method", lambda recipe, new=bench.new_method: made.append(new(recipe)) or made[-1])
     with bench.running_loop(recipe, 3, CPU) as (loop, source, plan, _):
-        step = bench.bare(recipe, next(bench.batches_of(source, plan, recipe, CPU)), CPU)
+        step = bare(bench.new_method(recipe)[0], recipe, next(bench.batches_of(source, plan, recipe, CPU)), CPU)
         before = {name: tensor.clone() for name, tensor in made[1][0].state_dict().items()}
         for _ in range(2):
             next(loop)
@@ -57,7 +58,7 @@ def test_methods_get_the_views_that_they_compare():
         batch = next(bench.batches_of(source, plan, recipe, CPU))
         assert [view.shape[-1] for view in batch["image"]] == [32, 32, 16, 16]
         assert next(loop) == 1
-        bench.bare(recipe, batch, CPU)()
+        bare(bench.new_method(recipe)[0], recipe, batch, CPU)()
 
 
 def test_the_overhead_follows_from_the_recorded_seconds(tmp_path, capsys, monkeypatch):

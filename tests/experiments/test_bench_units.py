@@ -59,3 +59,10 @@ def test_a_network_that_is_there_is_not_timed_again(tmp_path, capsys, monkeypatc
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     assert "is there already" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "units.csv").ratio[0] == pytest.approx(record["result"]["ratio"], abs=1e-4)
+
+
+def test_the_name_of_a_network_is_one_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "time_network", lambda *_: {})
+    monkeypatch.setattr(units, "row", lambda name, *_: {"network": name, "ratio": 1.0})
+    assert cli.main(["bench", "units", "hf-hub:timm/resnet18", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"hf-hub-timm-resnet18.json", "units.csv"}

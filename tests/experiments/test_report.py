@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from experiments import cli
-from experiments.commands.report import distinct_names
 from experiments.measuring.comparison import compare_runs
+from experiments.records import distinct_names
 from interactions.profile import profile_model
 from tests.figures import made_up_runs as made_up
 
