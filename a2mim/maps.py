@@ -95,7 +95,7 @@ class OnMaps(Method):
         super().__init__()
         self.backbone, self.maps, self.frozen = backbone, maps, frozen
         self.norm = True
-        """Whether timm is to normalise the last map, where it can (Hiera's verb refuses)."""
+        """Whether timm is to normalise the last map, where it can (Hiera refuses, SAM gives other channels)."""
         if frozen:
             backbone.requires_grad_(False)
 
@@ -110,21 +110,27 @@ class OnMaps(Method):
         it says."""
         device = next(self.backbone.parameters()).device
         with evaluating(self):
-            image = torch.zeros(1, 3, *size, device=device)
             try:
-                try:
-                    found = self.features(image)
-                except AssertionError as error:
-                    if not self.norm or "norm" not in str(error):
-                        raise
-                    self.norm = False
-                    found = self.features(image)
+                found = self._tried(torch.zeros(1, 3, *size, device=device))
             except Exception as error:
                 raise_unfit(self.backbone, size, error)
-        if (channels := tuple(x.shape[1] for x in found)) != self.maps.channels:
+        if (channels := channels_of(found)) != self.maps.channels:
             raise ValueError(
                 f"{type(self.backbone).__name__} gives maps of {channels} channels, not {self.maps.channels}"
             )
+
+    def _tried(self, image_BCHW: Tensor) -> list[Tensor]:
+        """The maps, from now on without timm's norm where that refuses, or changes their channels."""
+        try:
+            found = self.features(image_BCHW)
+        except AssertionError as error:
+            if not self.norm or "norm" not in str(error):
+                raise
+            found = []
+        if self.norm and channels_of(found) != self.maps.channels:
+            self.norm = False
+            return self.features(image_BCHW)
+        return found
 
     def padded(self, image_BCHW: Tensor) -> Tensor:
         """The image with zeros below and to the right of it up to a multiple of the stride."""
@@ -139,3 +145,7 @@ class OnMaps(Method):
             return backbone.forward_intermediates(
                 self.padded(image_BCHW), indices=list(self.maps.indices), norm=self.norm, intermediates_only=True
             )
+
+
+def channels_of(maps: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple(x.shape[1] for x in maps)

@@ -49,7 +49,7 @@ class Detect(OnMaps):
 
     classes: their number, without the background. detector: mask_rcnn or faster_rcnn.
     frozen: the backbone is left as it is, in evaluation mode; frozen_norms: its batch normalisation alone.
-    size: height and width of pictures, on which it is tried, as on half of its width; pad: every picture is padded to
+    size: height and width of pictures, on which it is tried, as on half of it upright; pad: every picture is padded to
     it. anchors: sides of the square ones, finest level first.
     regions: proposals of a picture that the heads are trained on.
     window: cells along a side of the windows that most blocks of a plain transformer attend in (0: the whole picture).
@@ -84,11 +84,14 @@ class Detect(OnMaps):
             for norm in batch_norms(backbone):
                 norm.requires_grad_(False)
         self.train()
-        for width in (size[1], max(1, size[1] // 2)):  # pictures differ in size, which not all networks bear
+        # Pictures differ in size, which not all networks bear, and stand upright, too.
+        for tried in [size] if pad else [size, (size[1], max(1, size[0] // 2))]:
             try:
-                self.refuse_unfit((size[0], width))
+                self.refuse_unfit(tried)
             except ValueError as error:
-                raise ValueError(f"{error}, or fill every picture up to one size with --pad") from error
+                raise (
+                    error if pad else ValueError(f"{error}, or fill every picture up to one size with --pad")
+                ) from error
         if window:
             image = self.padded(torch.zeros(1, 3, *size))
             self.windows = in_windows(backbone, window, image, super().features, self.maps.strides[-1])

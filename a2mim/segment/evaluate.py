@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from a2mim.segment.views import SceneSamples, evaluation_view
 
 WINDOWS = 16
 """Windows that the network sees at once."""
+TRIED = 4
+"""Pictures whose size is tried before training."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,19 @@ def predicted(method: Segment, image_1CHW: Tensor, size: tuple[int, int], galler
     else:
         scores = by_windows(method, image_1CHW, gallery.window, gallery.overlap)
     return F.interpolate(scores, size, mode="bilinear", align_corners=False)[0].argmax(0)
+
+
+def refuse_unfit_whole(method: Segment, gallery: SceneGallery) -> None:
+    """Raise ValueError where the network does not run on pictures at once, of the sizes of the first ones: some see
+    images of one size alone."""
+    if gallery.window is not None:
+        return
+    first = islice(replace(gallery, workers=0).pictures(World()), TRIED)
+    for size in dict.fromkeys((batch["image"].shape[2], batch["image"].shape[3]) for batch in first):
+        try:
+            method.refuse_unfit(size)
+        except ValueError as error:
+            raise ValueError(f"{error}, or evaluate by windows of the crop's size with --evaluate slide") from error
 
 
 def by_windows(method: Segment, image_1CHW: Tensor, window: tuple[int, int], overlap: float) -> Tensor:

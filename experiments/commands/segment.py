@@ -56,7 +56,7 @@ def run(settings: Settings) -> None:
 def segment(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
     from a2mim.gallery import normalisation
-    from a2mim.segment.evaluate import SceneGallery
+    from a2mim.segment.evaluate import SceneGallery, refuse_unfit_whole
     from a2mim.segment.method import Segment
     from a2mim.segment.pairs import open_scenes
     from a2mim.segment.views import SceneSource
@@ -72,6 +72,7 @@ def segment(settings: Settings, world: Any) -> Any:
     method = Segment(model, classes, decoding.decoder, decoding.frozen, crops.crop, loop.seed)
     window = crops.crop if decoding.evaluate == "slide" else None
     gallery = SceneGallery(held_out, crops.side, mean, std, window, decoding.overlap, data.workers)
+    refuse_unfit_whole(method, gallery)
     source = SceneSource(images, (), mean, std, classes=classes, workers=data.workers, crops=crops)
     evaluate = evaluator(gallery, images.classes, Path(settings.out), decoding.predictions, world, loop.channels_last)
     run_of = (settings, "segment", world, method, source, gallery, architecture, report)

@@ -113,6 +113,27 @@ def test_a_network_of_one_size_sees_every_picture_padded_to_it(name):
     method.train()(batch_of(), torch.Generator())["loss"].backward()
 
 
+def test_a_network_that_bears_no_upright_picture_is_refused(monkeypatch):
+    given = timm.models.ResNet.forward_intermediates
+
+    def lying(self, x, **more):
+        assert x.shape[2] <= 64, "too tall"
+        return given(self, x, **more)
+
+    monkeypatch.setattr(timm.models.ResNet, "forward_intermediates", lying)
+    with pytest.raises(ValueError, match=r"images of 96×32 px .*too tall.* with --pad"):
+        made("test_resnet", size=(64, 96))
+
+
+def test_sam_gives_its_tokens_without_its_neck():
+    """Of which timm makes the norm a part, and other channels."""
+    narrow = {"depth": 2, "embed_dim": 32, "num_heads": 2, "global_attn_indexes": (1,), "window_size": 2}
+    method = made("samvit_base_patch16", network={**narrow, "img_size": 64}).eval()
+    image = torch.randn(1, 3, 64, 96)
+    direct = method.backbone.forward_intermediates(image, indices=1, intermediates_only=True)
+    assert method.maps.channels == (32,) and torch.equal(method.features(image)[0], direct[0])
+
+
 @pytest.mark.parametrize("detector", ["mask_rcnn", "faster_rcnn"])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_losses_and_detections_are_torchvisions(name, detector):

@@ -16,6 +16,7 @@ from experiments.training.asked import find_recipe
 from tests.a2mim.scenes import VOID, save, write_scenes
 from tests.a2mim.tiny import same
 
+ONE_SIZE = "--model beit_base_patch16_224 --model-args depth=1 embed_dim=32 num_heads=2"
 PLAIN = "--scale 1 1 --flip 0 --color-jitter 0"
 """Every view is the picture itself."""
 
@@ -139,6 +140,7 @@ def test_pictures_and_annotations_that_do_not_fit_are_refused(tmp_path, capsys, 
         ("--model test_resnet --output-stride 8", "output-stride"),
         ("--model test_resnet --model-args output_stride=8 --decoder fpn", "none of 16, which fpn needs"),
         ("--model test_vit --crop 30 64", "patches of 16 px do not divide an image of 30 px"),
+        (f"--crop 32 32 {ONE_SIZE}", "or evaluate by windows of the crop's size with --evaluate slide"),
         ("--model test_resnet --data nowhere", "does not exist"),
         ("--model test_resnet --class-names nowhere.txt", "there is no class map at 'nowhere.txt'"),
     ],
@@ -149,6 +151,10 @@ def test_settings_that_do_not_fit_are_refused(data, tmp_path, capsys, more, sent
     except SystemExit as stop:
         code = stop.code
     assert code == 2 and sentence in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_network_of_one_size_sees_pictures_of_that_size(data, tmp_path):
+    assert main(words_of(data, tmp_path / "run", f"{ONE_SIZE} --epochs 1 --predictions 0")) == 0
 
 
 def test_a_decoder_that_is_not_installed_is_named(data, tmp_path, capsys, monkeypatch):
