@@ -1,18 +1,23 @@
 """Where a command may write: never over a file of a run, nor over what it reads."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from interactions.runs.files import remove_orphans
 
 FILES = {
-    *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "course.csv", "probe.safetensors"),
+    *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "probe.safetensors"),
+    *("course.csv", "course.png", "course.pdf", "course.json"),
     *("occlusion.csv", "occlusion.png", "shuffling.csv", "spectrum.csv", "variance.csv", "spectrum.png"),
     *("variance.png", "log.jsonl", "loss.png", "backbone.safetensors", "backbone_without_ema.safetensors"),
-    *("decoder.safetensors", "per_class.csv", "counts.npz", "predictions.png"),
+    *("decoder.safetensors", "per_class.csv", "counts.npz", "predictions.png", "images.txt.gz"),
+    *("detector.safetensors", "detections.json", "matches.npz"),
     *("commands.json", "commands.sh", "study.json", "settings.json"),
 }
 """Of runs and studies."""
+EXTENDED = re.compile(r"-\d+-epochs(?=\.safetensors$)")
+"""In the name of weights that a training had before it was extended."""
 FOLDERS = {
     *("units", "images", "pairs", "amplitudes", "saliency", "shuffling", "unfinished"),
     *("state", "course", "pictures", "tensorboard"),
@@ -44,7 +49,7 @@ def tables_beside(figure: Path) -> tuple[Path, Path]:
 def owner(path: Path) -> Path | None:
     """The folder of the run or study that a file is a part of; None for any other file."""
     folder = path.parent
-    if path.name in FILES and any((folder / record).exists() for record in RECORDS):
+    if EXTENDED.sub("", path.name) in FILES and any((folder / record).exists() for record in RECORDS):
         return folder
     if folder.name in FOLDERS and (folder.parent / "run.json").exists():
         return folder.parent

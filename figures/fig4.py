@@ -7,7 +7,6 @@ a spectrum, and by frequency over all pictures.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from figures.files import read_arrays
 from figures.frequencies import WORDS, log_spectrum, radial_spectrum
 from figures.panels import draw_legend, legend_height
 from figures.pictures import as_pixels, stack, stacked
@@ -100,10 +100,9 @@ def read_pictures(path: Path) -> Pictures:
         ValueError: a file that is no such .npz; a kind that it lacks; pixels outside 0 to 1.
     """
     try:
-        with np.load(path) as file:
-            arrays = {kind: file[kind] for kind in KINDS if kind in file}
-    except (BadZipFile, EOFError, ValueError) as error:  # ValueError: objects, which only pickle could read
-        raise ValueError(f"{path} cannot be read as .npz: is it a file of reconstructions?") from error
+        arrays = read_arrays(path, KINDS)
+    except ValueError as error:
+        raise ValueError(f"{error}: is it a file of reconstructions?") from error
     if missing := [kind for kind in KINDS if kind not in arrays]:
         raise ValueError(f"{path} lacks {', '.join(missing)}: is it a file of reconstructions?")
     return {kind: as_pixels(np.moveaxis(x, 1, -1), 4, f"{kind} of {path}") for kind, x in arrays.items()}

@@ -217,10 +217,13 @@ def cell_file(settings: Settings, turn: int, image: int, order: int) -> Path:
 
 
 def read_file(path: Path) -> "dict[str, np.ndarray]":
-    """What a file holds, by name; nothing where there is none."""
-    import numpy as np
+    """What a file holds, by name; nothing where there is none. Raises ValueError for a damaged one."""
+    from interactions.runs.files import read_arrays
 
-    return dict(np.load(path)) if path.exists() else {}
+    try:
+        return read_arrays(path) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it, and its round is measured again") from error
 
 
 def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn: int, image: int, order: int) -> None:

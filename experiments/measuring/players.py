@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,9 +38,18 @@ def read_segments(path: Path) -> Segments:
     """
     existing(path, "label map", "--grid takes the cells along one side, or a file, the same regions for all images")
     try:
-        return Segments(np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_mask(path.read_bytes()))
-    except (Damaged, ValueError, EOFError) as error:
+        return Segments(array_in(path) if path.suffix == ".npy" else read_mask(path.read_bytes()))
+    except (Damaged, ValueError) as error:
         raise ValueError(f"{path} is no label map: {error}") from error
+
+
+def array_in(path: Path) -> np.ndarray:
+    """The array of a .npy. It is mapped, not read: one that says it is larger than its file is refused by numpy.
+    Raises ValueError for another file, and for objects, which could run code."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (SyntaxError, TokenError) as error:  # of a damaged header
+        raise ValueError("it is damaged") from error
 
 
 def read_pairs(path: Path) -> np.ndarray:

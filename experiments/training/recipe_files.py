@@ -4,13 +4,17 @@ import importlib.util
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import yaml
 
+from a2mim.checkpoints.archive import read_text
+from a2mim.checkpoints.errors import short
 from experiments.help import parse
 from experiments.models import did_you_mean, failure
 from experiments.recipes import recipes_of
@@ -18,6 +22,18 @@ from experiments.recipes import recipes_of
 S = TypeVar("S")
 PLAIN = (".yaml", ".yml", ".json")
 """Endings of files of plain settings. (JSON is YAML.)"""
+LONGEST = 100_000
+"""Bytes of such a file."""
+
+
+class WrittenOut(yaml.SafeLoader):
+    """YAML without aliases, of which a few hundred bytes are written out as megabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="an alias stands for a value, write it out", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 def function_in(path: Path, name: str) -> Callable[[], Any]:
@@ -57,12 +73,13 @@ def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] =
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: what is no YAML, an option that does not exist, a value that an option cannot have.
+        ValueError: what is no YAML, too long, or with aliases, an option that does not exist, a value that an option
+            cannot have.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of settings '{path}'")
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plain = yaml.load(read_text(path, LONGEST), WrittenOut)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(plain, dict):
@@ -75,11 +92,11 @@ def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] =
         if name in elsewhere:
             raise ValueError(f"{path}: '{key}' is no part of a recipe, type --{name.replace('_', '-')}")
         words[str(key)] = words_of(name, value, known[name])
-    try:
-        return parse(kind, args=[word for each in words.values() for word in each], console_outputs=False)
-    except SystemExit as error:
-        wrong = next((key for key in words if not understood(kind, words[key])), next(iter(words)))
-        raise ValueError(f"{path}: {wrong} cannot be {plain[wrong]!r}") from error
+    settings = parsed(kind, [word for each in words.values() for word in each])
+    if settings is None:
+        wrong = next((key for key in words if parsed(kind, words[key]) is None), next(iter(words)))
+        raise ValueError(f"{path}: {wrong} cannot be {short(repr(plain[wrong]))}")
+    return settings
 
 
 def options_of(kind: Any) -> Iterator[tuple[str, Any]]:
@@ -102,9 +119,10 @@ def words_of(name: str, value: Any, hint: Any) -> list[str]:
     return [f"--{option}", *(map(str, value) if isinstance(value, list) else [str(value)])]
 
 
-def understood(kind: type, words: list[str]) -> bool:
-    try:
-        parse(kind, args=words, console_outputs=False)
-    except SystemExit:
-        return False
-    return True
+def parsed(kind: type[S], words: list[str]) -> S | None:
+    """Settings as they would be typed; None where they cannot be, of which nothing is told here."""
+    with redirect_stderr(StringIO()):
+        try:
+            return typing.cast(S, parse(kind, args=words, console_outputs=False))
+        except SystemExit:
+            return None

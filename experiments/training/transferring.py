@@ -20,6 +20,7 @@ from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
 from experiments.training.frozen import wilson_interval
+from figures.files import read_arrays
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -151,20 +152,28 @@ def ends(numbers: Mapping[str, Any], measure: str, images: int = 0) -> tuple[flo
 
 def counts_in(folder: Path) -> np.ndarray:
     """Of the last evaluation (N, 3, K). Raises ValueError where the run holds none."""
-    try:
-        with np.load(folder / "counts.npz") as file:
-            return file["counts"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} holds no counts of pictures (counts.npz): start a2mim segment again") from error
+    counts = arrays_in(folder / "counts.npz", ["counts"], "segment")["counts"]
+    if counts.ndim != 3 or counts.shape[1] != 3 or counts.dtype.kind not in "iu":
+        raise ValueError(f"{folder}/counts.npz is damaged: start a2mim segment again")
+    return counts
 
 
 def matches_in(folder: Path, kind: str = "box") -> Matches:
     """Of the boxes, or masks, of the last evaluation. Raises ValueError where the run holds none."""
+    names = {each.name: f"{kind}_{each.name}" for each in fields(Matches)}
+    arrays = arrays_in(folder / "matches.npz", list(names.values()), "detect")
+    return Matches(**{name: arrays[held] for name, held in names.items()})
+
+
+def arrays_in(path: Path, names: Sequence[str], command: str) -> dict[str, np.ndarray]:
+    """What a run keeps of each picture. Raises ValueError where it holds no such file, or another."""
     try:
-        with np.load(folder / "matches.npz") as file:
-            return Matches(**{each.name: file[f"{kind}_{each.name}"] for each in fields(Matches)})
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} holds no matches of pictures (matches.npz): start a2mim detect again") from error
+        arrays = read_arrays(path, names)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error}: start a2mim {command} again") from error
+    if len(arrays) < len(names):
+        raise ValueError(f"{path} lacks {', '.join(sorted({*names} - {*arrays}))}: start a2mim {command} again")
+    return arrays
 
 
 def difference(first: Found, second: Found, leader: Path, path: Path) -> dict[str, float]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from figures.files import read_arrays
 from figures.page.blocks import Block, Fold, Gallery, Picture, Section
 from figures.pair_map import draw_pair_map
 from figures.runs import Run
@@ -60,12 +60,12 @@ def _reconstructions(run: Run) -> list[Block]:
         return []
     path = archives[-1]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not set(RECONSTRUCTION) <= set(archive.files):
-                return []
-            pictures = {name: archive[name].clip(0, 1).transpose(0, 2, 3, 1) for name in RECONSTRUCTION}
-    except (OSError, ValueError, BadZipFile) as error:
+        arrays = read_arrays(path, RECONSTRUCTION)
+        pictures = {name: x.clip(0, 1).transpose(0, 2, 3, 1) for name, x in arrays.items()}
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as reconstructions: {error}") from error
+    if len(pictures) < len(RECONSTRUCTION):
+        return []
     return [Gallery(pictures, f"{run.name}: what it saw, what it predicts, and both together ({path.stem}).")]
 
 

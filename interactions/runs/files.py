@@ -8,12 +8,17 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+LARGEST = 10**9
+"""Bytes that an .npz may unpack to."""
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]+)@(?P<host>.+)\.tmp", re.DOTALL)
 
 
@@ -48,6 +53,36 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_csv(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
     """A summary table; floats with all their digits, or as `float_format` says."""
     write_atomically(path, lambda beside: table.to_csv(beside, index=False, float_format=float_format))
+
+
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz, or those of these names that it holds. No object is read, which could run code.
+
+    Raises:
+        OSError: no such file, one that cannot be read.
+        ValueError: another file; a damaged one; what would unpack to more than LARGEST bytes.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as file:
+        content = file.read(LARGEST)
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            wanted = [name for name in (held if names is None else names) if name in held]
+            if (unpacked := sum(archive.getinfo(held[name]).file_size for name in wanted)) > LARGEST:
+                raise ValueError(f"it would unpack to {unpacked:,} bytes, and {LARGEST:,} are read")
+            return {name: _array(archive, held[name]) for name in wanted}
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged archive raises almost anything
+        why = " ".join(str(error).split()) or "it ends early"
+        raise ValueError(f"{path} cannot be read as .npz ({why})") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def remove_orphans(folder: Path, name: str | None = None) -> None:

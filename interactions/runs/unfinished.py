@@ -7,7 +7,6 @@ batches, and so the same bits. They carry a digest of their rows; what does not 
 """
 
 import time
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interactions.runs.files import write_atomically
+from interactions.runs.files import read_arrays, write_atomically
 
 EVERY = 1.0
 """Seconds between two writings, so that they cost nothing where an image takes none."""
@@ -67,9 +66,9 @@ class Unfinished:
 
     def _read(self, step: int, digest: np.ndarray) -> list[Tensor]:
         try:
-            with np.load(self._path(step)) as file:
-                values_B, of = file["values"], file["digest"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            kept = read_arrays(self._path(step))
+            values_B, of = kept["values"], kept["digest"]
+        except (OSError, ValueError, KeyError):
             return []  # not there, or damaged: measured again
         return [torch.from_numpy(values_B)] if np.array_equal(of, digest) and len(values_B) else []
 

@@ -73,6 +73,12 @@ def test_measurements_of_other_settings_are_refused(tmp_path, change):
         bench.remember(replace(settings, work=tmp_path / "old"))
 
 
+def test_a_damaged_round_is_named(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read .*: remove it, and its round is measured again"):
+        bench.read_file(tmp_path / "a.npz")
+
+
 class Brightness(torch.nn.Module):
     """Class 0 is dark, class 1 bright."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
+from experiments.outputs import owner
 from experiments.studies.steps import PICTURES, Step, finished
 from tests.commands import REFUSALS, SCRIPT, SLOW, WORKS, commands, done
 from tests.experiments.test_cli import real_commands
@@ -58,3 +59,12 @@ def test_no_command_is_left_out():
 def test_the_script_hands_its_exit_code_to_the_shell():
     for words, code in ((["version"], 0), (["versoin"], cli.BAD_INPUT), ([], cli.BAD_INPUT)):
         assert subprocess.run([str(SCRIPT), *words], capture_output=True).returncode == code
+
+
+@pytest.mark.slow
+def test_every_file_that_a_command_leaves_in_its_run_is_known_as_one(codes):
+    """No other result may replace it."""
+    runs = {path.parent for path in codes[0].rglob("run.json")}
+    assert {run.name for run in runs} >= {"pre", "tuned", "det", "seg", "one", "through", "occlusion", "spectrum"}
+    left = {path for run in runs for path in run.rglob("*") if path.is_file()}
+    assert not {str(path) for path in left if owner(path) not in runs}

@@ -39,6 +39,7 @@ def run(tmp_path):
         ("figure fig5 {run} --out {run}/strength", "strength.png"),
         ("report {run} --out {run}/pairs/page.html", "page.html"),
         ("convert weights.pth --out {run}/backbone.safetensors", "backbone.safetensors"),
+        ("convert weights.pth --out {run}/detector-12-epochs.safetensors", "detector-12-epochs.safetensors"),
         ("reconstruct {run} --data nowhere --out {run}/run.png", "run.json"),
     ],
 )
@@ -50,7 +51,14 @@ def test_a_runs_own_files_are_not_overwritten(run, capsys, command, name):
 
 
 def test_beside_a_run_and_elsewhere_a_result_may_be_written(run):
-    for place in (run / "knn.json", run / "fig5.png", run.parent / "strength.png", run.parent / "state" / "x.png"):
+    for place in (
+        run / "knn.json",
+        run / "backbone-new.safetensors",
+        run / "fig5-9-epochs.png",
+        run / "fig5.png",
+        run.parent / "strength.png",
+        run.parent / "state" / "x.png",
+    ):
         claim([place])
 
 
@@ -92,6 +100,51 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer)
         "notes.tmp",
         left.replace("picture", "photo"),
     }
+
+
+ARRAYS = {"a": np.arange(500), "b": np.zeros((2, 30_000))}
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "no archive": lambda whole: b"a,b\n1,2\n",
+    "cut short": lambda whole: whole[: len(whole) // 2],
+    "cut in its list": lambda whole: whole[:-30],
+    "a flipped bit": lambda whole: flipped(whole, 100),
+    "taken for bzip2": lambda whole: flipped(whole, whole.index(b"PK\x01\x02") + 10),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("reader", [drawing, measuring], ids=["figures", "interactions"])
+def test_arrays_come_back_or_are_one_sentence(tmp_path, reader, damage):
+    """Python's and numpy's readers raise another error for each."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **ARRAYS)
+    found = reader.read_arrays(path)
+    assert found.keys() == ARRAYS.keys() and all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+    assert reader.read_arrays(path, ["a", "c"]).keys() == {"a"}
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read as \.npz \("):
+        reader.read_arrays(path)
+
+
+@pytest.mark.parametrize("reader", [drawing, measuring], ids=["figures", "interactions"])
+def test_arrays_are_no_larger_inside_than_is_read_and_run_no_code(tmp_path, reader, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **ARRAYS, code=np.array([None], object))
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        reader.read_arrays(path)
+    monkeypatch.setattr(reader, "LARGEST", 100_000)
+    assert reader.read_arrays(path, ["a"]).keys() == {"a"}
+    with pytest.raises(ValueError, match=r"would unpack to 484,256 bytes, and 100,000 are read"):
+        reader.read_arrays(path, ["a", "b"])
+    with pytest.raises(FileNotFoundError):
+        reader.read_arrays(tmp_path)
 
 
 def test_the_results_of_another_command_are_not_replaced_by_the_benchmark(run, capsys, tmp_path):

@@ -18,6 +18,10 @@ def test_players_and_pairs_in_files(tmp_path, capsys):
     Image.fromarray(STRIPES.astype(np.uint8)).save(tmp_path / "map.png")
     np.save(tmp_path / "map.npy", STRIPES + 5)
     np.save(tmp_path / "maps.npy", np.stack([STRIPES, STRIPES]))
+    whole = (tmp_path / "map.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-1])
+    (tmp_path / "large.npy").write_bytes(whole.replace(b"(12, 12), }   ", b"(1200, 1200), }"[:14]))
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 cut")
     (tmp_path / "pairs.csv").write_text("i,j\n3,0\n1,2\n")
     (tmp_path / "other.csv").write_text("first,second\n3,0\n")
     words = f"profile tests.interactions.tiny:network --weights random --data {tmp_path / 'photos'} --target 1"
@@ -42,6 +46,9 @@ def test_players_and_pairs_in_files(tmp_path, capsys):
             ("--grid", tmp_path / "maps.npy"),
             "maps.npy is no label map: a label map is H×W whole numbers, one map",
         ),
+        (("--grid", tmp_path / "cut.npy"), "cut.npy is no label map: "),
+        (("--grid", tmp_path / "large.npy"), "large.npy is no label map: "),
+        (("--grid", tmp_path / "zip.npy"), "zip.npy is no label map: "),
         (("--grid", 3, "--pairs", tmp_path / "other.csv"), "other.csv is no list of pairs: give a CSV file"),
         (("--grid", 3, "--pairs", "far"), "there is no list of pairs 'far': --pairs takes near, all, or a CSV file"),
     ):

@@ -149,12 +149,22 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, caps
     half, profile = segmented(tmp_path / "half", 5, finished=False), made_up.profile(tmp_path / "profile")
     lost = segmented(tmp_path / "lost", 5)
     (lost / "counts.npz").unlink()
+    cut, flat, other = (segmented(tmp_path / name, 5) for name in ("cut", "flat", "other"))
+    (cut / "counts.npz").write_bytes((cut / "counts.npz").read_bytes()[:-9])
+    np.savez(flat / "counts.npz", counts=np.arange(9))
+    np.savez(other / "counts.npz", miou=1)
+    torn = detected(tmp_path / "torn", 4)
+    (torn / "matches.npz").write_bytes(b"")
     (tmp_path / "bad.json").write_text("{}")
     trained = made_up.training(tmp_path / "trained")
     for words, sentence in (
         ([one, two], "two was evaluated on other pictures than"),
         ([half], "half is not finished"),
-        ([lost], "lost holds no counts of pictures"),
+        ([lost], "lost/counts.npz: start a2mim segment again"),
+        ([cut], "cut/counts.npz cannot be read as .npz (File is not a zip file): start a2mim segment again"),
+        ([flat], "flat/counts.npz is damaged: start a2mim segment again"),
+        ([other], "other/counts.npz lacks counts: start a2mim segment again"),
+        ([torn], "torn/matches.npz cannot be read as .npz (File is not a zip file): start a2mim detect again"),
         ([trained], "trained is a run of a2mim pretrain: give folders of segment, detect, finetune"),
         ([tmp_path / "bad.json"], "bad.json is no result of a2mim linear or a2mim knn"),
         ([tmp_path / "nowhere.json"], "nowhere.json does not exist"),
