@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from a2mim.errors import out_of_memory
+
 Side = Literal["input", "output"]
 
 
@@ -202,7 +204,7 @@ def refuse_unfit(backbone: nn.Module, size: int, classes: int = 0) -> None:
 
 def raise_unfit(backbone: nn.Module, size: int | tuple[int, int], error: Exception) -> NoReturn:
     """Say that a network failed on images of this side, or height and width; memory that ran out stays what it is."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         raise error
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from a2mim.bounds import check, complaint
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
+from a2mim.errors import out_of_memory
 from a2mim.plain import differences, finite, from_plain, printable, to_plain
 from a2mim.record import Record
 from a2mim.versions import versions
@@ -298,6 +299,8 @@ def _read_state(path: Path) -> dict[str, Any]:
             check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise ValueError(f"{path} cannot be read: remove it to go on from an older state") from error
     if not isinstance(state, dict) or not state.keys() >= STATE or not isinstance(state["step"], int):
         raise ValueError(f"{path} is not a state of a run: remove it to go on from an older state")

@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from a2mim.bounds import check
+from a2mim.errors import out_of_memory
 from a2mim.plain import printable
 from experiments.help import filled, introduction, parse, terminal_width
 from interactions.forecast import DryRun
@@ -233,12 +234,6 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
     if code is not None and type(code) is not int:
         raise TypeError(f"{prog} returned a {type(code).__name__}, it must return an exit code or None")
     return code or 0
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on any device, found no memory."""
-    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or "DefaultCPUAllocator" in str(error)
 
 
 def close_bars() -> None:

@@ -25,7 +25,7 @@ from a2mim.checkpoints.architecture import guess
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import NotPlainError
-from experiments.cli import out_of_memory
+from a2mim.errors import out_of_memory
 from experiments.hub import offline_where_silent
 
 # The model that a checkpoint's own shapes and names say it is of.
@@ -248,7 +248,7 @@ def from_factory(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module
     except OSError:  # a file that is missing is named by its own sentence
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
+        if out_of_memory(error):
             raise
         raise ValueError(f"the model factory '{name}' fails: {failure(error)}") from error
     if not isinstance(model, nn.Module):

@@ -14,6 +14,8 @@ LOGITS = ("logits",)
 """What holds the scores of the classes where a model returns several things (Hugging Face's models, for instance)."""
 FEATURES = ("pooler_output", "image_embeds", *LOGITS)
 """What holds one vector of features an image, the first that is there."""
+NO_MEMORY = ("can't allocate memory", "out of memory")
+"""Words of torch for main memory, and for devices whose errors have no name of their own."""
 
 ONE_OUTPUT = {
     "log_odds": "compares the class with the others",
@@ -75,7 +77,9 @@ def does_not_run(name: str, sides: Sequence[int], error: Exception) -> DoesNotRu
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out, on an accelerator or in main memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def class_logits(output: Any, images: int) -> Tensor:

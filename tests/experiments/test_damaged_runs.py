@@ -9,8 +9,10 @@ import timm
 import torch
 
 from a2mim import runs
+from a2mim.errors import out_of_memory
 from a2mim.methods import A2MIM
 from experiments.cli import main
+from interactions.outputs import is_out_of_memory
 from tests.a2mim.tiny import write_images
 
 CPU = "--device cpu"
@@ -229,6 +231,27 @@ def test_memory_that_runs_out_in_training(made, tmp_path, monkeypatch, capsys):
     assert told.startswith("a2mim pretrain: memory ran out: ") and "memory: 9 bytes; 8 images are in one pass" in told
     assert "--accumulate 2 (the same batch in parts), --grad-checkpointing, or a smaller" in told
     assert "with --batch 4 the peak learning rate is 0.0005" in told
+
+
+@pytest.mark.parametrize("part", ["a2mim.runs.torch.load", "a2mim.trainer.Trainer.load"])
+def test_memory_that_runs_out_for_a_saved_state(part, made, tmp_path, monkeypatch, capsys):
+    """It is as good as before: nobody is told to remove it."""
+    run = shutil.copytree(made / "train", tmp_path / "run")
+    monkeypatch.setattr(part, no_memory)
+    assert main(RESUME.format(run=run).split()) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("a2mim pretrain: memory ran out: ") and "remove" not in told
+
+
+@pytest.mark.parametrize("known", [out_of_memory, is_out_of_memory], ids=["a2mim", "interactions"])
+def test_both_halves_know_memory_that_ran_out(known):
+    for error in (torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("MPS backend out of memory")):
+        assert known(error)
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert known(caught.value)
+    for other in (RuntimeError("mat1 and mat2 shapes"), ValueError("out of memory"), KeyError("x")):
+        assert not known(other)
 
 
 def test_memory_that_runs_out_for_a_single_image(made, tmp_path, monkeypatch, capsys):
