@@ -92,7 +92,7 @@ REFUSALS = """
 def commands(text):
     words = {
         "cpu": " ".join(CPU),
-        "boxes": "--short-side 32 --long-side 48 --anchors 8 16 32 64 128 --regions 8",
+        "boxes": "--short-side 32 --long-side 48 --anchors 8 16 32 64 128 --regions 8 --width 32",
         "few": " ".join((*CPU, "--workers", "0")),
         "small": " ".join(SMALL),
         "random": " ".join(RANDOM),

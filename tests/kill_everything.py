@@ -85,7 +85,7 @@ COMMANDS = {
     "--out {out}/run",
     "segment": f"segment --data {{scenes}} --ignore 11 --crop 32 32 {DENSE} --out {{out}}/run",
     "detect": "detect --data {things} --detector faster_rcnn --short-side 32 --long-side 48 --anchors 8 16 32 64 128 "
-    f"--regions 8 {DENSE} --out {{out}}/run",
+    f"--regions 8 --width 32 {DENSE} --out {{out}}/run",
     "linear": f"linear {FROZEN} --epochs 2 --lrs 0.1 --out {{out}}/linear.json",
     "knn": f"knn {FROZEN} --out {{out}}/knn.json",
     "convert": "convert {weights} --model test_vit --out {out}/converted.safetensors",

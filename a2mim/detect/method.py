@@ -14,18 +14,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
-from a2mim.detect.necks import WIDTH, Levels, make_neck, strides_of
+from a2mim.detect.necks import Levels, make_neck, strides_of
 from a2mim.detect.windows import Windows, in_windows
 from a2mim.maps import OnMaps, Taken, last_map, stage_maps
 
 RATIOS = (0.5, 1.0, 2.0)
 ANCHORS = (32, 64, 128, 256, 512)
 REGIONS = 512
+WIDTH = 256
 SURE = 0.5
 """Share of a pixel from which it belongs to a mask."""
 
@@ -51,7 +54,7 @@ class Detect(OnMaps):
     frozen: the backbone is left as it is, in evaluation mode; frozen_norms: its batch normalisation alone.
     size: height and width of pictures, on which it is tried, as on half of it upright; pad: every picture is padded to
     it. anchors: sides of the square ones, finest level first.
-    regions: proposals of a picture that the heads are trained on.
+    regions: proposals of a picture that the heads are trained on. width: channels of the levels and of the heads.
     window: cells along a side of the windows that most blocks of a plain transformer attend in (0: the whole picture).
 
     Raises ValueError for a backbone that has no such maps, or does not run on images of that size.
@@ -67,6 +70,7 @@ class Detect(OnMaps):
         size: tuple[int, int],
         anchors: tuple[int, ...] = ANCHORS,
         regions: int = REGIONS,
+        width: int = WIDTH,
         seed: int = 0,
         pad: bool = False,
         window: int = 0,
@@ -78,8 +82,8 @@ class Detect(OnMaps):
         self.windows: Windows | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.neck = make_neck(self.maps)
-            self.rpn, self.roi_heads = make_heads(self.masks, classes, anchors, regions, strides_of(self.maps))
+            self.neck = make_neck(self.maps, width)
+            self.rpn, self.roi_heads = make_heads(self.masks, classes, anchors, regions, width, strides_of(self.maps))
         if frozen_norms:
             for norm in batch_norms(backbone):
                 norm.requires_grad_(False)
@@ -150,16 +154,24 @@ class Detect(OnMaps):
 
 
 def make_heads(
-    masks: bool, classes: int, anchors: tuple[int, ...], regions: int, strides: list[float]
+    masks: bool, classes: int, anchors: tuple[int, ...], regions: int, width: int, strides: list[float]
 ) -> tuple[nn.Module, nn.Module]:
-    """torchvision's region proposal network and heads, for levels of these strides."""
+    """torchvision's region proposal network and heads, for levels of these strides. What its heads have at 256
+    channels (four times as many for boxes, four layers of as many for masks) they have at any width."""
 
     class Levelled(nn.Module):
-        out_channels = WIDTH
+        out_channels = width
 
     kind: Any = MaskRCNN if masks else FasterRCNN
     boxes = AnchorGenerator([(n,) for n in anchors], (RATIOS,) * len(anchors))
-    made = kind(Levelled(), classes + 1, rpn_anchor_generator=boxes, box_batch_size_per_image=regions)
+    heads: dict[str, nn.Module] = {
+        "box_head": TwoMLPHead(width * 7**2, 4 * width),
+        "box_predictor": FastRCNNPredictor(4 * width, classes + 1),
+    }
+    if masks:
+        heads["mask_head"] = MaskRCNNHeads(width, (width,) * 4, 1)
+        heads["mask_predictor"] = MaskRCNNPredictor(width, width, classes + 1)
+    made = kind(Levelled(), rpn_anchor_generator=boxes, box_batch_size_per_image=regions, **heads)
     for module in made.modules():
         if isinstance(module, MultiScaleRoIAlign):  # which would guess strides from the first picture that it sees
             first, last = (round(math.log2(stride)) for stride in (strides[0], strides[-1]))

@@ -94,6 +94,8 @@ class Detecting:
     """Side of the square anchor of each level, finest first; there are three of its area, 1:2, 1:1 and 2:1."""
     regions: Annotated[int, Range(4, 65536)] = 512
     """Proposed regions of a picture that the heads are trained on: what a step costs without a GPU."""
+    width: Annotated[int, Range(8, 4096)] = 256
+    """Channels of the levels that the detector sees; its heads grow and shrink with it."""
     window: Natural = 0
     """Cells along a side of the windows in which a plain transformer attends, but for the last block of each quarter
     (ViTDet: 14; 0: every block attends to the whole picture)."""

@@ -126,7 +126,7 @@ def detecting(settings: Settings) -> Task:
 
     def method() -> Detect:
         backbone, _, _ = make_backbone(recipe.network, 0, settings.seed)
-        shape = (frames.largest, asked_for.anchors, asked_for.regions, settings.seed)
+        shape = (frames.largest, asked_for.anchors, asked_for.regions, asked_for.width, settings.seed)
         return Detect(backbone, classes, asked_for.detector, False, asked_for.frozen_norms, *shape)
 
     one, two = method(), method()

@@ -77,6 +77,7 @@ def detect(settings: Settings, world: Any) -> Any:
         frames.largest,
         detecting.anchors,
         detecting.regions,
+        detecting.width,
         loop.seed,
         frames.pad,
         detecting.window,

@@ -34,7 +34,15 @@ ONE_SIZE = {
 def made(name, detector="faster_rcnn", classes=3, network=None, **more):
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=0, **(network or ANY_SIZE.get(name, {})))
-    given = {"frozen": False, "frozen_norms": True, "size": (64, 64), "anchors": ANCHORS, "regions": 32, **more}
+    given = {
+        "frozen": False,
+        "frozen_norms": True,
+        "size": (64, 64),
+        "anchors": ANCHORS,
+        "regions": 32,
+        "width": 32,
+        **more,
+    }
     return Detect(backbone, classes, detector, **given)
 
 
@@ -73,7 +81,7 @@ def test_the_detector_sees_timms_maps_at_any_size(name, size):
     found = method.features(image)
     assert all(torch.equal(x, direct[n]) for x, n in zip(found, method.maps.indices, strict=True))
     levels = method.levels(method.padded(image))
-    assert list(levels) == ["0", "1", "2", "3", "pool"] and all(x.shape[1] == 256 for x in levels.values())
+    assert list(levels) == ["0", "1", "2", "3", "pool"] and all(x.shape[1] == 32 for x in levels.values())
     for stride, level in zip((4, 8, 16, 32), list(levels.values())[:4], strict=True):
         assert [n * stride for n in level.shape[2:]] == list(padded.shape[2:])
     if name == "test_vit":
@@ -137,7 +145,7 @@ def test_sam_gives_its_tokens_without_its_neck():
 @pytest.mark.parametrize("detector", ["mask_rcnn", "faster_rcnn"])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_losses_and_detections_are_torchvisions(name, detector):
-    method = made(name, detector)
+    method = made(name, detector, width=256)  # as torchvision has it
     masks = detector == "mask_rcnn"
     batch = batch_of(masks=masks)
 

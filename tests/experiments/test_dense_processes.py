@@ -22,6 +22,7 @@ WORDS = {
     f"--regions 8 {COMMON}",
 }
 TWO_STEPS = "--batch 4 --epochs 2 --evaluate-every 2 --save-every 2"
+NARROW = {"segment": "", "detect": "--width 32"}  # a state is small
 HEADS = {"segment": "decoder.safetensors", "detect": "detector.safetensors"}
 
 
@@ -38,14 +39,14 @@ def words_of(command, data, out, more=""):
 
 def one_of_two(command, data, folder):
     """What each of two processes does."""
-    assert main(words_of(command, data, folder / "pair", TWO_STEPS)) == 0
+    assert main(words_of(command, data, folder / "pair", f"{TWO_STEPS} {NARROW[command]}")) == 0
 
 
 @pytest.mark.parametrize("command", WORDS)
 def test_two_processes_train_and_evaluate_what_one_does_in_two_parts(data, tmp_path, command):
     assert exit_codes_of_two(one_of_two, command, data, tmp_path) == (0, 0)
     alone, pair = tmp_path / "alone", tmp_path / "pair"
-    assert main(words_of(command, data, alone, f"{TWO_STEPS} --accumulate 2")) == 0
+    assert main(words_of(command, data, alone, f"{TWO_STEPS} {NARROW[command]} --accumulate 2")) == 0
     for name in ("backbone.safetensors", HEADS[command]):
         ours, theirs = load_file(pair / name), load_file(alone / name)
         trained = {key for key, x in theirs.items() if x.is_floating_point() and "running" not in key}
@@ -58,11 +59,15 @@ def test_two_processes_train_and_evaluate_what_one_does_in_two_parts(data, tmp_p
 
 @pytest.mark.parametrize("command", WORDS)
 def test_bf16_is_float32_with_rounding(data, tmp_path, command):
+    """All parts of the loss but that of the boxes, which hangs on the few regions that rounding picks."""
     losses = {}
     for precision in ("float32", "bf16"):
         out = tmp_path / precision
-        assert main(words_of(command, data, out, f"--precision {precision} --batch 4 --epochs 1")) == 0
-        losses[precision] = json.loads((out / "run.json").read_text())["last"]["loss"]
+        words = f"--precision {precision} --batch 4 --epochs 1 {NARROW[command]}"
+        assert main(words_of(command, data, out, words)) == 0
+        last = json.loads((out / "run.json").read_text())["last"]
+        parts = {name: last[name] for name in last if name.startswith("loss_") and name != "loss_box_reg"}
+        losses[precision] = parts or {"loss": last["loss"]}
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.03) and losses["bf16"] != losses["float32"]
     weights = load_file(tmp_path / "bf16" / HEADS[command])
     assert all(x.dtype == torch.float32 for x in weights.values() if x.is_floating_point())

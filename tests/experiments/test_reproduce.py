@@ -164,7 +164,7 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
         write_images(tmp_path / part, per_class=images, classes=10, size=32)
     monkeypatch.setattr(trainings, "QUICK", ("--batch", "20", "--epochs", "1", "--warmup-epochs", "0.5"))
     quick = plan.size_of
-    monkeypatch.setattr(plan, "size_of", lambda settings: replace(quick(settings), pictures=4))
+    monkeypatch.setattr(plan, "size_of", lambda settings: replace(quick(settings), pictures=4, budget=96))
     monkeypatch.setattr(plan, "CORE", ())
     monkeypatch.setattr(plan, "STATES", 2)
     monkeypatch.setattr(plan, "CONTEXT_CHECK", ())
