@@ -45,7 +45,7 @@ usual = usual_of("detect")
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training.course import carry_out
+    from experiments.training.running import carry_out
 
     carry_out(settings, "detect", detect)
 
@@ -57,8 +57,8 @@ def detect(settings: Settings, world: Any) -> Any:
     from a2mim.detect.pictures import open_coco
     from a2mim.detect.views import DetectSource
     from a2mim.gallery import normalisation
-    from experiments.training.course import train_run
     from experiments.training.detecting import evaluator
+    from experiments.training.running import train_run
     from experiments.training.segmenting import make_backbone
 
     data, frames, detecting, loop = settings.data, settings.frames, settings.detecting, settings.loop

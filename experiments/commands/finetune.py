@@ -47,7 +47,7 @@ usual = usual_of("finetune")
 
 def run(settings: Settings) -> None:
     """Fine-tune, and say what was reached."""
-    from experiments.training.course import carry_out
+    from experiments.training.running import carry_out
 
     carry_out(settings, "finetune", finetune)
 
@@ -59,7 +59,7 @@ def finetune(settings: Settings, world: Any) -> Any:
     from a2mim.layouts import refuse_unfit
     from a2mim.methods import Supervised, SupervisedSettings
     from experiments.training.assembly import labelled, make_network, source_of, validation
-    from experiments.training.course import train_run
+    from experiments.training.running import train_run
 
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)

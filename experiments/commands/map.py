@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -10,6 +10,16 @@ from a2mim.bounds import Budget, Count, Grid, Natural, Share
 from experiments.help import FILE
 from experiments.measuring.inputs import Input
 from experiments.options import Network
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+
+    from interactions.estimators import Interactions
+    from interactions.game import PatchGame
+    from interactions.grid import PatchGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,84 +73,121 @@ class Settings(Network):
 
 def run(settings: Settings) -> None:
     """Measure, draw, and write the figure, the tables and the settings."""
-    from experiments.datasets import evaluation_transform
     from experiments.machine import pick_device, provenance
-    from experiments.measuring.image_map import (
-        cell_table,
-        chosen_budget,
-        chosen_order,
-        explained,
-        in_full,
-        measure,
-        missing_words,
-        pair_table,
-        play,
-        read_photograph,
-    )
-    from experiments.measuring.inputs import assumptions, description, open_model
+    from experiments.measuring.image_map import missing_words
+    from experiments.measuring.inputs import description
     from experiments.measuring.opening import with_own_functions
     from experiments.outputs import claim
-    from figures.pair_map import draw_pair_map
     from figures.style import check_suffix
-    from figures.words import baseline_in_words, value_in_words
-    from interactions.grid import PatchGrid
     from interactions.runs.files import write_csv, write_json
 
     settings, out = with_own_functions(settings), check_suffix(settings.out)
     tables, record = (out.with_suffix(".csv"), out.with_name(f"{out.stem}-cells.csv")), out.with_suffix(".json")
     claim((out, *tables, record), [settings.image])
-    photograph = read_photograph(settings.image)
     device = pick_device(settings.device)
     about = provenance(settings, device)
-    grid = PatchGrid(settings.grid)
-    order, pairs_P2 = chosen_order(settings.order, settings.order_ratio, grid), grid.neighbours(settings.radius)
-    budget, every_pair = chosen_budget(settings.budget, settings.design, order, pairs_P2, grid)
+    found = measured(settings, device)
+    caption, note = caption_of(settings, found), missing_words(found.interactions, found.grid)
+    draw(settings, out, found, caption, note)
+    write_csv(tables[0], found.pairs)
+    write_csv(tables[1], found.cells)
+    about["input"] = description(found.config)
+    write_json(record, {"command": "map", **about, **counted(found)})
+    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of the image, and of what."""
+
+    shown: "NDArray[np.float32]"
+    """The picture as it is drawn, H×W×3 in 0 to 1."""
+    config: "dict[str, Any]"
+    """How it reached the model."""
+    grid: "PatchGrid"
+    game: "PatchGame"
+    interactions: "Interactions"
+    pairs: "pd.DataFrame"
+    cells: "pd.DataFrame"
+
+
+def measured(settings: Settings, device: "torch.device") -> Found:
+    """The interactions of the pairs and the Shapley values; what cannot be is told before the model is opened."""
+    from experiments.datasets import evaluation_transform
+    from experiments.measuring import image_map
+    from experiments.measuring.inputs import open_model
+    from interactions.grid import PatchGrid
+
+    photograph, grid = image_map.read_photograph(settings.image), PatchGrid(settings.grid)
+    order = image_map.chosen_order(settings.order, settings.order_ratio, grid)
+    pairs_P2 = grid.neighbours(settings.radius)
+    budget, every_pair = image_map.chosen_budget(settings.budget, settings.design, order, pairs_P2, grid)
     model, config = open_model(settings)
-    shown, photograph = in_full(photograph, config), photograph.convert("L" if config["input_size"][0] == 1 else "RGB")
-    game = play(
-        model.to(device),
-        evaluation_transform(config)(photograph),
-        config,
-        None if settings.target == "predicted" else settings.target,
-        grid,
-        settings.value,
-        settings.baseline,
-    )
-    measured, shapley_N = measure(
+    image_CHW = evaluation_transform(config)(photograph.convert("L" if config["input_size"][0] == 1 else "RGB"))
+    target = None if settings.target == "predicted" else settings.target
+    game = image_map.play(model.to(device), image_CHW, config, target, grid, settings.value, settings.baseline)
+    interactions, shapley_N = image_map.measure(
         game, order, pairs_P2, budget, settings.design, settings.permutations, settings.seed, every_pair
     )
-    pairs, cells = pair_table(grid, measured), cell_table(grid, shapley_N)
-    caption = (
-        f"Order {order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius {settings.radius}; "
-        f"{explained(game).replace(game.value, value_in_words(game.value), 1)}, "
+    return Found(
+        shown=image_map.in_full(photograph, config),
+        config=config,
+        grid=grid,
+        game=game,
+        interactions=interactions,
+        pairs=image_map.pair_table(grid, interactions),
+        cells=image_map.cell_table(grid, shapley_N),
+    )
+
+
+def caption_of(settings: Settings, found: Found) -> str:
+    """What was measured, of what, in how many passes."""
+    from experiments.measuring.image_map import explained
+    from experiments.measuring.inputs import assumptions
+    from figures.words import baseline_in_words, value_in_words
+
+    grid, game, interactions = found.grid, found.game, found.interactions
+    return (
+        f"Order {interactions.order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius "
+        f"{settings.radius}; {explained(game).replace(game.value, value_in_words(game.value), 1)}, "
         f"baseline {baseline_in_words(settings.baseline)}. "
-        f"Interactions: {measured.passes:,} passes, {measured.design} design. Shapley values: {settings.permutations} "
-        f"permutation{'s' * (settings.permutations > 1)}, "
-        f"{game.passes - measured.passes:,} passes. {assumptions(config)}"
+        f"Interactions: {interactions.passes:,} passes, {interactions.design} design. "
+        f"Shapley values: {settings.permutations} permutation{'s' * (settings.permutations > 1)}, "
+        f"{game.passes - interactions.passes:,} passes. {assumptions(found.config)}"
     ).strip()
-    note = missing_words(measured, grid)
+
+
+def draw(settings: Settings, out: Path, found: Found, caption: str, note: str) -> None:
+    """The figure."""
+    from figures.pair_map import draw_pair_map
+    from figures.words import value_in_words
+
     draw_pair_map(
-        shown,
-        grid.side,
-        pairs[["i", "j"]],
-        pairs["interaction"],
+        found.shown,
+        found.grid.side,
+        found.pairs[["i", "j"]],
+        found.pairs["interaction"],
         out,
-        cells["shapley"],
+        found.cells["shapley"],
         title=f"{settings.image.name}, {settings.model}",
-        standard_errors=pairs["standard_error"],
+        standard_errors=found.pairs["standard_error"],
         top=settings.lines,
         unit=value_in_words(settings.value),
         caption=caption,
         note=note,
     )
-    write_csv(tables[0], pairs)
-    write_csv(tables[1], cells)
-    about["input"] = description(config)
-    found = {"explained": explained(game), "order": order, "design": measured.design, "passes": game.passes}
-    found |= {
-        "pairs": len(pairs),
-        "pairs_measured": int(pairs["interaction"].notna().sum()),
-        "pairs_with_standard_error": int(pairs["standard_error"].notna().sum()),
+
+
+def counted(found: Found) -> dict[str, Any]:
+    """What the record says of the measurement."""
+    from experiments.measuring.image_map import explained
+
+    return {
+        "explained": explained(found.game),
+        "order": found.interactions.order,
+        "design": found.interactions.design,
+        "passes": found.game.passes,
+        "pairs": len(found.pairs),
+        "pairs_measured": int(found.pairs["interaction"].notna().sum()),
+        "pairs_with_standard_error": int(found.pairs["standard_error"].notna().sum()),
     }
-    write_json(record, {"command": "map", **about, **found})
-    print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")

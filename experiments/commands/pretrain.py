@@ -56,7 +56,7 @@ usual = usual_of("pretrain")
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training.course import carry_out
+    from experiments.training.running import carry_out
 
     carry_out(settings, "pretrain", pretrain)
 
@@ -69,7 +69,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from a2mim.plain import to_plain
     from a2mim.runs import read_run
     from experiments.training.assembly import labelled, make_method, make_network, settings_of, source_of, validation
-    from experiments.training.course import draw_pictures, train_run
+    from experiments.training.running import draw_pictures, train_run
 
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     supervised = settings.method == "supervised"

@@ -48,7 +48,7 @@ usual = usual_of("segment")
 
 def run(settings: Settings) -> None:
     """Train, and say what was reached."""
-    from experiments.training.course import carry_out
+    from experiments.training.running import carry_out
 
     carry_out(settings, "segment", segment)
 
@@ -60,7 +60,7 @@ def segment(settings: Settings, world: Any) -> Any:
     from a2mim.segment.method import Segment
     from a2mim.segment.pairs import open_scenes
     from a2mim.segment.views import SceneSource
-    from experiments.training.course import train_run
+    from experiments.training.running import train_run
     from experiments.training.segmenting import evaluator, make_backbone
 
     data, crops, decoding, loop = settings.data, settings.crops, settings.decoding, settings.loop

@@ -1,4 +1,4 @@
-"""What the training commands share: from settings to a network, a method and images (course.py then trains)."""
+"""What the training commands share: from settings to a network, a method and images (running.py then trains)."""
 
 from __future__ import annotations
 

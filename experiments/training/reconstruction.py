@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from a2mim.checkpoints import Checkpoint, read
-from a2mim.checkpoints.load import model_name, set_epsilons, set_pixels
+from a2mim.checkpoints.load import LoadReport, model_name, set_epsilons, set_pixels
 from a2mim.checkpoints.pretraining import pretraining
 from a2mim.decoding import Damaged
 from a2mim.gallery import normalisation
@@ -108,6 +108,27 @@ def of_file(path: Path, given: Mapping[str, Any], image_size: int | None) -> Net
 
 def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best: bool, trust: bool) -> Network:
     """See `open_network`. The weights are the moving average where the run keeps one."""
+    run, settings, architecture = asked_of_run(folder, trust)
+    trained_at = settings.augment.image_size
+    trained = method = method_of(run, architecture, settings, {}, trained_at)
+    check_flags(settings.method, type(trained).Settings, given)
+    check_pictures(trained, str(folder), given)
+    state = saved_state(folder, best)
+    if given or (image_size or trained_at) != trained_at:
+        method = method_of(run, architecture, settings, given, image_size or trained_at)
+    report = fill(method, trained, state, folder)
+    about = about_run(run, state, folder.name, best) | asdict(report) | {"path": folder.name}
+    title = f"{name_of(method)} on {architecture[0]}, {folder.name}, step {state['step']:,}"
+    normalises = bool(getattr(getattr(trained, "settings", None), "normalised_target", False))
+    return Network(method.eval(), image_size or trained_at, title, about, isinstance(trained, SparK) or normalises)
+
+
+def asked_of_run(folder: Path, trust: bool) -> tuple[dict[str, Any], Pretrain, tuple[str, Mapping[str, Any]]]:
+    """A run's record, its settings, and its network's name and arguments.
+
+    Raises:
+        ValueError: no run of `a2mim pretrain`; a record that is damaged, or names code without `trust`.
+    """
     run = read_run(folder)
     if run.get("command") != "pretrain":
         raise ValueError(
@@ -115,52 +136,56 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
             "`a2mim pretrain`"
         )
     settings = stored_settings(Pretrain, folder, run)
-    trained_at = settings.augment.image_size
     if not isinstance(run.get("architecture"), dict):
         raise ValueError(f"{folder} does not say what its network is: its run.json has no architecture")
     architecture = check_architecture(run["architecture"], folder / "run.json", trust)
     check_method(settings.method, "", folder / "run.json", trust)
-    method = method_of(run, architecture, settings, {}, trained_at)
-    check_flags(settings.method, type(method).Settings, given)
-    check_pictures(method, str(folder), given)
+    return run, settings, architecture
+
+
+def saved_state(folder: Path, best: bool) -> dict[str, Any]:
+    """The best or the latest saved state of a run. Raises FileNotFoundError where there is none."""
     state = best_state(folder) if best else newest_state(folder)
     if state is None:
         which = "best state" if best else "saved state"
         raise FileNotFoundError(f"{folder} holds no {which} (state/), and backbone.safetensors has no decoder")
-    which = "ema" if state["ema"] is not None else "method"
-    saved: dict[str, Tensor] = state[which]
+    return state
+
+
+def weights_of(state: Mapping[str, Any]) -> str:
+    """Which of a state's weights are shown."""
+    return "ema" if state["ema"] is not None else "method"
+
+
+def fill(method: Method, trained: Method, state: Mapping[str, Any], folder: Path) -> LoadReport:
+    """Load a state's weights into a method of any image size; `trained` is one of that which the run was trained at."""
+    saved: dict[str, Tensor] = state[weights_of(state)]
     # Fixed tables that no state keeps, in the size that the network was trained with.
-    tables = {name: x for name, x in own_tensors(method).items() if name not in method.state_dict()}
-    normalises = isinstance(method, SparK) or bool(
-        getattr(getattr(method, "settings", None), "normalised_target", False)
-    )
-    if given or (image_size or trained_at) != trained_at:
-        method = method_of(run, architecture, settings, given, image_size or trained_at)
+    tables = {name: x for name, x in own_tensors(trained).items() if name not in trained.state_dict()}
     encoder = Checkpoint(
         {name.removeprefix(BACKBONE): x for name, x in saved.items() if name.startswith(BACKBONE)},
         folder,
-        which,
+        weights_of(state),
         "",
         "a2mim",
         positions="antialiased",
     )
-    rest = {name: x for name, x in saved.items() if not name.startswith(BACKBONE)}
-    report = restore(method, encoder, tables | rest)
-    about = {
+    return restore(method, encoder, tables | {name: x for name, x in saved.items() if not name.startswith(BACKBONE)})
+
+
+def about_run(run: Mapping[str, Any], state: Mapping[str, Any], name: str, best: bool) -> dict[str, Any]:
+    """What is known of a run and its state, ready for JSON."""
+    return {
         "kind": "run",
-        "run": folder.name,
+        "run": name,
         "architecture": run["architecture"],
         "commit": run.get("commit"),
         "versions": run.get("versions"),
         "step": state["step"],
         "steps": run.get("steps"),
         "state": "best" if best else "latest",
-        "weights": "moving average" if which == "ema" else "as trained",
-        **asdict(report),
-        "path": folder.name,
+        "weights": "moving average" if weights_of(state) == "ema" else "as trained",
     }
-    title = f"{name_of(method)} on {run['architecture']['architecture']}, {folder.name}, step {state['step']:,}"
-    return Network(method.eval(), image_size or trained_at, title, about, normalises)
 
 
 def method_of(

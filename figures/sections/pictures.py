@@ -91,16 +91,14 @@ def _map_of_kept_pairs(run: Run) -> list[Block]:
     orders = run.record.get("orders") or []
     if not units or not images or not orders:
         return []
-    if isinstance(run.record["settings"]["grid"], str):
-        return []  # regions of a label map, which is not kept either
+    if not isinstance(run.record["settings"]["grid"], int):
+        return []  # regions of a label map, whose places the run does not keep
     middle = min(orders, key=lambda one: abs(one["ratio"] - 0.5))
     pairs = pd.read_parquet(units[0])
     pairs = pairs[(pairs["image"] == images[0]["image"]) & (pairs["order"] == middle["order"])]
     if pairs.empty:
         return []
     side, value = run.record["settings"]["grid"], value_in_words(run.record["settings"]["value"])
-    if not isinstance(side, int):
-        return []  # regions of a label map, whose places the run does not keep
     pixels = _thumbnail(run)
     words = f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g})."
     if pixels is None:

@@ -9,9 +9,7 @@ from PIL import Image
 from experiments import cli
 from experiments.datasets import evaluation_transform
 from experiments.measuring.inputs import Input, adjusted, description, in_words
-from tests.experiments.test_profile import FEW, MODEL, photos, profile
-
-__all__ = ["photos"]
+from tests.experiments.test_profile import FEW, MODEL, profile
 
 CONFIG = {"input_size": (3, 8, 8), "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center"}
 CONFIG |= {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

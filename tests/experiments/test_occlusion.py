@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from PIL import Image
 
 from experiments import cli, machine
 from tests.interactions.tiny import CLASSES, SIZE
@@ -26,18 +25,6 @@ def small_vit(num_classes=CLASSES):
 def headless():
     """A factory of a transformer without a classifier."""
     return small_vit(num_classes=0)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of noise, one folder for each class, two pictures in each."""
-    generator = np.random.default_rng(0)
-    for label in range(CLASSES):
-        for k in range(2):
-            path = tmp_path / "photos" / f"class-{label}" / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.integers(0, 256, (SIZE + 4, SIZE + 4, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "photos"
 
 
 def occlusion(photos, out, *options, model=MODEL, weights="random"):

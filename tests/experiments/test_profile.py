@@ -39,18 +39,6 @@ def broken_network():
     return nn.Sequential(network(), nn.Softplus(beta=float("nan")))
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of noise, one folder for each class, two pictures in each."""
-    generator = np.random.default_rng(0)
-    for label in range(CLASSES):
-        for k in range(2):
-            path = tmp_path / "photos" / f"class-{label}" / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.integers(0, 256, (SIZE + 4, SIZE + 4, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "photos"
-
-
 def profile(photos, out, *options, model=MODEL, weights="random"):
     return cli.main(["profile", model, "--weights", weights, "--data", str(photos), "--out", str(out), *FEW, *options])
 

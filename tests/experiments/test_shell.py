@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.test_profile import FEW, photos
-
-__all__ = ["photos"]
+from tests.experiments.test_profile import FEW
 
 BIN = Path(sys.executable).parent
 TAKEN = ("a2mim", "experiments", "figures", "interactions", "statistics")

@@ -17,7 +17,7 @@ from a2mim.settings import Network
 from experiments import machine
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import course, forecasting
+from experiments.training import forecasting, running
 from experiments.training.asked import find_recipe, resolved
 from experiments.training.assembly import make_network, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
@@ -75,7 +75,7 @@ def test_every_commit_that_took_part_in_a_run_is_recorded(images, tmp_path, monk
     run = tmp_path / "run"
     words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "2", *SMALL]
     for commit, minutes in (("aaaaaaa", "1e-9"), ("bbbbbbb+changes", "1e-9"), (None, "0"), ("ccccccc", "0")):
-        monkeypatch.setattr(course, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(running, "commit", lambda commit=commit: commit)
         assert main([*words, "--out", str(run), "--minutes", minutes]) == 0
     record = json.loads((run / "run.json").read_text())
     assert record["finished"] and record["commit"] == "aaaaaaa"

@@ -1,4 +1,4 @@
-"""The course of a training run: opened, foretold, trained, drawn, and how it ended."""
+"""The running of a training: opened, foretold, trained, drawn, and how it ended."""
 
 from __future__ import annotations
 
