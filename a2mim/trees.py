@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from errno import EIO
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,9 @@ JUNK = frozenset(("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Vo
 
 class ReadFailed(OSError):
     """A file that was there cannot be read now: of the disk, not of the picture."""
+
+    errno = EIO
+    """By which interactions, which knows no such class, tells it from damage."""
 
 
 class Entry(NamedTuple):

@@ -14,7 +14,7 @@ from interactions.classes import Classes
 from interactions.fingerprint import image_digest
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
-from interactions.outputs import class_logits, refuse_one_output, run
+from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
 from interactions.settings import ProfileSettings, whole
 
 HOPELESS = 20
@@ -23,7 +23,8 @@ HOPELESS = 20
 
 class Images(Protocol):
     """Any data set with random access: image number -> (normalised image C×H×W, label), the label None or negative
-    where there is none. Reading may raise anything: that image is then skipped."""
+    where there is none. Reading may raise anything: that image is then skipped, unless memory ran out or the
+    system says why it could not be read (an OSError with an errno)."""
 
     def __len__(self) -> int: ...
 
@@ -76,6 +77,7 @@ def select(
         classes: of another run's images, which are then the targets.
 
     Raises:
+        OSError: an image that was there and cannot be read any more.
         ValueError: no usable image at all; a missing label, or one outside the model's classes; images of different
             sizes; a model without classes where classes are needed; an image that `classes` lacks, or a model with
             others.
@@ -94,6 +96,8 @@ def select(
             try:
                 image_CHW, label = read(images, number)
             except Exception as error:  # decoders of damaged files raise almost anything
+                if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
+                    raise  # of the machine (a failing disk, a file that has gone): no damage to pass over
                 found.skipped.append({"image": number, "name": name, "reason": reason(error)})
                 continue
             _take(found, model, number, name, image_CHW, label, settings, classes)

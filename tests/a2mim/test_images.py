@@ -375,5 +375,6 @@ def test_a_link_to_nothing_is_damage_and_a_file_that_went_away_is_not(tmp_path):
     with pytest.raises(Damaged, match="a link that leads nowhere"):
         images.raw[1]
     Path(root / "b" / "1.png").unlink()
-    with pytest.raises(ReadFailed, match=r"b/1.png cannot be read any more: No such file"):
+    with pytest.raises(ReadFailed, match=r"b/1.png cannot be read any more: No such file") as caught:
         images.raw[2]
+    assert caught.value.errno is not None  # what no damaged file raises

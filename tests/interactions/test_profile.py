@@ -240,6 +240,23 @@ def test_unreadable_images_are_skipped_named_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "gone"), OSError(5, "a failing disk"), MemoryError(), torch.OutOfMemoryError("x")]
+)
+def test_an_image_that_the_machine_cannot_read_is_no_damaged_one(tmp_path, error):
+    """Others were measured in its place."""
+
+    class Failing(Photos):
+        def __getitem__(self, index):
+            if index == 2:
+                raise error
+            return super().__getitem__(index)
+
+    with pytest.raises(type(error)):
+        profile(tmp_path / "run", None, Failing(9), images=9)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("photos", "changes", "said"),
     [
         (Photos(0), {}, "the data set is empty"),
