@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from figures.runs import Run, digest_of, read_json
+from figures.files import read_json
+from figures.runs import Run, digest_of
 
 PARTS = {"folder", "name", "panel", "files"}
 

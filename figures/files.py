@@ -1,14 +1,18 @@
 """Files that appear whole or not at all."""
 
+import json
 import os
 import platform
 import zipfile
 from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+LONGEST_RECORD = 100_000_000
+"""Bytes of a run.json."""
 LARGEST = 10**9
 """Bytes that an .npz may unpack to."""
 
@@ -34,6 +38,26 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a record says.
+
+    Raises:
+        ValueError: a pipe or a device, whose reading might never end; a file of more than LONGEST_RECORD bytes, or that
+            is no JSON; JSON of another kind.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: put back the one that the command wrote")
+    if (size := path.stat().st_size) > LONGEST_RECORD:
+        raise ValueError(f"{path} has {size:,} bytes, too many for a record: put back the one that the command wrote")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not the record of a run, or of a figure")
+    return record
 
 
 def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:

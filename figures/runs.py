@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from figures.files import write_atomically
+from figures.files import read_json, write_atomically
 from figures.style import Look, looks, save
 from figures.words import data_in_words
 
@@ -263,23 +263,6 @@ def _record(folder: Path) -> Record:
         raise ValueError(f"{path} is damaged ({other[0]} is a {kind}): put back the file that the run wrote")
     if record.get("status", "complete") != "complete" or not record.get("finished", True):
         raise ValueError(f"{folder} is unfinished: start its command again, it goes on where it was")
-    return record
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a record says.
-
-    Raises:
-        ValueError: a pipe or a device, whose reading might never end; a file that is no JSON; JSON of another kind.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is no file: put back the one that the command wrote")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not the record of a run, or of a figure")
     return record
 
 

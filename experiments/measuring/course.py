@@ -16,7 +16,8 @@ from experiments.machine import is_first
 from experiments.measuring.opening import profiled
 from experiments.training.trust import check_architecture
 from figures.course import TABLE
-from figures.runs import open_runs, read_json
+from figures.files import read_json
+from figures.runs import open_runs
 from interactions.forecast import DryRun, duration
 from interactions.runs.files import remove_orphans, write_csv, write_json
 

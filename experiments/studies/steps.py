@@ -7,7 +7,6 @@ taken for those of another.
 
 from __future__ import annotations
 
-import json
 import shlex
 import statistics
 import time
@@ -88,13 +87,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file that is not what a command wrote there.
     """
+    from figures.files import read_json as read
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: put back the file that was written there, or begin with another --out")
-    return content
+        return read(path) if path.exists() else {}
+    except ValueError as error:
+        sentence = f"{path} is damaged: put back the file that was written there, or begin with another --out"
+        raise ValueError(sentence) from error
 
 
 def seconds_left(steps: Sequence[Step]) -> float:

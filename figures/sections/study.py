@@ -9,9 +9,10 @@ import pandas as pd
 from figures.again import Source, read_source
 from figures.curves import PRIMARY, read_strength
 from figures.fig1 import read_occlusion
+from figures.files import read_json
 from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
 from figures.panels import FAMILIES
-from figures.runs import Run, by_panel, label, read_json
+from figures.runs import Run, by_panel, label
 from figures.sections.common import MASS, NUMBER, narrow, rows_of
 from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
 from figures.sections.pictures import study_figures

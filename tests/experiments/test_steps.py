@@ -1,6 +1,7 @@
 """Studies of `a2mim` commands: what is done is skipped, what failed ends them, what is left is told."""
 
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from experiments.studies.steps import (
     PICTURES,
     Step,
     finished,
+    read_record,
     refuse_other_commands,
     report_plan,
     run_steps,
     seconds_left,
 )
+from figures import files
 
 
 @pytest.fixture
@@ -55,6 +58,20 @@ def test_runs_in_order_and_skips_what_is_done(tmp_path, typed):
     assert run_steps(steps) == 0 and all(map(finished, steps))
     assert [words[0] for words in typed] == ["pretrain", "profile", "knn"]
     assert run_steps(steps) == 0 and len(typed) == 3
+
+
+@pytest.mark.parametrize("spoil", ["text", "list", "pipe", "large"])
+def test_a_record_that_is_none_is_damaged(tmp_path, spoil, monkeypatch):
+    """A pipe counted as nothing there, and a large file was read to its end."""
+    path = tmp_path / "run.json"
+    assert read_record(tmp_path) == {}
+    os.mkfifo(path) if spoil == "pipe" else path.write_text({"list": "[1]"}.get(spoil, "{"))
+    if spoil == "large":
+        path.write_text("{}")
+        assert read_record(tmp_path) == {}
+        monkeypatch.setattr(files, "LONGEST_RECORD", 1)
+    with pytest.raises(ValueError, match=r"run\.json is damaged: put back the file"):
+        read_record(tmp_path)
 
 
 def test_a_failure_ends_it_with_its_code(tmp_path, typed):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from figures import files
 from figures.runs import Drawn, alike, by_panel, holding, looks_of, open_runs, unlike, write_figure
 from figures.style import look
 from tests.figures.made_up import record, strength_table, write_run
@@ -33,6 +34,13 @@ def test_a_record_that_is_no_file_is_refused_at_once(tmp_path: Path):
     folder = write_run(tmp_path / "x")
     os.mkfifo(folder / "run.json")
     with pytest.raises(ValueError, match=r"run\.json is no file"):
+        open_runs([folder])
+
+
+def test_a_record_that_never_ends_is_refused_at_once(tmp_path: Path, monkeypatch):
+    folder = write_run(tmp_path / "x", about=record())
+    monkeypatch.setattr(files, "LONGEST_RECORD", 10)
+    with pytest.raises(ValueError, match=r"run\.json has [\d,]+ bytes, too many for a record"):
         open_runs([folder])
 
 
