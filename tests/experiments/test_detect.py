@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 def learnt_by_heart(folder, network, steps):
     """The run and its pictures: those that validate are those that train, a thing of each class and a picture without.
-    (A step: a tenth of a second of a processor at an eighth of the usual width. By hand, four seeds of each learnt it.)"""
+    (A step: a tenth of a second at an eighth of the usual width. By hand, four seeds of each learnt it.)"""
     parts = (("train2017", 3), ("val2017", 3))
     data, run = write_instances(folder / "things", parts, size=(32, 32)), folder / "run"
     rows = stated(data)["annotations"]

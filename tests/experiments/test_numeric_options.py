@@ -42,8 +42,8 @@ ORDINARY = {
     "bench units": f"test_resnet --image-size 32 --grid 4 --images 1 --budget 200 --ratios 0.5 --repeats 1 {CPU} "
     "--batch-size 50 --speed plain --out {out}",
     "detect": "--model test_resnet --detector faster_rcnn --data {things} --short-side 32 --long-side 48 --batch 4 "
-    "--anchors 8 16 32 64 128 --regions 8 --width 32 --epochs 1 --warmup-epochs 0 --lr-batch 4 --workers 0 --predictions 0 "
-    f"{CPU} --out {{out}}",
+    "--anchors 8 16 32 64 128 --regions 8 --width 32 --epochs 1 --warmup-epochs 0 --lr-batch 4 --workers 0 "
+    f"--predictions 0 {CPU} --out {{out}}",
     "finetune": f"--model test_vit {TRAIN} --out {{out}}",
     "knn": f"--model test_vit --data {{images}} --image-size 32 --k 3 --workers 0 {CPU} --out {{out}}/knn.json",
     "linear": f"--model test_vit --data {{images}} --image-size 32 --epochs 1 --workers 0 {CPU} --out {{out}}/l.json",
