@@ -114,7 +114,8 @@ def found_in(path: Path) -> Iterator[Found]:
             kept = counts if measure == "miou" else None
             yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
         return
-    setup = f"{settings['detecting']['detector']}, {how}"
+    window = settings["detecting"].get("window", 0)  # older runs had none
+    setup = f"{settings['detecting']['detector']}, {how}" + f", windows of {window}" * bool(window)
     for kind in ("box", "mask"):
         for measure in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75"):
             if measure in last:

@@ -43,7 +43,7 @@ def segmented(folder, right, seed=0, decoder="linear", frozen=True, finished=Tru
     return folder
 
 
-def detected(folder, hits):
+def detected(folder, hits, **detecting):
     """A run that finds `hits` of the one thing in each of 12 pictures."""
     boxes = [0.0, 0.0, 50.0, 50.0]
     pictures = [{"id": n, "height": 100, "width": 100} for n in range(IMAGES)]
@@ -53,6 +53,7 @@ def detected(folder, hits):
     # COCO's 101 recalls: those up to hits/12 have precision 1, the others 0
     ap = 100 * np.count_nonzero(np.linspace(0, 1, 101) <= hits / IMAGES) / 101
     settings = {"data": {"data": "things", "val": ""}, "detecting": {"detector": "faster_rcnn", "frozen": False}}
+    settings["detecting"] |= detecting
     write(folder, "detect", settings, {"box_ap": ap, "box_ap50": ap, "val_images": IMAGES})
     np.savez(folder / "matches.npz", **{f"box_{name}": x for name, x in matches.arrays().items()})
     return folder
@@ -106,6 +107,14 @@ def test_heads_stand_beside_each_other_with_intervals(tmp_path):
     wilson = stats.binomtest(50, 100).proportion_ci(method="wilson")
     np.testing.assert_allclose(table[["low", "high"]].iloc[1], (100 * wilson.low, 100 * wilson.high))
     assert list(table[["low", "high"]].iloc[0]) == [39, 41]
+
+
+def test_windows_of_attention_are_a_set_up(tmp_path):
+    runs = [detected(tmp_path / "a", 5), detected(tmp_path / "b", 6, window=0), detected(tmp_path / "c", 6, window=14)]
+    table = transfer_table([Entry(run.name, run) for run in runs]).set_index(["run", "measure"])
+    whole, windows = table.loc[("b", "box_ap")], table.loc[("c", "box_ap")]
+    assert whole["setup"] == "faster_rcnn, fine-tuned" and whole["difference"] > 0
+    assert windows["setup"] == "faster_rcnn, fine-tuned, windows of 14" and np.isnan(windows["difference"])
 
 
 def test_rank_correlation_is_scipys_and_its_interval_that_of_every_draw():
