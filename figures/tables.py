@@ -9,13 +9,17 @@ from pandas.api.types import is_numeric_dtype
 Table = pd.DataFrame | str | Path
 
 
-def read_table(table: Table, numbers: Iterable[str], texts: Iterable[str], what: str) -> pd.DataFrame:
+def read_table(
+    table: Table, numbers: Iterable[str], texts: Iterable[str], what: str, empty: bool = False
+) -> pd.DataFrame:
     """The table with at least the columns `numbers` (numeric or boolean) and `texts`.
+
+    empty: whether it may be without rows.
 
     Raises:
         FileNotFoundError: no file of that name.
-        ValueError: a file that is not CSV, a table without rows, a missing column, or one that should hold numbers
-            and does not; `what` opens the sentence.
+        ValueError: a file that is not CSV, a table without rows that needs some, a missing column, or one that should
+            hold numbers and does not; `what` opens the sentence.
     """
     if not isinstance(table, pd.DataFrame):
         what = f"{what} ({table})"
@@ -24,6 +28,8 @@ def read_table(table: Table, numbers: Iterable[str], texts: Iterable[str], what:
     missing = [column for column in numbers + texts if column not in table.columns]
     if missing:
         raise ValueError(f"{what} lacks {_columns(missing)}: is it the file that the measuring run wrote?")
+    if table.empty and empty:
+        return table
     if table.empty:
         raise ValueError(f"{what} has no rows, so there is nothing to draw")
     wordy = [column for column in numbers if not is_numeric_dtype(table[column])]

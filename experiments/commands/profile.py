@@ -166,12 +166,11 @@ def reached(record: "Mapping[str, Any]") -> str:
 
 def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
-    import pandas as pd
-
+    from experiments.measuring.comparison import MASS, read
     from interactions.levels import in_words
 
-    record, table = profile.record, pd.read_csv(profile.folder / "strength.csv")
     columns = ["order", "ratio", "design", "pairs", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
+    record, table = profile.record, read(profile, "strength.csv", texts=columns)
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
@@ -183,8 +182,8 @@ def report(profile: "Profile") -> None:
         print(f"no numerical floor: {record['floor_note']}")
     if said := reached(record):
         print(said)
-    mass = pd.read_csv(profile.folder / "middle_mass.csv").set_index("measure")
-    if len(mass):
+    mass = read(profile, "middle_mass.csv", MASS, ["measure"]).set_index("measure")
+    if "J_rms" in mass.index:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         interval = f"[{low:.3f}, {high:.3f}]" if low == low else "(no interval: fewer than eight images)"
         print(f"M of J_rms {value:.3f} {interval}")

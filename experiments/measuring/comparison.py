@@ -14,12 +14,15 @@ from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
 from figures.runs import grid_words, ground_words, pair_words
 from figures.style import check_suffix
+from figures.tables import read_table
 from figures.words import baseline_in_words, value_in_words
 from interactions.masses import MASS_MEASURES, paired_mass
 from interactions.profile import Profile, load_profile
 from interactions.runs.files import write_csv
 
 Record = Mapping[str, Any]
+MASS = ["M", "M_low", "M_high", "images"]
+"""Numbers of middle_mass.csv."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def compare_runs(
             f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "
             "or compare them --anyway, and the figure says so"
         )
-    read_masses = {name: read(run, "middle_mass.csv") for name, run in runs.items()}
+    read_masses = {name: read(run, "middle_mass.csv", MASS, ["measure"]) for name, run in runs.items()}
     parts = [table.assign(run=name, baseline=runs[name].settings["baseline"]) for name, table in read_masses.items()]
     masses = pd.concat(parts)[["run", "measure", "M", "M_low", "M_high", "images", "baseline"]].reset_index(drop=True)
     paired = paired_differences({name: run for name, run in runs.items() if name in set(masses["run"])})
@@ -129,12 +132,12 @@ def finished(folder: Path) -> Profile:
     return profile
 
 
-def read(run: Profile, table: str) -> pd.DataFrame:
-    """One of the summary tables that a finished profile wrote."""
+def read(run: Profile, table: str, numbers: Sequence[str] = (), texts: Sequence[str] = ()) -> pd.DataFrame:
+    """One of the summary tables that a finished profile wrote, with or without rows. Raises as `read_table` does."""
     path = run.folder / table
     if not path.is_file():
         raise FileNotFoundError(f"{run.folder} lacks {table}: start its command again, which writes it")
-    return pd.read_csv(path)
+    return read_table(path, numbers, texts, "the table", empty=True)
 
 
 def paired_differences(runs: Mapping[str, Profile]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from a2mim.course import course_file, kept_states
 from a2mim.runs import read_run
 from experiments.commands.figure import draw
 from experiments.machine import is_first
+from experiments.measuring import comparison
 from experiments.measuring.opening import profiled
 from experiments.training.trust import check_architecture
 from figures.course import TABLE
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 COMMAND = "course"
 """What run.json of the folder calls it: its states' folders are those of `profile`."""
 MEASURE = "J_rms"
-COLUMNS = (
-    "step", "epoch", "order", "ratio", "images", "passes", "near_floor", "rms", "rms_low", "rms_high", "J_rms",
-    "J_rms_low", "J_rms_high", "rms_note", "M", "M_low", "M_high", "baseline",
+NUMBERS = (
+    "order", "ratio", "images", "passes", "near_floor", "rms", "rms_low", "rms_high",
+    "J_rms", "J_rms_low", "J_rms_high",
 )  # fmt: skip
+COLUMNS = ("step", "epoch", *NUMBERS, "rms_note", "M", "M_low", "M_high", "baseline")
 ALIKE = ("data", "settings", "commit", "device", "machine", "versions")
 """Of the states' records, what the record of all of them says: it is that of the first one."""
 
@@ -167,9 +169,10 @@ def course_table(profiles: "Mapping[State, Profile]") -> pd.DataFrame:
     """One row for each state and order, with COLUMNS: those of its strength.csv, and M of J_rms."""
     parts = []
     for state, profile in profiles.items():
-        masses = pd.read_csv(profile.folder / "middle_mass.csv").set_index("measure")
+        masses = comparison.read(profile, "middle_mass.csv", comparison.MASS, ["measure"]).set_index("measure")
         mass = masses.reindex([MEASURE]).iloc[0]
-        strength = pd.read_csv(profile.folder / "strength.csv").assign(step=state.step, epoch=state.epoch)
+        strength = comparison.read(profile, "strength.csv", NUMBERS, ["rms_note", "baseline"])
+        strength = strength.assign(step=state.step, epoch=state.epoch)
         parts.append(strength.assign(**{name: mass[name] for name in ("M", "M_low", "M_high")}))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 

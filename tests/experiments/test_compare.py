@@ -251,17 +251,26 @@ def unfinish(folder):
         sorted((folder / part).iterdir())[-1].unlink()
 
 
+def spoil_masses(folder, **columns):
+    """Columns of other values; those of None go."""
+    path = folder / "middle_mass.csv"
+    pd.read_csv(path).assign(**columns).dropna(axis=1, how="all").to_csv(path, index=False)
+
+
 @pytest.mark.parametrize(
     ("spoil", "arguments", "said"),
     [
         (lambda runs: unfinish(runs[1]), [], "two is unfinished, 4 of 8 images are measured: start its command again"),
         (lambda runs: shutil.rmtree(runs[1]), [], "two holds no profile"),
         (lambda runs: (runs[1] / "strength.csv").unlink(), [], "two lacks strength.csv"),
+        (lambda runs: spoil_masses(runs[1], M_low=None, M_high=None), [], "lacks the columns M_low, M_high"),
+        (lambda runs: (runs[1] / "middle_mass.csv").write_bytes(b"\xff\xfe\0"), [], "cannot be read as CSV"),
+        (lambda runs: spoil_masses(runs[1], M="much"), [], "holds something other than numbers in the column M"),
         (lambda runs: (runs[1] / "run.json").write_text("{"), [], "run.json is not the record of a profile"),
         (lambda runs: None, ["--names", "a"], "1 names for 2 runs"),
         (lambda runs: None, ["--names", "a", "a"], "several runs are called a"),
     ],
-    ids=["unfinished", "no run", "no table", "damaged", "too few names", "same names"],
+    ids=["unfinished", "no run", "no table", "no column", "no text", "a word", "damaged", "few names", "same names"],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(spoil, arguments, said, runs, tmp_path, capsys):
     spoil(runs)

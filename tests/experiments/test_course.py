@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import timm
 
 from experiments.cli import main
+from experiments.measuring.course import State, course_table
 from tests.experiments.test_longer import USUAL, refused
 
 FEW = "--image-size 32 --grid 4 --radius 1 --ratios 0.0 0.3 0.5 --design pairwise --budget 200 --images 3"
@@ -70,6 +72,14 @@ def test_the_table_holds_what_the_states_say(measured):
             assert rows[column].tolist() == pytest.approx(strength[column].tolist(), nan_ok=True)
         mass = pd.read_csv(measured / name / "middle_mass.csv").set_index("measure")
         assert rows["M"].tolist() == pytest.approx([mass.loc["J_rms", "M"]] * 3)
+
+
+@pytest.mark.parametrize(("table", "column"), [("middle_mass.csv", "M_low"), ("strength.csv", "J_rms")])
+def test_a_damaged_table_of_a_state_is_named(table, column, measured, tmp_path):
+    state = SimpleNamespace(folder=shutil.copytree(measured / STATES[0], tmp_path / "state"))
+    pd.read_csv(state.folder / table).drop(columns=column).to_csv(state.folder / table, index=False)
+    with pytest.raises(ValueError, match=rf"{table}\) lacks the column {column}"):
+        course_table({State(0, 0.0, None): state})
 
 
 def test_what_is_measured_is_not_measured_again(tuned, images, measured, tmp_path, capsys):
