@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from figures.files import read_json
-from figures.runs import Run, digest_of
+from figures.runs import KINDS, Run, digest_of
 
-PARTS = {"folder", "name", "panel", "files"}
+RUN: Mapping[str, Any] = {"folder": str, "name": str, "panel": str, "files": dict}
+"""Of what kind the parts of a run are that a figure was drawn from."""
+OPTIONS: Mapping[str, Any] = {"measure": str, "dropped": str, "title": str, "pictures": int, "grey": list}
+"""Of what kind the options are."""
 
 
 class Source(NamedTuple):
@@ -35,12 +38,27 @@ def read_source(path: str | Path) -> Source:
     entries = about.get("runs")
     if not (isinstance(entries, list) and entries and isinstance(about.get("figure"), str)):
         raise ValueError(f"{path} is not the record of a figure")
-    if not all(isinstance(one, dict) and one.keys() >= PARTS for one in entries):
+    if not all(map(_is_run, entries)):
         raise ValueError(f"{path} is not the record of a figure: it does not say which runs it was drawn from")
+    options = about.get("options") or {}
+    if not (isinstance(options, dict) and all(_is_option(*each) for each in options.items())):
+        raise ValueError(f"{path} is damaged (its options): put back the file that a2mim figure wrote")
     folder = path.parent.parent if path.parent.name == "figures" else path.parent
     copies: dict[str, Path] = {}
     runs = [Run(Path(one["folder"]), one["name"], one["panel"], one, _tables(one, folder, copies)) for one in entries]
-    return Source(about["figure"], runs, about.get("options") or {})
+    return Source(about["figure"], runs, options)
+
+
+def _is_run(entry: Any) -> bool:
+    if not (isinstance(entry, dict) and all(isinstance(entry.get(part), kind) for part, kind in RUN.items())):
+        return False
+    known = all(isinstance(entry[part], kind) for part, kind in KINDS.items() if entry.get(part) is not None)
+    return known and all(isinstance(digest, str) for digest in entry["files"].values())
+
+
+def _is_option(name: str, value: Any) -> bool:
+    """Also of one that no figure takes, which is refused by its name."""
+    return isinstance(value, OPTIONS.get(name, object)) and (name != "grey" or all(isinstance(x, str) for x in value))
 
 
 def _tables(entry: Mapping[str, Any], folder: Path, copies: dict[str, Path]) -> dict[str, Path]:

@@ -282,7 +282,7 @@ def _who(some: Sequence[Run], runs: Sequence[Run]) -> list[str]:
 def _looked_up(of: Callable[[Record], Any], record: Record) -> Any:
     try:
         return of(record)
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         return None
 
 

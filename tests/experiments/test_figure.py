@@ -92,6 +92,33 @@ def test_a_figure_is_drawn_again_from_copies_of_its_tables(figure, results, tmp_
     assert [file.read_bytes() for file in files] == before
 
 
+DRAWN = {"folder": "there", "name": "a", "panel": "", "files": {"strength.csv": "0123"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"runs": "there"}, "is not the record of a figure"),
+        ({"runs": [DRAWN, "there"]}, "does not say which runs it was drawn from"),
+        ({"runs": [{**DRAWN, "files": []}]}, "does not say which runs"),
+        ({"runs": [{**DRAWN, "files": {"strength.csv": ["0123"]}}]}, "does not say which runs"),
+        ({"runs": [{**DRAWN, "folder": 7}]}, "does not say which runs"),
+        ({"runs": [{**DRAWN, "name": None}]}, "does not say which runs"),
+        ({"runs": [{**DRAWN, "settings": "grid"}]}, "does not say which runs"),
+        ({"options": ["measure"]}, "is damaged (its options)"),
+        ({"options": {"measure": ["J"]}}, "is damaged (its options)"),
+        ({"options": {"grey": [["a"]]}}, "is damaged (its options)"),
+        ({"options": {"pictures": "3"}}, "is damaged (its options)"),
+        ({}, "strength.csv of a, from which the figure was drawn, lies neither in there nor below"),
+    ],
+)
+def test_a_record_of_other_kinds_is_one_sentence(changes, told, tmp_path, capsys):
+    path = tmp_path / "fig5.json"
+    path.write_text(json.dumps({"figure": "fig5", "runs": [DRAWN], "options": {}} | changes))
+    assert cli.main(["figure", "again", str(path)]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_note_is_told(results, capsys):
     (results / "two" / "occlusion.csv").unlink()
     words = ["figure", "fig1", str(results / "one"), str(results / "two"), "--out", str(results / "f")]
