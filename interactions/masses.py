@@ -1,7 +1,8 @@
 """Middle mass of a model, and of two models of the same images: M, the mean of J over the order ratios 0.3 to 0.7.
 
 M is smooth in the images and gets the studentised interval. M of J_rms is a mean of roots: where noise rules one of
-their squares, its interval comes from those of the squares (`roots_interval`).
+their squares, its interval comes from those of the squares (`roots_interval`). No interval goes beyond what M can be: J
+is at least 0 and has the mean 1 over the orders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,6 @@ def middle_mass(
         ValueError: no listed ratio between 0.3 and 0.7.
     """
     estimate, low, high = mass_interval(images, resamples=resamples, seed=seed, confidence=confidence)
-    low = np.where(np.isin(MASS_MEASURES, SIGNED), low, np.clip(low, 0, None))
     about = {"measure": MASS_MEASURES, "M": estimate, "M_low": low, "M_high": high}
     return pd.DataFrame({**about, "images": images.image.nunique()})
 
@@ -83,7 +83,18 @@ def mass_interval(
     row = MASS_MEASURES.index("J_rms")
     if count >= MIN_IMAGES and np.isfinite(estimate[row]):
         low[row], high[row] = _ends_of_roots(tables, count, drawing) or (low[row], high[row])
-    return estimate, low, high
+    most = [largest_mass(table) for table in tables]
+    least = np.where(np.isin(MASS_MEASURES, SIGNED), -np.inf, 0.0) if minus is None else -most[1]
+    return estimate, np.maximum(low, least), np.minimum(high, most[0])
+
+
+def largest_mass(images: pd.DataFrame) -> np.ndarray:
+    """What M of each of MASS_MEASURES can be at most, K: with all of J at its orders. Infinite for one whose J may be
+    negative elsewhere."""
+    count, rows = images.image.nunique(), [MEASURES.index(name) for name in MASS_MEASURES]
+    value, _ = measure_statistic(images)(np.arange(count)[None])
+    known_K = np.isfinite(value[rows][:, middle_orders(images), 0]).sum(1)
+    return np.where(np.isin(MASS_MEASURES, SIGNED), np.inf, images.order.nunique() / np.clip(known_K, 1, None))
 
 
 def _ends_of_roots(

@@ -51,6 +51,18 @@ def test_the_mass_holds_the_truth_where_noise_rules_some_of_its_orders():
     assert held >= 88 and apart >= 88
 
 
+def test_no_interval_goes_beyond_what_a_mass_can_be():
+    """Next to nothing but noise: M may be anything up to that of five orders' J at the middle three."""
+    generator, runs, most = np.random.default_rng(1), {}, pytest.approx(5 / 3)
+    for name in "ab":
+        squares = generator.normal(size=(24, 5)) ** 3 / 8 + [0.0, 0.02, 0.03, 0.02, 0.0]
+        runs[name] = rows_of(np.ones((24, 5)), square_IM=squares, ratios=RATIOS)
+    alone = middle_mass(runs["a"], resamples=100).iloc[2]
+    difference = paired_mass(runs, resamples=100).iloc[2]
+    assert (alone.M_low, alone.M_high) == (0, most)  # 0 to 7.0 by the squares' intervals
+    assert (difference.low, difference.high) == (-most.expected, most)  # −2.2 to 6.4
+
+
 def by_hand_runs():
     """A is 4, 1, 2, 1, 2; corrected A is 1 at every order; rms is 1, 2, 3, 2, 2."""
     raw_IM = np.array([[5.0, 1, 1, 1, 2], [3.0, 1, 3, 1, 2]] * 4)
