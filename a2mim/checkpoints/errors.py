@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from a2mim.errors import out_of_memory
 from a2mim.plain import printable
 
 SHOWN = 5
@@ -38,6 +39,8 @@ def sound(path: str | Path) -> Iterator[None]:
             raise
         raise CheckpointError(DAMAGED.format(path, told(error))) from error
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if out_of_memory(error):
+            raise  # of the machine, not of the file
         raise CheckpointError(DAMAGED.format(path, told(error))) from error
 
 

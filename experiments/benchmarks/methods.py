@@ -117,14 +117,16 @@ def measure(
 
     Raises ValueError where a backbone cannot be trained with labels.
     """
-    import torch
+    from a2mim.errors import out_of_memory
 
     measured, skipped = {}, {}
     for model in settings.models:
         for method in settings.methods:
             try:
                 measured[model, method] = measure_method(model, method, settings, device)
-            except (ValueError, torch.OutOfMemoryError) as error:
+            except (ValueError, MemoryError, RuntimeError) as error:
+                if not (isinstance(error, ValueError) or out_of_memory(error)):
+                    raise
                 if method == REFERENCE:
                     raise ValueError(f"{model} cannot be trained with labels here: {error}") from error
                 skipped[model, method] = " ".join(str(error).split())

@@ -9,6 +9,7 @@ import timm
 import torch
 
 from a2mim import runs
+from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.errors import out_of_memory
 from a2mim.methods import A2MIM
 from experiments.cli import main
@@ -252,6 +253,13 @@ def test_both_halves_know_memory_that_ran_out(known):
     assert known(caught.value)
     for other in (RuntimeError("mat1 and mat2 shapes"), ValueError("out of memory"), KeyError("x")):
         assert not known(other)
+
+
+def test_memory_that_runs_out_is_no_fault_of_a_checkpoint():
+    with pytest.raises(RuntimeError, match="out of memory"), sound("weights.pth"):
+        raise RuntimeError("MPS backend out of memory")
+    with pytest.raises(CheckpointError, match=r"weights\.pth.*damaged"), sound("weights.pth"):
+        raise RuntimeError("mat1 and mat2 shapes")
 
 
 def test_memory_that_runs_out_for_a_single_image(made, tmp_path, monkeypatch, capsys):
