@@ -1,12 +1,16 @@
 """How the suite is shared out among workers, and what they do not do again and again."""
 
 import gc
+import os
 from collections import Counter
 
 import pytest
 
 # What is imported stays until a worker ends: looking through all of it for garbage took a twentieth of its time.
 gc.disable()
+
+# No test loses power: waiting for the disk took a fiftieth of its time. (tests/kill_everything.py looks at the order.)
+os.fsync = lambda file: None
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups

@@ -41,5 +41,3 @@ def test_torchrun_measures_a_factory_beside_files_with_names_of_ours(folder):
     record = json.loads((folder / "run" / "run.json").read_text())
     assert record["status"] == "complete" and record["machine"]["processes"] == 2
     assert (folder / "run" / "strength.png").exists()
-    code, said = typed(folder, BIN / "a2mim", "profile", "figures:make", "--data", "photos", "--out", "none")
-    assert code == 2 and said.endswith("has that name: rename the file") and "figures.py" in said

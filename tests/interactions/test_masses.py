@@ -37,7 +37,7 @@ def test_the_mass_holds_the_truth_where_noise_rules_some_of_its_orders():
     truth = np.array([1.0, 0.004, 0.003, 0.004, 0.6])
     generator, held, apart = np.random.default_rng(10), 0, 0
     mass = (np.sqrt(truth) / np.sqrt(truth).mean())[1:4].mean()
-    for seed in range(100):
+    for seed in range(60):
         squares = [truth * generator.lognormal(-0.125, 0.5, (24, 5)) for _ in range(2)]
         noisy = [each + generator.normal(size=each.shape) * [0.05, 0.1, 0.1, 0.1, 0.05] for each in squares]
         runs = {
@@ -48,7 +48,7 @@ def test_the_mass_holds_the_truth_where_noise_rules_some_of_its_orders():
         held += found.M_low <= mass <= found.M_high
         difference = paired_mass(runs, resamples=100, seed=seed).iloc[2]
         apart += difference.low <= 0 <= difference.high
-    assert held >= 88 and apart >= 88
+    assert held >= 53 and apart >= 53
 
 
 def test_no_interval_goes_beyond_what_a_mass_can_be():
