@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from experiments import cli
 from experiments.help import parse
+from experiments.recipes import cifar10
 from experiments.studies import imagenet, trainings
 from experiments.studies.cifar10 import plan, tables
 from experiments.studies.cifar10.command import run
@@ -18,6 +20,8 @@ from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import NOT_YET
 from experiments.studies.token_position import PLACES
 from experiments.training.asked import resolved
+from interactions.game import PatchGame
+from interactions.grid import PatchGrid, orders_of
 from tests.a2mim.tiny import write_images
 
 
@@ -65,6 +69,22 @@ def test_every_command_is_one_that_can_be_typed(size, quick):
     assert swept == sum(len(PLACES[family + ("_cpu" if size == "cpu" else "")]) for family in FAMILIES) * seeds
     assert sum(step.words[0] == "finetune" for step in made) == networks * seeds + swept
     assert sum(step.words[0] == "spectrum" for step in made) == (networks + 2) * seeds
+
+
+def test_patches_are_dropped_where_some_are_left():
+    """A ViT that pools its patches has no value without any, which ended the study at its first such profile."""
+    made = steps(Settings("a.tar", "b.tar", size="cpu", families=("vit",), seeds=(0,), sweep=False))
+    dropped = [step for step in made if behind(step.words, "--baseline") == "drop"]
+    painted = [step for step in made if behind(step.words, "--baseline") == "blur"]
+    assert dropped and all("--ratios" not in step.words for step in painted)
+    image = torch.zeros(1, 3, 32, 32)
+    game = PatchGame(cifar10.vit_cpu(), image, [0], PatchGrid(8), baseline="drop")
+    with pytest.raises(ValueError, match="order 0"):
+        game.refuse_empty()
+    for step in dropped:
+        settings, _ = typed(step.words)
+        orders = orders_of(settings.measure.ratios, 64)
+        assert min(orders) > 0 and max(orders) == 62 and len(orders) == 12
 
 
 def test_two_trainings_of_every_network_are_followed_behind_the_headline():

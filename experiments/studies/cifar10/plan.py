@@ -12,6 +12,7 @@ from experiments.studies import token_position
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step
 from experiments.studies.trainings import EPOCH_SECONDS, Scale, data_words, suffix, training_words
+from interactions.settings import PAPER_RATIOS
 
 FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
 HEADLINE = ("supervised", "a2mim", "simclr")
@@ -30,6 +31,8 @@ STATES = 8
 FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
 BASELINES: dict[str, tuple[str, ...]] = {"cnn": ("mean", "blur"), "vit": ("mean", "blur", "drop")}
 """What an absent cell shows: an answer that one of them alone gives is an answer about it."""
+SOME_CELLS = tuple(f"{ratio:g}" for ratio in PAPER_RATIOS if ratio > 0)
+"""The paper's orders but 0, which drop has not: of an empty coalition no patch is left that these ViTs could pool."""
 
 
 @dataclass(frozen=True)
@@ -255,18 +258,21 @@ class Measured:
         head = (verb, model, "--weights", *weights, *seeded, *words)
         return Step((*head, "--device", settings.device, "--out", str(out)), out, guess)
 
-    def profile(self, name: str, *words: str, frozen: bool = False, grid: int = 8, times: int = 1) -> Step:
-        """Interactions; times: of the passes of the study's size."""
-        guess, how = self.effort(grid, times)
+    def profile(
+        self, name: str, *words: str, frozen: bool = False, grid: int = 8, times: int = 1, orders: tuple[str, ...] = ()
+    ) -> Step:
+        """Interactions; times: of the passes of the study's size; orders: those that are listed where it lists none."""
+        guess, how = self.effort(grid, times, orders)
         return self.command("profile", name, guess, *how, *words, frozen=frozen)
 
-    def effort(self, grid: int = 8, times: int = 1) -> tuple[float, tuple[str, ...]]:
+    def effort(self, grid: int = 8, times: int = 1, orders: tuple[str, ...] = ()) -> tuple[float, tuple[str, ...]]:
         """Seconds that a profile may take, and the words that say how much is measured."""
         size = size_of(self.settings)
-        budget, orders = times * size.budget, len(size.ratios) or 13
+        budget, listed = times * size.budget, size.ratios or orders
         how = ("--grid", str(grid), "--images", str(size.images), "--budget", str(budget))
-        ratios = ("--ratios", *size.ratios) if size.ratios else ()
-        return size.images * budget * orders * size.pass_seconds[self.family], (*how, *ratios)
+        ratios = ("--ratios", *listed) if listed else ()
+        count = len(listed or PAPER_RATIOS)
+        return size.images * budget * count * size.pass_seconds[self.family], (*how, *ratios)
 
     def through_training(self) -> Step:
         """Interactions of every state that its training kept, frozen."""
@@ -284,7 +290,8 @@ def measuring(settings: Settings, family: str, method: str, seed: int, usual: bo
     network = Measured(settings, family, method, seed)
     chosen = [setup for setup in setups(family) if (setup.baseline == "mean") == usual]
     for setup in chosen if is_measured(settings, family, method) else ():
-        yield network.profile(setup.folder, *setup.words, frozen=setup.frozen)
+        orders = SOME_CELLS if setup.baseline == "drop" else ()
+        yield network.profile(setup.folder, *setup.words, frozen=setup.frozen, orders=orders)
 
 
 def through_training(settings: Settings, family: str, methods: Iterable[str]) -> Iterator[Step]:
