@@ -67,9 +67,10 @@ class Features(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor, rows: int | None = None) -> Tensor:
+        """rows: B where it is not the number of images, as each may stand for several coalitions of its tokens."""
         if hasattr(self.model, "forward_head"):
             output = self.model.forward_head(self.model.forward_features(x_BCHW), pre_logits=True)
         else:
             output = self.model(x_BCHW)
-        return features(output, len(x_BCHW))
+        return features(output, len(x_BCHW) if rows is None else rows)

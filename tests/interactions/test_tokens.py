@@ -100,10 +100,13 @@ def test_cells_of_several_patches_a_wrapped_network_and_features():
     coalition_1N = torch.tensor([[True, False, False, True]])
     value = drop_game(nn.Sequential(model, nn.Identity()), IMAGES[0], 2, 2)(coalition_1N)
     torch.testing.assert_close(value[0], by_hand(model, IMAGES[0], cells)[2], rtol=1e-9, atol=1e-9)
-    value = drop_game(model, IMAGES[0], None, 2, "cosine")(coalition_1N)
+    # as many cells in several coalitions of an image, which go through the network together
+    value_B = drop_game(model, IMAGES[0], None, 2, "cosine")(torch.cat([coalition_1N, ~coalition_1N, coalition_1N]))
     model.head = nn.Identity()
-    expected = torch.cosine_similarity(by_hand(model, IMAGES[0], cells), model(IMAGES[:1])[0], 0)
-    torch.testing.assert_close(value[0], expected, rtol=1e-9, atol=1e-9)
+    others = [cell for cell in range(16) if cell not in cells]
+    for value, kept in zip(value_B, (cells, others, cells), strict=True):
+        expected = torch.cosine_similarity(by_hand(model, IMAGES[0], kept), model(IMAGES[:1])[0], 0)
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
