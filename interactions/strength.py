@@ -35,6 +35,8 @@ from interactions.intervals import (
 MEASURES = ("A", "J", "A_corrected", "J_corrected", "mean_square", "rms", "J_rms")
 SIGNED = ("A_corrected", "J_corrected", "mean_square")
 """Measures that noise can make negative; the others are not, and neither are their intervals."""
+RELATIVE = ("J", "J_rms")
+"""Measures that are never negative and 1 on average: at most as much as there are orders."""
 SQUARED = ("mean_square", "rms", "J_rms")
 """Measures whose intervals are those of squares (`intervals.square_interval`), or the roots of their ends."""
 FLOOR_FACTOR = 10
@@ -134,6 +136,7 @@ def strength_table(
     for row, name in enumerate(MEASURES):
         low, high = square_ends[name] if name in SQUARED else (estimate[row] - half[row], estimate[row] + half[row])
         low = low if name in SIGNED else np.clip(low, 0, None)
+        high = np.minimum(high, len(orders)) if name in RELATIVE else high
         columns |= {name: estimate[row], f"{name}_low": low, f"{name}_high": high}
     table = pd.DataFrame(columns)
     negative = table.mean_square <= 0

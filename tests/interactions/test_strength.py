@@ -238,6 +238,14 @@ def test_a_negative_mean_square_stays_and_has_no_root():
     assert table.J_rms_low[1] == 0 < table.J_rms_high[1]
 
 
+def test_no_relative_strength_goes_beyond_the_number_of_orders():
+    generator = np.random.default_rng(1)
+    square_IM = generator.normal(size=(24, 5)) ** 3 / 8 + [0.0, 0.02, 0.03, 0.02, 0.0]
+    table = strength_table(rows_of(np.ones((24, 5)), square_IM=square_IM, ratios=RATIOS), resamples=100)
+    assert (table.J_rms_high == 5).all() and (table.J_rms_low == 0).all()  # 7 to 225 by the intervals of the squares
+    assert (table.J_high <= 5).all()
+
+
 def test_nothing_but_noise_has_a_table_too():
     table = strength_table(rows_of(np.ones((3, 2)), square_IM=-np.ones((3, 2))), resamples=20)
     assert table[["rms", "J_rms"]].isna().all(axis=None)
