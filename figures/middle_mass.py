@@ -74,7 +74,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
             axes = figure.add_subplot(grid[down, across])
             chosen = rows[(rows["network"] == network) & (rows["setup"] == setup)]
             plot_masses(chosen, axes, methods[network])
-            axes.set_title(f"{FAMILIES.get(network, network)}\n{setup_in_words(setup)}", size=6.5, parse_math=False)
+            axes.set_title(f"{FAMILIES.get(network, network)}\n{setup_in_words(setup)}", size=6, parse_math=False)
             axes.set_xlim(span)
             if across:
                 axes.set_yticklabels([])

@@ -110,15 +110,15 @@ def test_a_missing_mass_is_said_and_bad_tables_are_refused(tmp_path: Path):
 
 def test_more_set_ups_stand_two_in_a_line_and_what_a_page_does_not_hold_is_named(tmp_path: Path):
     table = masses_table(1)
-    blurred = table.assign(setup=table["setup"] + " blur")
-    some = pd.concat([table, blurred])
+    dropped = table.assign(setup=table["setup"] + " drop")
+    some = pd.concat([table, dropped])
     drawn = of(middle_mass.draw, tmp_path, "masses.csv", some[some["network"] == "vit"])
     titles = [axes.get_title("left") for axes in seen(drawn.figure)[:4]]
-    assert titles[2:] == ["ViT\nfine-tuned, log-odds, blur", "ViT\nfrozen, cosine similarity, blur"]
+    assert titles[2:] == ["ViT\nfine-tuned, log-odds, drop", "ViT\nfrozen, cosine similarity, drop"]
     assert_readable(drawn.figure)
     many = pd.concat([some.assign(method=some["method"] + f" {k}") for k in range(3)])
     drawn = of(middle_mass.draw, tmp_path, "masses.csv", many)
-    assert len([axes for axes in seen(drawn.figure) if "blur" in axes.get_title("left")]) < 4
+    assert len([axes for axes in seen(drawn.figure) if "drop" in axes.get_title("left")]) < 4
     assert "Not on this page, but in the table:" in caption(drawn.figure)
     assert_readable(drawn.figure)
 
