@@ -68,12 +68,13 @@ class Detect(OnMaps):
         frozen: bool,
         frozen_norms: bool,
         size: tuple[int, int],
+        *,
         anchors: tuple[int, ...] = ANCHORS,
         regions: int = REGIONS,
         width: int = WIDTH,
-        seed: int = 0,
-        pad: bool = False,
         window: int = 0,
+        pad: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__(backbone, taken(backbone), frozen)
         multiple = self.maps.multiple

@@ -126,8 +126,9 @@ def detecting(settings: Settings) -> Task:
 
     def method() -> Detect:
         backbone, _, _ = make_backbone(recipe.network, 0, settings.seed)
-        shape = (frames.largest, asked_for.anchors, asked_for.regions, asked_for.width, settings.seed)
-        return Detect(backbone, classes, asked_for.detector, False, asked_for.frozen_norms, *shape)
+        heads = {"anchors": asked_for.anchors, "regions": asked_for.regions, "width": asked_for.width}
+        whole = (asked_for.detector, False, asked_for.frozen_norms, frames.largest)
+        return Detect(backbone, classes, *whole, **heads, seed=settings.seed)
 
     one, two = method(), method()
     mean, std = normalisation(one.backbone)

@@ -75,12 +75,12 @@ def detect(settings: Settings, world: Any) -> Any:
         detecting.frozen,
         detecting.frozen_norms,
         frames.largest,
-        detecting.anchors,
-        detecting.regions,
-        detecting.width,
-        loop.seed,
-        frames.pad,
-        detecting.window,
+        anchors=detecting.anchors,
+        regions=detecting.regions,
+        width=detecting.width,
+        window=detecting.window,
+        pad=frames.pad,
+        seed=loop.seed,
     )
     gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
     source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)
