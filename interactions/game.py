@@ -301,10 +301,10 @@ class PatchGame:
 
     def _logits(self, network: nn.Module, x_BCHW: Tensor, reduced: bool, rows: int | None = None) -> Tensor:
         amp = AMP_DTYPES.get(self.amp or "") if reduced else None
-        rows = len(x_BCHW) if rows is None else rows
-        forward = partial(network, rows=rows) if isinstance(network, Features) else network
+        # Only where rows are not images: errors name the modules of what is run, which a partial does not show.
+        forward = network if rows is None or not isinstance(network, Features) else partial(network, rows=rows)
         with full_precision(), torch.autocast(self.device.type, amp, amp is not None):
-            return class_logits(run(forward, self._laid_out(x_BCHW)), rows).double()
+            return class_logits(run(forward, self._laid_out(x_BCHW)), len(x_BCHW) if rows is None else rows).double()
 
     def _laid_out(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.contiguous(memory_format=self.speed.layout)

@@ -87,10 +87,12 @@ def test_the_other_measurements_refuse_it_and_leave_nothing(measure, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_batch_statistics_that_one_image_does_not_have_are_told():
+@pytest.mark.parametrize(("value", "target", "name"), [("log_odds", 1, "1"), ("cosine", None, "model.1")])
+def test_batch_statistics_that_one_image_does_not_have_are_told(value, target, name):
     model = nn.Sequential(nn.Conv2d(3, 8, SIZE), nn.BatchNorm2d(8, track_running_stats=False), nn.Flatten())
-    with pytest.raises(ValueError, match=r"takes statistics over its batch \(1\), which one image does not have"):
-        PatchGame(model, Photos(1)[0][0], 1, GRID, batch_size=4)
+    told = rf"takes statistics over its batch \({name}\), which one image does not have"
+    with pytest.raises(ValueError, match=told):
+        PatchGame(model, Photos(1)[0][0], target, GRID, value, batch_size=4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "amp"])
