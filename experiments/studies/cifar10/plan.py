@@ -5,9 +5,11 @@ The study is nothing but `a2mim` commands; results/commands.sh lists them, so th
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
-from experiments.recipes import cifar10
+from a2mim.bounds import Count
+from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step
@@ -122,6 +124,7 @@ class Settings(Scale):
 
     For example:
         a2mim reproduce cifar10 --size cpu --budget 120
+        a2mim reproduce cifar10 --size cpu --times 3 --methods supervised a2mim simclr --no-sweep --out runs/cifar10-3
         a2mim reproduce cifar10 --train cifar10-train.tar --test cifar10-test.tar --out runs/cifar10 --budget 9
         a2mim reproduce cifar10 --plan
     """
@@ -134,6 +137,8 @@ class Settings(Scale):
     """Folder of all runs."""
     methods: tuple[str, ...] = ()
     """Methods to train (empty: all)."""
+    times: Count = 1
+    """Epochs of every training, as multiples of its recipe's (those of figure 6 excepted)."""
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
 
@@ -220,18 +225,28 @@ def training(settings: Settings, family: str, method: str, seed: int) -> Iterato
     before, after = (of(settings, family, method, seed) for of in (backbone_of, folder_of))
     common = training_words(settings, seed)
     kept = ("--keep-states", str(STATES)) if is_followed(settings, family, method, seed) else ()
-    guesses = [epochs * EPOCH_SECONDS[settings.size][family] for epochs in size.epochs]
+    guesses = [settings.times * epochs * EPOCH_SECONDS[settings.size][family] for epochs in size.epochs]
     weights: tuple[str, ...] = ()
     if about.pretrains:
         recipe = f"{about.recipes}:{method}_{family}{suffix(settings)}"
-        words: tuple[str, ...] = ("pretrain", "--recipe", recipe, *common, *kept, "--out", str(before))
+        own = (*longer(settings, recipe), *kept)
+        words: tuple[str, ...] = ("pretrain", "--recipe", recipe, *common, *own, "--out", str(before))
         yield Step(words, before, about.cost * guesses[0])
         weights = ("--weights", str(before))
     if about.tuned:
         recipe = f"cifar10:finetune_{family}{suffix(settings)}"
-        own = () if about.pretrains else kept
+        own = (*longer(settings, recipe), *(() if about.pretrains else kept))
         words = ("finetune", "--recipe", recipe, "--val", settings.test, *weights, *common, *own, "--out", str(after))
         yield Step(words, after, guesses[1])
+
+
+def longer(settings: Settings, recipe: str) -> tuple[str, ...]:
+    """--epochs of a recipe (module:name) in a study that trains longer than its recipes; nothing in any other."""
+    if settings.times == 1 or settings.quick:
+        return ()
+    module, name = recipe.split(":")
+    epochs = recipes_of(import_module(f"experiments.recipes.{module}"))[name]().optim.epochs
+    return "--epochs", str(settings.times * epochs)
 
 
 @dataclass(frozen=True)
