@@ -5,12 +5,16 @@ import os
 from collections import Counter
 
 import pytest
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 # What is imported stays until a worker ends: looking through all of it for garbage took a twentieth of its time.
 gc.disable()
 
 # No test loses power: waiting for the disk took a fiftieth of its time. (tests/kill_everything.py looks at the order.)
 os.fsync = lambda file: None
+
+# A loader looks every five seconds whether its processes still live; here it need not be waited for.
+_MultiProcessingDataLoaderIter._try_get_data.__defaults__ = (0.2,)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups

@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
     "maxvit_pico_rw_256": (64, {"img_size": 64, "depths": (1, 1, 1, 1)}),
     "tiny_vit_5m_224": (64, {"depths": (1, 1, 1, 1)}),
     # convolutions and mixtures
-    "resnet18": (64, {"zero_init_last": False}),
+    "resnet18": (64, {"zero_init_last": False, "channels": (16, 32, 64, 128)}),
     "resnet50": (64, {"zero_init_last": False, "layers": (1, 1, 1, 1)}),
     "convnext_atto": (64, {"depths": (1, 1, 2, 1)}),
     "convnextv2_atto": (64, {"depths": (1, 1, 1, 1)}),

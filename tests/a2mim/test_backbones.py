@@ -11,14 +11,15 @@ from tests.a2mim.families import FAMILIES, a2mim_of, make
 pytestmark = pytest.mark.xdist_group("families")
 
 PAPER_PLACES = {
-    # The place, its channels, and image pixels per position of it. Published: ViT behind the patch embedding, ResNet at
-    # the input of layer4, ConvNeXt behind the downsampling of its last stage, Swin behind the patch embedding.
+    # The place, its channels (of these small networks), and image pixels per position of it. Published: ViT behind the
+    # patch embedding, ResNet at the input of layer4, ConvNeXt behind the downsampling of its last stage, Swin behind
+    # the patch embedding.
     "vit_tiny_patch16_224": ("patch_embed", "output", 192, 16),
     "deit_tiny_distilled_patch16_224": ("patch_embed", "output", 192, 16),
     "beit_base_patch16_224": ("patch_embed", "output", 96, 16),
     "swin_tiny_patch4_window7_224": ("patch_embed", "output", 48, 4),
     "mixer_s32_224": ("stem", "output", 512, 32),
-    "resnet18": ("layer4", "input", 256, 16),
+    "resnet18": ("layer4", "input", 64, 16),
     "convnext_atto": ("stages.3.blocks.0", "input", 320, 32),
     "regnetx_002": ("s4", "input", 152, 16),
     "efficientnet_b0": ("blocks.5", "input", 112, 16),
@@ -92,7 +93,7 @@ def test_places_are_found_by_number_and_by_name():
     assert [place.module for place in structure.places] == ["layer1", "layer2", "layer3", "layer4"]
     assert find_place(backbone, structure, 1) == find_place(backbone, structure, "1") == structure.places[1]
     inner = find_place(backbone, structure, "layer3.1")
-    assert (inner.side, inner.layout) == ("input", Layout("NCHW", 256, (4, 4)))
+    assert (inner.side, inner.layout) == ("input", Layout("NCHW", 64, (4, 4)))
 
     backbone, size = make("vit_tiny_patch16_224")
     structure = read_structure(backbone, size)

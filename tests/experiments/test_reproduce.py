@@ -39,8 +39,7 @@ def behind(words, option):
     return words[words.index(option) + 1] if option in words else None
 
 
-@pytest.mark.parametrize("size", ["gpu", "cpu"])
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize(("size", "quick"), [("gpu", False), ("cpu", False), ("cpu", True)])
 def test_every_command_is_one_that_can_be_typed(size, quick):
     """Those that differ in folders and seeds alone are read once: there are hundreds."""
     made, folders, known = steps(Settings("train.tar", "test.tar", size=size, quick=quick)), set(), {}
@@ -69,6 +68,21 @@ def test_every_command_is_one_that_can_be_typed(size, quick):
     assert swept == sum(len(PLACES[family + ("_cpu" if size == "cpu" else "")]) for family in FAMILIES) * seeds
     assert sum(step.words[0] == "finetune" for step in made) == networks * seeds + swept
     assert sum(step.words[0] == "spectrum" for step in made) == (networks + 2) * seeds
+
+
+def test_a_longer_study_multiplies_the_epochs_of_each_recipe_and_of_nothing_else():
+    words = {"train": "a.tar", "test": "b.tar", "size": "cpu", "methods": ("supervised", "simclr"), "sweep": True}
+    usual, longer = (steps(Settings(**words, times=times)) for times in (1, 3))
+    epochs = {}
+    for one, other in zip(usual, longer, strict=True):
+        if one.words != other.words:
+            at = other.words.index("--epochs")
+            assert other.words[:at] + other.words[at + 2 :] == one.words and other.guess == pytest.approx(3 * one.guess)
+            epochs.setdefault(behind(one.words, "--recipe"), set()).add(other.words[at + 1])
+    expected = {"cifar10:finetune_vit_cpu": {"9"}, "cifar10_baselines:simclr_vit_cpu": {"3"}}
+    assert {name: found for name, found in epochs.items() if "vit" in name} == expected and len(epochs) == 4
+    once, thrice = (steps(Settings(**words, times=times, quick=True)) for times in (1, 3))
+    assert [step.words for step in once] == [step.words for step in thrice]
 
 
 def test_patches_are_dropped_where_some_are_left():
