@@ -159,11 +159,17 @@ def draw_training(folder: Path) -> None:
 def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:
     """Say how the run ended; after a signal, leave with its exit code."""
     if world.main and result["finished"]:
-        numbers = {**result["last"]}
-        told = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val_images")
-        print(f"{result['epochs']} epochs, {result['seconds']:.0f} s: {told}")
+        print(f"{result['epochs']} epochs, {result['seconds']:.0f} s: {in_words(result['last'])}")
         print(f"wrote backbone.safetensors, loss.png, log.jsonl and run.json into {folder}")
     elif world.main:
         print(f"stopped at step {result['step']} of {result['steps']}: go on with a2mim {command} --resume {folder}")
     if not result["finished"] and result["stopped_by"] in SIGNALS:
         raise SystemExit(SIGNALS[result["stopped_by"]])
+
+
+def in_words(numbers: Mapping[str, float]) -> str:
+    """The last epoch's numbers in one line, those with an interval with it."""
+    ends = {name: [numbers.get(f"{name}_{end}") for end in ("low", "high")] for name in numbers}
+    inside = {f"{name}_{end}" for name in numbers for end in ("low", "high")} | {"val_images"}
+    intervals = {name: f" [{low:.4g}, {high:.4g}]" for name, (low, high) in ends.items() if None not in (low, high)}
+    return ", ".join(f"{name} {x:.4g}{intervals.get(name, '')}" for name, x in numbers.items() if name not in inside)

@@ -412,3 +412,8 @@ def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, mo
     assert "3 steps of 8 images; " in capsys.readouterr().err
     silent, told = (newest_state(tmp_path / name) for name in ("silent", "told"))
     assert same(silent["method"], told["method"])
+
+
+def test_the_last_numbers_are_told_with_their_intervals():
+    numbers = {"loss": 0.51234, "miou": 39.91, "miou_low": 38.0, "miou_high": 41.25, "val_images": 10.0, "so_low": 2.0}
+    assert running.in_words(numbers) == "loss 0.5123, miou 39.91 [38, 41.25], so_low 2"
