@@ -120,7 +120,8 @@ def begin(
             open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
             remove_leftovers(folder)
             data = keep_rows(folder, rows)
-            update_run(folder, recipe=settings.recipe, data=data, classes=parts["train"].classes, **about)
+            recipe = settings.recipe or read_run(folder).get("recipe", "")  # whoever says --resume names none
+            update_run(folder, recipe=recipe, data=data, classes=parts["train"].classes, **about)
             print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
         world.wait()
 

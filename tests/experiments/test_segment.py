@@ -54,7 +54,8 @@ def test_a_batch_is_learnt_by_heart(data, tmp_path, network):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits_and_a_frozen_backbone_stays(data, tmp_path):
-    more = "--model test_resnet --epochs 3 --batch 2 --color-jitter 0.5 --predictions 0 --evaluate slide"
+    more = "--recipe camvid:linear_finetuned --backbone-rate 1 --model test_resnet --epochs 3 --batch 2 --predictions 0"
+    more += " --color-jitter 0.5 --evaluate slide"
     for frozen in ("", " --frozen"):
         whole, parts = (tmp_path / f"{name}{frozen.strip()}" for name in ("whole", "parts"))
         assert main(words_of(data, whole, more + frozen)) == 0
@@ -64,8 +65,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_a_frozen_backbone_stays(data
         for name in ("backbone.safetensors", "decoder.safetensors"):
             assert same(load_file(whole / name), load_file(parts / name))
         assert (whole / "per_class.csv").read_bytes() == (parts / "per_class.csv").read_bytes()
-        one, other = (json.loads((path / "run.json").read_text())["last"] for path in (whole, parts))
-        assert one == other and one["val_images"] == 4
+        one, other = (json.loads((path / "run.json").read_text()) for path in (whole, parts))
+        assert one["last"] == other["last"] and one["last"]["val_images"] == 4
+        assert one["recipe"] == other["recipe"] == "camvid:linear_finetuned"
     thawed, frozen = (load_file(tmp_path / name / "backbone.safetensors") for name in ("whole", "whole--frozen"))
     assert not same(thawed, frozen)
     again = f"{more.replace('--epochs 3', '--epochs 1')} --frozen --weights {tmp_path / 'whole'}"
