@@ -184,9 +184,10 @@ class Progress:
         trainer, step = self.trainer, self.trainer.step
         together = isinstance(error, NonFiniteLoss) or self.world.size == 1
         if together and step > 0 and trainer.finite():
-            state = trainer.state()
+            state, spent, found = trainer.state(), self.spent(), self.found()
             if self.world.main:
                 save_state(self.folder, state, self.loop.keep)
+                update_run(self.folder, **spent, **found)
             saved = f"the state before it (step {step}) is saved in {self.folder}"
         else:
             kept = newest_state(self.folder)

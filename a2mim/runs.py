@@ -147,7 +147,8 @@ def open_run(
     elif run["finished"] and added_epochs(run, settings) > 0:
         extend(folder, run, settings, about)
     elif not run["finished"]:
-        update_run(folder, resumed=[*run.get("resumed", []), {"started": _now(), **about}])
+        entry = {"started": _now(), "versions": versions(), **about}
+        update_run(folder, settings=to_plain(settings), resumed=[*run.get("resumed", []), entry])
     return read_run(folder)
 
 
@@ -171,10 +172,10 @@ def run_there(folder: Path, command: str, settings: Any, free: Sequence[str] = (
             f"{folder} holds a run with other settings ({'; '.join(changed)}): "
             "repeat its settings, or name another folder with --out"
         )
-    if changed and saved_step(folder) != run.get("step"):
+    if run["finished"] and saved_step(folder) != run.get("step"):
         raise ValueError(
-            f"{folder} has lost the state that its training ended with (state/), and cannot be extended: begin a new "
-            "run with its backbone.safetensors as --weights"
+            f"{folder} holds a finished run that has lost the state it ended with (state/), and can neither be gone on "
+            "with nor extended: begin a new run with its backbone.safetensors as --weights"
         )
     return run
 
@@ -199,7 +200,7 @@ def extend(folder: Path, run: Mapping[str, Any], settings: Any, about: Mapping[s
         if not weights.stem.endswith("-epochs"):
             os.replace(weights, weights.with_stem(f"{weights.stem}-{before}-epochs"))
     reached = {name: run[name] for name in ("step", "last", "best") if name in run}
-    entry = {"epochs": before, **reached, "started": _now(), **about}
+    entry = {"epochs": before, **reached, "started": _now(), "versions": versions(), **about}
     extended = [*run.get("extended", []), entry]
     update_run(folder, settings=to_plain(settings), finished=False, extended=extended)
 

@@ -10,7 +10,6 @@ images and the passes of both models' orders are chosen from what both measured 
 folder lacks of a round that the other one has, it gets when the same call goes on.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -151,7 +150,7 @@ def refuse_unpaired(first: Subject, second: Subject, settings: ProfileSettings, 
 
 def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> list[Record]:
     """What follows when the units that were planned are measured: another round of both, or the end."""
-    over = time.monotonic() > runs[0].until
+    over = any(run.is_over(record) for run, record in zip(runs, records, strict=True))
     if over:
         for run, record in zip(runs, records, strict=True):
             cut_to_measured(run.folder, record, run.settings.unit_images)

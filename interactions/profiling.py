@@ -42,7 +42,7 @@ from interactions.runs.files import write_json
 from interactions.runs.ranks import Ranks
 from interactions.runs.record import Material, begin_run, place_of
 from interactions.runs.unfinished import Unfinished
-from interactions.runs.units import PACE, backed_off, finish, measure_units
+from interactions.runs.units import PACE, backed_off, finish, measure_units, units_left
 from interactions.segments import Segments
 from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
@@ -114,12 +114,13 @@ class Run:
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
         if (classes := self._classes()) is not None:
             settings["target"] = classes.told  # the same wherever that run lies, and when it has grown
+        place = place_of(self.material.model, about)
         record = begin_run(
             self.folder,
             self.material.asked(settings),
             asdict(ProfileSettings()),
             self._settle,
-            place_of(self.material.model, about),
+            place,
             TABLES,
             "profile",
             self._prepare,
@@ -136,6 +137,7 @@ class Run:
             )
         if record["status"] == "complete" and self._wants_more(record):
             record["status"] = "running"
+            record["resumed"].append(place)
         if record["status"] != "complete":
             record["settings"] |= {name: getattr(self.settings, name) for name in FREE}
         return record
@@ -159,7 +161,7 @@ class Run:
 
     def proceed(self, record: dict[str, Any]) -> dict[str, Any]:
         """What follows when the units that were planned are measured: another round, or the end."""
-        over = time.monotonic() > self.until
+        over = self.is_over(record)
         if over:
             cut_to_measured(self.folder, record, self.settings.unit_images)
         count, precision = len(record["images"]), self.settings.precision
@@ -182,6 +184,12 @@ class Run:
             return record
         self.end(record, ended)
         return record
+
+    def is_over(self, record: Mapping[str, Any]) -> bool:
+        """Whether time is over, or was by the clock of another process, which left units out."""
+        if self.until == math.inf:
+            return False
+        return time.monotonic() > self.until or bool(units_left(self.folder, record, self.settings.unit_images))
 
     def _wants_more(self, record: Mapping[str, Any]) -> bool:
         """Whether a finished run can come nearer to what is asked now."""
@@ -213,6 +221,8 @@ class Run:
     def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
         record["ended"] = ended
+        if self.settings.design == PUBLISHED:
+            record["changed_from_published"] = self._changed(len(record["images"]))
         profile = Profile(self.folder, record)
         finish(
             self.folder,
@@ -237,10 +247,9 @@ class Run:
         images, expected = at_least(self.settings, len(self.material.dataset))
         rows = images * len(self.ratios)
         size = rows * (IMAGE_BYTES + PAIR_BYTES * len(self.pairs_P2) * (self.settings.keep == "pairs"))
-        mean, std = self.normalisation.mean, self.normalisation.std
-        changed = changed_from_published(self.settings, len(selection.chosen), mean, std, self.material.transform)
+        changed = {"changed_from_published": self._changed(len(selection.chosen))}
         return {
-            **({"changed_from_published": changed} if self.settings.design == PUBLISHED else {}),
+            **(changed if self.settings.design == PUBLISHED else {}),
             "players": self.grid.n_players,
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,
@@ -255,6 +264,11 @@ class Run:
             "tried": selection.tried,
             "images": [asdict(one) for one in selection.chosen],
         }
+
+    def _changed(self, images: int) -> Any:
+        """What differs from the published protocol, of so many images."""
+        mean, std = self.normalisation.mean, self.normalisation.std
+        return changed_from_published(self.settings, images, mean, std, self.material.transform)
 
     def _prepare(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""

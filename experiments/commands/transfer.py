@@ -59,6 +59,11 @@ def run(settings: Settings) -> None:
             f"a rank correlation needs {FEWEST} runs of one task and set-up at least, and there are fewer: give more "
             "runs, or leave out --profiles"
         )
+    if not settings.profiles and (settings.out / "correlation.csv").exists():
+        raise ValueError(
+            f"{settings.out} holds the correlation of an earlier comparison, which a page would show beside this one: "
+            "give another --out, or --profiles"
+        )
     files = {"transfer": table} | ({"correlation": ranks} if settings.profiles else {})
     figures = ["transfer", *(["prediction"] if settings.profiles else [])]
     claim([settings.out / f"{name}.csv" for name in files])

@@ -70,6 +70,11 @@ def stored_by(given: Any, command: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _resumed(given: Any, command: str) -> Any:
+    """Raises ValueError for what is typed beside --resume and has no effect, or another one than the run's."""
+    if given.recipe or given.out not in ("", given.resume):
+        raise ValueError(
+            f"--resume {given.resume} goes on in that folder, with its own settings: leave out --out and --recipe"
+        )
     stored, run = stored_by(given, command)
     wanted = laid_over(stored, given)
     parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))

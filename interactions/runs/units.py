@@ -70,6 +70,12 @@ def measure_units(
     before, start = record["seconds"], time.perf_counter()
     passes = record["passes_per_image"] * sum(len(units[unit]) for unit in mine)
     kept: Unfinished | None = None
+
+    def count_time() -> None:
+        if ranks.rank == 0:
+            record["seconds"] = before + time.perf_counter() - start
+            write_json(folder / "run.json", record)
+
     shown = progress and ranks.rank == 0
     with tqdm(total=passes, unit=" passes", unit_scale=True, mininterval=PACE, disable=not shown) as bar:
         try:
@@ -80,12 +86,11 @@ def measure_units(
                 parts, about = measure(units[unit], bar.update, kept)
                 storage.write_unit(folder, unit, parts, about)
                 kept.clear()
-                if ranks.rank == 0:
-                    record["seconds"] = before + time.perf_counter() - start
-                    write_json(folder / "run.json", record)
+                count_time()
         except KeyboardInterrupt:
             if kept:
                 kept.keep()
+            count_time()
             done = sum(len(units[unit]) for unit in storage.finished_units(folder) if unit < len(units))
             raise Interrupted(
                 f"stopped with {done} of {len(record['images'])} images measured, and what is known of the next ones "
@@ -107,8 +112,7 @@ def finish(
     Raises:
         FileNotFoundError: units, or the whole run, that were measured and are not there any more.
     """
-    count = len(units_of(record, unit_images))
-    missing = sorted(set(range(count)) - storage.finished_units(folder))
+    count, missing = len(units_of(record, unit_images)), units_left(folder, record, unit_images)
     if missing or not (folder / "run.json").exists():
         what = f"{len(missing)} of {count} units ({', '.join(map(str, missing[:5]))} …)" if missing else "its run.json"
         raise FileNotFoundError(
@@ -121,6 +125,11 @@ def finish(
     record.update({name: value() for name, value in about.items()}, units=count, status="complete")
     write_json(folder / "run.json", record)
     return record
+
+
+def units_left(folder: Path, record: Mapping[str, Any], unit_images: int) -> list[int]:
+    """The numbers of the units that are not there yet."""
+    return sorted(set(range(len(units_of(record, unit_images)))) - storage.finished_units(folder))
 
 
 def units_of(record: Mapping[str, Any], unit_images: int) -> list[list[Chosen]]:

@@ -121,10 +121,19 @@ def test_only_a_finished_run_is_extended_and_by_epochs_alone(images, run, tmp_pa
     assert not main([str(word) for word in (*words, "--epochs", "2", "--dry-run")])
     assert f"{STEPS} steps of 8 images left" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not main([*map(str, resume)])  # nothing is left to do
     shutil.rmtree(run / "state")
-    assert "has lost the state that its training ended with" in refused(capsys, *resume, "--epochs", "2")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for more in ((), ("--epochs", "2")):
+        assert "a finished run that has lost the state it ended with" in refused(capsys, *resume, *more)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     stopped = tmp_path / "stopped"
     assert not pretrain(images, stopped, 2, "--minutes", "1e-9")
+    for more in (("--out", tmp_path / "elsewhere"), ("--recipe", "cifar10:a2mim_vit_cpu")):
+        told = refused(capsys, "pretrain", "--resume", stopped, "--device", "cpu", *more)
+        assert "goes on in that folder, with its own settings: leave out --out and --recipe" in told
+    assert not main(["pretrain", "--resume", str(stopped), "--device", "cpu", "--log-every", "3", "--minutes", "1e-9"])
+    assert record_of(stopped)["settings"]["loop"]["log_every"] == 3 and record_of(stopped)["resumed"][0]["versions"]
     said = refused(capsys, "pretrain", "--resume", stopped, "--epochs", "4", "--device", "cpu")
     assert "(only a finished run can be extended by more --epochs)" in said
     assert not pretrain(images, stopped, 2)

@@ -17,7 +17,7 @@ from experiments.studies.cifar10 import plan, tables
 from experiments.studies.cifar10.command import run
 from experiments.studies.cifar10.plan import FAMILIES, STATES, Settings, steps
 from experiments.studies.methods import METHODS, UNTRAINED
-from experiments.studies.steps import NOT_YET
+from experiments.studies.steps import NOT_YET, essence, place
 from experiments.studies.token_position import PLACES
 from experiments.training.asked import resolved
 from interactions.game import PatchGame
@@ -83,6 +83,20 @@ def test_a_longer_study_multiplies_the_epochs_of_each_recipe_and_of_nothing_else
     assert {name: found for name, found in epochs.items() if "vit" in name} == expected and len(epochs) == 4
     once, thrice = (steps(Settings(**words, times=times, quick=True)) for times in (1, 3))
     assert [step.words for step in once] == [step.words for step in thrice]
+
+
+def test_methods_that_were_trained_otherwise_are_not_compared(tmp_path):
+    """Tables are of every method in the folder, also of those that are not asked for."""
+    words = {"train": "a.tar", "test": "b.tar", "size": "cpu", "sweep": False, "families": ("cnn",), "seeds": (0,)}
+    study = Settings(**words, out=tmp_path / "runs", methods=("supervised",))
+    first = steps(study)[0]
+    for name, text in {"run.json": '{"finished": true}', "loss.png": "", "log.jsonl": "{}"}.items():
+        (first.out / name).parent.mkdir(parents=True, exist_ok=True)
+        (first.out / name).write_text(text)
+    commands = {place(first, study.out): essence(first, study.out)}
+    (study.out / "commands.json").write_text(json.dumps(commands))
+    with pytest.raises(ValueError, match="cnn-supervised-0 was made by another command"):
+        run(replace(study, methods=("a2mim",), times=3))
 
 
 def test_patches_are_dropped_where_some_are_left():

@@ -136,7 +136,7 @@ def test_rank_correlation_is_scipys_and_its_interval_that_of_every_draw():
     assert np.isnan(rank_correlation(x, np.ones(4))["rho"])
 
 
-def test_m_stands_beside_and_four_runs_are_ranked(tmp_path):
+def test_m_stands_beside_and_four_runs_are_ranked(tmp_path, capsys):
     runs = [segmented(tmp_path / f"run{n}", 4 + n) for n in range(5)]
     profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(4)]
     words = ["transfer", *map(str, runs), "--profiles", *map(str, profiles), "-", "--out", str(tmp_path / "out")]
@@ -151,6 +151,8 @@ def test_m_stands_beside_and_four_runs_are_ranked(tmp_path):
     assert set(ranks["runs"]) == {4} and list(ranks.columns[:4]) == KEY
     assert all((tmp_path / "out" / "figures" / f"{name}.png").is_file() for name in ("transfer", "prediction"))
     assert not len(correlations(table[table["run"] != "run0"]))
+    assert main([*words[:6], "--out", str(tmp_path / "out")]) == 2
+    assert "holds the correlation of an earlier comparison" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, capsys):

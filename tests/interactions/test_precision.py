@@ -1,6 +1,9 @@
 """Rounds to a precision: the allocation against brute force, simulated curves, real runs that stop, go on and grow."""
 
+import math
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +29,7 @@ from interactions.precision import (
     tell,
 )
 from interactions.profile import load_profile, profile_model
+from interactions.profiling import Run
 from interactions.runs import storage
 from tests.interactions.tiny import Photos, network
 
@@ -230,6 +234,8 @@ def test_a_finished_run_is_extended_and_keeps_what_it_has(tmp_path):
     assert len(longer.record["images"]) == 10 == longer.images().image.nunique()
     assert all(path.read_bytes() == content for path, content in before.items())
     assert longer.record["settings"]["images"] == 10 and len(longer.record["rounds"]) == 2
+    (later,) = longer.record["resumed"]
+    assert later["started"] >= longer.record["started"] and later["versions"] == longer.record["versions"]
     whole = profile(tmp_path / "whole", images=10, budget=200, unit_images=4)
     assert [one["image"] for one in whole.record["images"]] == [one["image"] for one in longer.record["images"]]
     pd.testing.assert_frame_equal(longer.images(), whole.images(), rtol=1e-4)
@@ -286,6 +292,26 @@ def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
     assert len(storage.finished_units(tmp_path / "run")) * 2 == len(cut.record["images"]) == cut.strength().images[0]
     same_rows(profile(tmp_path / "run", **asked), profile(tmp_path / "whole", **asked))
     assert load_profile(tmp_path / "run").record["ended"] == "images"
+
+
+def test_minutes_are_over_when_another_process_stopped_for_them(tmp_path):
+    record = dict(profile(tmp_path / "run", images=4, budget=200, unit_images=2).record)
+    settings = SimpleNamespace(unit_images=2)
+    over = {
+        until: Run.is_over(SimpleNamespace(folder=tmp_path / "run", until=until, settings=settings), record)
+        for until in (0.0, time.monotonic() + 3600, math.inf)
+    }
+    assert list(over.values()) == [True, False, False]
+    next((tmp_path / "run" / "images").iterdir()).unlink()
+    still = SimpleNamespace(folder=tmp_path / "run", until=time.monotonic() + 3600, settings=settings)
+    assert Run.is_over(still, record)
+
+
+def test_the_published_protocol_is_told_of_the_images_that_were_measured(tmp_path):
+    asked = {"design": "published", "published_pairs": 3, "budget": 120, "ratios": (0.5,)}
+    two = profile(tmp_path / "run", images=2, **asked).record["changed_from_published"]
+    four = profile(tmp_path / "run", images=4, **asked).record["changed_from_published"]
+    assert "images 2 (published: 500)" in two and four == [change.replace("images 2", "images 4") for change in two]
 
 
 def test_an_order_of_long_tails_gets_more_passes_and_not_all_orders_more_images():

@@ -4,8 +4,10 @@ plan.py says by which commands; experiments/studies/steps.py runs them; tables.p
 declared.py the test of the question, drawing.py figures and page, with the answer in words (answers.py).
 """
 
+from dataclasses import replace
+
 from experiments.studies.cifar10.plan import Settings, steps
-from experiments.studies.steps import pursue
+from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_other_commands
 
 
 def run(settings: Settings) -> int:
@@ -17,13 +19,18 @@ def run(settings: Settings) -> int:
     from experiments.studies.kept import write_commands, write_study
 
     made = steps(settings)
+    # Tables and figures are of every method that is there, also of those that are not asked for now.
+    whole = steps(replace(settings, methods=()))
+    if not settings.plan:
+        refuse_other_commands([step for step in whole if step.words[0] in CAN_STOP], settings.out)
 
     def ready() -> None:
         pick_device(settings.device)
         fetch(settings)
 
     def show() -> int:
-        write_commands(settings.kept, made)
+        outs = {step.out for step in made}
+        write_commands(settings.kept, [*made, *(step for step in whole if step.out not in outs and finished(step))])
         write_study(settings.kept, settings, made)
         collect(settings)
         collect_declared(settings)

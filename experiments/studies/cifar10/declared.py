@@ -66,6 +66,8 @@ def collect_declared(settings: Settings) -> None:
     if len(table):
         write_csv(settings.kept / TABLE, table)
         print(f"\ndeclared\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+    else:
+        (settings.kept / TABLE).unlink(missing_ok=True)
 
 
 def compared(

@@ -43,6 +43,8 @@ def collect(settings: Settings) -> None:
         if len(table):
             write_csv(kept / f"{name}.csv", table)
             print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3f}'.format)}")
+        else:
+            (kept / f"{name}.csv").unlink(missing_ok=True)  # of another part of the study
     token_position.collect(settings)
     keep_copies(settings)
 
