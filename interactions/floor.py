@@ -1,4 +1,4 @@
-"""The numerical floor: how far rounding alone moves a second difference Δv (estimators.md, "Numerical floor").
+"""The numerical floor: how far rounding alone moves a second difference Δv.
 
 Δv is a difference of near-equal numbers. A strength within ten times the floor is not to be trusted.
 """

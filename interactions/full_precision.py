@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 products without TF32, which PyTorch allows in cuDNN by default (estimators.md, numerical floor).
+    """float32 products without TF32, which PyTorch allows in cuDNN by default: it would lift the floor.
 
     On CPUs that have it, without bfloat16, too. What the caller had set, by whichever of PyTorch's interfaces, returns.
     """

@@ -2,7 +2,7 @@
 
 With σ the spread of what is left of v behind the surrogate, δ that of the rounding error, c what a reduced pass costs
 in full ones, n reduced passes and r·n of them again in full have the variance σ²/n + δ²/(r·n) at the cost n·(c + r).
-The best r is √c·δ/σ, and float32 alone takes (√c + δ/σ)⁻² times as long (estimators.md, "Two levels of precision").
+The best r is √c·δ/σ, and float32 alone takes (√c + δ/σ)⁻² times as long.
 Squares, differences and exact orders stay in float32: rounding is not far below what they measure.
 """
 

@@ -1,6 +1,6 @@
 """From interactions of single images to the strength of a model: A(m), J(m), corrected and noise-free, with intervals.
 
-Four measures, none a substitute for another (estimators.md, "noise-free strength"):
+Four measures, none a substitute for another:
 
     A, J             as published: the mean of |Î| over images and pairs; sampling noise lifts it.
     A_corrected,     the mean of |I| with the noise taken out. With Î₁, Î₂ the independent halves of a pair, the half

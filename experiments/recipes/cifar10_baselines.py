@@ -2,7 +2,8 @@
 
 Reproduces the comparison of cifar10.py for contrastive methods: the networks, the images and the budget
 (200 epochs, batch 512) are its own. Views are the papers', without blur, as SimCLR's CIFAR-10 configuration has it; the
-heads are narrower, DINO has 4,096 prototypes, and its local crops are of 16 px.
+heads are narrower, DINO has 4,096 prototypes, and its local crops are of 16 px. The CPU size has an epoch, batches of
+128, BYOL's own heads, and DINO with 1,024 prototypes and no local crops.
 
 Should reach. k-NN accuracy at least 10 points above that of the untrained network. The CPU size gives an epoch, about
 as much time as three of a masked-image method: what SimCLR reaches in it is in experiments/results/cifar10. With three
@@ -11,7 +12,7 @@ GPU size has not been run. (SimCLR's own ResNet-18, without the stride of 4 in t
 
 Costs. Two views, and a second forward pass of each where there is a momentum copy: 2 to 2.7 times the forward and
 backward pass of a masked-image method on the same network; 3 for DINO with its 2 + 4 crops. Images are decoded and
-augmented by --workers processes, since colours are not changed in memory.
+augmented by --workers processes (at the CPU size by the training process), since colours are not changed in memory.
 
 Commands (the same with byol, mocov3 and dino, and with cnn; without _cpu for the GPU size):
 

@@ -2,9 +2,9 @@
 
 Reproduces the comparison of cifar10.py for further masked-image methods: networks, images, augmentation,
 optimizer and budget are those of its SimMIM recipes. What a patch of 16×16 pixels is at 224 px is one of 4×4 here: MAE
-masks 75 % of 64 patches, its decoder half as wide and a third as deep as the encoder or less; MaskFeat predicts one
-histogram a patch, since fewer than 4×4 pixels make none, and masks 40 % in blocks; SparK masks 60 % of 4×4 cells of
-8×8 pixels, the stride of its CNN.
+masks 75 % of 64 patches, its decoder half as wide (at the CPU size as wide) and a third as deep as the encoder or less;
+MaskFeat predicts one histogram a patch, since fewer than 4×4 pixels make none, and masks 40 % in blocks; SparK masks
+60 % of 4×4 cells of 8×8 pixels, the stride of its CNN.
 
 Should reach. After fine-tuning at least 2 points above training from scratch with the same budget, or 3 points of k-NN
 accuracy above the untrained network. Neither size has been run with the networks of today; larger ones gained 8.9

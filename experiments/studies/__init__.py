@@ -1,1 +1,1 @@
-"""Whole studies, one command each: `a2mim reproduce cifar10` and `a2mim reproduce imagenet`."""
+"""Whole studies, one command each: `a2mim reproduce` cifar10, imagenet, lite0 and transfer."""

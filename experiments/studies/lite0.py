@@ -33,8 +33,8 @@ def network(pretrained: bool = False) -> "nn.Module":
 class Settings:
     """Measure EfficientNet-Lite0 with ImageNet weights and with random ones: interactions, occlusion, spectrum.
 
-    The interactions of both are those of the same photographs and labels. Start it again to go on. It ends with exit
-    code 0 when all is done, with 3 when the time was over before.
+    Both take the photographs in the same order, with their labels, as many as the precision needs of each. Start it
+    again to go on. It ends with exit code 0 when all is done, with 3 when the time was over before.
 
     For example:
         a2mim reproduce lite0 --data imagenet-1-per-class.tar --results results

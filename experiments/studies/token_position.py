@@ -11,9 +11,9 @@ Costs.
 
             places: ViT, CNN   images  epochs: pre-training, fine-tuning  seeds  all epochs
     gpu     6, 6               50,000  50, 30                             3      2 × 6 × 3 × 80 = 2,880
-    cpu     4, 4               10,000  3, 3                               1      2 × 4 × 6 = 48
+    cpu     4, 2               50,000  2, 2                               3      (4 + 2) × 3 × 4 = 72
 
-On one core of two an epoch of the CPU size takes 60 to 80 s for the ViT and 30 s for the CNN: 40 minutes in all.
+On one core of two an epoch of the CPU size takes about two minutes for the ViT and one for the CNN: two hours in all.
 
 Commands. The same command again goes on, until all is finished (exit code 0; 3 before that). It writes
 token_position.csv and fig6 into --results, of what is there:

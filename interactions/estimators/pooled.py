@@ -1,7 +1,7 @@
 """Pooled design: all pairs of cells from one pool of coalitions, in two levels.
 
 With U_k uniform over coalitions of size k, T_i = 1 where cell i is shown, and p11, p10, p00 the probabilities of the
-patterns (estimators.md, the pooled estimator; the idea of the stratified SVARM-IQ estimator on three strata),
+patterns (the idea of the stratified SVARM-IQ estimator on three strata),
 
     I^(m)(i,j) =   E_{U_{m+2}}[v T_i T_j] / p11 − E_{U_{m+1}}[v (T_i(1−T_j) + (1−T_i)T_j)] / p10
                  + E_{U_m}[v (1−T_i)(1−T_j)] / p00.

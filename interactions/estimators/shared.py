@@ -3,7 +3,7 @@
 Up to the middle order S is drawn with |S| = m, and v(S), every v(S∪{i}) and every v(S∪{i,j}) of the group's cells
 outside S is evaluated once. Above the middle it is mirrored: U with |U| = m+2, and pairs inside U are taken away, since
 few pairs of a large S lie outside it. The group does not depend on S, and S may hold other cells of the group: drawing
-S from the cells outside the group would be biased (estimators.md).
+S from the cells outside the group would be biased.
 """
 
 from dataclasses import dataclass, replace

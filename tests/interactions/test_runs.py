@@ -1,9 +1,12 @@
 """The folder of a measuring run: what commits a unit, what an interruption costs, and who may work in a folder."""
 
+import itertools
 import json
 import os
 import platform
 import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -182,8 +185,12 @@ def test_an_interruption_loses_an_image_and_order_at_most(tmp_path, monkeypatch,
     asked = {"images": 4, "unit_images": 4, "ratios": (0.3, 0.5, 0.6)}
     whole, model = Interrupting(), Interrupting(passes)
     profile(tmp_path / "whole", whole, **asked)
-    with pytest.raises(Interrupted, match=r"stopped with 0 of 4 images measured.*the same command goes on"):
-        profile(tmp_path / "run", model, **asked)
+    clock = SimpleNamespace(monotonic=time.monotonic, perf_counter=itertools.count(0, 1000).__next__)
+    with monkeypatch.context() as patch:
+        patch.setattr("interactions.runs.units.time", clock)
+        with pytest.raises(Interrupted, match=r"stopped with 0 of 4 images measured.*the same command goes on"):
+            profile(tmp_path / "run", model, **asked)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["seconds"] > 1000  # of the unit that is not done
     again = Interrupting()
     profile(tmp_path / "run", again, **asked)
     prepared = whole.seen - 4 * 3 * 200  # images are chosen, and floors measured
