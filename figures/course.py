@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from figures.curves import MIDDLE, PRIMARY, band_words, curve_of, read_strength, shade_middle
-from figures.interactions import FACETS, IMAGES, finish_strength
+from figures.interactions import FACETS, GAME, IMAGES, finish_strength
 from figures.labels import fit_beside, label_curves
 from figures.panels import AROUND, HEIGHTS, Panels, draw_legend, legend_height, say_empty
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
@@ -50,7 +50,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     tables = {run: read_course(run) for run in runs}
     panels = by_panel(runs)
     looks = looks_of(runs, grey)
-    note = unlike(runs, FACETS | IMAGES)
+    note = unlike(runs, GAME | IMAGES)
     trainings = {
         ", ".join(filter(None, [panel, name])): [tables[run] for run in seeds]
         for panel, names in panels.items()

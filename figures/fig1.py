@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from figures.curves import PRIMARY
 from figures.interactions import (
     FACETS,
+    GAME,
     IMAGES,
     draw_strength_panel,
     finish_strength,
@@ -148,7 +149,7 @@ def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
 def _unlike(held: Mapping[str, Sequence[Run]], dropped: str) -> list[str]:
     parts = {
         "Left": unlike(held[OCCLUSION], _facets(dropped) | IMAGES),
-        "Right": unlike(held[STRENGTH], FACETS | IMAGES),
+        "Right": unlike(held[STRENGTH], GAME | IMAGES),
     }
     return [f"{where}: {words[0].lower()}{words[1:]}" for where, words in parts.items() if words]
 

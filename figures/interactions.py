@@ -54,6 +54,13 @@ FACETS: Facets = {
     "pairs": pair_words,
     "data": data_name,
 }
+GAME: Facets = FACETS | {
+    "target": lambda record: str(record["settings"].get("target", "label")),
+    "orders": lambda record: ", ".join(f"{one['ratio']:g}" for one in record["orders"]),
+}
+"""What J of several runs needs alike; the last two are told only where it is not."""
+RAW: Facets = {"passes": lambda record: str(record["settings"].get("budget") or "as a precision needed")}
+"""What raw strengths need alike besides: noise lifts them, the more the fewer passes there are."""
 IMAGES: Facets = {"number of images": images_of}
 
 
@@ -77,7 +84,7 @@ def draw_interactions(
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = strengths(runs, measure)
-    note = unlike(runs, FACETS | IMAGES)
+    note = unlike(runs, GAME | IMAGES | (RAW if measure == "J" else {}))
     words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, FACETS)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
     looks = looks_of(runs, grey)

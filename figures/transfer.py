@@ -109,7 +109,9 @@ def caption(table: pd.DataFrame) -> str:
     images = table["images"].dropna().astype(int).tolist()
     words = [f"Bars: 95 % intervals over {count_in_words(images, 'picture')}."]
     if table["difference"].notna().any():
-        words.append("Differences are paired over the pictures: of each run less the first of its set-up.")
+        alone = table.groupby(["task", "data", "setup", "measure"])["difference"].apply(lambda x: x.notna().all())
+        first = "first on the same pictures" if alone.any() else "first of its set-up"
+        words.append(f"Differences are paired over the pictures: of each run less the {first}.")
     if np.isfinite(table["M"]).any():
         words.append("M: mean of the relative strength over the order ratios 0.3 to 0.7, of the backbone.")
     return " ".join([*words, "One training run each: nothing is known of others."])

@@ -83,7 +83,8 @@ class PatchGrid:
 
 
 def ratios_of(orders: Sequence[int], n_players: int) -> tuple[float, ...]:
-    """Ratios that give these orders by the released rule.
+    """Ratios that give these orders by the released rule: the paper's where it has one, which says whether the order is
+    one of the middle; else m/(n − 2).
 
     Raises:
         ValueError: no order, or one that no context can have.
@@ -91,7 +92,8 @@ def ratios_of(orders: Sequence[int], n_players: int) -> tuple[float, ...]:
     numbers = [whole(order, "an order") for order in orders]
     if not numbers or not all(0 <= order <= n_players - 2 for order in numbers):
         raise ValueError(f"orders must lie between 0 and {n_players - 2} with {n_players} players, got {numbers}")
-    ratios = [order / (n_players - 2) for order in numbers]
+    listed = {int((n_players - 2) * ratio): ratio for ratio in reversed(PAPER_RATIOS)}
+    ratios = [listed.get(order, order / (n_players - 2)) for order in numbers]
     # A quotient that was rounded down would give the order below.
     return tuple(
         ratio if int((n_players - 2) * ratio) == order else nextafter(ratio, 1)

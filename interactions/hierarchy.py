@@ -56,7 +56,8 @@ def seeded_differences(
 ) -> pd.DataFrame:
     """M of run a minus M of run b for each pair, over the images that all seeds of both share.
 
-    Images are paired, and seeds are not: those of two methods have nothing in common.
+    Images are paired, and seeds are not: those of two methods have nothing in common. Where a run has one seed, the
+    first of the other stands against it, and the interval speaks of images alone.
 
     Returns:
         Columns run_a, run_b, measure, difference, low, high, p, images, seeds (the fewer of the two). p: two-sided,
@@ -68,7 +69,7 @@ def seeded_differences(
     rows = []
     for a, b in pairs:
         shared = _shared_images(f"{a} and {b}", [*runs[a], *runs[b]])
-        of_a, of_b = (_of_images(runs[name], shared) for name in (a, b))
+        of_a, of_b = _as_many(*(_of_images(runs[name], shared) for name in (a, b)))
         found = _interval(of_a, of_b, resamples, seed, confidence)
         about = {"images": len(shared), "seeds": min(len(runs[a]), len(runs[b]))}
         p_K = _p_values(of_a, of_b)
@@ -103,7 +104,8 @@ def bootstrapped_differences(
         shared = _shared_images(f"{a} and {b}", [*runs[a], *runs[b]])
         generator = np.random.default_rng(seed)
         index_RI = generator.integers(len(shared), size=(resamples, len(shared)))
-        drawn = [_drawn(_of_images(runs[name], shared), index_RI, generator) for name in (a, b)]
+        both = _as_many(*(_of_images(runs[name], shared) for name in (a, b)))
+        drawn = [_drawn(tables, index_RI, generator) for tables in both]
         ends = np.quantile(drawn[0] - drawn[1], [(1 - confidence) / 2, (1 + confidence) / 2], axis=-1)
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}
@@ -130,6 +132,12 @@ def _shared_images(name: str, tables: Seeds) -> np.ndarray:
     if len(shared) == 0:
         raise ValueError(f"the runs of {name} share no image: measure them over the same images")
     return shared
+
+
+def _as_many(first: Seeds, second: Seeds) -> tuple[Seeds, Seeds]:
+    """The first seed of each where one run has no other: an interval over the seeds of the other alone would speak
+    neither of images nor of seeds."""
+    return (first[:1], second[:1]) if min(len(first), len(second)) == 1 else (first, second)
 
 
 def _of_images(tables: Seeds, shared: np.ndarray) -> list[pd.DataFrame]:

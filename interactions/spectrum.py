@@ -28,6 +28,7 @@ from interactions.forecast import forecast
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
+from interactions.intervals import MIN_IMAGES
 from interactions.layouts import Layout
 from interactions.outputs import is_out_of_memory
 from interactions.runs.ranks import Ranks
@@ -363,12 +364,12 @@ def min_side(table: pd.DataFrame) -> pd.Series:
 def interval_of_mean(
     values_NV: np.ndarray, resamples: int, seed: int, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap of the mean over N images, V values resampled together; NaN for a single image.
+    """Percentile bootstrap of the mean over N images, V values resampled together; NaN for fewer than eight.
 
     As products with how often each image was drawn, some resamples at a time: 50,000 images fit into memory.
     """
     count = len(values_NV)
-    if count < 2:
+    if count < MIN_IMAGES:
         return np.full(values_NV.shape[1], np.nan), np.full(values_NV.shape[1], np.nan)
     generator = np.random.default_rng(seed)
     means = []

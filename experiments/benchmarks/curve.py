@@ -196,7 +196,7 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
         # What small runs show is scaled as the variance between images changes in a resample.
         error_M = seen_M * variance_of_curve(squares_MI) / predicted_M
         errors = published_errors(raw_MIP, published.noise_MIP[:, published_I], some.between_M)
-        passes = ours.passes_M.sum() * size / len(all_I)
+        passes = ours.passes_M.sum() * size / len(all_I) + ours.preparation
         return {
             "width": PASSES / (shared(ours) * (width_of_rms(squares_MI) / errors["width"]) ** 2),
             "error": PASSES * len(ours.orders) / (passes * error_M / errors["mse"]),

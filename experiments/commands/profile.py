@@ -117,7 +117,7 @@ def draw(profile: "Profile") -> None:
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{ground_words(record)}, baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
-        + " ".join(filter(None, [levels.in_words(record), sampled(record), protocol(record), assumed]))
+        + " ".join(filter(None, [levels.in_words(record), sampled(record), cut(record), protocol(record), assumed]))
     ).strip()
     draw_strength(
         profile.folder / "strength.csv",
@@ -143,6 +143,11 @@ def sampled(record: "Mapping[str, Any]") -> str:
     least, most = (f"{end(some):.4g}" for end in (min, max))
     of_all = f"{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
     return f"Sampled: {of_all} at {len(some)} of {len(measured)} orders."
+
+
+def cut(record: "Mapping[str, Any]") -> str:
+    """How narrow the curve got, where the time was over before it was as narrow as asked; nothing of another run."""
+    return f"{reached(record)}." if record.get("ended") == "minutes" and "reached" in record else ""
 
 
 def protocol(record: "Mapping[str, Any]") -> str:

@@ -64,7 +64,7 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
     """Paired differences of M between every two profiles that measured alike and share images."""
     import pandas as pd
 
-    from experiments.measuring.comparison import paired_differences
+    from experiments.measuring.comparison import identities, paired_differences, target_phrases
     from figures.report import profile_groups
     from interactions.profile import load_profile
 
@@ -76,7 +76,8 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
             for run in group
             if any((run.folder / "images").glob("unit-*.parquet")) and has_mass(run)
         }
-        tables.append(paired_differences(profiles))
+        if profiles and not target_phrases([identities(profile.record) for profile in profiles.values()]):
+            tables.append(paired_differences(profiles))
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
@@ -88,10 +89,13 @@ def transfer_of(runs: "Sequence[Run]") -> "pd.DataFrame | None":
     if not dense:
         return None
     from experiments.training.transferring import Entry, transfer_table
+    from figures.report import profile_groups
     from figures.runs import label
 
     held = [run for run in runs if run.holds("strength.csv") and has_mass(run)]
     profiles = {label(run): run.folder for run in held if [label(one) for one in held].count(label(run)) == 1}
+    if len(profile_groups([run for run in held if label(run) in {*profiles} & {*map(label, dense)}])) > 1:
+        profiles = {}  # M of several games says nothing of their networks together
     return transfer_table([Entry(label(run), run.folder, profiles.get(label(run))) for run in dense])
 
 

@@ -111,6 +111,11 @@ def refuse(settings: "Settings") -> None:
         raise ValueError("--checkpoints follows one training: leave the second model out, and --of difference")
     if settings.weights != "pretrained":
         raise ValueError("--checkpoints are the weights: leave --weights out")
+    if settings.measure.target == "predicted" and settings.measure.value != "cosine":
+        raise ValueError(
+            "--target predicted would explain other classes at every state: give labels, or the folder of a profile of "
+            "one state as --target"
+        )
     if settings.measure.only_correct:
         raise ValueError(
             "--only-correct would choose other images for every state: leave it out, or measure one state with it and "

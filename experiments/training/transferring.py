@@ -19,8 +19,11 @@ from a2mim.detect.scores import Matches
 from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
+from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
 from figures.files import read_arrays
+from figures.runs import open_runs, unlike
+from figures.sections.strength import FACETS
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -32,6 +35,8 @@ COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
     *("M", "M_low", "M_high"),
 ]
+PARTS = ("train", "val", "validation", "test")
+"""Folders that many a data set has."""
 FEWEST = 4
 """Runs of a rank correlation."""
 DRAWS = 10_000
@@ -68,11 +73,12 @@ class Entry:
 def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool = False) -> pd.DataFrame:
     """The columns COLUMNS; a difference is that from the first run of the same task, data, set-up and measure.
 
-    mass: the measure of M. across: the set-up may be another one.
+    mass: the measure of M, over one game for all. across: the set-up may be another one.
 
     Raises FileNotFoundError and ValueError for what is no finished run of transfer, a run on other pictures than the
     first, and a profile without that M.
     """
+    refuse_unlike([entry.profile for entry in entries if entry.profile])
     first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
     rows = []
     for entry in entries:
@@ -140,7 +146,9 @@ def probed(path: Path) -> Iterator[Found]:
 def data_of(settings: Mapping[str, Any]) -> str:
     """The data by their file or folder, without what leads there."""
     data = settings["data"]
-    return Path(data["val"] or data["data"]).name.removesuffix(".tar")
+    path = Path(data["val"] or data["data"])
+    names = path.parts[-2:] if path.name in PARTS else (path.name,)  # many a data set has a folder val
+    return "/".join(names).removesuffix(".tar")
 
 
 def ends(numbers: Mapping[str, Any], measure: str, images: int = 0) -> tuple[float, float]:
@@ -192,6 +200,18 @@ def difference(first: Found, second: Found, leader: Path, path: Path) -> dict[st
 
 
 # ------------------------------------------------------------------------------------------- the middle mass beside it
+
+
+def refuse_unlike(profiles: Sequence[Path]) -> None:
+    """Raises ValueError where M of these profiles is not of one game, and says nothing of their networks together."""
+    folders = list(dict.fromkeys(profiles))
+    runs = open_runs(folders, list(map(str, folders))) if len(folders) > 1 else []
+    check_records(runs)
+    if words := unlike(runs, FACETS):
+        raise ValueError(
+            f"of the profiles, {words[0].lower()}{words[1:-1]}, and their M are not of one game: give profiles that "
+            "were made alike, or - for a run without one"
+        )
 
 
 def mass_in(profile: Path, measure: str) -> dict[str, float]:

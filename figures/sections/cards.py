@@ -44,6 +44,7 @@ def _facts(run: Run) -> dict[str, str]:
         "settings": ", ".join(f"{key} {settings[key]}" for key in SETTINGS if settings.get(key) not in (None, "")),
         "recipe": record.get("recipe"),
         "trained": f"{epochs:g} epochs, {step:,} steps" if epochs and step else None,
+        "ended": "by its minutes" if record.get("ended") == "minutes" else None,
         "passes": f"{record['passes']:,}" if isinstance(record.get("passes"), int) else None,
         "seconds": f"{record['seconds']:,.0f}" if isinstance(record.get("seconds"), int | float) else None,
         "started": record.get("started"),

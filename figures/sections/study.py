@@ -174,7 +174,7 @@ def _charts(source: Source) -> Iterator[Block]:
 def _occlusions(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:
     kind = source.options.get("dropped", "random")
     held = {name: runs for name, runs in names.items() if any(run.holds("occlusion.csv") for run in runs)}
-    read = lambda run: read_occlusion(run.table("occlusion.csv"), kind, label(run)).assign(seeds=1)  # noqa: E731
+    read = lambda run: read_occlusion(run.table("occlusion.csv"), kind, label(run))  # noqa: E731
     return [occlusion_chart(_of_seeds(held, "occlusion.csv", read), kind)] if held else []
 
 

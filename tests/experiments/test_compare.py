@@ -121,6 +121,14 @@ DIFFERENCES = {
         r"pairs \(within radius 1: one; within radius 1, drawn as released: two\)",
     ),
     "orders": (lambda record: record["orders"].pop(1), r"orders \(0, 2, 5, 8, 11, 14: one; 0, 5, 8, 11, 14: two\)"),
+    "orders of M": (
+        lambda record: record["orders"][2].update(ratio=0.29),
+        r"orders of M \(5, 8: one; 8: two\)",
+    ),
+    "filter": (
+        lambda record: record["settings"].update(only_correct=True),
+        r"filter \(all images: one; correct ones alone: two\)",
+    ),
     "target": (
         lambda record: record["images"][2].update(target=(record["images"][2]["target"] + 1) % 4),
         r"target class \(of 1 of 8 shared images\)",

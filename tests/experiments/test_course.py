@@ -114,6 +114,7 @@ def test_a_dry_run_tells_of_all_states_and_writes_nothing(tuned, images, tmp_pat
         ("--checkpoints last", "--checkpoints takes all, or numbers of steps: 'last' is neither"),
         ("--checkpoints all --weights random", "--checkpoints are the weights: leave --weights out"),
         ("--checkpoints all --other-weights random", "--checkpoints follows one training"),
+        ("--checkpoints all --target predicted", "would explain other classes at every state"),
         ("--checkpoints all --only-correct", "would choose other images for every state"),
     ],
 )

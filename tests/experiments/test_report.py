@@ -1,5 +1,6 @@
 """`a2mim report`, on profiles of small networks and made-up runs."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_the_differences_are_those_of_compare(profiles, tmp_path):
     )
     assert shown == pytest.approx(list(table["difference"]), rel=1e-8) and len(shown) == 3
     assert first == pytest.approx(list(table.loc[table["measure"] == "J_rms", "difference"]), rel=1e-8)
+
+
+def test_runs_that_explain_other_classes_are_not_paired(profiles, tmp_path):
+    one, other = (shutil.copytree(run, tmp_path / run.name) for run in profiles)
+    record = json.loads((other / "run.json").read_text())
+    record["images"][0]["target"] += 1
+    (other / "run.json").write_text(json.dumps(record))
+    assert report(one, other, "--out", tmp_path / "page.html") == 0
+    assert "Differences of M" not in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_a_folder_that_kept_the_tables_alone_is_reported_without_differences(profiles, tmp_path):

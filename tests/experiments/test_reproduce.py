@@ -99,6 +99,12 @@ def test_methods_that_were_trained_otherwise_are_not_compared(tmp_path):
         run(replace(study, methods=("a2mim",), times=3))
 
 
+def test_every_setup_of_a_network_has_one_list_of_orders_in_the_tables():
+    """J is relative to the mean over the orders: M of 13 of them, and M of the 12 that drop has, are two numbers."""
+    rows = pd.DataFrame({"ratio": [0.0, 0.05, 1.0]})
+    assert list(tables.alike("vit", rows)["ratio"]) == [0.05, 1.0] and len(tables.alike("cnn", rows)) == 3
+
+
 def test_patches_are_dropped_where_some_are_left():
     """A ViT that pools its patches has no value without any, which ended the study at its first such profile."""
     made = steps(Settings("a.tar", "b.tar", size="cpu", families=("vit",), seeds=(0,), sweep=False))

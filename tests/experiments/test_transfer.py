@@ -13,7 +13,16 @@ from a2mim.detect.scores import matches_of
 from experiments.cli import main
 from experiments.studies import transfer
 from experiments.studies.steps import Step, finished
-from experiments.training.transferring import KEY, Entry, correlations, rank_correlation, spearman, transfer_table
+from experiments.training.transferring import (
+    KEY,
+    Entry,
+    correlations,
+    data_of,
+    rank_correlation,
+    spearman,
+    transfer_table,
+)
+from figures.transfer import caption
 from tests.figures import made_up_runs as made_up
 from tests.sketches import sketched
 
@@ -96,6 +105,7 @@ def test_the_table_has_every_measure_and_differences_of_the_same_set_up(tmp_path
     assert np.isnan(value["b", "pixel_accuracy"].difference) and value["c", "miou"].setup == "fpn, frozen"
     assert value["e", "box_ap"].value == pytest.approx(100 * 76 / 101)
     across = transfer_table([Entry(run.name, run) for run in runs[:3]], across=True)
+    assert "less the first of its set-up" in caption(table) and "less the first on the same pictures" in caption(across)
     row = across[(across["run"] == "c") & (across["measure"] == "miou")].iloc[0]
     assert row["difference"] == pytest.approx(value["c", "miou"].value - value["a", "miou"].value)
 
@@ -107,6 +117,13 @@ def test_heads_stand_beside_each_other_with_intervals(tmp_path):
     wilson = stats.binomtest(50, 100).proportion_ci(method="wilson")
     np.testing.assert_allclose(table[["low", "high"]].iloc[1], (100 * wilson.low, 100 * wilson.high))
     assert list(table[["low", "high"]].iloc[0]) == [39, 41]
+
+
+def test_data_are_told_apart_where_all_call_their_folder_val():
+    told = [
+        data_of({"data": {"data": "x", "val": val}}) for val in ("a/imagenet/val", "places/val", "b/camvid.tar", "")
+    ]
+    assert told == ["imagenet/val", "places/val", "camvid", "x"]
 
 
 def test_windows_of_attention_are_a_set_up(tmp_path):
@@ -153,6 +170,9 @@ def test_m_stands_beside_and_four_runs_are_ranked(tmp_path, capsys):
     assert not len(correlations(table[table["run"] != "run0"]))
     assert main([*words[:6], "--out", str(tmp_path / "out")]) == 2
     assert "holds the correlation of an earlier comparison" in capsys.readouterr().err
+    blurred = made_up.profile(tmp_path / "blurred", seed=4, baseline="blur")
+    assert main(["transfer", *words[1:3], "--profiles", words[7], str(blurred), "--out", str(tmp_path / "other")]) == 2
+    assert "of the profiles, these runs differ in baseline (mean colour: " in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, capsys):

@@ -112,6 +112,9 @@ def test_runs_that_measured_something_else_are_said_to(tmp_path: Path):
     runs = profiles(tmp_path, ["a", "b"], abouts=[record(), record(baseline="blur")])
     drawn = fig5.draw(runs)
     assert drawn.note == "These runs differ in baseline (mean colour: a; blur: b)."
+    other = profiles(tmp_path / "other", ["a", "b"], abouts=[record(), record(target="predicted", budget=200)])
+    assert "target (label: a; predicted: b)" in fig5.draw(other).note
+    assert "passes" in fig5.draw(other, measure="J").note and "passes" not in fig5.draw(other).note
     assert drawn.note in " ".join(" ".join(texts(drawn.figure)).split())
 
 

@@ -59,6 +59,14 @@ def test_images_are_paired_and_seeds_are_not():
     assert spread.loc["J", "difference"] == 0 and spread.loc["J", "low"] < -0.05 < 0.05 < spread.loc["J", "high"]
 
 
+def test_a_run_of_one_seed_stands_against_the_first_of_the_other():
+    rng = np.random.default_rng(2)
+    several, one = [drawn(rng, 12, lift) for lift in (0.0, 0.5, 1.0)], [drawn(rng, 12)]
+    for of in (seeded_differences, bootstrapped_differences):
+        found, expected = (of({"a": a, "b": one}, [("a", "b")]) for a in (several, several[:1]))
+        pd.testing.assert_frame_equal(found, expected)
+
+
 def test_the_interval_holds_the_truth_where_seeds_differ_more_than_images():
     rng, held, held_flat = np.random.default_rng(2), 0, 0
     draws = rng.normal(1.0, 0.3, 1_000_000)

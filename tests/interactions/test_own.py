@@ -100,6 +100,12 @@ def test_several_processes_must_name_a_folder(monkeypatch):
         profile_model(network(), PHOTOS, out=None, **SMALL)
 
 
+def test_orders_of_the_paper_count_as_those_of_its_ratios():
+    """Asked by its number, the order 58 of 194 lies at 0.2990, and is the paper's 0.3 all the same: M counts it."""
+    assert ratios_of((0, 9, 58, 97, 135, 194), 196) == (0.0, 0.05, 0.3, 0.5, 0.7, 1.0)
+    assert ratios_of((59,), 196) == pytest.approx((59 / 194,))
+
+
 @pytest.mark.parametrize("players", [4, 9, 49, 64, 196, 256])
 def test_orders_and_ratios_name_each_other(players):
     orders = tuple(range(players - 1))

@@ -299,7 +299,7 @@ def run(out, count=7, **settings):
 
 
 def test_tables_are_the_formula_over_all_images(tmp_path):
-    measured = run(tmp_path / "run")
+    measured = run(tmp_path / "run", 8)
     numbers = [one["image"] for one in measured.record["images"]]
     x_BCHW = torch.stack([Photos(9)[k][0] for k in numbers])
     with torch.no_grad():
@@ -322,7 +322,7 @@ def test_tables_are_the_formula_over_all_images(tmp_path):
         np.testing.assert_allclose(ours.log_amplitude, log[:steps] - log[0], atol=1e-5)
         np.testing.assert_allclose(ours.frequency, 2 * np.arange(steps) / x.shape[2])
         np.testing.assert_allclose(variances.variance[block], x.flatten(2).var(2).mean(), rtol=1e-5)
-    assert (table.images == 7).all() and (table.low <= table.log_amplitude).all()
+    assert (table.images == 8).all() and (table.low <= table.log_amplitude).all()
     assert measured.record["command"] == "spectrum" and measured.record["status"] == "complete"
     assert [one["name"] for one in measured.record["skipped"]] == (["image 3"] if measured.record["skipped"] else [])
 

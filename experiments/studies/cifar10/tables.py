@@ -23,6 +23,7 @@ from experiments.studies.cifar10.plan import (
 from experiments.studies.methods import LABELS, NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json, read_record
 from interactions.hierarchy import seeded_differences, seeded_masses
+from interactions.masses import middle_mass
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically, write_csv
 
@@ -92,10 +93,16 @@ def measured(settings: Settings, family: str, methods: Iterable[str], of: Profil
     """The images' strengths of every one of the methods that has such a profile, a table for each seed."""
     found = {method: profiles(settings, family, method, of) for method in methods}
     return {
-        method: [by_identity(load_profile(folder)) for folder in seeds.values()]
+        method: [alike(family, by_identity(load_profile(folder))) for folder in seeds.values()]
         for method, seeds in found.items()
         if seeds
     }
+
+
+def alike(family: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """An images table of the orders that every baseline of the network has: J is relative to the mean over the orders,
+    so that M of a list with order 0 is another number than M of one without."""
+    return rows[rows["ratio"] > 0] if "drop" in BASELINES[family] else rows
 
 
 def masses(settings: Settings) -> pd.DataFrame:
@@ -107,7 +114,7 @@ def masses(settings: Settings) -> pd.DataFrame:
                 for seed, folder in profiles(settings, family, method, setup.of).items():
                     who: dict[str, Any] = {"network": family, "setup": setup.name, "method": LABELS[method]}
                     who["seed"] = seed
-                    parts.append(pd.read_csv(folder / "middle_mass.csv").assign(**who))
+                    parts.append(middle_mass(alike(family, load_profile(folder).images())).assign(**who))
     columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
