@@ -1,6 +1,7 @@
 """A run that was killed with SIGKILL, at any moment, ends with the bits of one that was not."""
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -78,7 +79,8 @@ def test_every_step_is_a_place_to_go_on_from(tmp_path):
     for step in (1, 3, 4, 7, 11):
         state = torch.load(tmp_path / "whole" / "state" / f"step-{step:08d}.pt", weights_only=True)
         save_state(tmp_path / str(step), state, keep=1)
-        (tmp_path / str(step) / "run.json").write_text((tmp_path / "whole" / "run.json").read_text())
+        record = json.loads((tmp_path / "whole" / "run.json").read_text()) | {"finished": False}
+        (tmp_path / str(step) / "run.json").write_text(json.dumps(record))
         resumed, _ = tiny_run(tmp_path / str(step), loop=Loop(batch=8, accumulate=2))
         assert same(resumed.state_dict(), whole.state_dict()), step
 
