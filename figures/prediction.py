@@ -97,6 +97,11 @@ def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) ->
     place = f"{data_in_words(data)}, {setup_in_words(setup)}"
     if rank is None or not np.isfinite(rank[0]):
         return f"{place}: {runs} runs"
-    rho, low, high, p = (f"{number:.2f}".replace("-", "−") for number in rank)
+    rho, low, high = (f"{number:.2f}".replace("-", "−") for number in rank[:3])
     between = f"[{low}, {high}]" if np.isfinite(rank[1]) else "(no interval)"
-    return f"{place}\nρ = {rho} {between}, p = {p}, {runs} runs"
+    return f"{place}\nρ = {rho} {between}, {p_in_words(rank[3])}, {runs} runs"
+
+
+def p_in_words(p: float) -> str:
+    """A p-value in as many digits as say how small it is; of the table, which holds four."""
+    return f"p = {p:.2f}" if p >= 0.01 else f"p = {p:.1g}" if p >= 1e-4 else "p < 0.0001"

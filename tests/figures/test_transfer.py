@@ -53,6 +53,7 @@ def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
     np.testing.assert_allclose(ends["interval of M"][:, :, 0], rows[["M_low", "M_high"]])
     np.testing.assert_allclose(ends["interval of value"][:, :, 1], rows[["low", "high"]])
     assert axes.get_title("left") == "CIFAR-10 test, attentive\nρ = 0.70 [−0.20, 1.00], p = 0.20, 5 runs"
+    assert [prediction.p_in_words(p) for p in (0.5, 0.0034, 0.0)] == ["p = 0.50", "p = 0.003", "p < 0.0001"]
     assert [text.get_text() for text in axes.texts] == list(rows["run"])
 
 
