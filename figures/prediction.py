@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from figures.labels import fit_beside, label_curves
 from figures.runs import Drawn, Run, holding
-from figures.style import FIRST, house_style, page
+from figures.style import FIRST, grey_look, house_style, page
 from figures.tables import read_table
 from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS
 from figures.words import data_in_words, measure_in_words, setup_in_words
@@ -16,6 +17,8 @@ RANKS = "correlation.csv"
 KEY = ["task", "data", "setup", "measure"]
 FEWEST = 4
 HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel; words around it
+MOST_INSIDE = 6
+"""Names that find room beside their points; those of more stand beside the panel."""
 
 
 @house_style()
@@ -77,6 +80,15 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
     axes.vlines(M, rows["low"], rows["high"], color=FIRST.colour, linewidth=0.8).set_gid("interval of value")
     (points,) = axes.plot(M, value, color=FIRST.colour, marker=FIRST.marker, linestyle="none")
     points.set_gid("runs")
+    axes.margins(0.12)
+    axes.set_xlabel("middle mass M of the backbone")
+    axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
+    names = rows["run"].astype(str).tolist()
+    if len(set(names)) == len(names) > MOST_INSIDE and fit_beside(names, HEIGHT):
+        axes.autoscale_view()
+        plain = grey_look(0)  # lines to the names are no intervals
+        label_curves(axes, {name: (x, y, plain) for name, x, y in zip(names, M, value, strict=True)}, HEIGHT)
+        return axes
     # Names of neighbours in value stand above and below by turns.
     above = (value.rank(method="first").astype(int) % 2 == 0).tolist()
     for name, x, y, up in zip(rows["run"], M, value, above, strict=True):
@@ -85,9 +97,6 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
             str(name), (x, y), (-3 if right else 3, 2.5 if up else -2.5), textcoords="offset points", size=6
         )
         words.set(ha="right" if right else "left", va="bottom" if up else "top", parse_math=False)
-    axes.margins(0.12)
-    axes.set_xlabel("middle mass M of the backbone")
-    axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
     return axes
 
 

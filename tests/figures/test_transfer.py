@@ -1,7 +1,9 @@
 """What is reached on other tasks, and whether M tells it: drawn lines against the tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from figures import prediction, transfer
 from figures.runs import open_runs
@@ -54,6 +56,15 @@ def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
     np.testing.assert_allclose(ends["interval of value"][:, :, 1], rows[["low", "high"]])
     assert axes.get_title("left") == "CIFAR-10 test, attentive\nρ = 0.70 [−0.20, 1.00], p = 0.20, 5 runs"
     assert [prediction.p_in_words(p) for p in (0.5, 0.0034, 0.0)] == ["p = 0.50", "p = 0.003", "p < 0.0001"]
+
+
+def test_many_names_stand_beside_the_panel(tmp_path):
+    rows = pd.DataFrame({"run": [f"run {k}" for k in range(12)], "M": np.arange(12) / 12, "value": np.repeat(50.0, 12)})
+    rows = rows.assign(M_low=rows["M"], M_high=rows["M"], low=rows["value"], high=rows["value"], measure="miou")
+    for few, beside in ((rows[:6], False), (rows, True)):
+        axes = prediction.plot_ranks(few, Figure().add_subplot())
+        places = [text.get_position()[1] for text in axes.texts]
+        assert len(places) == len(few) and (len(set(places)) == 12) == beside
     assert [text.get_text() for text in axes.texts] == list(rows["run"])
 
 
