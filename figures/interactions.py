@@ -36,6 +36,7 @@ from figures.runs import (
     images_of,
     label,
     looks_of,
+    order_words,
     pair_words,
     unlike,
 )  # fmt: skip
@@ -56,7 +57,7 @@ FACETS: Facets = {
 }
 GAME: Facets = FACETS | {
     "target": lambda record: str(record["settings"].get("target", "label")),
-    "orders": lambda record: ", ".join(f"{one['ratio']:g}" for one in record["orders"]),
+    "orders": order_words,
 }
 """What J of several runs needs alike; the last two are told only where it is not."""
 RAW: Facets = {"passes": lambda record: str(record["settings"].get("budget") or "as a precision needed")}

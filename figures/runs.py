@@ -165,6 +165,11 @@ def grid_words(record: Record) -> str:
     return grid if isinstance(grid, str) else f"{grid}×{grid}"
 
 
+def order_words(record: Record) -> str:
+    """The order ratios that were listed."""
+    return ", ".join(f"{one['ratio']:g}" for one in record["orders"])
+
+
 def pair_words(record: Record) -> str:
     """Which pairs of the players were measured; "pairs" goes before. (A run from before that was a choice: near.)
 

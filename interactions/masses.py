@@ -145,10 +145,15 @@ def difference_of(a: Statistic, b: Statistic) -> Statistic:
     return difference
 
 
+def in_middle(ratio: float) -> bool:
+    """Whether M counts an order, by the ratio that it was asked by."""
+    return MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6
+
+
 def middle_orders(images: pd.DataFrame) -> np.ndarray:
     """Which of the orders, ascending, M is the mean over; ValueError where none is."""
     ratio_M = images.groupby("order").ratio.first().to_numpy()
-    middle_M = (ratio_M > MIDDLE[0] - 1e-6) & (ratio_M < MIDDLE[1] + 1e-6)
+    middle_M = np.array([in_middle(ratio) for ratio in ratio_M])
     if not middle_M.any():
         raise ValueError(f"no listed order lies between {MIDDLE[0]} and {MIDDLE[1]} of n − 2: there is no middle mass")
     return middle_M

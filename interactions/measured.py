@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from interactions.levels import with_levels
-from interactions.masses import MIDDLE, middle_mass
+from interactions.masses import in_middle, middle_mass
 from interactions.runs.results import Results, load
 from interactions.strength import strength_table
 
@@ -44,7 +44,7 @@ class Profile(Results):
     def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
         ratios = [one["ratio"] for one in self.record["orders"]]
-        if not any(MIDDLE[0] - 1e-6 < ratio < MIDDLE[1] + 1e-6 for ratio in ratios):
+        if not any(map(in_middle, ratios)):
             return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images", "baseline"])
         masses = middle_mass(self.images(), resamples=resamples, seed=seed)
         return masses.assign(baseline=self.settings["baseline"])

@@ -221,8 +221,7 @@ class Run:
     def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
         record["ended"] = ended
-        if self.settings.design == PUBLISHED:
-            record["changed_from_published"] = self._changed(len(record["images"]))
+        record.update(self._changed(len(record["images"])))
         profile = Profile(self.folder, record)
         finish(
             self.folder,
@@ -247,9 +246,8 @@ class Run:
         images, expected = at_least(self.settings, len(self.material.dataset))
         rows = images * len(self.ratios)
         size = rows * (IMAGE_BYTES + PAIR_BYTES * len(self.pairs_P2) * (self.settings.keep == "pairs"))
-        changed = {"changed_from_published": self._changed(len(selection.chosen))}
         return {
-            **(changed if self.settings.design == PUBLISHED else {}),
+            **self._changed(len(selection.chosen)),
             "players": self.grid.n_players,
             "pairs": len(self.pairs_P2),
             "classes": selection.classes,
@@ -265,10 +263,11 @@ class Run:
             "images": [asdict(one) for one in selection.chosen],
         }
 
-    def _changed(self, images: int) -> Any:
-        """What differs from the published protocol, of so many images."""
+    def _changed(self, images: int) -> dict[str, Any]:
+        """For the record, what differs from the published protocol, of so many images; nothing of another design."""
         mean, std = self.normalisation.mean, self.normalisation.std
-        return changed_from_published(self.settings, images, mean, std, self.material.transform)
+        asked = (self.settings, images, mean, std, self.material.transform)
+        return {"changed_from_published": changed_from_published(*asked)} if self.settings.design == PUBLISHED else {}
 
     def _prepare(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Choose the plan of each order, and measure the numerical floor."""

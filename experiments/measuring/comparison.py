@@ -16,7 +16,7 @@ from figures.runs import grid_words, ground_words, pair_words
 from figures.style import check_suffix
 from figures.tables import read_table
 from figures.words import baseline_in_words, value_in_words
-from interactions.masses import MASS_MEASURES, MIDDLE, paired_mass
+from interactions.masses import MASS_MEASURES, in_middle, paired_mass
 from interactions.profile import Profile, load_profile
 from interactions.runs.files import write_csv
 
@@ -185,7 +185,9 @@ def differences_of(records: Mapping[str, Record]) -> list[str]:
         "grid": grid_words,
         "pairs": pair_words,
         "orders": lambda record: ", ".join(f"{one['order' if one_grid else 'ratio']:g}" for one in record["orders"]),
-        "orders of M": lambda record: ", ".join(f"{one['order']:g}" for one in record["orders"] if in_middle(one)),
+        "orders of M": lambda record: ", ".join(
+            f"{one['order']:g}" for one in record["orders"] if in_middle(one["ratio"])
+        ),
         "filter": lambda record: "correct ones alone" if record["settings"].get("only_correct") else "all images",
     }
     for facet, of in facets.items():
@@ -196,11 +198,6 @@ def differences_of(records: Mapping[str, Record]) -> list[str]:
             listed = "; ".join(f"{what}: {', '.join(runs)}" for what, runs in runs_of.items())
             phrases.append(f"{facet} ({listed})")
     return phrases
-
-
-def in_middle(order: Record) -> bool:
-    """Whether M counts an order: by the ratio that it was asked by, and not by its number."""
-    return MIDDLE[0] - 1e-6 < order["ratio"] < MIDDLE[1] + 1e-6
 
 
 def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:

@@ -16,6 +16,7 @@ from scipy.stats import permutation_test, rankdata
 from a2mim.checkpoints.archive import read_text
 from a2mim.detect import scores as detected
 from a2mim.detect.scores import Matches
+from a2mim.parts import kind_of
 from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
@@ -35,8 +36,6 @@ COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
     *("M", "M_low", "M_high"),
 ]
-PARTS = ("train", "val", "validation", "test")
-"""Folders that many a data set has."""
 FEWEST = 4
 """Runs of a rank correlation."""
 DRAWS = 10_000
@@ -147,7 +146,7 @@ def data_of(settings: Mapping[str, Any]) -> str:
     """The data by their file or folder, without what leads there."""
     data = settings["data"]
     path = Path(data["val"] or data["data"])
-    names = path.parts[-2:] if path.name in PARTS else (path.name,)  # many a data set has a folder val
+    names = path.parts[-2:] if kind_of(path.name) else (path.name,)  # many a data set has a folder val
     return "/".join(names).removesuffix(".tar")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
-from figures.runs import Facets, Run, alike, grid_words, pair_words, unlike
+from figures.runs import Facets, Run, alike, grid_words, order_words, pair_words, unlike
 from figures.sections.common import MASS, curve, in_words, narrow, read
 from figures.words import baseline_in_words, data_in_words, value_in_words
 
@@ -20,7 +20,7 @@ FACETS: Facets = {
     "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
     "target": lambda record: record["settings"]["target"],
     "pairs": pair_words,
-    "orders": lambda record: ", ".join(f"{one['ratio']:g}" for one in record["orders"]),
+    "orders": order_words,
     "data": lambda record: data_in_words(record["data"]["name"]),
 }
 
