@@ -7,7 +7,7 @@ cifar10_baselines.py and cifar10_masked.py hold the other methods on the same ne
 
 Should reach. Not answered yet at the GPU size, which has not been run. The CPU size is a small answer: with three times
 the epochs below (`--times 3`) and three seeds of the CNN in experiments/results/cifar10, where it reaches 80 % top-1,
-and with two seeds of the ViT in experiments/results/cifar10-vit (51 % from scratch).
+and the ViT in experiments/results/cifar10-vit.
 
 Costs.
 
@@ -31,6 +31,11 @@ images from scratch (batch 128, label smoothing 0.1, a fifth of the steps to war
 
 Wider is better by less than a third epoch, which costs the same and gives 73.3 % (three seeds). Without
 channels last a pass takes a quarter more. A ViT of width 128 takes 6.5 ms an image, of 96 4.0, of 64 2.2.
+
+The ViT, in the same way (two epochs, clipped at 5, compiled; an Intel Xeon core): by timm's Muon 65.0 % at a rate of 0.02
+and 65.6 % at 0.005, by AdamW 46.3 % at 0.002. A²MIM's loss after 360 steps, the schedule of three epochs: 0.189 by Muon at
+0.02, 0.246 by AdamW at 0.002. (Muon's rates are those of timm, which scales its steps to the size of AdamW's; what is no
+matrix, the position embedding among it, is left to AdamW at the same rate.)
 
 Commands (the CPU size with _cpu behind the recipe's name):
 
@@ -145,12 +150,17 @@ def _finetune(network: Network) -> Finetune:
     )
 
 
+# Of the small ViT, which learns several times as much an epoch by it as by AdamW (see above).
+MUON = {"optimizer": "muon", "lr": 5e-3, "momentum": 0.95}
+
+
 def _on_two_cores(recipe: Any) -> Any:
     """Few epochs, small batches in float32, channels last, images decoded in the training process."""
+    optim = replace(recipe.optim, epochs=3, warmup_epochs=0.5, lr=2e-3, lr_batch=128)
     return replace(
         recipe,
         data=replace(recipe.data, workers=0),
-        optim=replace(recipe.optim, epochs=3, warmup_epochs=0.5, lr=2e-3, lr_batch=128),
+        optim=replace(optim, **MUON) if recipe.network == _VIT_CPU else optim,
         loop=replace(recipe.loop, batch=128, precision="float32", save_every=100, pictures_every=3, channels_last=True),
     )
 
