@@ -29,6 +29,7 @@ from interactions.masses import MASS_MEASURES, difference_of, mass_statistic, mi
 from interactions.strength import square_statistic
 
 FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET = 300, 100, 20_000
+LEAST_VARIANCE = 1e-300
 OVERHEAD = 4.0
 """What an image costs besides, in passes: it is read, decoded and classified."""
 SINGLE_NOISE = 0.3
@@ -69,8 +70,9 @@ class Noise:
 def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Derivatives of J_rms²(m) by the mean square at m', M×M, and J_rms where it is linearised: roots of squares below
     their standard error are as steep as at it."""
-    base_M = np.sqrt(np.maximum(np.maximum(square_M, error_M), np.finfo(float).tiny))
-    overall = root_of(square_M).mean() or base_M.mean()
+    steep_M = np.sqrt(np.maximum(square_M, error_M))
+    overall = root_of(square_M).mean() or steep_M.mean() or 1.0
+    base_M = np.where(steep_M > 0, steep_M, np.inf)  # a square that is 0 in all images has no slope
     own_MM, shared_MM = np.eye(len(square_M)), square_M[:, None] / (overall * len(square_M) * base_M)
     return (own_MM - shared_MM) / overall**2, base_M / overall
 
@@ -164,11 +166,12 @@ def allocate(
         return float(log[0] + np.log(OVERHEAD + np.exp(log[1:]).sum()))
 
     def slack(log: np.ndarray) -> np.ndarray:
-        return log[0] + 2 * np.log(error_M) - np.log(parts.of_budgets(np.exp(log[1:])))
+        # An order that is 0 in every image does not vary: it asks for nothing.
+        return log[0] + 2 * np.log(error_M) - np.log(np.maximum(parts.of_budgets(np.exp(log[1:])), LEAST_VARIANCE))
 
     lowest_M = np.broadcast_to(np.asarray(least_M, float), orders)
     start_M = np.log(np.maximum(lowest_M, FIRST_BUDGET))
-    needed = max(np.log((parts.of_budgets(np.exp(start_M)) / error_M**2).max()), 0)
+    needed = np.log(max((parts.of_budgets(np.exp(start_M)) / error_M**2).max(), 1))
     bounds = Bounds(np.append(0.0, np.log(lowest_M)), np.append(np.inf, np.full(orders, np.log(MOST_BUDGET))))
     found = minimize(
         cost,

@@ -50,8 +50,12 @@ def numerical_floors(
 
 def _in_double(game: PatchGame, model: nn.Module, coalitions_BN: Tensor) -> Tensor:
     """v in float64, on the CPU. Small batches: the copy of the weights and its activations take twice the memory."""
+    try:
+        copied = copy.deepcopy(model)
+    except Exception as error:  # what a module of one's own holds may be anything at all
+        raise FloatingPointError(f"the model cannot be copied ({' '.join(str(error).split())})") from error
     # A CPU takes twice as long for float64 convolutions in channels-last.
-    double = game.double(copy.deepcopy(model).double().to(memory_format=torch.contiguous_format))
+    double = game.double(copied.double().to(memory_format=torch.contiguous_format))
     double.batch_size = max(1, (game.batch_size or 8) // 8)
     try:
         values_B = double.of(0)(coalitions_BN).cpu()

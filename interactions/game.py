@@ -18,7 +18,7 @@ from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
-from interactions.own import FUNCTIONS, function_of, named
+from interactions.own import FUNCTIONS, absent_of, named, values_of
 from interactions.segments import Segments
 from interactions.settings import whole
 from interactions.speed import Speed, as_speed, in_turns, prepared
@@ -88,6 +88,8 @@ class PatchGame:
         self.speed = as_speed(speed)
         self.eager = self.network = (Features(model) if value == "cosine" else model).eval()
         self.batch_size = None if batch_size is None else whole(batch_size, "batch_size")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: give 1 or more, or None to have it found")
         self.backed_off = False
         self.on_batch: Callable[[int], object] | None = None
         """Called with the number of passes of each batch, for a progress bar."""
@@ -105,11 +107,18 @@ class PatchGame:
         return len(self.images_ICHW)
 
     def __call__(self, coalitions_BN: Tensor, image: Tensor | int = 0) -> Tensor:
-        """v of each coalition, float64 B on the device. `image` says whose: one index, or one a row (B)."""
+        """v of each coalition (bool, B×n), float64 B on the device. `image` says whose: one index, or one a row (B).
+
+        Raises:
+            ValueError: what are no coalitions of this game's players, or images that it does not hold.
+        """
+        coalitions_BN = torch.as_tensor(coalitions_BN)
+        self._refuse_other_players(coalitions_BN)
+        image_B = torch.as_tensor(image, device=coalitions_BN.device).expand(len(coalitions_BN))
+        if len(coalitions_BN) == 0:
+            return torch.zeros(0, dtype=torch.float64, device=self.device)
         if self.batch_size is None:
             self.batch_size, _ = self.tune()
-        coalitions_BN = torch.as_tensor(coalitions_BN)
-        image_B = torch.as_tensor(image, device=coalitions_BN.device).expand(len(coalitions_BN))
         if self.tokens is not None:
             values_B = self._by_size(self.tokens, coalitions_BN, image_B)
         else:
@@ -196,9 +205,13 @@ class PatchGame:
 
     def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
+        if images_ICHW.ndim != 4 or len(images_ICHW) == 0:
+            shape = "×".join(map(str, images.shape))
+            raise ValueError(f"images are C×H×W, or I×C×H×W of at least one, got {shape or 'a number'}")
         self.images_ICHW = self._laid_out(images_ICHW.to(self.device))
-        painted = function_of("baseline", "mean" if self.baseline == DROP else self.baseline)
-        self.absent_ICHW = painted(self.images_ICHW, self.normalisation).expand_as(self.images_ICHW)
+        self.absent_ICHW = absent_of(
+            "mean" if self.baseline == DROP else self.baseline, self.images_ICHW, self.normalisation
+        )
         self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
         self.passes = 0
         self.reference_I = self._reference(targets)
@@ -260,7 +273,7 @@ class PatchGame:
         keep_BK = tokens.kept(coalitions_RN[rows].to(self.device, non_blocking=True), cells)
         with tokens.keeping(self.network, keep_BK, place_B):
             outputs_BK = self._outputs(self.network, self.images_ICHW[used], rows=len(place_B))
-        return function_of("value", self.value)(outputs_BK, self.reference_I[image_B])
+        return values_of(self.value, outputs_BK, self.reference_I[image_B])
 
     def _find_tokens(self) -> TokenDrop:
         """Raises ValueError for a model whose tokens cannot be left out."""
@@ -282,7 +295,7 @@ class PatchGame:
             coalitions_BN = torch.cat([coalitions_BN, coalitions_BN[:1].expand(padding, -1)])
             image_B = torch.cat([image_B, image_B[:1].expand(padding)])
         outputs_BK = self._outputs(self.network, self._pictures(coalitions_BN, image_B))
-        return function_of("value", self.value)(outputs_BK, self.reference_I[image_B])[:rows]
+        return values_of(self.value, outputs_BK, self.reference_I[image_B])[:rows]
 
     def _pictures(self, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
         """What the network is shown, B×C×H×W."""
@@ -319,6 +332,14 @@ class PatchGame:
             if not is_out_of_memory(error):
                 raise
             self.batch_size, self.backed_off = 1, True  # where four do not fit, none will meet another
+
+    def _refuse_other_players(self, coalitions_BN: Tensor) -> None:
+        if coalitions_BN.dtype != torch.bool or coalitions_BN.shape[1:] != (self.n_players,):
+            shape = "×".join(map(str, coalitions_BN.shape)) or "a single one"
+            raise ValueError(
+                f"coalitions are rows of {self.n_players} booleans, one for each player, got {shape} of "
+                f"{str(coalitions_BN.dtype).removeprefix('torch.')}"
+            )
 
     def _refuse_non_finite(self, values_B: Tensor, image_B: Tensor) -> None:
         broken_B = ~values_B.isfinite()

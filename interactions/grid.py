@@ -93,7 +93,7 @@ def ratios_of(orders: Sequence[int], n_players: int) -> tuple[float, ...]:
     if not numbers or not all(0 <= order <= n_players - 2 for order in numbers):
         raise ValueError(f"orders must lie between 0 and {n_players - 2} with {n_players} players, got {numbers}")
     listed = {int((n_players - 2) * ratio): ratio for ratio in reversed(PAPER_RATIOS)}
-    ratios = [listed.get(order, order / (n_players - 2)) for order in numbers]
+    ratios = [listed[order] if order in listed else order / (n_players - 2) for order in numbers]
     # A quotient that was rounded down would give the order below.
     return tuple(
         ratio if int((n_players - 2) * ratio) == order else nextafter(ratio, 1)

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from interactions.intervals import MIN_IMAGES, standard_error
-from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic
+from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic, within_possible
 
 Seeds = Sequence[pd.DataFrame]
 BLOCK = 1_000_000
@@ -154,7 +154,7 @@ def _interval(first: Seeds, second: Seeds, resamples: int, seed: int, confidence
     with np.errstate(invalid="ignore"):  # where nothing varies
         half_K = student.ppf((1 + confidence) / 2, freedom_K) * np.sqrt(variance_K)
     half_K = np.where(variance_K > 0, half_K, variance_K)
-    return estimate_K, estimate_K - half_K, estimate_K + half_K
+    return within_possible((estimate_K, estimate_K - half_K, estimate_K + half_K), first[0], *second[:1])
 
 
 def _p_values(first: Seeds, second: Seeds) -> np.ndarray:

@@ -61,7 +61,9 @@ def studentised_interval(
         ratio = np.where(deviation <= ROUNDING * abs(estimate[..., None]), 0, deviation / error)
     own_error = standard_error(influence[..., 0, :])
     varies = own_error > ROUNDING * abs(estimate)
-    return estimate, np.where(varies, np.quantile(ratio, confidence, axis=-1), 1) * own_error
+    # No number between two: where few images hold all that there is, a resample without them has the ratio ∞.
+    furthest = np.quantile(ratio, confidence, axis=-1, method="higher")
+    return estimate, np.where(varies, furthest, 1) * own_error
 
 
 def square_interval(

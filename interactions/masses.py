@@ -73,8 +73,14 @@ def mass_interval(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:
-    """M of one run, or the difference to that of another one, which holds the same images."""
+    """M of one run, or the difference to that of another one.
+
+    Raises:
+        ValueError: runs over other images, as `mass_statistic`.
+    """
     tables = [images] if minus is None else [images, minus]
+    if any(set(table.image) != set(images.image) for table in tables):
+        raise ValueError("the two runs hold other images: compare them over those that both hold")
     count, drawing = images.image.nunique(), (resamples, seed, confidence)
     statistics = [mass_statistic(table) for table in tables]
     statistic = statistics[0] if minus is None else difference_of(*statistics)
@@ -83,9 +89,14 @@ def mass_interval(
     row = MASS_MEASURES.index("J_rms")
     if count >= MIN_IMAGES and np.isfinite(estimate[row]):
         low[row], high[row] = _ends_of_roots(tables, count, drawing) or (low[row], high[row])
-    most = [largest_mass(table) for table in tables]
-    least = np.where(np.isin(MASS_MEASURES, SIGNED), -np.inf, 0.0) if minus is None else -most[1]
-    return estimate, np.maximum(low, least), np.minimum(high, most[0])
+    return within_possible((estimate, low, high), *tables)
+
+
+def within_possible(found: Interval, images: pd.DataFrame, minus: pd.DataFrame | None = None) -> Interval:
+    """An interval of M of one run, or of a difference to that of another one, cut to what it can be."""
+    estimate, low, high = found
+    least = np.where(np.isin(MASS_MEASURES, SIGNED), -np.inf, 0.0) if minus is None else -largest_mass(minus)
+    return estimate, np.maximum(low, least), np.minimum(high, largest_mass(images))
 
 
 def largest_mass(images: pd.DataFrame) -> np.ndarray:

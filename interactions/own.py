@@ -16,7 +16,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from interactions.baselines import BASELINES
+from interactions.baselines import BASELINES, Normalisation
 from interactions.estimators.sample import as_pairs, check_pairs
 from interactions.fingerprint import tensor_bytes
 from interactions.grid import PatchGrid
@@ -55,6 +55,35 @@ def named(kind: str, given: str | Callable[..., Any]) -> str:
 def function_of(kind: str, name: str) -> Callable[..., Tensor]:
     """The value or baseline of a name that is known: the package's, or one's own that `named` gave. Raises KeyError."""
     return FUNCTIONS[kind][name] if name in FUNCTIONS[kind] else KNOWN[kind][name]
+
+
+def values_of(name: str, outputs_BK: Tensor, reference_B: Tensor) -> Tensor:
+    """v of each row by the value of that name, float64 B. Raises ValueError for one of one's own that gives no B."""
+    values_B = function_of("value", name)(outputs_BK, reference_B)
+    if not isinstance(values_B, Tensor) or values_B.shape != outputs_BK.shape[:1]:
+        raise ValueError(
+            f"the value {name!r} gave {shape_of(values_B)} for {len(outputs_BK)} coalitions: give one number for each"
+        )
+    return values_B.double()
+
+
+def absent_of(name: str, images_ICHW: Tensor, normalisation: Normalisation) -> Tensor:
+    """What absent cells show by the baseline of that name, as large as the images. Raises ValueError for one of one's
+    own that gives what cannot be."""
+    absent = function_of("baseline", name)(images_ICHW, normalisation)
+    try:
+        return absent.expand_as(images_ICHW)
+    except (RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"the baseline {name!r} gave {shape_of(absent)} for images {shape_of(images_ICHW)}: give a picture for each"
+        ) from error
+
+
+def shape_of(given: Any) -> str:
+    """In words."""
+    if not isinstance(given, Tensor):
+        return type(given).__name__
+    return "×".join(map(str, given.shape)) or "a single number"
 
 
 def named_grid(given: PatchGrid | Segments | int | str) -> int | str:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -155,8 +156,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
         for run, record in zip(runs, records, strict=True):
             cut_to_measured(run.folder, record, run.settings.unit_images)
     count = min(len(record["images"]) for record in records)
-    tables = [first_images(run, record, count) for run, record in zip(runs, records, strict=True)]
-    a, b = tables
+    a, b = tables = shared_rows(runs, records)
     curve, precision = difference_curve(a, b), runs[0].settings.precision
     assert precision is not None
     most = runs[0].most(records[0])
@@ -166,17 +166,18 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
         tell_difference(curve, precision, count, following and following[0])
     if following is not None and add_rounds(runs, records, *following):
         return list(records)
-    ended = "minutes" if over else "images" if count >= most else "precision"
+    ended = "minutes" if over else "precision" if following is None and count < most else "images"
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
         record["reached"], record["difference"] = reached(curve_of(rows)), difference_reached(curve, precision, other)
         run.end(record, ended)
     return list(records)
 
 
-def first_images(run: Run, record: Record, count: int) -> pd.DataFrame:
-    """The rows of the first images that were chosen."""
-    rows = in_full_passes(Profile(run.folder, record).images(), record)
-    return rows[rows.image.isin([one["image"] for one in record["images"][:count]])]
+def shared_rows(runs: Sequence[Run], records: Sequence[Record]) -> list[pd.DataFrame]:
+    """The rows of each run, of the images that both hold: one of them may have left out what it cannot read."""
+    a, b = (in_full_passes(Profile(run.folder, each).images(), each) for run, each in zip(runs, records, strict=True))
+    shared = np.intersect1d(a.image, b.image)
+    return [rows[rows.image.isin(shared)] for rows in (a, b)]
 
 
 def add_rounds(runs: Sequence[Run], records: Sequence[Record], last: int, budgets: Sequence[Mapping[int, int]]) -> bool:

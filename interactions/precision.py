@@ -17,9 +17,9 @@ import pandas as pd
 
 from interactions.allocation import LEAST_BUDGET, Parts, allocate, images_needed
 from interactions.forecast import duration
-from interactions.intervals import root_of, square_interval, standard_error
+from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
-from interactions.strength import square_statistic
+from interactions.strength import square_statistic, telling_images
 
 FIRST_IMAGES = 16
 """Of the first round, whose budgets are by the pilots of one or two images."""
@@ -68,8 +68,9 @@ class Curve:
 
     @property
     def widths(self) -> np.ndarray:
-        """What is held against the precision."""
-        return self.half_widths / self.units
+        """What is held against the precision: 0 for an order that is 0 in every image, whatever its unit."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.half_widths == 0, 0.0, self.half_widths / self.units)
 
     @property
     def widest(self) -> float:
@@ -95,7 +96,8 @@ def curve_of(
     square_M, low_M, high_M = (each[row] for each in ends)
     value_M, *of_ends = map(root_of, (square_M, low_M, high_M))
     half_M = (of_ends[1] - of_ends[0]) / 2
-    half_M = np.where(np.isfinite(square_M) | np.isnan(half_M), half_M, np.inf)
+    unsaid_M = ~np.isfinite(square_M) | (telling_images(images, "mean_square") < MIN_IMAGES)
+    half_M = np.where(unsaid_M & ~np.isnan(half_M), np.inf, half_M)
     influence_MI = statistic(np.arange(count)[None])[1][row, :, 0]
     error_M = standard_error(influence_MI) if count > 1 else np.full_like(value_M, np.nan)
     units_M = np.fmax(value_M, 1) if relative else np.ones_like(value_M)
@@ -137,7 +139,9 @@ def next_round(
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms")
-    last, budgets, wanted = further(parts, error_M, available, unit_images, least_of(curve.orders, least))
+    error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
+    rest = (available, unit_images, least_of(curve.orders, least), passes_of(images))
+    last, budgets, wanted = further(parts, error_M, *rest)
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
@@ -161,13 +165,30 @@ def least_of(orders: Sequence[int], least: Mapping[int, int]) -> np.ndarray:
     return np.array([least.get(order, LEAST_BUDGET) for order in orders])
 
 
+def passes_of(images: pd.DataFrame) -> np.ndarray:
+    """Passes of each order in an image, on average over those so far."""
+    return images.groupby("order").passes.mean().to_numpy()
+
+
 def further(
-    parts: Parts, error_M: np.ndarray | float, available: int, unit_images: int, least_M: np.ndarray
+    parts: Parts,
+    error_M: np.ndarray | float,
+    available: int,
+    unit_images: int,
+    least_M: np.ndarray,
+    so_far_M: np.ndarray,
 ) -> tuple[int, np.ndarray, int]:
-    """How many images there should be after the next round, the passes of each order in it, and the images in all."""
+    """How many images there should be after the next round, the passes of each order in it, and the images in all.
+
+    so_far_M: passes of each order so far. They are kept where the images tell nothing: where noise rules every order,
+    the curve, which is relative to its mean, has no value yet.
+    """
     count = parts.count
-    budgets, _ = allocate(parts, error_M, least_M)
-    wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
+    if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
+        budgets, _ = allocate(parts, error_M, least_M)
+        wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
+    else:
+        budgets, wanted = np.maximum(so_far_M, least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
     return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
@@ -204,7 +225,8 @@ def next_pair(
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     least_M = np.concatenate([least_of(each, of) for each, of in zip(orders, least, strict=True)])
-    last, budgets, _ = further(parts, error, available, unit_images, least_M)
+    so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
+    last, budgets, _ = further(parts, error, available, unit_images, least_M, so_far_M)
     of_a, of_b = np.split(budgets, [len(orders[0])])
     return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
 

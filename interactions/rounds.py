@@ -81,7 +81,7 @@ def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> No
     count = units[whole - 1][-1].position + 1
     for unit in finished - set(range(whole)):
         storage.remove_unit(folder, unit)
-    record["ahead"] = record["images"][count:]
+    record["ahead"] = [*record["images"][count:], *record.get("ahead", ())]
     record["images"] = record["images"][:count]
     kept = [each for each in rounds_of(record) if each["first"] < count]
     record["rounds"] = [{**each, "last": min(each["last"], count)} for each in kept]

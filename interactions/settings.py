@@ -71,6 +71,8 @@ def settled(settings: S) -> S:
 
 def _settled(name: str, value: Any, hint: Any) -> Any:
     kinds = get_args(hint) or (hint,)
+    if isinstance(value, str) and float in kinds and str not in kinds:
+        raise ValueError(f"{name} is {value!r}: give {'numbers' if ... in kinds else 'a number'}")
     if value is None or (isinstance(value, str) and not set(kinds) <= {int, type(None)}):
         return value
     if bool in kinds:
@@ -195,6 +197,8 @@ class ProfileSettings(Execution, Effort, Game):  # the fields of the last one co
         refuse_outside(self, 1e-6, 10, "precision")
         refuse_outside(self, 0, 1e6, "minutes")
         refuse_unknown_speed(self.speed)
+        if self.design == "published" and (self.precision is not None or self.of != "curve"):
+            raise ValueError("the published design has a fixed number of passes: leave out precision and of")
         if self.precision is not None and self.budget is not None:
             raise ValueError("a precision chooses the passes of each order by itself: give it or a budget, not both")
         if self.of == "rms" and (self.relative or self.budget is not None):

@@ -82,11 +82,20 @@ def prepared(
         return model, False
     network = folded(model, x_BCHW, forward) if speed.folded else None
     folds = network is not None
-    network = (copy.deepcopy(model) if network is None else network).to(memory_format=speed.layout)  # type: ignore[call-overload]
+    network = (copied(model) if network is None else network).to(memory_format=speed.layout)  # type: ignore[call-overload]
     if speed.compiled:
         # A compiled network is built for one batch shape. Frozen weights are folded and laid out for the machine.
         network = torch.compile(network, dynamic=False, options={"freezing": True})  # type: ignore[assignment]
     return network, folds
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy that can be laid out or compiled. Raises ValueError for a model that cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # what a module of one's own holds may be anything at all
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{type(model).__name__} cannot be copied ({reason}): use the speed plain") from error
 
 
 def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float, say: bool = False) -> dict[str, Any]:

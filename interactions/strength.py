@@ -47,6 +47,12 @@ SPREAD = {6: 5 / 3, 7: 8 / 7}
 the noise of a product of two parts and all eight parts there, the mean has that of all 28 products, g/28, and the seven
 halvings, each of 16 products and sharing them, differ by g/32. Of four parts six halvings have two sides, with g/6 and
 g/10; of three with g/3 and g/5."""
+COLUMN_OF = {
+    **dict.fromkeys(("A", "J"), "mean_abs"),
+    **dict.fromkeys(("A_corrected", "J_corrected"), "mean_abs_sum"),
+    **dict.fromkeys(SQUARED, "mean_square"),
+}
+"""Of `image_row`, what a measure is made of."""
 ROW_COLUMNS = ("mean_abs", "mean_abs_sum", "mean_abs_difference", "mean_square")
 
 
@@ -69,13 +75,13 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     }
     # A pair counts once, however many of the halvings leave it a draw in each half.
     over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
-    squares_S = moments["mean_square"].nanmean(1)
+    spread = spread_of(moments["mean_square"].nanmean(1))
     return {
         "pairs": int(measured_P.sum()),
         "mean_abs": float(interactions.mean[measured_P].abs().mean()),
         **over_pairs,
-        "square_spread": spread_of(squares_S),
-        "pair_variance": pair_variance_of(moments["mean_square"].nanmean(0)),
+        "square_spread": spread,
+        "pair_variance": pair_variance_of(moments["mean_square"].nanmean(0), spread),
     }
 
 
@@ -88,13 +94,18 @@ def spread_of(squares_S: Tensor) -> float:
     return SPREAD[len(known_S)] * float(known_S.var()) if len(known_S) in SPREAD else float("nan")
 
 
-def pair_variance_of(square_P: Tensor) -> float:
+def pair_variance_of(square_P: Tensor, noise: float = 0.0) -> float:
     """Variance of the mean of one image's squares over pairs drawn at random, NaN for those that were not: noise and
-    choice of pairs together. NaN where there was no choice, or one pair does not tell."""
+    choice of pairs together. NaN where there was no choice, or one pair does not tell.
+
+    noise: the part of it that is noise, which no share of the pairs takes away, as the choice of pairs is taken away by
+    measuring them all; NaN where it is not known, and then the variance is at most what is returned.
+    """
     known_K, all_pairs = square_P[square_P.isfinite()], len(square_P)
     if not 1 < len(known_K) < all_pairs:
         return float("nan")
-    return float(known_K.var()) / len(known_K) * (1 - len(known_K) / all_pairs)
+    drawn, share = float(known_K.var()) / len(known_K), len(known_K) / all_pairs
+    return drawn if np.isnan(noise) else drawn * (1 - share) + noise * share
 
 
 def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> np.ndarray:
@@ -122,6 +133,7 @@ def strength_table(
     """
     statistic = measure_statistic(images)
     count, orders = images.image.nunique(), np.sort(images.order.unique())
+    telling = {name: telling_images(images, name) for name in ("mean_abs", "mean_abs_sum", "mean_square")}
     estimate, half = studentised_interval(statistic, count, resamples, seed, confidence)
     _, *of_squares = square_interval(square_statistic(images), count, resamples, seed, confidence)
     square_ends = {"mean_square": [end[0] for end in of_squares]}
@@ -137,13 +149,16 @@ def strength_table(
         low, high = square_ends[name] if name in SQUARED else (estimate[row] - half[row], estimate[row] + half[row])
         low = low if name in SIGNED else np.clip(low, 0, None)
         high = np.minimum(high, len(orders)) if name in RELATIVE else high
-        columns |= {name: estimate[row], f"{name}_low": low, f"{name}_high": high}
+        few = telling[COLUMN_OF[name]] < MIN_IMAGES
+        ends = {f"{name}_low": np.where(few, np.nan, low), f"{name}_high": np.where(few, np.nan, high)}
+        columns |= {name: estimate[row], **ends}
     table = pd.DataFrame(columns)
     negative = table.mean_square <= 0
     table.loc[negative, ["rms", "J_rms"]] = np.nan
     table["rms_note"] = np.where(negative, "mean square is not positive: the noise exceeds the signal", "")
     table.loc[table.mean_square.isna(), "rms_note"] = "no pair has two independent halves: spend more passes"
-    table["interval_note"] = NO_INTERVAL if count < MIN_IMAGES else ""
+    told = np.minimum(telling["mean_abs"], telling["mean_square"])
+    table["interval_note"] = np.where(told < MIN_IMAGES, NO_INTERVAL, "")
     table["near_floor"] = table.rms.fillna(table.A) < FLOOR_FACTOR * table.floor
     return table
 
@@ -157,6 +172,11 @@ def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if counts.min() < orders:
         raise ValueError(f"image {counts.idxmin()} was measured at {counts.min()} of {orders} orders")
     return moments
+
+
+def telling_images(images: pd.DataFrame, column: str) -> np.ndarray:
+    """How many images tell something of each order, ascending: one whose pairs have no two halves has no square."""
+    return images[column].notna().groupby(images.order).sum().sort_index().to_numpy()
 
 
 def measure_statistic(images: pd.DataFrame) -> Statistic:

@@ -155,7 +155,8 @@ def _play(step: int, game: PatchGame, rows_BN: Tensor, image_B: Tensor, kept: Un
 
 def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:
     measured_P = interactions.mean.isfinite().cpu()
-    pairs_P2 = interactions.pairs.cpu()[measured_P].numpy().astype(np.int16)
+    pairs_P2 = interactions.pairs.cpu()[measured_P].numpy()
+    pairs_P2 = pairs_P2.astype(np.int16 if pairs_P2.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
     numbers = {
         "count": interactions.draws,
         "mean": interactions.mean,

@@ -120,8 +120,7 @@ def chosen_budget(asked: int | None, design: str, order: int, pairs_P2: Tensor, 
     """
     if design not in DESIGN_NAMES:
         raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
-    needs = passes_for_errors(order, pairs_P2, grid.n_players)
-    enough = enough_passes(needs) if needs else 0
+    enough = enough_passes(passes_for_errors(order, pairs_P2, grid.n_players))
     if asked is None and design == "auto" and enough > LARGEST_RAISE:
         raise ValueError(
             f"it takes {enough:,} passes to give each of {len(pairs_P2):,} pairs a standard error at order {order}: "

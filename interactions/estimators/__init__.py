@@ -86,8 +86,6 @@ def keep_to_every_pair(plan: Plan, order: int, pairs_P2: Tensor, n_players: int,
     """
     needs = passes_for_errors(order, pairs_P2, n_players)
     fit = [design for design, passes in needs.items() if passes <= budget - plan.passes]
-    if not needs:
-        return plan
     if not fit:
         raise ValueError(
             f"{budget} passes do not give every pair a standard error at order {order}: give {enough_passes(needs)}"

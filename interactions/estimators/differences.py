@@ -41,7 +41,8 @@ class DifferenceSample:
         pairs, pair_D, part_D = len(self.pairs_P2), self.pair_D.to(delta_D.device), self.part_D.to(delta_D.device)
         mean_P, count_P = group_means(delta_D, pair_D, pairs)
         if self.exact:
-            zero_P, endless_P = torch.zeros_like(mean_P), torch.full_like(mean_P, torch.inf)
+            zero_P = torch.zeros_like(mean_P).where(count_P > 0, torch.nan)
+            endless_P = torch.full_like(mean_P, torch.inf).where(count_P > 0, 0)
             return self._result(mean_P, zero_P, mean_P.expand(1, 2, -1), endless_P)
         squared_P, _ = group_means((delta_D - mean_P[pair_D]) ** 2, pair_D, pairs)
         error_P = (squared_P / (count_P - 1)).sqrt()

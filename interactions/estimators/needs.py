@@ -41,10 +41,10 @@ def check_budget(budget: int, design: str, order: int, pairs_P2: Tensor, n_playe
 
 
 def passes_for_errors(order: int, pairs_P2: Tensor, n_players: int) -> dict[str, int]:
-    """The passes with which each design measures every pair with a standard error; none for orders 0 and n − 2, which
-    are exact."""
+    """The passes with which each design measures every pair with a standard error; orders 0 and n − 2 are exact, the
+    single context of every pair."""
     if order in (0, n_players - 2):
-        return {}
+        return {"exact": 1 + len(pairs_P2.unique()) + len(pairs_P2)}
     groups = shared.group_pairs(pairs_P2)
     cost, (_, both) = float(groups.expected_passes(order, n_players).mean()), shared.coverage(order, n_players)
     # The smallest d with d − SURE √(d (1 − both)) ≥ MIN_DRAWS, d the mean number of draws of a pair.

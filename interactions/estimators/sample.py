@@ -106,7 +106,8 @@ def as_pairs(pairs: ArrayLike | Tensor) -> Tensor:
     if numbers.ndim != 2 or numbers.shape[1] != 2:
         shape = "×".join(map(str, numbers.shape)) or "a single number"
         raise ValueError(f"pairs are P×2 cell numbers, got {shape}: give one row of two cells for each pair")
-    return torch.tensor([[whole(cell, "a cell of a pair") for cell in pair] for pair in numbers.tolist()])
+    cells = [[whole(cell, "a cell of a pair") for cell in pair] for pair in numbers.tolist()]
+    return torch.tensor(cells, dtype=torch.long).reshape(-1, 2)
 
 
 def check_pairs(pairs_P2: Tensor, n_players: int) -> None:

@@ -1,6 +1,7 @@
 """The numerical floor, against rounding errors that are known."""
 
 from itertools import combinations
+from threading import Lock
 
 import pytest
 import torch
@@ -102,3 +103,13 @@ def test_a_model_that_does_not_run_in_float64_has_no_floor():
     model = SingleOnly()
     with pytest.raises(FloatingPointError, match="does not run in float64"):
         numerical_floors(game_of(model), model, [4], GRID.all_pairs())
+
+
+def test_a_model_that_cannot_be_copied_has_no_floor_and_runs_plainly():
+    model = network()
+    model.lock = Lock()
+    game = game_of(model)
+    with pytest.raises(FloatingPointError, match="cannot be copied"):
+        numerical_floors(game, model, [1], GRID.all_pairs())
+    with pytest.raises(ValueError, match=r"cannot be copied .*: use the speed plain"):
+        game_of(model, speed="channels-last")

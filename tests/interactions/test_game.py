@@ -510,3 +510,34 @@ def test_targets_that_do_not_fit_are_refused(targets, message):
 def test_an_image_smaller_than_the_grid_is_refused():
     with pytest.raises(ValueError, match="13×13 grid does not fit an image of 12×12 pixels"):
         PatchGame(network(), IMAGES[0], 1, PatchGrid(13), batch_size=4)(torch.ones(1, 169, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("coalitions", "found"),
+    [
+        (torch.ones(2, 2 * SIDE**2, dtype=torch.bool), "2×18 of bool"),
+        (torch.ones(2, 4, dtype=torch.bool), "2×4 of bool"),
+        (torch.ones(SIDE**2, dtype=torch.bool), "9 of bool"),
+        (torch.ones(2, SIDE**2, dtype=torch.long), "2×9 of int64"),
+    ],
+)
+def test_coalitions_of_other_players_are_refused(coalitions, found):
+    game = PatchGame(network(), IMAGES, TARGETS, GRID)
+    with pytest.raises(ValueError, match=f"rows of 9 booleans, one for each player, got {found}"):
+        game(coalitions)
+
+
+def test_no_coalitions_have_no_values():
+    found = PatchGame(network(), IMAGES, TARGETS, GRID)(some_coalitions()[:0])
+    assert found.shape == (0,) and found.dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (0, 3, SIZE, SIZE)])
+def test_what_are_no_images_is_refused(shape):
+    with pytest.raises(ValueError, match="images are C×H×W, or I×C×H×W of at least one"):
+        PatchGame(network(), torch.zeros(shape), 0, GRID)
+
+
+def test_no_batch_holds_less_than_a_coalition():
+    with pytest.raises(ValueError, match="batch_size is 0: give 1 or more"):
+        PatchGame(network(), IMAGES, TARGETS, GRID, batch_size=0)

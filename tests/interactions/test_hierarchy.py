@@ -116,3 +116,12 @@ def test_what_cannot_be_compared_is_said():
         seeded_masses({"a": []})
     lonely = seeded_masses({"a": [table([[1, 2, 3]])]}, resamples=10)
     assert lonely.M.notna().all() and lonely.M_low.isna().all()
+
+
+def test_no_interval_goes_beyond_what_a_mass_can_be():
+    rng = np.random.default_rng(4)
+    seeds = [table(rng.uniform(0.9, 1.1, (8, 3)) * [1, middle, 1]) for middle in (0.2, 8.0)]
+    masses = seeded_masses({"a": seeds}).set_index("measure").loc[["J", "J_rms"]]
+    assert (masses.M_low == 0).all() and (masses.M_high == 3).all()  # of three orders, of which one is the middle
+    differences = seeded_differences({"a": seeds, "b": seeds}, [("a", "b")]).set_index("measure").loc[["J", "J_rms"]]
+    assert (differences.low == -3).all() and (differences.high == 3).all()

@@ -59,3 +59,17 @@ def test_a_plan_near_all_cells_measures_more_pairs_with_fewer_draws():
     pairs, pilot = PatchGrid(14).neighbours(2), auto.Pilot(4.0, 0.25, 1e4, 0.25 / 8, 96)
     draws = {order: auto.plan_from(pilot, order, pairs, 196, 130).options["draws"] for order in (97, 135, 155, 184)}
     assert draws[155] == draws[184] == 4 and draws[97] == draws[135] == 8
+
+
+@pytest.mark.parametrize("order", [0, 14])
+def test_a_pair_whose_single_context_was_not_measured_is_not_known(order):
+    game, needs = network_game("convolution", 4), passes_for_errors(order, PAIRS, 16)
+    some = estimate_interactions(game, order, PAIRS, 40)
+    missing = some.mean.isnan()
+    assert 0 < int(missing.sum()) < len(PAIRS)
+    assert some.standard_error.isnan().equal(missing) and some.draws.isinf().equal(~missing)
+    assert (some.draws[missing] == 0).all() and (some.standard_error[~missing] == 0).all()
+    with pytest.raises(ValueError, match="do not give every pair a standard error"):
+        estimate_interactions(game, order, PAIRS, needs["exact"] - 1, every_pair=True)
+    every = estimate_interactions(game, order, PAIRS, needs["exact"], every_pair=True)
+    assert every.mean.isfinite().all() and every.passes == needs["exact"]

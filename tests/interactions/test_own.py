@@ -18,7 +18,7 @@ from interactions.baselines import BASELINES, black
 from interactions.grid import orders_of, ratios_of
 from interactions.own import function_of, named
 from interactions.values import VALUES, logit
-from tests.interactions.tiny import network
+from tests.interactions.tiny import Photos, network
 
 EXTENDING = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 SMALL = {"grid": 3, "radius": 1, "images": 4, "budget": 100, "progress": False, "orders": (0, 3, 7)}
@@ -44,6 +44,43 @@ def test_own_functions_are_played_as_the_known_ones():
     known = PatchGame(model, IMAGES[0], 1, PatchGrid(3), "logit", "black", batch_size=20)
     torch.testing.assert_close(own(rows_BN), 2 * known(rows_BN))
     assert own.value == named("value", twice) != "logit" and re.fullmatch(r".+:twice@[0-9a-f]{12}", own.value)
+
+
+def whether_right(logits_BK, target_B):
+    return logits_BK.argmax(1) == target_B
+
+
+def in_columns(logits_BK, target_B):
+    return logits_BK[:, :1]
+
+
+def all_in_one(logits_BK, target_B):
+    return logits_BK.mean()
+
+
+def too_small(images_BCHW, normalisation):
+    return images_BCHW[:, :, :5]
+
+
+def test_own_functions_give_a_number_for_each_coalition():
+    image_CHW, grid = torch.randn(3, 12, 12), PatchGrid(3)
+    right_B = PatchGame(network(), image_CHW, 0, grid, whether_right)(coalitions())
+    assert right_B.dtype == torch.float64 and set(right_B.tolist()) <= {0.0, 1.0}
+    for value, gave in ((in_columns, "20×1"), (all_in_one, "a single number")):
+        game = PatchGame(network(), image_CHW, 0, grid, value, batch_size=64)
+        with pytest.raises(ValueError, match=f"gave {gave} for 20 coalitions: give one number for each"):
+            game(coalitions())
+    with pytest.raises(ValueError, match="gave 1×3×5×12 for images 1×3×12×12: give a picture for each"):
+        PatchGame(network(), image_CHW, 0, grid, baseline=too_small)
+
+
+def test_no_pairs_are_refused_as_such():
+    with pytest.raises(ValueError, match="no pairs to measure"):
+        profile_model(network(), Photos(2), grid=3, pairs=np.empty((0, 2), int), out=None, images=1, budget=100)
+
+
+def test_two_players_have_a_single_order():
+    assert ratios_of([0], 2) == (0.0,)
 
 
 def test_own_functions_do_not_join_those_of_the_package():

@@ -153,3 +153,19 @@ def test_parts_of_a_difference_predict_its_error():
     again = difference_curve(a, b, resamples=300)
     assert again.half_widths[0] == pytest.approx(curve.half_widths[0] / 1.2, rel=0.12)
     assert next_pair(a, b, again, float(again.half_widths[0]) * 1.01, 10_000, 4) is None
+
+
+def test_an_image_that_one_of_them_cannot_read_counts_for_neither(tmp_path):
+    subjects = [
+        Subject("one", network(1), Photos(14)),
+        Subject("two", network(2), Photos(14, broken=(3,))),
+    ]
+    found = profile_pair(*subjects, out=tmp_path, precision=1e-6, progress=False, **ASKED)
+    one, two = records_of(tmp_path)
+    assert len(one["images"]) == 14 and len(two["images"]) == 13
+    row = found.difference().set_index("measure").loc["J_rms"]
+    assert row.images == 13 and one["ended"] == "images"
+    assert (row.high - row.low) / 2 == pytest.approx(one["difference"]["half_width"], rel=0.1)
+    rows = [profile.images() for profile in found.profiles.values()]
+    with pytest.raises(ValueError, match="the two runs hold other images"):
+        difference_curve(*rows)

@@ -18,12 +18,15 @@ from interactions.allocation import (
 )
 from interactions.estimators.auto import BETWEEN, FIRST_BUDGETS
 from interactions.intervals import MIN_IMAGES
+from interactions.pair import Subject, profile_pair
 from interactions.precision import (
     FIRST_IMAGES,
     LEAST_IMAGES,
     Curve,
     Round,
     curve_of,
+    difference_curve,
+    next_pair,
     next_round,
     of_squares,
     tell,
@@ -190,6 +193,11 @@ def test_the_number_of_images_in_all_is_foretold():
 
 # Real runs
 
+
+def never_right(logits_BK, target_B):
+    return 0 * logits_BK[:, 0]
+
+
 ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "keep": "images", "progress": False}
 ASKED |= {"batch_size": 64, "speed": "plain"}
 
@@ -225,6 +233,11 @@ def test_precision_is_what_nobody_asked_otherwise_for(tmp_path):
     assert (settings["precision"], settings["images"], settings["budget"]) == (5.0, 9, None)
     with pytest.raises(ValueError, match="give it or a budget, not both"):
         profile(tmp_path / "d", precision=0.1, budget=300)
+    with pytest.raises(ValueError, match="the published design has a fixed number of passes: leave out precision"):
+        profile(tmp_path / "d", precision=0.1, design="published")
+    for name, text in (("precision", "0.1"), ("minutes", "5"), ("ratios", "0.5")):
+        with pytest.raises(ValueError, match=f"{name} is '{text}': give "):
+            profile(tmp_path / "d", **{name: text})
 
 
 def test_a_finished_run_is_extended_and_keeps_what_it_has(tmp_path):
@@ -292,6 +305,54 @@ def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
     assert len(storage.finished_units(tmp_path / "run")) * 2 == len(cut.record["images"]) == cut.strength().images[0]
     same_rows(profile(tmp_path / "run", **asked), profile(tmp_path / "whole", **asked))
     assert load_profile(tmp_path / "run").record["ended"] == "images"
+
+
+def test_a_run_that_measured_nothing_yet_has_no_curve(tmp_path):
+    with pytest.raises(ValueError, match="the time was over before the first 4 images"):
+        profile(tmp_path / "run", images=8, budget=200, minutes=1e-9)
+    nothing = load_profile(tmp_path / "run")
+    for table in (nothing.strength, nothing.middle_mass):
+        with pytest.raises(ValueError, match="no image was measured"):
+            table()
+
+
+def test_images_set_aside_at_one_stop_are_there_after_the_next(tmp_path, monkeypatch):
+    asked = {"precision": 1e-6, "unit_images": 4}
+    for _ in range(2):
+        now = iter(np.arange(0, 1e6, 5.0))
+        with monkeypatch.context() as patched:
+            patched.setattr("interactions.profiling.time.monotonic", lambda now=now: next(now))
+            cut = profile(tmp_path / "run", 16, minutes=0.3, **asked)
+        assert 0 < len(cut.record["images"]) < 16
+    assert len(profile(tmp_path / "run", 16, **asked).record["images"]) == 16
+
+
+def test_a_run_goes_on_where_the_first_images_tell_nothing(tmp_path):
+    """v is 0 whatever is shown: no order has a strength, and the curve, relative to its mean, no value."""
+    found = profile(tmp_path / "run", 24, value=never_right, precision=0.1)
+    assert found.record["ended"] == "images" and len(found.record["images"]) == 24
+    assert found.strength().A.eq(0).all()
+    known = profile(tmp_path / "rms", 40, value=never_right, of="rms")
+    assert known.record["ended"] == "precision" and known.record["reached"]["widest"] == 0
+    pair = [Subject(name, network(), Photos(24)) for name in ("a", "b")]
+    pair = profile_pair(*pair, out=tmp_path, precision=0.1, value=never_right, **ASKED)
+    assert all(each.record["ended"] == "images" for each in pair.profiles.values())
+
+
+@pytest.mark.parametrize("of", ["curve", "rms"])
+def test_an_order_that_is_nought_in_every_image_asks_for_nothing(of):
+    generator = np.random.default_rng(0)
+    images = rows_of(generator, 0, 16, dict.fromkeys(ORDERS, 300))
+    images.loc[images.order == ORDERS[-1], ["mean_square", "square_spread"]] = 0.0
+    curve = curve_of(images, measure="rms" if of == "rms" else "J_rms", resamples=100)
+    assert curve.widths[-1] == 0
+    following = next_round(images, curve, 0.1, 10_000, 4)
+    assert following.last == 32 and following.budgets[ORDERS[-1]] == LEAST_BUDGET
+    assert len(set(following.budgets.values())) > 2  # chosen for each of the others
+    other = rows_of(generator, 0, 16, dict.fromkeys(ORDERS, 300))
+    for one, two in ((images, other), (other, images)):
+        last, budgets = next_pair(one, two, difference_curve(one, two, resamples=100), 0.1, 10_000, 4)
+        assert last == 32 and all(np.isfinite(list(of_run.values())).all() for of_run in budgets)
 
 
 def test_minutes_are_over_when_another_process_stopped_for_them(tmp_path):

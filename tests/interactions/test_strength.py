@@ -411,3 +411,37 @@ def test_the_seed_decides_the_intervals():
     first, again, other = (strength_table(images, resamples=100, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert (first.A == other.A).all() and (first.A_low != other.A_low).any()
+
+
+def test_noise_does_not_shrink_with_the_share_of_the_pairs():
+    """Pairs without signal, 18 of 20 measured: the mean square varies by its noise alone, and by all of it."""
+    generator, side_S8 = np.random.default_rng(5), halving_sides().numpy()
+    rows = []
+    for _ in range(600):
+        part_8P = generator.normal(size=(8, 20))
+        part_8P[:, 18:] = np.nan
+        halvings = [[part_8P[on].mean(0) for on in (side, ~side)] for side in side_S8]
+        rows.append(image_row(interactions_of(part_8P.mean(0), np.stack(halvings))))
+    table = pd.DataFrame(rows)
+    assert table.pair_variance.mean() == pytest.approx(table.mean_square.var(), rel=0.15)
+    some_P = torch.tensor([1.0, 2.0, np.nan])
+    assert pair_variance_of(some_P, np.nan) == pytest.approx(0.5 / 2)  # noise that is not known may be all of it
+
+
+def test_an_order_that_few_images_tell_has_no_interval():
+    images = made_up(12)
+    images.loc[(images.order == 10) & (images.image >= 7), "mean_square"] = np.nan
+    table = strength_table(images, resamples=50).set_index("order")
+    ends = [f"{name}_{end}" for name in ("mean_square", "rms", "J_rms") for end in ("low", "high")]
+    assert table.loc[10, ends].isna().all() and "fewer than 8 images" in table.interval_note[10]
+    assert table.loc[10, ["A_low", "A_high"]].notna().all()
+    assert table.drop(10)[ends].notna().all(axis=None) and (table.drop(10).interval_note == "").all()
+
+
+def test_what_one_image_holds_has_an_interval_without_an_end():
+    """Of many resamples some lack the one image that is not 0, and have no spread of their own."""
+    raw_IM = np.ones((8, 3))
+    raw_IM[:, 1] = [0, 0, 0, 0, 0, 0, 0, 2.0]
+    table = strength_table(rows_of(raw_IM), resamples=200)
+    assert table.A[1] == 0.25 and table.A_low[1] == 0 and table.A_high[1] == np.inf
+    assert table.drop(1)[["A_low", "A_high"]].notna().all(axis=None)
