@@ -2,8 +2,8 @@
 
 What is done to an image is a function of (seed, epoch, image index), and of (seed, step): a training run can stop
 anywhere, go on with another number of workers, and see the same pixels. Streamed data sets (WebDataset, Hugging Face's
-iterable ones, TFDS) have no index: their number of workers must stay the same, and going on within an epoch reads and
-discards what was seen of it.
+iterable ones, TFDS) have no index: their number of workers must stay the same, going on within an epoch reads and
+discards what was seen of it, and a worker whose share ends before the epoch does begins it again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from a2mim.bounds import check
 from a2mim.gallery import decoded, normalisation
 from a2mim.images import Images, is_named, one_line, open_place, tell
-from a2mim.loading import guarded, heard, loader_settings, mixer, on_device, started, together
+from a2mim.loading import Unreadable, guarded, heard, loader_settings, mixer, on_device, started, together
 from a2mim.memory import MemoryImages
 from a2mim.parts import part_of
 from a2mim.plan import Key, Plan, Schedule
@@ -112,6 +113,8 @@ class Source:
     def check(self, plan: Plan) -> None:
         """Raise ValueError for settings that cannot be."""
         mixer(self.mixing, self.classes, plan.slot_batch)
+        for view in self.views:  # those of a method, which what was typed has changed
+            view.check()
         try:
             self._transforms()
         except (AssertionError, LookupError, TypeError) as error:
@@ -128,7 +131,7 @@ class Source:
         A batch holds image: float (B, 3, H, W), normalised, or a list of such views; target: long (B,), or float
         (B, classes) where mixing is on; index: long (B,).
 
-        Raises ValueError for settings that cannot be, and WorkerDied.
+        Raises ValueError for settings that cannot be, and WorkerDied; Unreadable for a stream that gives nothing.
         """
         return guarded(self._ready(plan, steps, slots, device, channels_last))
 
@@ -176,18 +179,22 @@ class Source:
             self.images.raw.set_loader_cfg(num_workers=workers)
             self.images.raw.set_epoch(epoch)
             loader = DataLoader(
-                Stream(self.images.raw, self._transforms(), plan.seed, epoch, rank),
+                Stream(self.images.raw, self._transforms(), plan.seed, epoch, rank, endless=True),
                 batch_size=plan.slot_batch,
                 drop_last=True,
                 generator=torch.Generator().manual_seed(seed_of(plan.seed, "stream", epoch, rank)),
                 **{**loader_settings(workers, device), "persistent_workers": False},
             )
-            skipped = max(0, steps.start - epoch * per_epoch) * len(slots)
-            for count, batch in enumerate(started(loader)):
-                if count >= per_epoch * len(slots):
-                    break
-                if count >= skipped:
+            skipped, wanted = max(0, steps.start - epoch * per_epoch) * len(slots), per_epoch * len(slots)
+            count = 0
+            for count, batch in enumerate(islice(started(loader), wanted), 1):
+                if count > skipped:
                     yield batch
+            if count < wanted:
+                raise Unreadable(
+                    f"the data set {self.images.name} gave {count} of the {wanted} batches of an epoch and then no "
+                    "more images: it needs some, and a shard, for every process"
+                )
 
 
 def make_source(

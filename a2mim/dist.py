@@ -9,7 +9,7 @@ NCCL between CUDA devices, gloo on the CPU. A second, always-gloo group carries 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +46,14 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor, group=self.control)
         return tensor
+
+    @torch.no_grad()
+    def from_main(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give `tensors`, as many of the same shapes on every process, the values that they have on process 0."""
+        for tensor in tensors if self.size > 1 else ():
+            values = tensor.detach().cpu().contiguous()
+            dist.broadcast(values, 0, group=self.control)
+            tensor.copy_(values)
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The rows of every process's `tensor`, on the CPU, those of process 0 first.

@@ -42,12 +42,8 @@ class MemoryImages:
     def check(self, views: Sequence[Augmentation]) -> None:
         """Raise ValueError for an augmentation that images in memory cannot be given."""
         for view in views:
-            names = ("color_jitter", "saturation", "hue", "grayscale", "blur", "solarize", "auto_augment", "erasing")
-            wanted = [name for name in names if getattr(view, name)]
-            if wanted:
-                raise ValueError(
-                    f"{', '.join(wanted)}: images in memory are only cropped and flipped: drop --in-memory"
-                )
+            if more := view.besides_cropping():
+                raise ValueError(f"{', '.join(more)}: images in memory are only cropped and flipped: drop --in-memory")
             if view.crop == "padded" and view.image_size != self.images_NCHW.shape[-1]:
                 side = self.images_NCHW.shape[-1]
                 raise ValueError(f"a padded crop keeps the size of the images in memory: use --image-size {side}")

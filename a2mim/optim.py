@@ -6,15 +6,17 @@ Schedules are written out here since timm has no warm-up that rises to a moving 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models import group_parameters
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_info
 from torch import nn
 
 from a2mim.settings import Optim
+
+if TYPE_CHECKING:
+    from a2mim.methods import Method
 
 
 def scaled_lr(optim: Optim, batch: int) -> float:
@@ -58,33 +60,47 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     return {name: decay ** (top - layer) for name, layer in layers.items()}
 
 
-def parameter_groups(method: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+def parameter_groups(method: Method, optim: Optim) -> list[dict[str, Any]]:
     """The trainable parameters of a method, grouped by weight decay and learning-rate factor (`lr_scale`).
 
-    No weight decay: vectors and biases, and what method.no_weight_decay() or the backbone's names, unless optim's
-    decay_also names it. The factor is method.lr_scales() times layer-wise decay and backbone_rate, which apply to the
-    backbone, the second not to its classifier.
+    No weight decay: vectors and biases, and what method.no_weight_decay() names, unless optim's decay_also names it.
+    The factor is method.lr_scales() times layer-wise decay and backbone_rate, which apply to the trained backbone, the
+    second not to its classifier. For Muon `tables` are grouped apart, with use_fallback: by AdamW.
 
     Raises ValueError for a part in decay_also that no trainable parameter's name has.
     """
-    backbone: Any = method.backbone
-    exempt: set[str] = set(method.no_weight_decay())  # type: ignore[operator]
-    if hasattr(backbone, "no_weight_decay"):
-        exempt |= {f"backbone.{name}" for name in backbone.no_weight_decay()}
-    scales: Mapping[str, float] = method.lr_scales()  # type: ignore[operator]
+    backbone: Any = getattr(method, method.trained)
+    prefix = f"{method.trained}."
+    exempt, scales = method.no_weight_decay(), method.lr_scales()
     layers = layer_scales(backbone, optim.layer_decay) if optim.layer_decay != 1 else {}
     classifying = {id(parameter) for parameter in of_classifier(backbone)}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     trained = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
     if nameless := [part for part in optim.decay_also if not any(part in name for name in trained)]:
         raise ValueError(f"no trained parameter has {nameless[0]} in its name, which --decay-also names")
+    apart = tables(method) if optim.optimizer.lower().endswith("muon") else set()
     for name, parameter in trained.items():
         plain = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
         plain = plain and not any(part in name for part in optim.decay_also)
-        scale = scales.get(name, 1.0) * layers.get(name.removeprefix("backbone."), 1.0)
-        scale *= optim.backbone_rate if name.startswith("backbone.") and id(parameter) not in classifying else 1.0
-        groups.setdefault((0.0 if plain else optim.weight_decay, scale), []).append(parameter)
-    return [{"params": each, "weight_decay": decay, "lr_scale": scale} for (decay, scale), each in groups.items()]
+        scale = scales.get(name, 1.0)
+        if name.startswith(prefix):
+            scale *= layers.get(name.removeprefix(prefix), 1.0)
+            scale *= optim.backbone_rate if id(parameter) not in classifying else 1.0
+        decay = 0.0 if plain else optim.weight_decay
+        groups.setdefault((decay, scale, name in apart), []).append(parameter)
+    return [
+        {"params": each, "weight_decay": decay, "lr_scale": scale, **({"use_fallback": True} if table else {})}
+        for (decay, scale, table), each in groups.items()
+    ]
+
+
+def tables(method: Method) -> set[str]:
+    """Names of the parameters that the method or its trained backbone exempts from weight decay, and that are no
+    vectors: position biases and the like, which Muon, going by shapes, would take for the matrices of layers."""
+    own: set[str] = getattr(getattr(method, method.trained), "no_weight_decay", set)()
+    exempt = method.no_weight_decay() | {f"{method.trained}.{name}" for name in own}
+    # A token (1, 1, D) and the positions (1, L, D) of tokens are no matrices to Muon either.
+    return {name for name, each in method.named_parameters() if name in exempt and each.ndim > 1 and len(each) > 1}
 
 
 def of_classifier(backbone: Any) -> list[nn.Parameter]:
@@ -94,19 +110,40 @@ def of_classifier(backbone: Any) -> list[nn.Parameter]:
     return [parameter for head in heads if isinstance(head, nn.Module) for parameter in head.parameters()]
 
 
-def make_optimizer(method: nn.Module, optim: Optim, batch: int) -> torch.optim.Optimizer:
-    """timm's optimizer of that name. Raises ValueError for a name that timm does not have."""
+def make_optimizer(method: Method, optim: Optim, batch: int) -> torch.optim.Optimizer:
+    """timm's optimizer of that name. Raises ValueError as check_optimizer does, and for one that cannot be had here."""
+    check_optimizer(optim)
     extra: dict[str, Any] = {"betas": optim.betas, "eps": optim.eps}
-    if optim.optimizer.startswith("lamb"):  # which clips by itself, at 1 where it is told nothing
+    if "lamb" in optim.optimizer.lower():  # which clips by itself, at 1 where it is told nothing
         extra["max_grad_norm"] = optim.clip_grad or None
-    return create_optimizer_v2(
-        parameter_groups(method, optim),
-        opt=optim.optimizer,
-        lr=scaled_lr(optim, batch),
-        weight_decay=optim.weight_decay,
-        momentum=optim.momentum,
-        **{name: value for name, value in extra.items() if value is not None},
-    )
+    try:
+        return create_optimizer_v2(
+            parameter_groups(method, optim),
+            opt=optim.optimizer,
+            lr=scaled_lr(optim, batch),
+            weight_decay=optim.weight_decay,
+            momentum=optim.momentum,
+            **{name: value for name, value in extra.items() if value is not None},
+        )
+    except (AssertionError, ImportError) as error:
+        raise ValueError(
+            f"--optimizer {optim.optimizer} cannot be had here ({error}): use another, such as adamw"
+        ) from error
+
+
+def check_optimizer(optim: Optim) -> None:
+    """Raise ValueError for an optimizer that timm does not have, that needs second derivatives, or that takes another
+    number of betas than are given."""
+    info = get_optimizer_info(optim.optimizer.lower().split("_")[-1])  # lookahead_ stands before any of them
+    if info.second_order:
+        raise ValueError(
+            f"--optimizer {optim.optimizer} needs second derivatives, and none are computed: use another, such as adamw"
+        )
+    if optim.betas and info.has_betas and info.num_betas != len(optim.betas):
+        raise ValueError(
+            f"--optimizer {optim.optimizer} has {info.num_betas} betas, and --betas gives {len(optim.betas)}: leave "
+            "--betas out, so that it has its own"
+        )
 
 
 def check_schedule(optim: Optim) -> None:

@@ -105,16 +105,19 @@ class Progress:
 
     def close_epoch(self) -> None:
         """Evaluate and draw where it is time to, remember the best, save."""
-        trainer = self.trainer
-        trainer.closed_epochs = epoch = trainer.epoch
+        trainer, epoch = self.trainer, self.trainer.epoch
         done = trainer.step == trainer.steps
         metrics = trainer.epoch_average.means(self.world)
-        trainer.epoch_average.reset()
         if self.hooks.evaluate and (done or epoch % self.loop.evaluate_every == 0):
+            # DDP hands out batch statistics when the next step begins, and never those of an average of weights.
+            self.world.from_main(trainer.evaluated.buffers())
             metrics |= self.hooks.evaluate(trainer.evaluated)
             trainer.method.train()
         if self.loop.pictures_every and (done or epoch % self.loop.pictures_every == 0):
             self.draw()
+        # Only now: a state that is saved because images cannot be read any more is one of an open epoch.
+        trainer.closed_epochs = epoch
+        trainer.epoch_average.reset()
         trainer.last = metrics
         self.write("epoch", metrics)
         better = self.is_best(metrics)

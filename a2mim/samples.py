@@ -10,7 +10,7 @@ another image of the whole set, with its own label, drawn by the seed, the epoch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from timm.data import create_transform
@@ -109,18 +109,39 @@ class Samples(Dataset):
 
 
 class Stream(IterableDataset):
-    """One epoch of a streamed data set; the place in the stream stands in for the image's index."""
+    """One epoch of a streamed data set; the place in the stream stands in for the image's index.
+
+    endless: begin again where the images end, with places that go on: processes hold different numbers of them, and
+    whoever reads stops at the end of the epoch.
+    """
 
     def __init__(
-        self, raw: Any, views: Sequence[Callable[[Any], Tensor]], seed: int, epoch: int, rank: int = 0
+        self,
+        raw: Any,
+        views: Sequence[Callable[[Any], Tensor]],
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        endless: bool = False,
     ) -> None:
         self.raw, self.views, self.seed, self.epoch, self.rank = raw, views, seed, epoch, rank
+        self.endless = endless
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        for count, (image, target) in enumerate(self.raw):
+        for count, (image, target) in enumerate(passes(self.raw) if self.endless else self.raw):
             index = count * workers + number
             with seeded(self.seed, "view", self.epoch, index, self.rank):
                 made = [view(image) for view in self.views]
             yield {"image": made if len(made) > 1 else made[0], "target": int(target), "index": index}
+
+
+def passes(raw: Iterable[Any]) -> Iterator[Any]:
+    """What `raw` gives, again and again, until it gives nothing."""
+    found = True
+    while found:
+        found = False
+        for each in raw:
+            found = True
+            yield each

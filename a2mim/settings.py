@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from a2mim.bounds import Count, Decay, Natural, NotNegative, Pixels, Positive, Range, Rate, Share
+from a2mim.bounds import Count, Decay, Natural, NotNegative, Pixels, Positive, Range, Rate, Share, option
 
 Precision = Literal["float32", "bf16", "fp16"]
 Area = Annotated[float, Range(0, 1, above=True)]
@@ -64,7 +64,7 @@ class Augmentation:
     """Side of the square that the model sees, in pixels."""
     crop: Literal["resized", "padded", "centre"] = "resized"
     """resized: random resized crop; padded: the whole image at this size, padded, and a random crop of it; centre: the
-    evaluation crop."""
+    evaluation crop, which nothing else is done to, no flip either."""
     scale: tuple[Area, Area] = (0.67, 1.0)
     """Range of a resized crop's share of the image area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
@@ -97,11 +97,21 @@ class Augmentation:
     """Repeated augmentation: copies of an image in an epoch, which then holds that many times fewer images."""
 
     def check(self) -> None:
-        """Raises ValueError for a range that begins behind its end."""
+        """Raises ValueError for a range that begins behind its end, and for what a centre crop does not do."""
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"--{name} {low:g} {high:g} ends before it begins: give the smaller number first")
+        if self.crop == "centre" and (more := self.besides_cropping()):
+            names = ", ".join(map(option, more))
+            raise ValueError(
+                f"--crop centre shows images as evaluation does, without {names}: turn them off, or use another --crop"
+            )
+
+    def besides_cropping(self) -> list[str]:
+        """Names of the augmentations that are asked for besides a crop and a flip."""
+        names = ("color_jitter", "saturation", "hue", "grayscale", "blur", "solarize", "auto_augment", "erasing")
+        return [name for name in names if getattr(self, name)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,8 @@ class Optim:
     epochs: Count = 100
     """Passes over the training images."""
     optimizer: str = "adamw"
-    """Any of timm's: adamw, lamb, sgd (with Nesterov momentum), momentum (without), lars ..."""
+    """Any of timm's: adamw, lamb, sgd (with Nesterov momentum), momentum (without), lars ... Muon takes matrices and
+    leaves vectors, and what the model exempts from weight decay, to AdamW."""
     lr: Rate = 1e-3
     """Peak learning rate at a global batch of lr_batch images."""
     lr_batch: Count = 2048
@@ -158,7 +169,7 @@ class Optim:
     eps: Positive | None = None
     """The optimizer's epsilon (default: its own)."""
     momentum: Decay = 0.9
-    """For optimizers that have one."""
+    """For optimizers that have one: 0.9 for every one of them unless given (Muon's own is 0.95)."""
     layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Learning-rate factor per layer from the head down to the stem (1: off)."""
     backbone_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
@@ -188,6 +199,14 @@ class Optim:
     decay_rate: Share = 0.1
     """What multistep multiplies by at a milestone."""
 
+    def check(self) -> None:
+        """Raises ValueError for a weight decay that would have to rise from nothing."""
+        if self.weight_decay_end and not self.weight_decay:
+            raise ValueError(
+                f"--weight-decay 0 cannot rise to --weight-decay-end {self.weight_decay_end:g}: begin with a small "
+                "one, such as 1e-6, or end at 0 as well"
+            )
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -196,7 +215,8 @@ class Loop:
     batch: Count = 2048
     """Images per optimizer step, over all processes and accumulated micro-batches together."""
     accumulate: Count = 1
-    """Micro-batches per step: the same result from less memory."""
+    """Micro-batches per step: the same result from less memory, but for batch statistics and methods that compare the
+    images of a batch, both of which are of one micro-batch."""
     precision: Precision = "float32"
     """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling)."""
     channels_last: bool = False

@@ -49,7 +49,7 @@ class NonFiniteLoss(ValueError):
 class Trainer:
     """What a run consists of between two steps, and how it takes one.
 
-    Raises ValueError for settings that cannot be (see check, Plan, make_optimizer).
+    Raises ValueError for settings that cannot be (see check, Plan, refuse_single_images, make_optimizer).
     """
 
     def __init__(self, method: Method, source: Source, optim: Optim, loop: Loop, world: World) -> None:
@@ -58,6 +58,7 @@ class Trainer:
         check_schedule(optim)
         self.optim, self.loop, self.world, self.device = optim, loop, world, world.device
         self.plan = planned(source, optim, loop, world)
+        refuse_single_images(method, self.plan, loop, world)
         self.slots = [micro * world.size + world.rank for micro in range(loop.accumulate)]
         self.steps = optim.epochs * self.plan.steps_per_epoch
         self.kept_steps = kept_steps(self.steps, loop.keep_states)
@@ -222,15 +223,27 @@ def planned(source: Source, optim: Optim, loop: Loop, world: World) -> Plan:
         raise ValueError(f"{error}; {rate_words(optim, largest)}") from error
 
 
+def refuse_single_images(method: Method, plan: Plan, loop: Loop, world: World) -> None:
+    """Raise ValueError where a method that compares images would see one at a time."""
+    together = plan.slot_batch * (world.size if loop.sync_bn else 1)
+    if method.compares and together < 2:
+        raise ValueError(
+            f"{type(method).__name__} compares images of a micro-batch, and --batch {plan.batch} leaves one in each "
+            f"of {plan.slots}: use a larger batch, fewer processes or less --accumulate"
+        )
+
+
 def recompute(method: Method) -> None:
-    """Have the backbone compute its blocks again in the backward pass. Raises ValueError where that cannot be."""
-    name = type(method.backbone).__name__
+    """Have the trained backbone compute its blocks again in the backward pass. Raises ValueError where that cannot
+    be."""
+    backbone: Any = getattr(method, method.trained)
+    name = type(backbone).__name__
     if not method.recomputable:
         raise ValueError(
             f"{type(method).__name__} acts inside of {name}, whose blocks would be computed again without it: "
             "drop --grad-checkpointing"
         )
     try:
-        method.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+        backbone.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:
         raise ValueError(f"{name} cannot compute its blocks again: drop --grad-checkpointing") from error

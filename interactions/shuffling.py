@@ -14,6 +14,9 @@ SHUFFLE_GRIDS = (1, 2, 4, 8, 14, 16)
 class ShuffledGame(PatchGame):
     """The game whose rows are not coalitions, but orders B×k² of the cells of a k×k cut."""
 
+    def _refuse_other_players(self, coalitions_BN: Tensor) -> None:
+        """Rows of any length are orders of some cut."""
+
     def _pictures(self, order_BN: Tensor, image_B: Tensor) -> Tensor:
         return shuffle_cells(self.images_ICHW[image_B], order_BN)
 

@@ -54,6 +54,14 @@ def check_targets(target_B: Tensor, classes: int) -> None:
         )
 
 
+def class_count(*targets: Tensor) -> int:
+    """The classes that labels of one numbering tell of. Raises ValueError for a label below 0."""
+    labels = torch.cat(targets)
+    classes = int(labels.max()) + 1
+    check_targets(labels, classes)
+    return classes
+
+
 View = Callable[[Any, Tensor], Tensor]
 """A timm model and what its forward_features returns for images -> a tensor with a row for each of them."""
 

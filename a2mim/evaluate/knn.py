@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from a2mim.evaluate.accuracy import check_targets, hits
+from a2mim.evaluate.accuracy import class_count, hits
 
 CHUNK = 1024
 
@@ -28,16 +28,14 @@ def knn(
 ) -> dict[str, float]:
     """Weighted vote of the k training features of greatest cosine similarity s, each with weight exp(s / temperature).
 
-    Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features, and for a
-    temperature that is not above 0.
+    Returns {"top1", "top5"} in percent. Raises ValueError where the bank has fewer than k features, for a temperature
+    that is not above 0, and for a label below 0.
     """
     check_neighbours(k, len(bank_ND))
     if not temperature > 0:
         raise ValueError(f"the temperature of the votes is {temperature}: use more than 0")
     device = device or torch.device("cpu")
-    classes = int(bank_target_N.max()) + 1
-    check_targets(bank_target_N, classes)
-    check_targets(query_target_M, classes)
+    classes = class_count(bank_target_N, query_target_M)
     bank_DN = F.normalize(bank_ND.to(device), dim=1).T
     bank_target_N = bank_target_N.to(device)
     right = torch.zeros(2, dtype=torch.float64, device=device)

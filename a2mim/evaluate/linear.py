@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.evaluate.accuracy import check_targets, hits
+from a2mim.evaluate.accuracy import class_count, hits
 
 CHUNK = 1024
 """Images that a classifier sees at once when it is scored."""
@@ -31,7 +31,7 @@ class Probe:
     epochs: int = 100
     batch: int = 1024
     lrs: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-    """For a batch of 256; scaled linearly to `batch`."""
+    """For a batch of 256; scaled linearly to `batch`, or to the images where there are fewer."""
     weight_decay: float = 0.0
     seed: int = 0
 
@@ -69,7 +69,8 @@ def linear_probe(
 ) -> dict[str, Any]:
     """Features and labels of both sets -> {"top1", "top5" (test, percent), "lr", "held_out" (lr -> top-1)}.
 
-    Raises ValueError where there is too little to choose the learning rate by.
+    Raises ValueError where there is too little to choose the learning rate by, for one training image alone, and for a
+    label below 0.
     """
     mean_D, deviation_D = moments(train_ND)
     train_ND, test_MD = (((x - mean_D) / deviation_D).to(device) for x in (train_ND, test_MD))
@@ -77,8 +78,10 @@ def linear_probe(
 
 
 def moments(x_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (D,) over all but the last dimension."""
+    """Mean and deviation (D,) over all but the last dimension. Raises ValueError where there is one row alone."""
     x_ND = x_ND.flatten(0, -2)
+    if len(x_ND) < 2:
+        raise ValueError("the features of one training image have no deviation to be divided by: use two or more")
     return x_ND.mean(0), x_ND.std(0).clamp(min=1e-6)
 
 
@@ -92,9 +95,7 @@ def probed(
     device: torch.device | None = None,
 ) -> dict[str, Any]:
     """What `linear_probe` returns, of a classifier of any kind. Raises ValueError as that does."""
-    classes = int(train_target_N.max()) + 1
-    check_targets(train_target_N, classes)
-    check_targets(test_target_M, classes)
+    classes = class_count(train_target_N, test_target_M)
     device = device or torch.device("cpu")
     train_target_N, test_target_M = train_target_N.to(device), test_target_M.to(device)
     head, lr, held_out = fit_best(train_ND, train_target_N, classes, probe, kind)
@@ -150,11 +151,11 @@ def fit(
     """One classifier per learning rate, all on the same batches, on the targets' device."""
     device = target_N.device
     heads = [kind.make(x_ND.shape[-1], classes).to(device) for _ in lrs]
-    peak = [lr * probe.batch / 256 for lr in lrs]
+    batch = min(probe.batch, len(x_ND))
+    peak = [lr * batch / 256 for lr in lrs]
     groups = [{"params": list(head.parameters()), "lr": lr} for head, lr in zip(heads, peak, strict=True)]
     optimizer = kind.optimizer(groups, weight_decay=probe.weight_decay)
     generator = torch.Generator().manual_seed(probe.seed)
-    batch = min(probe.batch, len(x_ND))
     per_epoch = len(x_ND) // batch
     for step in range(probe.epochs * per_epoch):
         if step % per_epoch == 0:

@@ -22,9 +22,13 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[Any]]
     backbone: nn.Module
+    trained: ClassVar[str] = "backbone"
+    """The part whose gradient trains the backbone: itself, or the copy that it follows."""
+    compares: ClassVar[bool] = False
+    """Whether `forward` compares the images of a batch with each other, so that one alone teaches nothing."""
     recomputable: bool = True
-    """Whether blocks of the backbone compute the same again in the backward pass, when `forward` is over: not where it
-    acts inside of them."""
+    """Whether blocks of the trained backbone compute the same again in the backward pass, when `forward` is over: not
+    where it acts inside of them."""
 
     def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """The loss of one batch: {"loss": scalar, and detached scalars to log}.

@@ -67,6 +67,7 @@ class BYOL(Method):
     """See the module. Raises ValueError for a backbone that makes no embedding."""
 
     Settings: ClassVar[type[Any]] = BYOLSettings
+    compares = True
 
     def __init__(self, backbone: nn.Module, settings: BYOLSettings):
         super().__init__()

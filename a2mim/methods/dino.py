@@ -16,7 +16,8 @@ teacher sees, and 8 local ones of 96 px (of 224). The teacher is what is exporte
         14 %
 
 Differs from the official code: the centre moves once per optimizer step, however many micro-batches there are; τ_t
-rises with every step, not every epoch; clipping (--clip-grad) is of the whole gradient, not of each parameter's.
+rises with every step, not every epoch; clipping (--clip-grad) is of the whole gradient, not of each parameter's; fixed
+prototypes have a gradient of 0 and decay, where the official code gives the optimizer none.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ class DINO(Method):
     """See the module. Raises ValueError for a backbone that makes no embedding of global or of local crops."""
 
     Settings: ClassVar[type[Any]] = DINOSettings
+    trained = "student"
     centre: Tensor
     teacher_temperature: Tensor
     teacher_sum: Tensor

@@ -14,6 +14,8 @@ norm at the predictor's end.
         warm-up, cosine; crops of 8 to 100 %
     ResNet-50: τ 1; LARS, batch 4096, learning rate 0.6·batch/256 (100 epochs; 0.3 for 300 and 1000), weight decay 1e-6
         (1.5e-6 for 1000), 10 epochs of warm-up, cosine; crops of 20 to 100 %; m from 0.996 for 1000 epochs
+
+Differs from the official code: there every parameter of a ViT decays, here no vector and no class token (--decay-also).
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class MoCoV3(Method):
     """See the module. Raises ValueError for a backbone that makes no embedding."""
 
     Settings: ClassVar[type[Any]] = MoCoV3Settings
+    compares = True
 
     def __init__(self, backbone: nn.Module, settings: MoCoV3Settings):
         super().__init__()

@@ -64,6 +64,7 @@ class SimCLR(Method):
     """See the module. Raises ValueError for a backbone that makes no embedding."""
 
     Settings: ClassVar[type[Any]] = SimCLRSettings
+    compares = True
 
     def __init__(self, backbone: nn.Module, settings: SimCLRSettings):
         super().__init__()

@@ -9,8 +9,10 @@ import torch
 from a2mim.dist import join
 from a2mim.evaluate.accuracy import accuracy, pooled_features
 from a2mim.gallery import Gallery
+from a2mim.progress import Hooks
 from tests.a2mim.tiny import (
     LOOP,
+    OPTIM,
     Classify,
     Denoise,
     tiny_images,
@@ -52,10 +54,15 @@ def pair(folder):
             sentence = ""
         except ValueError as error:
             sentence = str(error)
+        once = {"optim": dataclasses.replace(OPTIM, epochs=1), "hooks": Hooks(evaluate=statistics), "world": world}
+        averaged = dataclasses.replace(LOOP, ema=0.5)
+        evaluated = [tiny_run(folder / f"ema-{loop.ema}", loop=loop, **once) for loop in (LOOP, averaged)]
         gallery = Gallery(tiny_images(13), 16, (0.5,) * 3, (0.25,) * 3, batch=4)
         metrics = accuracy(tiny_method(Classify).backbone, gallery, world)
         features, target, index = pooled_features(tiny_method(Classify).backbone, gallery, world)
         rank = torch.tensor([world.rank])
+        sent = [torch.full((2, 3), float(world.rank)).T, rank + 3, rank == 0]
+        world.from_main(sent)
         torch.save(
             {
                 "plain": plain.state_dict(),
@@ -66,6 +73,8 @@ def pair(folder):
                 "features": features,
                 "target": target,
                 "index": index,
+                "evaluated": [result["last"]["top1"] for _, result in evaluated],
+                "sent": sent,
                 "gathered": world.gather(rank),
                 "largest": world.largest(world.rank, 5 - world.rank),
                 "total": world.total(rank + 1),
@@ -73,6 +82,11 @@ def pair(folder):
             },
             folder / f"rank{world.rank}.pt",
         )
+
+
+def statistics(method):
+    """In the place of an accuracy: what a process evaluates with besides the weights."""
+    return {"top1": float(sum(buffer.sum() for buffer in method.buffers()))}
 
 
 class OneIsBad(Denoise):

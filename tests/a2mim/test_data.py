@@ -20,6 +20,7 @@ from timm.data import Mixup, create_transform
 from torch.utils.data import IterableDataset
 from torchvision import transforms
 
+from a2mim.bounds import check
 from a2mim.data import Source, examples, make_source, open_images
 from a2mim.dist import World
 from a2mim.gallery import Gallery, decoded, make_gallery
@@ -31,6 +32,7 @@ from a2mim.samples import Samples, view_transform
 from a2mim.seeds import seed_everything, seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
 from a2mim.trees import ReadFailed
+from tests.a2mim.siamese import made
 from tests.a2mim.tiny import VIEW, WORLD, Net, tiny_images, tiny_source, write_images
 
 CPU = torch.device("cpu")
@@ -180,6 +182,18 @@ def test_colours_blur_and_solarisation_are_torchvisions():
             made = ours(image)
         with seeded(seed):
             assert torch.equal(made, theirs(image)), seed
+
+
+def test_a_centre_crop_goes_with_no_other_augmentation():
+    """Typed, or a method's own: two views of an image would be the same."""
+    check(replace(AS_IS, flip=0.5))
+    for name, value in {"color_jitter": 0.4, "auto_augment": "rand-m9", "erasing": 0.25, "blur": 0.5}.items():
+        told = f"--crop centre shows images as evaluation does, without --{name.replace('_', '-')}: turn"
+        with pytest.raises(ValueError, match=told):
+            check(replace(AS_IS, **{name: value}))
+    source = replace(tiny_source(), views=made("simclr").views(AS_IS))
+    with pytest.raises(ValueError, match="without --color-jitter, --hue, --grayscale, --blur: turn them off"):
+        source.check(Plan(32, 8))
 
 
 def test_mixing_is_timms_with_the_seed_of_the_step():
@@ -393,7 +407,8 @@ def test_real_images_from_a_tar():
 class Endless(IterableDataset):
     """A streamed data set with the verbs of timm's readers."""
 
-    def __init__(self):
+    def __init__(self, images=24):
+        self.images = images
         self.epoch = self.workers = 0
 
     def set_epoch(self, count):
@@ -405,7 +420,7 @@ class Endless(IterableDataset):
     def __iter__(self):
         worker: Any = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self.epoch, worker.id])
-        for _ in range(24):
+        for _ in range(self.images):
             yield Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)), int(rng.integers(4))
 
 
@@ -419,6 +434,27 @@ def test_a_stream_goes_on_within_an_epoch():
     with pytest.raises(ValueError, match="a streamed data set cannot be decoded into memory"):
         decoded(source.images, 16)
     assert examples(source, 4, CPU) is None
+
+
+def test_a_stream_begins_again_where_its_processes_have_too_few_images_for_an_epoch():
+    """timm's readers give a process its share of the images, of which whole batches are made: fewer than an epoch's."""
+    images = Images(Endless(11), "stream", 32, streamed=True)
+    source = Source(images, (VIEW,), (0.5,) * 3, (0.25,) * 3, workers=2)
+    plan = Plan(32, 8, seed=1)
+    whole = list(source.batches(plan, range(8), [0], CPU))
+    first = torch.cat([batch["index"] for batch in whole[:4]])
+    assert len(whole) == 8 and sorted(first.tolist()) == list(range(32))
+    again = torch.cat([batch["image"] for batch in whole[:4]])
+    assert not torch.equal(again[first == 0], again[first == 22])  # the same image, at the second place that it has
+    assert equal(whole[5:], list(source.batches(plan, range(5, 8), [0], CPU)))
+    gallery = Gallery(images, 16, (0.5,) * 3, (0.25,) * 3, workers=2)
+    assert sum(len(batch["target"]) for batch in gallery.batches(WORLD)) == 22
+
+
+def test_a_stream_without_images_is_told_in_one_sentence():
+    source = Source(Images(Endless(0), "wds/none", 32, streamed=True), (VIEW,), (0.5,) * 3, (0.25,) * 3)
+    with pytest.raises(Unreadable, match="the data set wds/none gave 0 of the 4 batches of an epoch and then no more"):
+        batches_of(source)
 
 
 # ------------------------------------------------------------------------------------------- bad input

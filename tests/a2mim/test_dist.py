@@ -55,6 +55,16 @@ def test_a_bad_loss_on_one_process_stops_both(pair):
     assert state_of(folder / "bad")["step"] == 6
 
 
+def test_all_processes_evaluate_with_the_batch_statistics_of_the_first(pair):
+    """Of the weights as of their moving average."""
+    folder, ranks = pair
+    assert ranks[0]["evaluated"] == ranks[1]["evaluated"]
+    kept = [state_of(folder / f"ema-{ema}") for ema in (0.0, 0.5)]
+    buffers = [name for name, _ in tiny_method().named_buffers()]
+    own = [sum(float(each[name].sum()) for name in buffers) for each in (kept[0]["method"], kept[1]["ema"])]
+    assert ranks[0]["evaluated"] == pytest.approx(own)
+
+
 def test_evaluation_is_shared_out_without_loss_or_repetition(pair):
     _, ranks = pair
     gallery = Gallery(tiny_images(13), 16, (0.5,) * 3, (0.25,) * 3, batch=4)
@@ -73,6 +83,7 @@ def test_the_verbs_of_a_world(pair):
         assert rank["gathered"].tolist() == [0, 1]
         assert rank["largest"] == [1, 5]
         assert rank["total"].tolist() == [3]
+        assert [each.tolist() for each in rank["sent"]] == [[[0.0, 0.0]] * 3, [3], [True]]
     alone = World()
     assert alone.main and alone.largest(3, 4) == [3, 4] and alone.total(torch.ones(2)).tolist() == [1, 1]
 

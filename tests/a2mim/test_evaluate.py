@@ -104,6 +104,20 @@ def test_knn_needs_k_images():
         knn(features, target, features, target)
 
 
+def test_an_image_of_a_class_without_training_images_is_wrong():
+    """As where --limit leaves none of them; the others count as they did."""
+    bank, (query, target) = random_features(0, 60), random_features(1, 30)
+    strange = target.clone()
+    strange[:10] = 7
+    probe = Probe(epochs=2, batch=32, lrs=(0.1,))
+    for found in (knn, lambda *pairs: linear_probe(*pairs, probe)):
+        rest, whole = found(*bank, query[10:], target[10:]), found(*bank, query, strange)
+        assert whole["top1"] == pytest.approx(rest["top1"] * 20 / 30) and rest["top1"] > 0
+        for wrong in ((bank[0], bank[1] - 1, query, target), (*bank, query, target - 1)):
+            with pytest.raises(ValueError, match="the label -1 is outside the model's"):
+                found(*wrong)
+
+
 # ------------------------------------------------------------------------------------------- linear probe
 
 
@@ -126,6 +140,13 @@ def test_classifiers_are_fitted_by_sgd_with_momentum_and_a_cosine():
             weight, bias = weight - rate * velocity_w, bias - rate * velocity_b
         np.testing.assert_allclose(head.weight.detach(), weight, atol=1e-5)
         np.testing.assert_allclose(head.bias.detach(), bias, atol=1e-5)
+
+
+def test_fewer_images_than_a_batch_are_a_batch_of_that_many():
+    """With the rate of one: 40 images for a batch of 1,024 are trained on as for one of 40."""
+    x, target = random_features(0, 40)
+    (few,), (exact,) = (fit(x, target, 5, Probe(epochs=3, batch=batch), (0.1,)) for batch in (1024, 40))
+    assert same(few.state_dict(), exact.state_dict())
 
 
 def test_linear_probe_chooses_on_held_out_images_and_reports_the_test():
@@ -154,6 +175,8 @@ def test_a_classifier_that_diverged_scores_nothing():
     assert score(head, torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)) == (0, 0)
     with pytest.raises(ValueError, match="5 training images are too few"):
         linear_probe(*random_features(0, 5), *random_features(1, 5), Probe())
+    with pytest.raises(ValueError, match="features of one training image have no deviation to be divided by: use two"):
+        linear_probe(torch.ones(1, 8), torch.zeros(1).long(), *random_features(1, 5), Probe(lrs=(0.1,)))
 
 
 # ------------------------------------------------------------------------------------------- fine-tuning and export

@@ -20,9 +20,9 @@ def make_method(method, network, settings, **arguments):
 
 
 def one_step(made):
-    """Loss and gradients of a batch, and how many modules of the backbone ran."""
+    """Loss and gradients of a batch, and how many modules of the backbone that is trained ran."""
     runs = []
-    for module in made.backbone.modules():
+    for module in getattr(made, made.trained).modules():
         module.register_forward_hook(lambda *_: runs.append(1))
     image = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     views = len(made.views(Augmentation(image_size=64)))
@@ -40,6 +40,7 @@ def one_step(made):
         ("supervised", RESNET, {}, {"num_classes": 4}),
         ("simclr", RESNET, {"hidden": 16, "embedding": 8}, {}),
         ("mocov3", VIT, {"hidden": 16, "embedding": 8}, {}),
+        ("dino", VIT, {"hidden": 16, "bottleneck": 8, "prototypes": 16, "local_crops": 0}, {}),
         ("mae", VIT, {"image_size": 64, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}, {}),
         ("maskfeat", VIT, {"image_size": 64}, {}),
         ("a2mim", VIT, MASKED, {}),

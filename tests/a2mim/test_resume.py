@@ -14,7 +14,9 @@ import torch
 from safetensors import safe_open
 
 from a2mim.export import save
+from a2mim.loading import WorkerDied
 from a2mim.plain import differences, from_plain, overlay, to_plain
+from a2mim.progress import Hooks
 from a2mim.runs import (
     Log,
     best_state,
@@ -71,6 +73,33 @@ def test_an_epoch_that_was_logged_and_not_saved_is_logged_once(tmp_path, monkeyp
     tiny_run(tmp_path / "killed", loop=KILLED)
     tiny_run(tmp_path / "whole", loop=KILLED)
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("told_to_stop", [False, True])
+def test_an_evaluation_that_could_not_be_made_is_made_by_the_next_start(tmp_path, told_to_stop):
+    """That of the last epoch, whose loader processes die, with or without a signal to all processes of the run."""
+    calls = []
+
+    def evaluate(method):
+        calls.append(method)
+        if len(calls) == 3:
+            if told_to_stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise WorkerDied("killed by signal 9")
+        return {"top1": float(sum(p.detach().abs().sum() for p in method.parameters()))}
+
+    hooks = Hooks(evaluate=evaluate)
+    if told_to_stop:
+        _, result = tiny_run(tmp_path / "run", hooks=hooks)
+        assert (result["stopped_by"], result["finished"]) == ("SIGTERM", False)
+    else:
+        with pytest.raises(ValueError, match=r"decodes images died at step 12 .* \(step 12\) is saved in .*--resume"):
+            tiny_run(tmp_path / "run", hooks=hooks)
+    assert not read_run(tmp_path / "run")["finished"]
+    _, result = tiny_run(tmp_path / "run", hooks=hooks)
+    _, whole = tiny_run(tmp_path / "whole", hooks=hooks)
+    assert result["finished"] and result["last"] == whole["last"] and result["best"] == whole["best"]
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "whole")
 
 
 def test_every_step_is_a_place_to_go_on_from(tmp_path):

@@ -357,6 +357,15 @@ def test_what_does_not_fit_is_said():
     assert all(p.requires_grad for n, p in net.named_parameters() if not n.startswith("head"))
 
 
+@pytest.mark.parametrize("name", ["simclr", "byol", "mocov3"])
+def test_one_image_at_a_time_is_refused_where_images_are_compared(name, tmp_path):
+    """SimCLR would have nothing to tell it from, and its loss be 0; a batch norm of the others would stop it."""
+    told = f"{METHODS[name].__name__} compares images of a micro-batch, and --batch 8 leaves one in each of 8: use"
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, made(name), accumulate=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 # ------------------------------------------------------------------------------------------- training
 
 

@@ -17,6 +17,7 @@ from timm.optim import param_groups_layer_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from a2mim.bounds import check
 from a2mim.data import make_source
 from a2mim.methods import METHODS
 from a2mim.optim import (
@@ -28,10 +29,12 @@ from a2mim.optim import (
     scaled_lr,
     set_learning_rate,
     set_weight_decay,
+    tables,
 )
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Loop, Optim
 from a2mim.train import Hooks, Trainer, train, training
+from tests.a2mim.siamese import SETTINGS, made
 from tests.a2mim.tiny import (
     LOOP,
     OPTIM,
@@ -146,17 +149,18 @@ def test_two_rules_for_the_decay_are_refused():
         )
 
 
+@pytest.mark.parametrize("name", ["lamb", "LAMB", "clambw", "lookahead_lamb"])
 @pytest.mark.parametrize(("limit", "largest"), [(0.0, 1.0), (5.0, 5.0)])
-def test_lamb_clips_where_it_is_told_to_and_at_1_otherwise(limit, largest):
+def test_lamb_clips_where_it_is_told_to_and_at_1_otherwise(name, limit, largest):
     """A gradient of length 20, by the first moment of the optimizer: (1 − β1) · g · largest / 20."""
     method = tiny_method(Classify, **PLAIN)
-    optim = with_(SGD, optimizer="lamb", clip_grad=limit)
+    optim = with_(SGD, optimizer=name, clip_grad=limit)
     trainer: Any = Trainer(method, tiny_source(), optim, LOOP, WORLD)
     length = 20 / math.sqrt(sum(p.numel() for p in method.parameters()))
     for parameter in method.parameters():
         parameter.grad = torch.full_like(parameter, length)
     trainer._update()
-    moments = torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state.values()])
+    moments = torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state_dict()["state"].values()])
     assert float(moments.norm()) == pytest.approx(0.1 * largest, rel=1e-4)
 
 
@@ -266,6 +270,14 @@ def test_weight_decay_along_a_cosine():
         assert {round(group["weight_decay"], 6) for group in optimizer.param_groups} == {0.0, expected}
 
 
+def test_a_weight_decay_does_not_rise_from_nothing():
+    """What does not decay would be in one group with what does."""
+    with pytest.raises(ValueError, match=r"--weight-decay 0 cannot rise to --weight-decay-end 0.4: begin with a small"):
+        check(Optim(weight_decay=0.0, weight_decay_end=0.4))
+    for sound in (Optim(weight_decay=0.0), Optim(weight_decay=0.0, weight_decay_end=0.0), Optim(weight_decay_end=0.4)):
+        check(sound)
+
+
 def test_weight_decay_and_factors_reach_the_right_parameters():
     class Named(Classify):
         def __init__(self, backbone):
@@ -330,6 +342,63 @@ def test_the_backbone_may_learn_at_a_rate_of_its_own():
         assert scale[id(backbone.head.weight)] == scale[id(backbone.head.bias)] == 1.0
         assert scale[id(block)] == pytest.approx(rate)
     assert of_classifier(timm.create_model("test_vit", num_classes=0)) == of_classifier(nn.Identity()) == []
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_copy_that_trains_in_the_place_of_the_backbone_has_its_rates(name):
+    """DINO exports the teacher and trains a student."""
+    method = made(name)
+    groups = parameter_groups(method, Optim(backbone_rate=0.1, layer_decay=0.5))
+    scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    backbone = getattr(method, method.trained)
+    assert scale[id(backbone.cls_token)] == pytest.approx(0.05)  # below the one block, which is the top layer
+    assert scale[id(backbone.blocks[0].mlp.fc1.weight)] == pytest.approx(0.1)
+    heads = {n: p for n, p in method.named_parameters() if p.requires_grad and not n.startswith(f"{method.trained}.")}
+    assert heads and {scale[id(p)] for p in heads.values()} == {1.0}
+
+
+TABLES = {"depth": 1, "embed_dim": 16, "num_heads": 4, "img_size": 32, "num_classes": 4}
+
+
+def test_muon_leaves_tables_to_adamw():
+    """BEiT's position biases have the shape of a matrix; --decay-also decays them, and does not make them one."""
+    backbone: Any = timm.create_model("beit_base_patch16_224", **TABLES)
+    table, matrix = backbone.blocks[0].attn.relative_position_bias_table, backbone.blocks[0].attn.qkv.weight
+    method = Classify(backbone)
+    for also, decay in ((), 0.0), (("relative_position_bias_table",), 0.05):
+        optim = with_(OPTIM, optimizer="muon", decay_also=also)
+        optimizer = make_optimizer(method, optim, 8)
+        for parameter in (table, matrix, backbone.cls_token):
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        by_muon = [optimizer.state[parameter]["use_muon"] for parameter in (table, matrix, backbone.cls_token)]
+        assert by_muon == [False, True, False]
+        (group,) = [each for each in optimizer.param_groups if each.get("use_fallback")]
+        assert len(group["params"]) == 1 and group["params"][0] is table and group["weight_decay"] == decay
+        assert not any("use_fallback" in each for each in parameter_groups(method, with_(optim, optimizer="adamw")))
+    dino = made("dino", {"architecture": "beit_base_patch16_224", **TABLES}, local_crops=0, image_size=32)
+    assert tables(dino) == {"student.blocks.0.attn.relative_position_bias_table"}
+
+
+@pytest.mark.parametrize(
+    ("name", "betas", "told"),
+    [
+        ("adahessian", None, "adahessian needs second derivatives, and none are computed: use another, such as adamw"),
+        ("lookahead_adahessian", None, "lookahead_adahessian needs second derivatives"),
+        ("adan", (0.9, 0.95), "--optimizer adan has 3 betas, and --betas gives 2: leave --betas out"),
+        ("nope", None, "nope"),
+    ],
+)
+def test_optimizers_that_cannot_be(name, betas, told):
+    with pytest.raises(ValueError, match=told):
+        make_optimizer(tiny_method(Classify), with_(OPTIM, optimizer=name, betas=betas), 8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="they may be had here")
+@pytest.mark.parametrize("name", ["fusedadam", "bnbadamw8bit"])
+def test_optimizers_of_other_libraries_need_cuda(name):
+    with pytest.raises(ValueError, match=rf"--optimizer {name} cannot be had here \(CUDA required .*: use another"):
+        make_optimizer(tiny_method(Classify), with_(OPTIM, optimizer=name), 8)
 
 
 def test_layer_decay_needs_layers():
