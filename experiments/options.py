@@ -10,6 +10,14 @@ from a2mim.bounds import Natural, Pixels, Range
 from experiments.help import FILE
 
 
+def refuse_idle(settings: Any, beside: str, *names: str) -> None:
+    """Raise ValueError where one of these settings is not the usual one, though only `beside` makes use of them."""
+    for name in names:
+        if getattr(settings, name) != getattr(type(settings), name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} has no effect without {beside}: leave it out, or give both")
+
+
 @dataclass(frozen=True)
 class Network:
     """The model's weights, and what its name does not say."""

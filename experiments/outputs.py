@@ -14,8 +14,9 @@ FILES = {
     *("decoder.safetensors", "per_class.csv", "counts.npz", "predictions.png", "images.txt.gz"),
     *("detector.safetensors", "detections.json", "matches.npz"),
     *("commands.json", "commands.sh", "study.json", "settings.json"),
+    *("accuracy.csv", "masses.csv", "differences.csv", "declared.csv", "published.csv", "token_position.csv"),
 }
-"""Of runs and studies."""
+"""Of runs and studies. (A study's transfer.csv is written by `a2mim transfer`, which asks here first.)"""
 EXTENDED = re.compile(r"-\d+-epochs(?=\.safetensors$)")
 """In the name of weights that a training had before it was extended."""
 FOLDERS = {

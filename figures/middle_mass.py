@@ -145,12 +145,19 @@ def _span(rows: pd.DataFrame) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
+def _without_order_0(rows: pd.DataFrame) -> str:
+    """Of which networks the strength is relative to the other orders alone, where the table says so."""
+    least = pd.to_numeric(rows.get("least_ratio", pd.Series(0.0, rows.index)), errors="coerce")
+    networks = [FAMILIES.get(network, network) for network in rows.loc[least > 0, "network"].unique()]
+    return f", of a {' and a '.join(networks)} over the orders above 0" if networks else ""
+
+
 def _words(rows: pd.DataFrame) -> str:
     images = rows["images"].dropna().astype(int).tolist()
     seeds = rows.groupby(["network", "setup", "measure", "method"])["seed"].nunique()
     words = [
         f"M: mean of the relative strength over the order ratios {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean "
-        "over all orders.",
+        f"over all orders{_without_order_0(rows)}.",
         f"Bars: 95 % bootstrap intervals over {count_in_words(images, 'image')}.",
         f"Small marks: {count_in_words(seeds.tolist(), 'seed')}; large: their mean."
         if seeds.max() > 1

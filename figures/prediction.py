@@ -10,7 +10,7 @@ from figures.labels import fit_beside, label_curves
 from figures.runs import Drawn, Run, holding
 from figures.style import FIRST, grey_look, house_style, page
 from figures.tables import read_table
-from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS
+from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS, means_of_seeds
 from figures.words import data_in_words, measure_in_words, setup_in_words
 
 RANKS = "correlation.csv"
@@ -30,19 +30,13 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
         runs: folders with transfer.csv and correlation.csv.
 
     Raises:
-        ValueError: a run without the tables; a missing column; fewer than four runs with M everywhere; more than a page
-            holds.
+        ValueError: a run without the tables; a missing column; fewer than four runs with M everywhere; one task and
+            set-up in two folders; more than a page holds.
     """
     held = holding(runs, {TABLE: COMMAND})[TABLE]
-    table = pd.concat([read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in held])
-    table = table.dropna(subset=["M", "value"])
     ranks = correlations_of(held)
-    panels = {tuple(map(str, key)): rows for key, rows in table.groupby(KEY, sort=False) if len(rows) >= FEWEST}
-    if not panels:
-        raise ValueError(
-            f"M and transfer are ranked from {FEWEST} runs of one task and set-up on, and there are fewer: give more"
-        )
-    figure = page((HEIGHT + AROUND) * len(panels), title, "", CAPTION)
+    panels = panels_of(held)
+    figure = page((HEIGHT + AROUND) * len(panels), title, "", caption(pd.concat(panels.values())))
     grid = figure.add_gridspec(len(panels), 1)
     for place, (key, rows) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[place, 0])
@@ -51,10 +45,32 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, "")
 
 
-CAPTION = (
-    "Bars: 95 % intervals, of M over images, of transfer over pictures. ρ: Spearman's rank correlation, its interval "
-    "over runs drawn with replacement, which does not hold the intervals of the points; p: of all orders of the runs."
-)
+def caption(table: pd.DataFrame) -> str:
+    """What bars, ρ and p are."""
+    return (
+        f"Bars: 95 % intervals, of M over images, of transfer over pictures{means_of_seeds(table)}. ρ: Spearman's rank "
+        "correlation, its interval over runs drawn with replacement, which does not hold the intervals of the points; "
+        "p: of all orders of the runs."
+    )
+
+
+def panels_of(runs: Sequence[Run]) -> dict[tuple[str, ...], pd.DataFrame]:
+    """The rows with M of every task, data set, set-up and measure with four or more. Raises ValueError as `draw`."""
+    tables = {run: read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs}
+    table = pd.concat([each.assign(folder=str(run.folder)) for run, each in tables.items()])
+    groups = table.dropna(subset=["M", "value"]).groupby(KEY, sort=False)
+    panels = {tuple(map(str, key)): rows for key, rows in groups if len(rows) >= FEWEST}
+    if not panels:
+        raise ValueError(
+            f"M and transfer are ranked from {FEWEST} runs of one task and set-up on, and there are fewer: give more"
+        )
+    for (task, data, setup, _), rows in panels.items():
+        if len(folders := rows["folder"].unique()) > 1:  # and ρ is of the runs of one
+            raise ValueError(
+                f"{task} on {data} ({setup}) stands in {' and in '.join(folders)}, each with a rank correlation of its "
+                "own: put all runs into one table with a2mim transfer, or draw one folder"
+            )
+    return panels
 
 
 def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, ...]]:

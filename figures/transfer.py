@@ -104,10 +104,15 @@ def say_first(axes: Axes, rows: pd.DataFrame) -> None:
         text.set(text="compared with", size=6, color=GREY)
 
 
+def means_of_seeds(table: pd.DataFrame) -> str:
+    """What the interval of a probe of several seeds is of, where there is one."""
+    return ", of a mean of seeds over the seeds" if table["setup"].str.contains(", mean of ").any() else ""
+
+
 def caption(table: pd.DataFrame) -> str:
     """What bars and differences are."""
     images = table["images"].dropna().astype(int).tolist()
-    words = [f"Bars: 95 % intervals over {count_in_words(images, 'picture')}."]
+    words = [f"Bars: 95 % intervals over {count_in_words(images, 'picture')}{means_of_seeds(table)}."]
     if table["difference"].notna().any():
         alone = table.groupby(["task", "data", "setup", "measure"])["difference"].apply(lambda x: x.notna().all())
         first = "first on the same pictures" if alone.any() else "first of its set-up"

@@ -56,10 +56,12 @@ def run(settings: Settings) -> None:
     """Draw, count, and write what came out."""
     import pandas as pd
 
+    from experiments.benchmarks.record import refuse_other_run
     from experiments.machine import pick_device, provenance
     from interactions.profile import load_profile
     from interactions.runs.files import write_csv, write_json
 
+    refuse_other_run(settings.out, "populations")
     names = named(settings.runs)
     profiles = {name: load_profile(path) for name, path in names.items()}
     for name, profile in profiles.items():

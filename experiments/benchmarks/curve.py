@@ -58,10 +58,12 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Compare, print and write."""
+    from experiments.benchmarks.record import refuse_other_run
     from experiments.machine import pick_device, provenance
     from interactions.profile import load_profile
     from interactions.runs.files import write_csv, write_json
 
+    refuse_other_run(settings.out, "gain_width_least")
     ours, published = load_profile(settings.ours), load_profile(settings.published)
     check_alike(ours, published)
     table, summary = compared(Ours.of(ours, published), Published.of(ours, published), settings)

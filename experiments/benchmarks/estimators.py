@@ -75,17 +75,15 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure what is missing, then summarise everything that was measured."""
+    from experiments.benchmarks.record import refuse_other_run
     from experiments.machine import pick_device, provenance
-    from experiments.studies.steps import read_record
     from interactions.runs.lock import held
     from interactions.runs.storage import refuse_unwritable
 
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
     about = provenance(settings, pick_device("auto"))
-    record = read_record(settings.out)
-    if record and "gain_least" not in record:
-        raise ValueError(f"{settings.out} holds a run of another command: give another folder with --out")
+    refuse_other_run(settings.out, "gain_least")
     refuse_unwritable(settings.out)
     photographs(settings)  # before a folder is made
     folders = dict.fromkeys(folder.resolve() for folder in (settings.out, settings.work))

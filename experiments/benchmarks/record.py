@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from experiments.machine import provenance
+from experiments.studies.steps import read_record
 from interactions.runs.files import write_csv, write_json
 
 
@@ -15,6 +16,13 @@ def begin(settings: Any, device: torch.device) -> dict[str, Any]:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return provenance(settings, device)
+
+
+def refuse_other_run(folder: Path, mark: str) -> None:
+    """Raise ValueError where a folder's run.json is not of this benchmark, which alone writes `mark` into it."""
+    record = read_record(folder)
+    if record and mark not in record:
+        raise ValueError(f"{folder} holds a run of another command: give another folder with --out")
 
 
 def file_name(model: str) -> str:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +13,7 @@ from a2mim.bounds import Count
 from experiments.help import FILE
 
 if TYPE_CHECKING:
-    from figures.runs import Run
+    from figures.runs import Drawn, Run
 
 FIGURES = {
     "course": "figures.course",
@@ -125,10 +125,13 @@ def draw_again(settings: Settings) -> None:
         raise ValueError("there is no figure to draw again: give the .json beside it")
     if settings.out and len(settings.runs) > 1:
         raise ValueError(f"{len(settings.runs)} figures cannot all be {settings.out}: leave --out out, or draw one")
-    for path, source in [(path, read_source(path)) for path in settings.runs]:
-        out = settings.out or path
+    found = [(settings.out or path, read_source(path)) for path in settings.runs]
+    asked = [{**source.options, **options_of(settings)} for _, source in found]
+    for (out, source), options in zip(found, asked, strict=True):  # before one of them is drawn over
+        drawing_of(source.figure, options)
         claim_figure(out)
-        draw(source.figure, source.runs, {**source.options, **options_of(settings)}, out)
+    for (out, source), options in zip(found, asked, strict=True):
+        draw(source.figure, source.runs, options, out)
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
@@ -144,17 +147,22 @@ def claim_figure(out: Path) -> None:
     claim(figure_files(out))
 
 
-def draw(figure: str, runs: "Sequence[Run]", options: Mapping[str, Any], out: Path) -> None:
-    """The figure into its files."""
-    from figures.runs import write_figure
-
+def drawing_of(figure: str, options: Mapping[str, Any]) -> "Callable[..., Drawn]":
+    """What draws a figure. Raises ValueError where there is no such figure, or it has no such option."""
     if figure not in FIGURES:
         raise ValueError(f"there is no figure {figure!r}: choose one of {', '.join(FIGURES)}")
     drawing = importlib.import_module(FIGURES[figure]).draw
     for name in options:
         if name not in inspect.signature(drawing).parameters:
             raise ValueError(f"{figure} takes no --{name}: leave it out")
-    drawn = drawing(runs, **options)
+    return drawing
+
+
+def draw(figure: str, runs: "Sequence[Run]", options: Mapping[str, Any], out: Path) -> None:
+    """The figure into its files."""
+    from figures.runs import write_figure
+
+    drawn = drawing_of(figure, options)(runs, **options)
     files = write_figure(drawn, out, figure, runs, options)
     if drawn.note:
         print(drawn.note)

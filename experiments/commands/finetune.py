@@ -1,6 +1,7 @@
 """`a2mim finetune`: train a whole network with labels, from the weights that some run or file holds."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from a2mim.bounds import Share
@@ -61,6 +62,9 @@ def finetune(settings: Settings, world: Any) -> Any:
     from experiments.training.assembly import labelled, make_network, source_of, validation
     from experiments.training.running import train_run
 
+    begun = (Path(settings.out) / "run.json").exists()  # with whatever was taken then
+    if settings.loss != "bce" and settings.bce_threshold is not None and not begun:
+        raise ValueError("--bce-threshold has no effect without --loss bce: leave it out, or give both")
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
     classes = labelled(images)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from a2mim.bounds import Count, Natural, Peak, Rate
 from a2mim.settings import Area, Data, Evaluation, Network
-from experiments.options import Features
+from experiments.options import Features, refuse_idle
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ class Settings(Features):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def check(self) -> None:
-        """Raises ValueError for two answers to one question, and for rates that nothing can choose among."""
+        """Raises ValueError for two answers to one question, for rates that nothing can choose among, and for settings
+        of a head that is not trained."""
         if self.per_class and self.labels != 1:
             raise ValueError("--labels and --per-class both say how many labelled images are seen: give one of them")
+        if self.head != "attentive":
+            refuse_idle(self, "--head attentive", "queries", "heads", "attentive_lrs")
         rates = {"--lrs": self.lrs} | ({"--attentive-lrs": self.attentive_lrs} if self.head == "attentive" else {})
         for name, each in rates.items():
             if not each:

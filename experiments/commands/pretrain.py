@@ -71,14 +71,16 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from experiments.training.assembly import labelled, make_method, make_network, settings_of, source_of, validation
     from experiments.training.running import draw_pictures, train_run
 
-    data, loop, size = settings.data, settings.loop, settings.augment.image_size
+    folder = Path(settings.out)
+    run = read_run(folder) if (folder / "run.json").exists() else None
     supervised = settings.method == "supervised"
+    if run is None and not supervised:
+        refuse_evaluation(settings)
+    data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
     classes = labelled(images) if supervised else 0
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)
-    folder = Path(settings.out)
-    run = read_run(folder) if (folder / "run.json").exists() else None
     wanted = method_settings(settings)
     method = make_method(settings.method, model, wanted, size, loop.seed, run)
     first = {"method_settings": to_plain(settings_of(settings.method, wanted, size))}
@@ -87,6 +89,16 @@ def pretrain(settings: Settings, world: Any) -> Any:
     evaluate = evaluator(gallery, world, loop) if gallery else None
     run_of = (settings, "pretrain", world, method, source, gallery, architecture, report)
     return train_run(*run_of, first=first, evaluate=evaluate, pictures=draw_pictures)
+
+
+def refuse_evaluation(settings: Settings) -> None:
+    """Raise ValueError for images to evaluate on, which only supervised training does."""
+    data = settings.data
+    if data.val or data.val_split != Data.val_split or settings.evaluation.eval_size:
+        raise ValueError(
+            f"{settings.method} is not evaluated while it trains: leave out --val, --val-split and --eval-size, and "
+            "give them to finetune, linear or knn"
+        )
 
 
 def method_settings(settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import tyro
 
 from a2mim.bounds import Count
 from experiments.measuring.inputs import Input
-from experiments.options import Images, Machine, Network
+from experiments.options import Images, Machine, Network, refuse_idle
 from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_published
 from interactions.settings import ProfileSettings
 
@@ -68,6 +68,17 @@ class Settings(Machine, Images, Network):
     """Text file of class names, one a line, whose line numbers are the labels."""
     input: Input = field(default_factory=Input)
     measure: Annotated[ProfileSettings, tyro.conf.arg(name="")] = field(default_factory=ProfileSettings)
+
+    def check(self) -> None:
+        """Raises ValueError for what would have no effect beside the rest."""
+        if not self.probe:
+            refuse_idle(self, "--probe", "probe_epochs")
+        if not self.checkpoints:
+            refuse_idle(self, "--checkpoints", "trust_factory")
+        if self.measure.design != PUBLISHED:
+            refuse_idle(self.measure, "--design published", "published_pairs")
+        if self.measure.resolved().precision is None:
+            refuse_idle(self.measure, "a precision (--images and --budget fix the passes)", "relative")
 
 
 def usual(settings: Settings) -> Settings | None:

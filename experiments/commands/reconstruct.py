@@ -67,7 +67,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Load, mask, predict, draw, and write the figure, the pictures and the record."""
-
+    from a2mim.checkpoints.read import split_copy
     from a2mim.runs import write_arrays, write_json
     from experiments.datasets import evaluation_transform, open_images
     from experiments.machine import pick_device, provenance
@@ -77,7 +77,8 @@ def run(settings: Settings) -> None:
     from figures.style import check_suffix
 
     out, device = check_suffix(settings.out), pick_device(settings.device)
-    claim((out, out.with_suffix(".npz"), out.with_suffix(".json")))
+    claim((out, out.with_suffix(".npz"), out.with_suffix(".json")), [split_copy(settings.checkpoint)[0]])
+    refuse_pictures_of(settings.data, out)
     network = open_network(
         settings.checkpoint,
         method_settings(settings),
@@ -126,6 +127,12 @@ def run(settings: Settings) -> None:
     write_json(out.with_suffix(".json"), record)
     print(f"{network.title}\n{caption}" + (f"\nnote: {note}" if note else ""))
     print(f"wrote {out}, {out.with_suffix('.npz')}, {out.with_suffix('.json')}")
+
+
+def refuse_pictures_of(data: str, out: Path) -> None:
+    """Raise ValueError where the figure would take the place of a file of the data."""
+    if out.exists() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise ValueError(f"{out} lies in --data, and would be overwritten: give the figure another name with --out")
 
 
 def method_settings(settings: Settings) -> dict[str, Any]:

@@ -14,12 +14,12 @@ class Settings:
     """Put runs of segmentation, detection, fine-tuning and probes into one table and a figure.
 
     A run is a finished folder of segment, detect or finetune, or the .json of linear or knn. The table has a row for
-    each run and measure (mIoU, AP, top-1 in percent) with its 95 % interval over pictures and, where both keep what
-    became of each picture, the paired difference from the first run of the same task, data and set-up. With
-    --profiles the middle mass M of each backbone stands beside it, and of four runs or more of one task and set-up
-    the rank correlation of M and measure (Spearman's, its interval over runs) and a scatter of both: does M predict
-    transfer? Writes transfer.csv and figures/transfer into --out; with --profiles correlation.csv and
-    figures/prediction, too.
+    each run and measure (mIoU, AP, top-1 in percent) with its 95 % interval over pictures (of `linear --seeds` over
+    the seeds) and, where both keep what became of each picture, the paired difference from the first run of the same
+    task, data and set-up. With --profiles the middle mass M of each backbone stands beside it, and of four runs or more
+    of one task and set-up the rank correlation of M and measure (Spearman's, its interval over runs) and a scatter of
+    both: does M predict transfer? Writes transfer.csv and figures/transfer into --out; with --profiles correlation.csv
+    and figures/prediction, too.
 
     For example:
         a2mim transfer runs/camvid-random runs/camvid-trained --names random ImageNet --out results/camvid

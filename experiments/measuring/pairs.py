@@ -1,11 +1,12 @@
 """Two models over the same images: two runs in one folder, and their comparison beside them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from a2mim.checkpoints.read import split_copy
 from experiments.machine import commit, is_first
 from experiments.measuring.comparison import compare_runs
 from experiments.measuring.inputs import title
@@ -76,13 +77,27 @@ def apart(settings: "Settings") -> "dict[str, Settings]":
     one."""
     second = replace(settings, model=settings.other, weights=settings.other_weights or settings.weights)
     both = [replace(one, other="", other_weights="") for one in (settings, second)]
-    names = [one.model for one in both]
-    if names[0] == names[1]:
-        names = [f"{one.model}-{Path(one.weights).stem}" for one in both]
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names]
-    if names[0] == names[1]:
-        raise ValueError(f"both models are {names[0]}: name two, or --other-weights that differ")
+    names = folder_names([one.model for one in both], [one.weights for one in both])
     return {name: replace(one, out=settings.out / name) for name, one in zip(names, both, strict=True)}
+
+
+def folder_names(models: Sequence[str], weights: Sequence[str]) -> list[str]:
+    """Of both models: what they are called, and where that is one name what tells their weights apart: file, folder,
+    copy, or a number. Raises ValueError where nothing does."""
+    files = [split_copy(each) for each in weights]
+    told = (
+        ("", ""),
+        tuple(Path(each).stem for each in weights),
+        tuple(file.parent.name for file, _ in files),
+        tuple(f"{file.stem}-{copy}" for file, copy in files),
+        tuple(f"{file.stem}-{k}" for k, (file, _) in enumerate(files, 1)),
+    )
+    for words in told if Path(weights[0]) != Path(weights[1]) else told[:1]:
+        names = [f"{model}-{word}" for model, word in zip(models, words, strict=True)]
+        names = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") for name in names]
+        if names[0] != names[1]:
+            return names
+    raise ValueError(f"both models are {models[0]} ({weights[0]}): name two, or --other-weights that differ")
 
 
 def subject(name: str, settings: "Settings", opened: Opened) -> Subject:

@@ -7,7 +7,7 @@ is the baseline.
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,7 @@ def run(settings: Settings) -> int:
     from interactions.runs.lock import held
 
     made = list(steps(settings))
+    refuse_other_commands(made, settings.out)
     missing = lacking(settings)
     if settings.plan or missing:
         print(plan(made, settings))
@@ -67,7 +68,6 @@ def run(settings: Settings) -> int:
             print(f"not run here: {' and '.join(missing)}")
         return 0
     with held(settings.out):
-        refuse_other_commands(made, settings.out)
         return run_steps(made, settings.budget, launcher(settings.gpus), settings.out)
 
 
@@ -114,11 +114,13 @@ def steps(settings: Settings) -> Iterator[Step]:
     ):
         if unknown := sorted(set(asked) - there):
             raise ValueError(f"no recipe has the {what} {', '.join(unknown)}: choose of {', '.join(sorted(there))}")
+    every = sorted(chosen, key=lambda pair: (pair[0], list(METHODS).index(pair[1])))
     chosen = [
         (network, method)
-        for network, method in sorted(chosen, key=lambda pair: (pair[0], list(METHODS).index(pair[1])))
+        for network, method in every
         if network in (settings.networks or [network]) and method in (settings.methods or [method])
     ]
+    refuse_unpaired(settings, every, chosen)
     profiles: dict[str, list[Path]] = {}
     for network, method in chosen:
         for each in row(settings, known, network, method):
@@ -130,6 +132,18 @@ def steps(settings: Settings) -> Iterator[Step]:
             figure = settings.out / f"{network}.png"
             names = [folder.parent.name.removesuffix(f"_{network}") for folder in folders]
             yield Step(("compare", *map(str, folders), "--names", *names, "--out", str(figure)), figure, 60)
+
+
+def refuse_unpaired(settings: Settings, every: Sequence[tuple[str, str]], chosen: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError where no (network, method) is left of a network, or of a method, that was asked for."""
+    for option, kind, asked in (("--networks", 0, settings.networks), ("--methods", 1, settings.methods)):
+        for name in asked:
+            if name not in {pair[kind] for pair in chosen}:
+                there = dict.fromkeys(pair[1 - kind] for pair in every if pair[kind] == name)
+                raise ValueError(
+                    f"{name} has recipes with {', '.join(there)} alone, none of which was asked for: leave it out of "
+                    f"{option}, or name one of these"
+                )
 
 
 def row(settings: Settings, known: dict[str, Callable[[], Any]], network: str, method: str) -> Iterator[Step]:
@@ -229,9 +243,8 @@ def plan(made: list[Step], settings: Settings) -> str:
         lines.append(f"{'done' if finished(each) else f'{hours:,.1f}':>9}  {typed(each)}")
     left = [each for each in made if not finished(each)]
     hours = sum(each.guess for each in left) * settings.gpus / 3600
-    disk = sum(
-        gigabytes(known[word.removeprefix("imagenet:")]()) for each in left for word in each.words if ":" in word
-    )
+    trained = [each.words[2].removeprefix("imagenet:") for each in left if each.words[1] == "--recipe"]
+    disk = sum(gigabytes(known[name]()) for name in trained)
     lines += [
         f"{hours:,.0f} GPU hours are left at {settings.tflops:g} TFLOP/s sustained: "
         f"{duration(hours * 3600 / settings.gpus)} on {settings.gpus}. This is arithmetic, not a measurement.",

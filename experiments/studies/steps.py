@@ -7,11 +7,13 @@ taken for those of another.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ PICTURES = {
 }
 """What a command draws into its run's folder when all else is there, and the table that it is drawn from."""
 COMMANDS = "commands.json"
+CONTENTS = " sha256:"
+"""Stands before the digest of weights."""
 ELSEWHERE = ("--out", "--device", "--data-root", "--workers")
 """Options that say where a command works, and not what it does."""
 
@@ -58,8 +62,20 @@ def finished(step: Step) -> bool:
     from experiments.outputs import tables_beside
 
     if step.words[0] == "compare":
-        return all(path.is_file() for path in (step.out, *tables_beside(step.out)))
+        return all(path.is_file() for path in (step.out, *tables_beside(step.out))) and is_of_all(step)
     return step.out.is_file() or (is_complete(step.out) and is_drawn(step.out, step.words[0]))
+
+
+def is_of_all(step: Step) -> bool:
+    """Whether the table of a comparison is of the very runs that it names: of another choice it is made anew."""
+    from experiments.outputs import tables_beside
+    from figures.tables import read_table
+
+    if "--names" not in step.words:
+        return True
+    names = step.words[step.words.index("--names") + 1 : step.words.index("--out")]
+    table = read_table(tables_beside(step.out)[0], [], ["run"], "the table of the comparison", empty=True)
+    return set(table["run"]) == set(names)
 
 
 def is_drawn(folder: Path, command: str) -> bool:
@@ -161,28 +177,60 @@ def pursue(
     """
     from interactions.runs.lock import held
 
+    refuse_other_commands(steps, settings.out)
     if settings.plan:
         print(report_plan(steps))
         return 0
     if ready and not all(map(finished, steps)):
         ready()
     with held(settings.out):
-        refuse_other_commands(steps, settings.out)
         code = run_steps(steps, settings.budget, folder=settings.out)
         return (show() or code) if code in (0, NOT_YET) else code
+
+
+def refuse_absent(steps: Sequence[Step], places: Iterable[str]) -> None:
+    """Raise FileNotFoundError or ValueError where one of these folders and files is not there, or is no .tar of images,
+    and a command that is not done yet names it."""
+    from a2mim.images import is_named
+    from a2mim.trees import open_tree
+
+    named = {word for step in steps if not finished(step) for word in step.words}
+    for place in places:
+        if place in named and not is_named(place):
+            open_tree(Path(place).resolve())
 
 
 def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
     """Raise ValueError where what is done in a study's folder was made by other commands than these."""
     known = remembered(folder)
     for step in filter(finished, steps):
+        refuse_other_recipe(step)
         there, now = known.get(place(step, folder)), essence(step, folder)
-        if there is not None and there != now:
-            was = ", ".join(f"'{word}'" for word in there if word not in now) or "fewer words"
-            new = ", ".join(f"'{word}'" for word in now if word not in there) or "fewer words"
+        if there is not None and not (len(there) == len(now) and all(map(alike, there, now))):
+            was = ", ".join(f"'{one}'" for one in there if not any(alike(one, two) for two in now)) or "fewer words"
+            new = ", ".join(f"'{two}'" for two in now if not any(alike(one, two) for one in there)) or "fewer words"
             raise ValueError(
                 f"{step.out} was made by another command ({was} there, {new} now): give the study's own settings, or "
                 "another --out"
+            )
+
+
+def refuse_other_recipe(step: Step) -> None:
+    """Raise ValueError where a training's recipe has another optimizer now than when it was trained: it would stand
+    beside others under one name. (Epochs are the study's own words.)"""
+    from a2mim.bounds import option
+    from a2mim.plain import to_plain
+    from experiments.training.asked import find_recipe
+
+    there = read_record(step.out).get("settings", {}).get("optim")
+    if there is None or "--recipe" not in step.words:
+        return
+    now = to_plain(find_recipe(step.words[step.words.index("--recipe") + 1])().optim)
+    for name in now.keys() - {"epochs", "warmup_epochs"}:
+        if name in there and there[name] != now[name] and option(name) not in step.words:
+            raise ValueError(
+                f"{step.out} was trained by an older recipe ({name} {there[name]!r} there, {now[name]!r} now): begin "
+                "the study in another --out"
             )
 
 
@@ -197,9 +245,42 @@ def place(step: Step, folder: Path) -> str:
 
 
 def essence(step: Step, folder: Path) -> list[str]:
-    """The words of a step without where it works; files by their names and sizes, wherever they lie."""
-    kept = [word for before, word in pairwise(("", *step.words)) if not {before, word} & set(ELSEWHERE)]
-    return [_portable(word, folder) for word in kept]
+    """The words of a step without where it works; files by their names and sizes, wherever they lie, and weights that
+    are not the study's own by their contents, too: those of two runs often have one name and size."""
+    kept = [(before, word) for before, word in pairwise(("", *step.words)) if not {before, word} & set(ELSEWHERE)]
+    return [
+        _portable(word, folder) + (_contents(word, folder) if before == "--weights" else "") for before, word in kept
+    ]
+
+
+def alike(there: str, now: str) -> bool:
+    """Whether a remembered word is that of now. What was remembered before there were digests has none, and a file that
+    has gone is known by its name alone."""
+    said, _, digest = there.partition(CONTENTS)
+    word, _, known = now.partition(CONTENTS)
+    if said == word and (digest == known or not digest):
+        return True
+    return not Path(now).exists() and Path(now).name == said.partition(" (")[0]
+
+
+def _contents(weights: str, folder: Path) -> str:
+    """What is remembered of weights that lie outside the study's folder."""
+    from a2mim.checkpoints.read import split_copy
+    from experiments.models import BACKBONE
+
+    file = split_copy(weights)[0]
+    file = file / BACKBONE if file.is_dir() else file
+    if file.is_relative_to(folder) or not file.is_file():
+        return ""
+    about = file.stat()
+    return CONTENTS + _digest(file, about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    """Of a file that had this size and was changed then: it is read once, and may be large."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:12]
 
 
 def _portable(word: str, folder: Path) -> str:

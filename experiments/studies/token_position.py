@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.recipes.cifar10 import PLACES
-from experiments.studies.steps import Step, is_complete, pursue, read_record
+from experiments.studies.steps import Step, is_complete, pursue, read_record, refuse_absent
 from experiments.studies.trainings import EPOCH_SECONDS, Scale, Study, suffix, training_words
 
 TABLE = "token_position.csv"
@@ -125,11 +125,18 @@ def run(sweep: Sweep) -> int:
     """Make what is missing, then table and figure of what is there; the exit code: 0 when all is done, 3 when the time
     was over before, that of a command that failed."""
     from experiments import cli
+    from experiments.machine import pick_device
+
+    made = steps(sweep)
+
+    def ready() -> None:
+        pick_device(sweep.device)
+        refuse_absent(made, (sweep.train, sweep.test))
 
     def show() -> int:
         return cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")]) if collect(sweep) else 0
 
-    return pursue(sweep, steps(sweep), show)
+    return pursue(sweep, made, show, ready)
 
 
 if __name__ == "__main__":

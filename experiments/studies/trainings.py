@@ -43,6 +43,12 @@ class Scale:
     def all_seeds(self) -> tuple[int, ...]:
         return self.seeds or SEEDS
 
+    def check(self) -> None:
+        """Raises ValueError for a seed or a network that is named twice."""
+        for name, given in (("seeds", self.seeds), ("families", self.families)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"--{name} {' '.join(map(str, given))} names one of them twice: name each one once")
+
 
 class Study(Protocol):
     """The settings of a study that its trainings come from."""
@@ -76,7 +82,9 @@ def suffix(study: Study) -> str:
 
 def data_words(study: Study, part: Literal["train", "test"]) -> tuple[str, ...]:
     """--data of the training or the test images."""
-    named = any(name.startswith("torch/") for name in (study.train, study.test))
+    from a2mim.images import is_named
+
+    named = is_named(study.train) or is_named(study.test)
     return "--data", getattr(study, part), *(("--data-root", study.data_root) if named else ())
 
 

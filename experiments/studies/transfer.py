@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a2mim.bounds import Count, NotNegative
-from experiments.studies.steps import Step, is_complete, pursue
+from experiments.studies.steps import Step, is_complete, pursue, refuse_absent
 
 NAMES = {"random": "random weights", "trained": "given weights"}
 """Of the runs that are compared, the first with the others."""
@@ -70,6 +70,7 @@ class Settings:
 def run(settings: Settings) -> int:
     """Make what is missing, then tables, figures and pages."""
     from experiments.machine import pick_device
+    from experiments.models import weights_file
     from experiments.studies.kept import write_commands, write_study
 
     made = steps(settings)
@@ -83,7 +84,12 @@ def run(settings: Settings) -> int:
             code = draw_all(settings.kept / data, some) or code
         return code
 
-    return pursue(settings, made, show, lambda: pick_device(settings.device))
+    def ready() -> None:
+        pick_device(settings.device)
+        refuse_absent(made, (settings.camvid, settings.coco))
+        weights_file(settings.weights or lite0_weights())
+
+    return pursue(settings, made, show, ready)
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from a2mim.checkpoints.read import split_copy
 from a2mim.data import open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import View, frozen_features, pooled
@@ -95,9 +96,7 @@ def both_features(
 
     Raises ValueError as its parts do.
     """
-    if not settings.out:
-        raise ValueError("no file was named for the result: use --out with a name that ends in .json")
-    claim([Path(settings.out)])
+    claim_result(settings)
     data, size = settings.data, settings.image_size
     images = open_images(data)
     labelled(images)
@@ -123,12 +122,24 @@ def both_features(
     return [train.only(each) for each in drawn], test
 
 
+def claim_result(settings: Any) -> None:
+    """Raise ValueError where the result has no name of its own: none at all, that of what is read, another suffix."""
+    if not settings.out:
+        raise ValueError("no file was named for the result: use --out with a name that ends in .json")
+    out, data = Path(settings.out), settings.data
+    read = [Path(place) for place in (data.data, data.val) if place]
+    claim([out], [split_copy(settings.network.weights)[0], *read])
+    if out.suffix != ".json":
+        raise ValueError(f"cannot write the result to {out.name!r}: end its name in .json")
+
+
 def features_of(
     model: nn.Module, images: Images, part: str, settings: Any, world: World, views: Sequence[View]
 ) -> Features:
     """Of all images of a part of the data."""
-    size, workers = settings.image_size, settings.data.workers
-    gallery = make_gallery(images, model, size, world.device, settings.evaluation, workers=workers)
+    data, size = settings.data, settings.image_size
+    how = {"workers": data.workers, "in_memory": data.in_memory}
+    gallery = make_gallery(images, model, size, world.device, settings.evaluation, **how)
     found, target_N, index_N = frozen_features(model, gallery, world, views)
     skipped = [row for rows in world.collect(images.reports.skipped(part)) for row in rows]
     return Features(found, target_N, index_N, skipped)

@@ -16,7 +16,7 @@ from scipy.stats import permutation_test, rankdata
 from a2mim.checkpoints.archive import read_text
 from a2mim.detect import scores as detected
 from a2mim.detect.scores import Matches
-from a2mim.parts import kind_of
+from a2mim.parts import SPLITS, WHOLE, kind_of
 from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
@@ -36,6 +36,8 @@ COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
     *("M", "M_low", "M_high"),
 ]
+USUAL_PARTS = (*WHOLE, *SPLITS["validation"], "val2017")
+"""Of the data, which go without saying."""
 FEWEST = 4
 """Runs of a rank correlation."""
 DRAWS = 10_000
@@ -47,6 +49,7 @@ class Found:
 
     task, data, setup: what was done, on which pictures, and with what (decoder or head, frozen or fine-tuned).
     pictures: what a paired difference is taken of, None where nothing of each picture is kept.
+    asked: images of the evaluation with those that could not be read, where nothing of each is kept in any measure.
     """
 
     task: str
@@ -58,6 +61,7 @@ class Found:
     high: float
     images: int
     pictures: Any = None
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,13 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
     """
     refuse_unlike([entry.profile for entry in entries if entry.profile])
     first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
+    counted: dict[str, tuple[Path, int]] = {}
     rows = []
     for entry in entries:
         beside = mass_in(entry.profile, mass) if entry.profile else {}
         for found in found_in(entry.path):
+            if found.asked:
+                refuse_other_number(*counted.setdefault(found.data, (entry.path, found.asked)), entry.path, found)
             key = (found.task, found.data, found.measure, *(() if across else (found.setup,)))
             leader, start = first.setdefault(key, (entry, found))
             about = {name: getattr(found, name) for name in (*KEY, "value", "low", "high", "images")}
@@ -109,7 +116,8 @@ def found_in(path: Path) -> Iterator[Found]:
     last, settings = run["last"], run["settings"]
     images, data = int(last["val_images"]), data_of(settings)
     if task == "finetune":
-        yield Found(task, data, "fine-tuned", "top1", last["top1"], *ends(last, "top1", images), images)
+        between = ends(last, "top1", images)
+        yield Found(task, data, "fine-tuned", "top1", last["top1"], *between, images, asked=images + unread(run))
         return
     how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
     if task == "segment":
@@ -136,18 +144,37 @@ def probed(path: Path) -> Iterator[Found]:
         result = json.loads(read_text(path, LONGEST_RECORD))
         task, images, data = result["command"], int(result["test_images"]), data_of(result["settings"])
         heads = result["heads"] if task == "linear" else {"nearest neighbours": result}
+        seeds = int(result["settings"].get("seeds", 1))
         for head, one in heads.items():
-            yield Found(task, data, head, "top1", float(one["top1"]), *ends(one, "top1", images), images)
+            setup = f"{head}, mean of {seeds} seeds" if seeds > 1 else head  # whose interval is over the seeds
+            between = ends(one, "top1", images)
+            yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, asked=images + unread(result))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
 
 
 def data_of(settings: Mapping[str, Any]) -> str:
-    """The data by their file or folder, without what leads there."""
+    """The data by their file or folder, without what leads there, and the part of them that is no usual one."""
     data = settings["data"]
     path = Path(data["val"] or data["data"])
     names = path.parts[-2:] if kind_of(path.name) else (path.name,)  # many a data set has a folder val
-    return "/".join(names).removesuffix(".tar")
+    part = data.get("val_split", "")
+    return "/".join(names).removesuffix(".tar") + ("" if part in USUAL_PARTS else f" {part}")
+
+
+def unread(record: Mapping[str, Any]) -> int:
+    """Validation images that could not be read."""
+    rows = record.get("skipped") or []
+    return sum(isinstance(row, dict) and row.get("part") == "validation" for row in rows)
+
+
+def refuse_other_number(leader: Path, images: int, path: Path, found: Found) -> None:
+    """Raises ValueError where two runs of the same data cannot have been evaluated on the same images."""
+    if found.asked != images:
+        raise ValueError(
+            f"{path} was evaluated on {found.asked:,} images and {leader} on {images:,}, both of {found.data}: compare "
+            "runs on the same"
+        )
 
 
 def ends(numbers: Mapping[str, Any], measure: str, images: int = 0) -> tuple[float, float]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.studies.cifar10 import declared
-from experiments.studies.cifar10.answers import answers
+from experiments.studies.cifar10.answers import answers, declared_answer
 from experiments.studies.cifar10.declared import COLUMNS, NO, OPEN, YES, answered, holm
 from experiments.studies.cifar10.plan import Settings, setups
 from tests.interactions.test_hierarchy import table
@@ -64,6 +64,20 @@ def test_every_comparison_is_corrected_for_all_and_said(monkeypatch, tmp_path):
     assert "otherwise in 1 of 2 comparisons (CNN, fine-tuned, log-odds, against supervised: no for yes)" in " ".join(
         answers(tmp_path)
     )
+
+
+def test_without_an_interval_nothing_is_said_of_a_difference(tmp_path):
+    row = {"network": "cnn", "setup": "frozen cosine", "method_a": "SimMIM", "method_b": "supervised", "seeds": 1}
+    row |= {"difference": 0.4, "low": np.nan, "high": np.nan, "p": np.nan, "images": 2}
+    pd.DataFrame([row | {"measure": name} for name in ("J", "J_rms")]).to_csv(tmp_path / "differences.csv")
+    said = answers(tmp_path)[0]
+    assert (
+        "SimMIM has a middle mass M that cannot be compared yet, against supervised: +0.400 [no interval: fewer" in said
+    )
+    assert "fewer than eight images] by J_rms (n = 2 images)" in said and "nan" not in said
+    few = row | {"p_holm": np.nan, "answer": OPEN, "measure": "J_rms", "seeds": 3}
+    said = declared_answer(few, 2)
+    assert "+0.400 [no interval: fewer than eight images], p unknown (n = 2" in said and "nan" not in said
 
 
 def test_what_is_not_measured_is_not_compared(monkeypatch):

@@ -92,6 +92,17 @@ def test_a_figure_is_drawn_again_from_copies_of_its_tables(figure, results, tmp_
     assert [file.read_bytes() for file in files] == before
 
 
+def test_no_figure_is_drawn_over_where_another_is_refused(results, tmp_path, capsys):
+    words = [str(results / "one"), str(results / "two")]
+    for figure in ("fig5", "fig4"):
+        assert cli.main(["figure", figure, *words, "--out", str(tmp_path / figure)]) == 0
+    (tmp_path / "fig5.png").unlink()
+    both = [str(tmp_path / f"{figure}.json") for figure in ("fig5", "fig4")]
+    assert cli.main(["figure", "again", *both, "--measure", "J"]) == 2
+    assert "fig4 takes no --measure: leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "fig5.png").exists()
+
+
 DRAWN = {"folder": "there", "name": "a", "panel": "", "files": {"strength.csv": "0123"}}
 
 

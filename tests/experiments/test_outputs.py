@@ -1,6 +1,5 @@
 """Results of one command never replace the files of a run, nor what the command reads."""
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -71,6 +70,52 @@ def test_what_is_read_is_not_overwritten(run, capsys):
         assert main(["map", "test_vit", *words]) == 2
         assert "is read, and would be overwritten" in capsys.readouterr().err
     assert (run.parent / "cat.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["accuracy", "masses", "differences", "declared", "published", "token_position"])
+def test_a_studys_own_tables_are_not_overwritten(run, tmp_path, capsys, name):
+    study = tmp_path / "results"
+    study.mkdir()
+    (study / "study.json").write_text("{}")
+    (study / f"{name}.csv").write_text("as it was")
+    assert main(["compare", str(run), str(run), "--names", "a", "b", "--out", str(study / f"{name}.png")]) == 2
+    assert f"{name}.csv is a file of the run in" in capsys.readouterr().err
+    assert (study / f"{name}.csv").read_text() == "as it was"
+    claim([study / "transfer.csv", study / "report.html"])
+
+
+@pytest.mark.parametrize("command", ["knn", "linear"])
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("w.pth", "is read, and would be overwritten"),
+        ("photos/val/cat/0.png", "end its name in .json"),
+        ("new.csv", "end its name in .json"),
+    ],
+)
+def test_an_accuracy_takes_no_place_of_weights_or_pictures(tmp_path, monkeypatch, capsys, command, out, said):
+    monkeypatch.chdir(tmp_path)
+    Path("photos/val/cat").mkdir(parents=True)
+    for name in ("w.pth", "photos/val/cat/0.png"):
+        Path(name).write_text("as it was")
+    assert main([command, *f"--weights w.pth#student --data photos --out {out} --device cpu".split()]) == 2
+    assert said in capsys.readouterr().err and not Path("new.csv").exists()
+    assert {Path(name).read_text() for name in ("w.pth", "photos/val/cat/0.png")} == {"as it was"}
+
+
+def test_a_reconstruction_takes_no_place_of_a_picture_or_of_the_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("photos/val/cat").mkdir(parents=True)
+    for name in ("photos/val/cat/1.png", "weights.npz"):
+        Path(name).write_text("as it was")
+    Path("link").symlink_to("photos/val")
+    for checkpoint, out, said in (
+        ("run", "photos/val/cat/1.png", "photos/val/cat/1.png lies in --data, and would be overwritten"),
+        ("run", "link/cat/1.png", "link/cat/1.png lies in --data"),
+        ("weights.npz#ema", "weights.png", "weights.npz is read, and would be overwritten"),
+    ):
+        assert main(["reconstruct", checkpoint, "--data", "photos", "--out", out, "--device", "cpu"]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_every_file_that_lies_in_a_run_here_is_known_as_one(run):
@@ -147,11 +192,14 @@ def test_arrays_are_no_larger_inside_than_is_read_and_run_no_code(tmp_path, read
         reader.read_arrays(tmp_path)
 
 
-def test_the_results_of_another_command_are_not_replaced_by_the_benchmark(run, capsys, tmp_path):
-    words = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--out", str(run)]
-    assert main(["bench", "estimators", *words]) == 2
-    assert "holds a run of another command" in capsys.readouterr().err
-    assert json.loads((run / "run.json").read_text()) and not (tmp_path / "work").exists()
+@pytest.mark.parametrize(
+    "words", ["estimators --data {0} --work {0}/work", "coverage {0}/run", "curve {0}/run {0}/run"]
+)
+def test_the_results_of_another_command_are_not_replaced_by_a_benchmark(run, capsys, tmp_path, words):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["bench", *words.format(tmp_path).split(), "--out", str(run)]) == 2
+    assert "holds a run of another command" in capsys.readouterr().err and not (tmp_path / "work").exists()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_names_are_plain():

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
-from experiments.commands.profile import pairs_measured, sampled
+from experiments.commands.profile import Settings, pairs_measured, sampled
+from experiments.measuring.pairs import apart
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
 from tests.interactions.tiny import CLASSES, SIZE, network
@@ -260,3 +263,22 @@ def test_two_models_in_one_run(photos, tmp_path, capsys):
         == 2
     )
     assert "name a second one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("weights", "other", "names"),
+    [
+        ("random", "pretrained", ["resnet18-random", "resnet18-pretrained"]),
+        ("w/a/backbone.safetensors", "w/b/backbone.safetensors", ["resnet18-a", "resnet18-b"]),
+        ("w/x.pth#student", "w/x.pth#teacher", ["resnet18-x-student", "resnet18-x-teacher"]),
+        ("w/a/x.pth", "v/a/x.pth", ["resnet18-x-1", "resnet18-x-2"]),
+    ],
+)
+def test_two_weights_of_one_model_have_folders_of_their_own(weights, other, names):
+    both = {"model": "resnet18", "other": "resnet18", "weights": weights, "other_weights": other}
+    settings = Settings(**both, data="x", out=Path("both"))
+    assert {name: (one.out, one.weights) for name, one in apart(settings).items()} == {
+        name: (Path("both") / name, each) for name, each in zip(names, (weights, other), strict=True)
+    }
+    with pytest.raises(ValueError, match="both models are resnet18"):
+        apart(replace(settings, other_weights=f"./{weights}"))

@@ -71,7 +71,7 @@ def refused(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def start(words):
-        out = Path("out") / ("out.png" if words.startswith("map") else "out")
+        out = Path("out") / {"map": "out.png", "knn": "out.json"}.get(words.split()[0], "out")
         assert main([*words.split(), "--out", str(out)]) == 2
         told = capsys.readouterr().err.strip().splitlines()
         assert len([line for line in told if line.startswith("a2mim")]) == 1, told
@@ -175,6 +175,39 @@ def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
     words = f"pretrain --method {method} --model test_vit --data photos --image-size 32 {TRAINED} --set {setting}"
     told = refused(words)
     assert said in told and setting.partition("=")[0] in told and method in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("profile MODEL --data photos --probe-epochs 3", "--probe-epochs has no effect without --probe"),
+        ("profile MODEL --data photos --trust-factory", "--trust-factory has no effect without --checkpoints"),
+        ("profile MODEL --data photos --published-pairs 3", "has no effect without --design published"),
+        (
+            "profile MODEL --data photos --images 2 --budget 200 --relative",
+            "--relative has no effect without a precision",
+        ),
+        ("linear --model MODEL --data photos --queries 2", "--queries has no effect without --head attentive"),
+        ("linear --model MODEL --data photos --heads 4", "--heads has no effect without --head attentive"),
+        ("linear --model MODEL --data photos --attentive-lrs 1", "--attentive-lrs has no effect without --head"),
+        (f"pretrain --model MODEL --data photos --val photos {TRAINED}", "a2mim is not evaluated while it trains"),
+        (f"pretrain --model MODEL --data photos --val-split test {TRAINED}", "leave out --val, --val-split and --eval"),
+        (f"pretrain --model MODEL --data photos --eval-size 64 {TRAINED}", "and give them to finetune, linear or knn"),
+        (f"finetune --model MODEL --data photos --bce-threshold 0.2 {TRAINED}", "no effect without --loss bce"),
+    ],
+)
+def test_an_option_that_would_have_no_effect(words, said, refused):
+    assert said in refused(words.replace("MODEL", "test_resnet"))
+
+
+def test_a_run_that_took_such_an_option_before_goes_on(photos, tmp_path):
+    words = f"finetune --model test_resnet --data {photos} --image-size 32 {TRAINED} --out {tmp_path / 'run'}".split()
+    assert main([*words, "--loss", "bce", "--bce-threshold", "0.2", "--minutes", "1e-9"]) == 0
+    record = tmp_path / "run" / "run.json"
+    before = record.read_text()
+    assert before.count('"loss": "bce"') == 1
+    record.write_text(before.replace('"loss": "bce"', '"loss": "ce"'))
+    assert main(["finetune", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
 def test_a_study_whose_figure_fails_does_not_end_well(tmp_path, monkeypatch):

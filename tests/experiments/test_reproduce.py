@@ -4,7 +4,9 @@ import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -23,6 +25,7 @@ from experiments.training.asked import resolved
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid, orders_of
 from tests.a2mim.tiny import write_images
+from tests.interactions import test_hierarchy
 
 
 def typed(words):
@@ -95,14 +98,33 @@ def test_methods_that_were_trained_otherwise_are_not_compared(tmp_path):
         (first.out / name).write_text(text)
     commands = {place(first, study.out): essence(first, study.out)}
     (study.out / "commands.json").write_text(json.dumps(commands))
-    with pytest.raises(ValueError, match="cnn-supervised-0 was made by another command"):
-        run(replace(study, methods=("a2mim",), times=3))
+    for planned in (False, True):
+        with pytest.raises(ValueError, match="cnn-supervised-0 was made by another command"):
+            run(replace(study, methods=("a2mim",), times=3, plan=planned))
 
 
 def test_every_setup_of_a_network_has_one_list_of_orders_in_the_tables():
     """J is relative to the mean over the orders: M of 13 of them, and M of the 12 that drop has, are two numbers."""
     rows = pd.DataFrame({"ratio": [0.0, 0.05, 1.0]})
     assert list(tables.alike("vit", rows)["ratio"]) == [0.05, 1.0] and len(tables.alike("cnn", rows)) == 3
+
+
+def test_the_published_measure_has_the_orders_of_its_own_protocol(monkeypatch):
+    """Of a ViT, masses leave out the order that one of the baselines has not, and say so."""
+    strengths = test_hierarchy.table(np.array([[8.0, 1.0, 1.0]] * 10))
+    strengths = strengths.replace({"ratio": {test_hierarchy.RATIOS[0]: 0.0}})
+    profile = SimpleNamespace(images=lambda: strengths)
+    monkeypatch.setattr(tables, "profiles", lambda *_: {0: Path("run")})
+    monkeypatch.setattr(tables, "load_profile", lambda _: profile)
+    monkeypatch.setattr(tables, "by_identity", lambda run: run.images())
+    settings = Settings("a", "b", families=("vit",))
+    found = tables.published(settings)
+    found = found[(found["measure"] == "J") & found["of"].isin(["A²MIM", "supervised"])]
+    assert found["M"].tolist() == pytest.approx([3 / 10] * 4)  # a middle order against the mean of all three
+    for family, mass, least in (("vit", 1, 0.5), ("cnn", 3 / 10, 0)):
+        masses = tables.masses(replace(settings, families=(family,)))
+        assert masses.loc[masses["measure"] == "J", "M"].unique() == pytest.approx(mass)
+        assert set(masses["least_ratio"]) == {least}
 
 
 def test_patches_are_dropped_where_some_are_left():
@@ -122,10 +144,10 @@ def test_patches_are_dropped_where_some_are_left():
 
 
 def test_two_trainings_of_every_network_are_followed_behind_the_headline():
-    made = steps(Settings("a.tar", "b.tar", seeds=(3, 4), sweep=False))
+    made = steps(Settings("a.tar", "b.tar", seeds=(3, 0), sweep=False))
     kept = {step.out.name for step in made if behind(step.words, "--keep-states") == str(STATES)}
     courses = [step for step in made if "--checkpoints" in step.words]
-    followed = ["cnn-supervised-3", "cnn-a2mim-3-pretrain", "vit-supervised-3", "vit-a2mim-3-pretrain"]
+    followed = ["cnn-supervised-0", "cnn-a2mim-0-pretrain", "vit-supervised-0", "vit-a2mim-0-pretrain"]
     assert kept == set(followed) == {step.out.parent.name for step in courses}
     assert [step.out.parent.name for step in courses] == followed
     assert all(step.out.name == "frozen-8-course" and behind(step.words, "--value") == "cosine" for step in courses)
@@ -136,6 +158,59 @@ def test_two_trainings_of_every_network_are_followed_behind_the_headline():
     assert all(simclr < made.index(step) < others for step in courses)
     only = steps(Settings("a.tar", "b.tar", seeds=(0,), methods=("simclr",), sweep=False))
     assert not any({"--checkpoints", "--keep-states"} & set(step.words) for step in only)
+
+
+def test_seeds_and_methods_can_be_added_to_what_is_there(tmp_path):
+    """Each command is the same whatever else is asked for."""
+    words = {"train": "a.tar", "test": "b.tar", "out": tmp_path / "runs", "families": ("cnn",), "sweep": False}
+    whole = {step.out: step.words for step in steps(Settings(**words))}
+    for first in ({"seeds": (1,)}, {"seeds": (2, 0)}, {"methods": ("supervised", "byol")}):
+        assert {step.out: step.words for step in steps(Settings(**words, **first))}.items() <= whole.items()
+    for seed in range(3):
+        looked = tmp_path / "runs" / f"cnn-supervised-{seed}" / "occlusion"
+        looked.mkdir(parents=True)
+        (looked / "run.json").write_text('{"status": "complete"}')
+    alone = {step.out: step.words for step in steps(Settings(**words, methods=("byol",)))}
+    assert alone.items() <= whole.items() and len(alone) > 10
+
+
+def test_a_data_set_that_timm_names_is_found_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = {"sweep": False, "families": ("cnn",), "seeds": (0,), "data_root": "x"}
+    for train, test, named in (
+        ("tfds/cifar10", "b.tar", True),
+        ("a.tar", "hfds/uoft-cs/cifar10", True),
+        ("a.tar", "b.tar", False),
+    ):
+        assert {behind(step.words, "--data-root") for step in steps(Settings(train, test, **study))} == {
+            "x" if named else None
+        }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("cifar10 --families vit --methods spark", "SparK trains no ViT: leave spark out of --methods, or name"),
+        ("cifar10 --families cnn --methods a2mim mae", "MAE trains no CNN: leave mae out of --methods"),
+        ("cifar10 --seeds 0 0", "--seeds 0 0 names one of them twice"),
+        ("cifar10 --families cnn cnn", "--families cnn cnn names one of them twice"),
+        ("imagenet --networks vit_small --methods spark", "vit_small has recipes with "),
+        ("imagenet --networks vit_base resnet50 --methods mae", "resnet50 has recipes with "),
+        ("imagenet --networks resnet50 --methods a2mim mae", "mae has recipes with vit_"),
+    ],
+)
+def test_what_no_recipe_trains_is_refused_and_nothing_planned_twice(words, said, capsys):
+    assert cli.main(["reproduce", *words.split(), "--plan"]) == 2
+    told = capsys.readouterr()
+    assert said in told.err and not told.out
+
+
+def test_the_plan_of_imagenet_into_a_folder_with_a_colon(tmp_path, monkeypatch, capsys):
+    """Its folder was taken for a recipe."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--networks", "resnet50", "--methods", "supervised", "--out", "a:b", "--data", "imagenet:x", "--plan"]
+    assert cli.main(["reproduce", "imagenet", *words]) == 0
+    assert "GB of checkpoints" in capsys.readouterr().out
 
 
 def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
@@ -153,6 +228,17 @@ def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
     assert {"a2mim_resnet50", "supervised_vit_small", "byol_resnet50"} <= tuned
     assert "mocov3_vit_small" not in tuned  # its network is another than that of finetune_vit_small
     assert [step.out.name for step in made if step.words[0] == "compare"] == ["resnet50.png", "vit_small.png"]
+
+
+def test_the_plan_of_imagenet_refuses_what_a_run_would(tmp_path, capsys):
+    tuned = tmp_path / "supervised_resnet50"
+    tuned.mkdir()
+    for name, text in {"run.json": '{"finished": true}', "loss.png": "", "log.jsonl": "{}"}.items():
+        (tuned / name).write_text(text)
+    (tmp_path / "commands.json").write_text('{"supervised_resnet50": ["finetune", "--seed", "7"]}')
+    words = ["--networks", "resnet50", "--methods", "supervised", "--out", str(tmp_path), "--plan"]
+    assert cli.main(["reproduce", "imagenet", *words]) == 2
+    assert "supervised_resnet50 was made by another command ('--seed', '7' there" in capsys.readouterr().err
 
 
 def test_what_changes_no_operation_is_counted_once():
@@ -195,7 +281,7 @@ def test_bad_input_is_said_before_anything_is_written(tmp_path, capsys):
     assert cli.main(["reproduce", "cifar10", "--methods", "mea", "--out", str(out)]) == 2
     assert "no method 'mea'" in capsys.readouterr().err
     assert cli.main(["reproduce", "cifar10", "--train", "nowhere.tar", "--test", "no.tar", "--out", str(out)]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err and not out.exists()
 
 
 def test_the_plan_is_printed_and_nothing_written(tmp_path, capsys):

@@ -3,25 +3,34 @@
 import json
 import os
 import platform
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from a2mim.plain import to_plain
 from experiments import cli
 from experiments.studies.steps import (
     NOT_YET,
     PICTURES,
     Step,
     finished,
+    pursue,
     read_record,
+    refuse_absent,
     refuse_other_commands,
+    refuse_other_recipe,
     report_plan,
     run_steps,
     seconds_left,
 )
+from experiments.training.asked import find_recipe
 from figures import files
+from interactions.runs.files import write_json
 
 
 @pytest.fixture
@@ -118,6 +127,90 @@ def test_what_another_command_made_is_not_taken_for_this_ones(tmp_path, typed):
     refuse_other_commands([Step(("knn", "--out", str(folder / "new")), folder / "new")], folder)
 
 
+def test_weights_of_another_run_are_others_whatever_their_name_and_size(tmp_path, typed):
+    folder = tmp_path / "runs"
+    for name, content in (("r1", "one"), ("r2", "two"), ("moved/r1", "one")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "backbone.safetensors").write_text(content)
+
+    def steps(weights):
+        words = ("segment", "--weights", str(weights), "--out", str(folder / "b"))
+        return [Step(words, folder / "b")]
+
+    of_run, of_file, of_copy = "{0}", "{0}/backbone.safetensors", "{0}/backbone.safetensors#ema"
+    for kind in (of_run, of_file, of_copy):
+        shutil.rmtree(folder, ignore_errors=True)
+        r1, r2, moved = (kind.format(tmp_path / name) for name in ("r1", "r2", "moved/r1"))
+        assert run_steps(steps(r1), folder=folder) == 0
+        refuse_other_commands(steps(r1), folder)
+        if kind != of_copy:
+            refuse_other_commands(steps(moved), folder)
+        with pytest.raises(ValueError, match="was made by another command"):
+            refuse_other_commands(steps(r2), folder)
+        # A study from before there were digests goes on.
+        commands = json.loads((folder / "commands.json").read_text())
+        before = {place: [word.partition(" sha256:")[0] for word in words] for place, words in commands.items()}
+        assert before != commands
+        (folder / "commands.json").write_text(json.dumps(before))
+        refuse_other_commands(steps(r1), folder)
+
+
+def test_weights_of_the_study_itself_are_known_by_their_place(tmp_path, typed):
+    folder = tmp_path / "runs"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "backbone.safetensors").write_text("one")
+    steps = [Step(("finetune", "--weights", str(folder / "a"), "--out", str(folder / "b")), folder / "b")]
+    assert run_steps(steps, folder=folder) == 0
+    (folder / "a" / "backbone.safetensors").write_text("longer")
+    refuse_other_commands(steps, folder)
+    assert "sha256" not in (folder / "commands.json").read_text()
+
+
+def test_what_has_gone_is_known_by_its_name(tmp_path, typed):
+    folder, data = tmp_path / "runs", tmp_path / "a.tar"
+    data.write_text("1")
+    (tmp_path / "r1").mkdir()
+    (tmp_path / "r1" / "backbone.safetensors").write_text("one")
+
+    def steps(images=data, budget="400"):
+        words = ("profile", "--data", str(images), "--weights", str(tmp_path / "r1"), "--budget", budget)
+        return [Step((*words, "--out", str(folder / "b")), folder / "b")]
+
+    assert run_steps(steps(), folder=folder) == 0
+    data.unlink()
+    shutil.rmtree(tmp_path / "r1")
+    refuse_other_commands(steps(), folder)
+    with pytest.raises(ValueError, match=r"\('400' there, '800' now\)"):
+        refuse_other_commands(steps(budget="800"), folder)
+    with pytest.raises(ValueError, match=r"\('a.tar \(1 bytes\)' there, '.*b.tar' now\)"):
+        refuse_other_commands(steps(tmp_path / "b.tar"), folder)
+
+
+def test_a_plan_says_what_a_run_would_refuse(tmp_path, typed, capsys):
+    folder = tmp_path / "runs"
+    study = SimpleNamespace(plan=True, out=folder, budget=0.0)
+
+    def steps(budget):
+        return [Step(("profile", "--budget", budget, "--out", str(folder / "b")), folder / "b")]
+
+    assert run_steps(steps("400"), folder=folder) == 0
+    assert pursue(study, steps("400"), list) == 0 and "done  a2mim profile" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"made by another command \('400' there, '800' now\)"):
+        pursue(study, steps("800"), list)
+
+
+def test_what_is_not_there_is_said_of_commands_that_are_left_alone(tmp_path, typed):
+    one, other = (tmp_path / name for name in ("images", "others"))
+    one.mkdir()
+    outs = {tmp_path / f"of-{data.name}": data for data in (one, other)}
+    steps = [Step(("profile", "--data", str(data), "--out", str(out)), out) for out, data in outs.items()]
+    with pytest.raises(FileNotFoundError, match="others': it does not exist"):
+        refuse_absent(steps, (str(one), str(other)))
+    refuse_absent(steps, ("torch/cifar10", str(tmp_path / "nobody's")))
+    assert run_steps(steps) == 0
+    refuse_absent(steps, (str(one), str(other)))
+
+
 def test_a_run_is_done_when_its_picture_is_drawn_or_there_is_none_to_draw(tmp_path):
     """One that was killed behind its record was taken for done, and never drawn."""
     for verb, figures in PICTURES.items():
@@ -143,6 +236,17 @@ def test_a_comparison_is_done_when_its_tables_are_written(tmp_path):
     assert finished(one)
 
 
+def test_a_comparison_of_more_runs_is_another(tmp_path):
+    def of(*names):
+        return Step(("compare", *names, "--names", *names, "--out", str(tmp_path / "c.png")), tmp_path / "c.png")
+
+    for name in ("c.png", "c-differences.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.csv").write_text("run,measure,M\na,J,1\na,J_rms,1\nb,J,1\nb,J_rms,1\n")
+    assert finished(of("a", "b")) and not finished(of("a", "b", "c"))
+    refuse_other_commands([of("a", "b", "c")], tmp_path)
+
+
 def test_a_run_that_was_killed_while_it_drew_is_drawn_and_swept(tmp_path):
     for number in range(2):
         Image.fromarray(np.full((16, 16, 3), 100 * number, np.uint8)).save(tmp_path / f"{number}.png")
@@ -156,3 +260,17 @@ def test_a_run_that_was_killed_while_it_drew_is_drawn_and_swept(tmp_path):
     (run / "strength.png").rename(half)
     assert not finished(steps[0]) and run_steps(steps) == 0
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == whole
+
+
+def test_a_training_by_an_older_recipe_is_not_taken_for_one_of_today(tmp_path):
+    """The words are the same, and the recipe behind them has changed."""
+    words = ("finetune", "--recipe", "cifar10:finetune_vit_cpu", "--epochs", "9", "--out", str(tmp_path / "run"))
+    step = Step(words, tmp_path / "run")
+    optim = to_plain(find_recipe("cifar10:finetune_vit_cpu")().optim) | {"epochs": 9}
+    write_json(tmp_path / "run" / "run.json", {"finished": True, "settings": {"optim": optim}})
+    refuse_other_recipe(step)
+    older = optim | {"optimizer": "adamw"}
+    write_json(tmp_path / "run" / "run.json", {"finished": True, "settings": {"optim": older}})
+    with pytest.raises(ValueError, match=r"trained by an older recipe \(optimizer 'adamw' there, 'muon' now\): begin"):
+        refuse_other_recipe(step)
+    refuse_other_recipe(replace(step, words=(*words, "--optimizer", "adamw")))  # as it is typed

@@ -86,5 +86,16 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path, capsys):
 
 
 def test_a_command_that_fails_ends_the_sweep_with_its_code(tmp_path, capsys):
-    assert run(Sweep(str(tmp_path / "nowhere"), "test", out=tmp_path / "runs", size="cpu", device="cpu")) == 2
-    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    data = str(tmp_path / "empty")
+    assert run(Sweep(data, data, out=tmp_path / "runs", size="cpu", device="cpu")) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "said"), [("--train nowhere", "does not exist"), ("--device nodev", "'nodev'")])
+def test_a_sweep_without_its_images_or_device_leaves_nothing(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    given = ["--train", "images", "--test", "images", "--out", "runs", "--device", "cpu", *words.split()]
+    assert cli.start(Sweep, run, given, "sweep") == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()

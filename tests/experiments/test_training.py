@@ -17,7 +17,7 @@ from a2mim.settings import Network
 from experiments import machine
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
-from experiments.training import forecasting, running
+from experiments.training import forecasting, frozen, running
 from experiments.training.asked import find_recipe, resolved
 from experiments.training.assembly import make_network, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
@@ -101,6 +101,19 @@ def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path
         assert found["settings"]["network"]["weights"] == str(run) and "timm" in found["versions"]
         assert found["commit"] == "aaaaaaa"
     assert "top-1" in capsys.readouterr().out
+
+
+def test_images_in_memory_have_the_same_neighbours(images, tmp_path, monkeypatch):
+    held = []
+    made = frozen.make_gallery
+    monkeypatch.setattr(frozen, "make_gallery", lambda *args, **how: held.append(made(*args, **how)) or held[-1])
+    words = ["knn", "--model", "test_vit", "--data", images, "--image-size", 32, "--workers", 0, "--k", 3]
+    found = []
+    for name, more in (("one", []), ("two", ["--in-memory"])):
+        out = tmp_path / f"{name}.json"
+        assert main([str(word) for word in (*words, "--device", "cpu", "--out", out, *more)]) == 0
+        found.append(json.loads(out.read_text())["top1"])
+    assert found[0] == found[1] and [gallery.memory is not None for gallery in held] == [False, False, True, True]
 
 
 def test_supervised_from_scratch_in_memory(images, tmp_path):

@@ -22,6 +22,7 @@ from experiments.training.transferring import (
     spearman,
     transfer_table,
 )
+from figures import prediction
 from figures.transfer import caption
 from tests.figures import made_up_runs as made_up
 from tests.sketches import sketched
@@ -117,6 +118,17 @@ def test_heads_stand_beside_each_other_with_intervals(tmp_path):
     wilson = stats.binomtest(50, 100).proportion_ci(method="wilson")
     np.testing.assert_allclose(table[["low", "high"]].iloc[1], (100 * wilson.low, 100 * wilson.high))
     assert list(table[["low", "high"]].iloc[0]) == [39, 41]
+    assert "95 % intervals over 100 pictures." in caption(table)
+
+
+def test_a_mean_of_seeds_says_what_its_interval_is_over(tmp_path):
+    path = probed(tmp_path / "one.json", 40, 50.0)
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"settings": result["settings"] | {"seeds": 3}}))
+    table = transfer_table([Entry("one", path)])
+    assert list(table["setup"]) == ["linear, mean of 3 seeds", "attentive, mean of 3 seeds"]
+    assert "95 % intervals over 100 pictures, of a mean of seeds over the seeds." in caption(table)
+    assert "over pictures, of a mean of seeds over the seeds." in prediction.caption(table)
 
 
 def test_data_are_told_apart_where_all_call_their_folder_val():
@@ -124,6 +136,26 @@ def test_data_are_told_apart_where_all_call_their_folder_val():
         data_of({"data": {"data": "x", "val": val}}) for val in ("a/imagenet/val", "places/val", "b/camvid.tar", "")
     ]
     assert told == ["imagenet/val", "places/val", "camvid", "x"]
+    parts = [data_of({"data": {"data": "x", "val": "", "val_split": part}}) for part in ("validation", "val2017", ".")]
+    assert parts == ["x"] * 3
+    assert data_of({"data": {"data": "torch/cifar10", "val": "", "val_split": "test"}}) == "cifar10 test"
+
+
+def test_accuracies_on_other_numbers_of_images_are_refused(tmp_path):
+    """What could not be read counts; of segmentations the pictures themselves are looked at."""
+    one, other = probed(tmp_path / "one.json", 40, 50.0), probed(tmp_path / "other.json", 40, 50.0)
+    result = json.loads(other.read_text()) | {"test_images": 90}
+    other.write_text(json.dumps(result))
+    entries = [Entry(path.stem, path) for path in (one, other)]
+    with pytest.raises(ValueError, match=r"other.json was evaluated on 90 images and .*one.json on 100, both of y"):
+        transfer_table(entries)
+    skipped = [{"part": part, "image": n} for n, part in enumerate(["train"] * 5 + ["validation"] * 10)]
+    other.write_text(json.dumps(result | {"skipped": skipped}))
+    assert list(transfer_table(entries)["images"]) == [100, 100, 90, 90]
+    tuned = tmp_path / "tuned"
+    write(tuned, "finetune", {"data": {"data": "y", "val": ""}}, {"top1": 60.0, "val_images": 80})
+    with pytest.raises(ValueError, match="tuned was evaluated on 80 images and"):
+        transfer_table([*entries, Entry("tuned", tuned)])
 
 
 def test_windows_of_attention_are_a_set_up(tmp_path):
@@ -268,6 +300,24 @@ def test_nothing_to_do_is_refused(capsys):
     assert "give --camvid, --coco or both" in capsys.readouterr().err
     assert main(["reproduce", "transfer", "--camvid", "c.tar", "--model", "resnet50"]) == 2
     assert "no weights of resnet50 were named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--camvid nowhere.tar", "nowhere.tar': it does not exist"),
+        ("--camvid scenes --coco nowhere", "nowhere': it does not exist"),
+        ("--camvid scenes --weights nowhere.pth", "weights 'nowhere.pth' is no file"),
+        ("--camvid scenes --device nodev", "there is no device 'nodev' here"),
+    ],
+)
+def test_a_study_that_lacks_something_leaves_nothing(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("scenes", "w.pth"):
+        (tmp_path / name).mkdir() if name == "scenes" else (tmp_path / name).touch()
+    given = ["--weights", "w.pth", "--out", "runs", "--device", "cpu", *words.split()]
+    assert main(["reproduce", "transfer", *given]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
 def test_segment_and_detect_are_done_when_their_loss_is_drawn(tmp_path):

@@ -96,6 +96,16 @@ def test_every_mass_is_drawn_with_its_interval_and_the_mean_of_the_seeds(tmp_pat
     assert "100 images" in words and ("3 seeds" in words) == (seeds == 3) and ("One seed" in words) == (seeds == 1)
 
 
+def test_the_networks_without_order_0_are_named(tmp_path: Path):
+    table = masses_table(1)
+    some = table.assign(least_ratio=np.where(table["network"] == "vit", 0.05, 0.0))
+    for rows, words in (
+        (table, "the mean over all orders. Bars"),
+        (some, "all orders, of a ViT over the orders above 0."),
+    ):
+        assert words in " ".join(caption(of(middle_mass.draw, tmp_path, "masses.csv", rows).figure).split())
+
+
 def test_a_missing_mass_is_said_and_bad_tables_are_refused(tmp_path: Path):
     table = masses_table(1)
     gone = table.copy()

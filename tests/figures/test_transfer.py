@@ -58,6 +58,16 @@ def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
     assert [prediction.p_in_words(p) for p in (0.5, 0.0034, 0.0)] == ["p = 0.50", "p = 0.003", "p < 0.0001"]
 
 
+def test_one_task_ranked_in_two_folders_is_refused(tmp_path):
+    tables = transfer_tables()
+    other = {name: table.replace({"cifar10-test": "other"}) for name, table in tables.items()}
+    one, two, three = (write_run(tmp_path / str(k), each) for k, each in enumerate((tables, other, tables)))
+    drawn = prediction.draw(open_runs([one, two]))
+    assert [axes.get_title("left").split(",")[0] for axes in seen(drawn.figure)] == ["CIFAR-10 test", "other"]
+    with pytest.raises(ValueError, match=r"linear on cifar10-test \(attentive\) stands in .*0 and in .*2, each with"):
+        prediction.draw(open_runs([one, three]))
+
+
 def test_many_names_stand_beside_the_panel(tmp_path):
     rows = pd.DataFrame({"run": [f"run {k}" for k in range(12)], "M": np.arange(12) / 12, "value": np.repeat(50.0, 12)})
     rows = rows.assign(M_low=rows["M"], M_high=rows["M"], low=rows["value"], high=rows["value"], measure="miou")

@@ -1,6 +1,7 @@
 """What the tables of a CIFAR-10 study say, in sentences."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from experiments.studies.cifar10.declared import MEASURE, TABLE, TESTED
 from experiments.studies.cifar10.plan import FAMILIES, MASKED
 from experiments.studies.methods import LABELS
 from figures.words import setup_in_words
+from interactions.intervals import MIN_IMAGES
 
 PUBLISHED = "J"
 """The measure as published."""
@@ -60,10 +62,10 @@ def declared_answers(table: pd.DataFrame) -> list[str]:
 
 def declared_answer(row: dict[Hashable, Any], comparisons: int) -> str:
     """One comparison in a sentence."""
-    found = "p unknown, of one seed"
+    found = "p unknown" + ", of one seed" * (row["seeds"] == 1)
     if pd.notna(row["p"]):
         found = f"p = {row['p']:.2g}, {row['p_holm']:.2g} for all {comparisons} comparisons"
-    interval = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    interval = f"{row['difference']:+.3f} {between(row)}"
     return (
         f"{FAMILIES[row['network']]}, {setup_in_words(row['setup'])}: does {row['method_a']} raise M against "
         f"{row['method_b']}? {row['answer'].capitalize()}: {interval}, {found} (n = {row['images']} images, "
@@ -76,19 +78,30 @@ def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
     parts, verdicts = [], set()
     for row in rows.to_dict("records"):
         low, high = float(row["low"]), float(row["high"])
-        parts.append(f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] by {row['measure']}")
-        verdicts.add("higher" if low > 0 else "lower" if high < 0 else "open")
+        parts.append(f"{row['difference']:+.3f} {between(row)} by {row['measure']}")
+        verdicts.add("unknown" if isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "open")
     words = {
         frozenset({"higher"}): "raises the middle mass M by every measure",
         frozenset({"lower"}): "lowers the middle mass M by every measure",
         frozenset({"open"}): "leaves the middle mass M where it was, as far as the intervals tell",
+        frozenset({"unknown"}): "has a middle mass M that cannot be compared yet",
     }
-    verdict = words.get(frozenset(verdicts), "changes the middle mass M by some measures and not by others")
+    verdict = words.get(
+        frozenset(verdicts - {"unknown"} or verdicts), "changes the middle mass M by some measures and not by others"
+    )
     first = rows.iloc[0]
     return (
         f"{network}, {setup_in_words(setup)}: {method} {verdict}, against supervised: {'; '.join(parts)} "
         f"(n = {first.images} images)."
     )
+
+
+def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
+    """The interval of a row, or why there is none."""
+    if isnan(row["low"]):
+        return "[no interval: fewer than eight images]" if row["images"] < MIN_IMAGES else "[no interval]"
+    sign = "+" if signed else ""
+    return f"[{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
 
 
 def noise(kept: Path) -> list[str]:
@@ -100,8 +113,7 @@ def noise(kept: Path) -> list[str]:
     said = []
     for (network, of), rows in table[table["measure"] == "J"].groupby(["network", "of"], sort=False):
         values = {
-            str(row["contexts"]): f"{row['M']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            for row in rows.to_dict("records")
+            str(row["contexts"]): f"{row['M']:.3f} {between(row, signed=False)}" for row in rows.to_dict("records")
         }
         if len(values) > 1:
             many, few = values["×4"], values["×1"]

@@ -7,7 +7,7 @@ declared.py the test of the question, drawing.py figures and page, with the answ
 from dataclasses import replace
 
 from experiments.studies.cifar10.plan import Settings, steps
-from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_other_commands
+from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_absent, refuse_other_commands
 
 
 def run(settings: Settings) -> int:
@@ -21,12 +21,12 @@ def run(settings: Settings) -> int:
     made = steps(settings)
     # Tables and figures are of every method that is there, also of those that are not asked for now.
     whole = steps(replace(settings, methods=()))
-    if not settings.plan:
-        refuse_other_commands([step for step in whole if step.words[0] in CAN_STOP], settings.out)
+    refuse_other_commands([step for step in whole if step.words[0] in CAN_STOP], settings.out)
 
     def ready() -> None:
         pick_device(settings.device)
         fetch(settings)
+        refuse_absent(made, (settings.train, settings.test))
 
     def show() -> int:
         outs = {step.out for step in made}

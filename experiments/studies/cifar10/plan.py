@@ -12,8 +12,8 @@ from a2mim.bounds import Count
 from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
 from experiments.studies.methods import METHODS, UNTRAINED
-from experiments.studies.steps import Step
-from experiments.studies.trainings import EPOCH_SECONDS, Scale, data_words, suffix, training_words
+from experiments.studies.steps import Step, is_complete
+from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_words, suffix, training_words
 from interactions.settings import PAPER_RATIOS
 
 FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
@@ -27,7 +27,7 @@ CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 CONTEXT_CHECK = ("a2mim", "supervised", "simclr")
 """Also measured by the published protocol, with as many contexts and with four times as many."""
 THROUGH = ("supervised", "a2mim")
-"""Whose first seed is measured through training as well: frozen, as what trained it left it."""
+"""Whose first seed, 0, is measured through training as well: frozen, as what trained it left it."""
 STATES = 8
 """Parts of that training after which its weights are kept, besides those before it."""
 FINE_TUNED, FROZEN = "fine-tuned log_odds", "frozen cosine"
@@ -151,10 +151,16 @@ class Settings(Scale):
         return self.methods or tuple(METHODS)
 
     def check(self) -> None:
-        """Raises ValueError for a method that there is not."""
+        """Raises ValueError for a method that there is not, or not for the networks; and as every study does."""
+        super().check()
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(f"there is no method {method!r}: choose of {', '.join(METHODS)}")
+            if not {*METHODS[method].families} & {*self.families}:
+                raise ValueError(
+                    f"{METHODS[method].label} trains no {' or '.join(FAMILIES[each] for each in self.families)}: leave "
+                    f"{method} out of --methods, or name --families {' '.join(METHODS[method].families)}"
+                )
 
 
 # ------------------------------------------------------------------------------------------- the commands
@@ -212,9 +218,9 @@ def everyone(settings: Settings) -> list[tuple[str, str, int]]:
 
 
 def is_followed(settings: Settings, family: str, method: str, seed: int) -> bool:
-    """Whether the training of this network keeps weights on the way."""
-    first = seed == settings.all_seeds[0]
-    return first and method in THROUGH and is_trained(settings, family, method)
+    """Whether the training of this network keeps weights on the way: that of the first of all seeds, whichever are
+    asked for now, so that others can be added."""
+    return seed == SEEDS[0] and method in THROUGH and is_trained(settings, family, method)
 
 
 def training(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
@@ -311,10 +317,10 @@ def measuring(settings: Settings, family: str, method: str, seed: int, usual: bo
 
 def through_training(settings: Settings, family: str, methods: Iterable[str]) -> Iterator[Step]:
     """Interactions at every kept state of the trainings that are followed."""
-    seed = settings.all_seeds[0]
-    for method in methods:
-        if is_followed(settings, family, method, seed):
-            yield Measured(settings, family, method, seed).through_training()
+    for seed in settings.all_seeds:
+        for method in methods:
+            if is_followed(settings, family, method, seed):
+                yield Measured(settings, family, method, seed).through_training()
 
 
 def further(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:
@@ -332,12 +338,10 @@ def further(settings: Settings, family: str, method: str, seed: int) -> Iterator
     if method in CORE:
         yield network.profile("profile-16", grid=16)
     pictures = ("--images", str(size.pictures))
-    # All networks lose the patches that are salient to the supervised one.
+    # All networks lose the patches that are salient to the supervised one, where there is one.
     of_supervised = folder_of(settings, family, "supervised", seed) / "occlusion"
-    given = (
-        ("--saliency", str(of_supervised)) if "supervised" in settings.all_methods and method != "supervised" else ()
-    )
-    occluded = ("--grid", "8", *pictures, "--seeds", "3", *given)
+    given = method != "supervised" and ("supervised" in settings.all_methods or is_complete(of_supervised))
+    occluded = ("--grid", "8", *pictures, "--seeds", "3", *(("--saliency", str(of_supervised)) if given else ()))
     yield network.command("occlusion", "occlusion", 90 * size.pictures * size.pass_seconds[family], *occluded)
     yield network.command("spectrum", "spectrum", 20, *pictures, frozen=True)
 

@@ -89,14 +89,20 @@ def profiles(settings: Settings, family: str, method: str, of: Profile) -> dict[
     return {seed: folder for seed, folder in folders.items() if is_complete(folder)}
 
 
-def measured(settings: Settings, family: str, methods: Iterable[str], of: Profile) -> dict[str, list[pd.DataFrame]]:
-    """The images' strengths of every one of the methods that has such a profile, a table for each seed."""
-    found = {method: profiles(settings, family, method, of) for method in methods}
-    return {
-        method: [alike(family, by_identity(load_profile(folder))) for folder in seeds.values()]
-        for method, seeds in found.items()
-        if seeds
-    }
+def measured(
+    settings: Settings, family: str, methods: Iterable[str], of: Profile, whole: bool = False
+) -> dict[str, list[pd.DataFrame]]:
+    """The images' strengths of every one of the methods that has such a profile, a table for each seed.
+
+    whole: of all orders, also of those that not every baseline has.
+    """
+    found: dict[str, list[pd.DataFrame]] = {}
+    for method in methods:
+        seeds = profiles(settings, family, method, of)
+        tables = [by_identity(load_profile(folder)) for folder in seeds.values()]
+        if tables:
+            found[method] = tables if whole else [alike(family, table) for table in tables]
+    return found
 
 
 def alike(family: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +112,8 @@ def alike(family: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def masses(settings: Settings) -> pd.DataFrame:
-    """M of every run: network, setup, measure, method, seed, M, M_low, M_high, images."""
+    """M of every run: network, setup, measure, method, seed, M, M_low, M_high, images, least_ratio (of the orders over
+    which J is relative)."""
     parts = []
     for family in settings.families:
         for setup in setups(family):
@@ -114,8 +121,9 @@ def masses(settings: Settings) -> pd.DataFrame:
                 for seed, folder in profiles(settings, family, method, setup.of).items():
                     who: dict[str, Any] = {"network": family, "setup": setup.name, "method": LABELS[method]}
                     who["seed"] = seed
-                    parts.append(middle_mass(alike(family, load_profile(folder).images())).assign(**who))
-    columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images"]
+                    rows = alike(family, load_profile(folder).images())
+                    parts.append(middle_mass(rows).assign(**who, least_ratio=rows["ratio"].min()))
+    columns = ["network", "setup", "measure", "method", "seed", "M", "M_low", "M_high", "images", "least_ratio"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -149,12 +157,13 @@ def differences(settings: Settings) -> pd.DataFrame:
 
 
 def published(settings: Settings) -> pd.DataFrame:
-    """The published measure J of the published protocol, with one and with four times the contexts: M of the methods,
-    and the differences from the first. One that shrinks with the contexts was noise; one that stays was not."""
+    """The published measure J of the published protocol, over all of its orders, with one and with four times the
+    contexts: M of the methods, and the differences from the first. One that shrinks with the contexts was noise; one
+    that stays was not."""
     parts = []
     for family in settings.families:
         for times in (1, 4):
-            runs = measured(settings, family, CONTEXT_CHECK, of_published(times))
+            runs = measured(settings, family, CONTEXT_CHECK, of_published(times), whole=True)
             if len(runs) < len(CONTEXT_CHECK):
                 continue
             who: dict[str, Any] = {"network": family, "contexts": f"×{times}"}
