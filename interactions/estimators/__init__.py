@@ -97,7 +97,9 @@ def keep_to_every_pair(plan: Plan, order: int, pairs_P2: Tensor, n_players: int,
 
 def enough_passes(needs: Mapping[str, int]) -> int:
     """The budget with which auto finds a design that gives every pair a standard error: the cheapest, and a pilot."""
-    least = min(needs.values(), default=0)
+    least = min(needs.values())
+    if needs.keys() == {"exact"}:  # the single context of every pair: there is no design to choose
+        return least
     return max(least + pilot_passes(2 * least), LEAST_BUDGET)
 
 

@@ -71,5 +71,5 @@ def test_a_pair_whose_single_context_was_not_measured_is_not_known(order):
     assert (some.draws[missing] == 0).all() and (some.standard_error[~missing] == 0).all()
     with pytest.raises(ValueError, match="do not give every pair a standard error"):
         estimate_interactions(game, order, PAIRS, needs["exact"] - 1, every_pair=True)
-    every = estimate_interactions(game, order, PAIRS, needs["exact"], every_pair=True)
+    every = estimate_interactions(game, order, PAIRS, enough_passes(needs), every_pair=True)
     assert every.mean.isfinite().all() and every.passes == needs["exact"]
