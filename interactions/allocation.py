@@ -30,6 +30,7 @@ from interactions.strength import square_statistic
 
 FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET = 300, 100, 20_000
 LEAST_VARIANCE = 1e-300
+"""So that its logarithm is a number."""
 OVERHEAD = 4.0
 """What an image costs besides, in passes: it is read, decoded and classified."""
 SINGLE_NOISE = 0.3
