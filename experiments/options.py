@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from a2mim.bounds import Natural, Pixels, Range
+from a2mim.bounds import Natural, Pixels, Range, option
 from experiments.help import FILE
 
 
@@ -14,8 +14,7 @@ def refuse_idle(settings: Any, beside: str, *names: str) -> None:
     """Raise ValueError where one of these settings is not the usual one, though only `beside` makes use of them."""
     for name in names:
         if getattr(settings, name) != getattr(type(settings), name):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} has no effect without {beside}: leave it out, or give both")
+            raise ValueError(f"{option(name)} has no effect without {beside}: leave it out, or give both")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Δv is a difference of near-equal numbers. A strength within ten times the floor is not to be trusted.
 """
 
-import copy
 from collections.abc import Iterable
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from interactions.estimators import pairwise
 from interactions.game import PatchGame
 from interactions.outputs import DoesNotRun
+from interactions.speed import copied
 
 PAIRS, CONTEXTS = 4, 2
 """Differences that the floor of one order is taken from, at most: 32 passes, and as many in float64."""
@@ -51,11 +51,11 @@ def numerical_floors(
 def _in_double(game: PatchGame, model: nn.Module, coalitions_BN: Tensor) -> Tensor:
     """v in float64, on the CPU. Small batches: the copy of the weights and its activations take twice the memory."""
     try:
-        copied = copy.deepcopy(model)
-    except Exception as error:  # what a module of one's own holds may be anything at all
-        raise FloatingPointError(f"the model cannot be copied ({' '.join(str(error).split())})") from error
+        own = copied(model)
+    except ValueError as error:
+        raise FloatingPointError(str(error)) from error
     # A CPU takes twice as long for float64 convolutions in channels-last.
-    double = game.double(copied.double().to(memory_format=torch.contiguous_format))
+    double = game.double(own.double().to(memory_format=torch.contiguous_format))
     double.batch_size = max(1, (game.batch_size or 8) // 8)
     try:
         values_B = double.of(0)(coalitions_BN).cpu()

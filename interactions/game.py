@@ -18,7 +18,7 @@ from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
-from interactions.own import FUNCTIONS, absent_of, named, values_of
+from interactions.own import FUNCTIONS, absent_of, named, shape_of, values_of
 from interactions.segments import Segments
 from interactions.settings import whole
 from interactions.speed import Speed, as_speed, in_turns, prepared
@@ -110,7 +110,7 @@ class PatchGame:
         """v of each coalition (bool, B×n), float64 B on the device. `image` says whose: one index, or one a row (B).
 
         Raises:
-            ValueError: what are no coalitions of this game's players, or images that it does not hold.
+            ValueError: what are no coalitions of this game's players.
         """
         coalitions_BN = torch.as_tensor(coalitions_BN)
         self._refuse_other_players(coalitions_BN)
@@ -206,8 +206,7 @@ class PatchGame:
     def _hold(self, images: Tensor, targets: ArrayLike | Tensor | None, names: Sequence[str] | None) -> None:
         images_ICHW = images if images.ndim == 4 else images[None]
         if images_ICHW.ndim != 4 or len(images_ICHW) == 0:
-            shape = "×".join(map(str, images.shape))
-            raise ValueError(f"images are C×H×W, or I×C×H×W of at least one, got {shape or 'a number'}")
+            raise ValueError(f"images are C×H×W, or I×C×H×W of at least one, got {shape_of(images)}")
         self.images_ICHW = self._laid_out(images_ICHW.to(self.device))
         self.absent_ICHW = absent_of(
             "mean" if self.baseline == DROP else self.baseline, self.images_ICHW, self.normalisation
@@ -335,10 +334,9 @@ class PatchGame:
 
     def _refuse_other_players(self, coalitions_BN: Tensor) -> None:
         if coalitions_BN.dtype != torch.bool or coalitions_BN.shape[1:] != (self.n_players,):
-            shape = "×".join(map(str, coalitions_BN.shape)) or "a single one"
             raise ValueError(
-                f"coalitions are rows of {self.n_players} booleans, one for each player, got {shape} of "
-                f"{str(coalitions_BN.dtype).removeprefix('torch.')}"
+                f"coalitions are rows of {self.n_players} booleans, one for each player, got "
+                f"{shape_of(coalitions_BN)} of {str(coalitions_BN.dtype).removeprefix('torch.')}"
             )
 
     def _refuse_non_finite(self, values_B: Tensor, image_B: Tensor) -> None:

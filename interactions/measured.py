@@ -8,7 +8,7 @@ import pandas as pd
 from interactions.levels import with_levels
 from interactions.masses import in_middle, middle_mass
 from interactions.runs.results import Results, load
-from interactions.strength import strength_table
+from interactions.strength import some, strength_table
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Profile(Results):
     def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
         its 95 % interval over images (see `strength_table`), rms_note, interval_note and baseline."""
-        images = known(self.images())
+        images = some(self.images())
         floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
         table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
         by_order = with_levels(images, self.record).groupby("order")
@@ -43,18 +43,11 @@ class Profile(Results):
 
     def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
-        images = known(self.images())
+        images = some(self.images())
         if not any(map(in_middle, images.ratio)):
             return pd.DataFrame(columns=["measure", "M", "M_low", "M_high", "images", "baseline"])
         masses = middle_mass(images, resamples=resamples, seed=seed)
         return masses.assign(baseline=self.settings["baseline"])
-
-
-def known(images: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the images; ValueError where there is none yet."""
-    if len(images) == 0:
-        raise ValueError("no image was measured: there is no curve yet")
-    return images
 
 
 def load_profile(folder: str | Path) -> Profile:

@@ -90,12 +90,15 @@ def prepared(
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy that can be laid out or compiled. Raises ValueError for a model that cannot be copied."""
+    """A copy that can be laid out, compiled or made float64. Raises ValueError for a model that cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception as error:  # what a module of one's own holds may be anything at all
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{type(model).__name__} cannot be copied ({reason}): use the speed plain") from error
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({reason}), as the numerical floor and every speed but plain "
+            "need: use the speed plain"
+        ) from error
 
 
 def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float, say: bool = False) -> dict[str, Any]:

@@ -165,13 +165,19 @@ def strength_table(
 
 def _moments(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Each column of `image_row` as a table images × orders, both ascending."""
-    if len(images) == 0:
-        raise ValueError("no image was measured: there is no strength to report")
+    images = some(images)
     moments = {name: images.pivot(index="image", columns="order", values=name) for name in ROW_COLUMNS}
     counts, orders = images.groupby("image").order.nunique(), images.order.nunique()
     if counts.min() < orders:
         raise ValueError(f"image {counts.idxmin()} was measured at {counts.min()} of {orders} orders")
     return moments
+
+
+def some(images: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the images; ValueError where there is none yet."""
+    if len(images) == 0:
+        raise ValueError("no image was measured: there is no strength to report")
+    return images
 
 
 def telling_images(images: pd.DataFrame, column: str) -> np.ndarray:

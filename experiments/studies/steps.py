@@ -222,9 +222,9 @@ def refuse_other_recipe(step: Step) -> None:
     from a2mim.plain import to_plain
     from experiments.training.asked import find_recipe
 
-    there = read_record(step.out).get("settings", {}).get("optim")
-    if there is None or "--recipe" not in step.words:
+    if "--recipe" not in step.words:
         return
+    there = read_record(step.out).get("settings", {}).get("optim", {})
     now = to_plain(find_recipe(step.words[step.words.index("--recipe") + 1])().optim)
     for name in now.keys() - {"epochs", "warmup_epochs"}:
         if name in there and there[name] != now[name] and option(name) not in step.words:
