@@ -65,6 +65,8 @@ def finetune(settings: Settings, world: Any) -> Any:
     begun = (Path(settings.out) / "run.json").exists()  # with whatever was taken then
     if settings.loss != "bce" and settings.bce_threshold is not None and not begun:
         raise ValueError("--bce-threshold has no effect without --loss bce: leave it out, or give both")
+    if settings.loop.pictures_every and not begun:
+        raise ValueError("--pictures-every draws reconstructions, and a fine-tuning makes none: leave it out")
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
     classes = labelled(images)

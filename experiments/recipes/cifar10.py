@@ -176,7 +176,7 @@ def _finetune_on_two_cores(network: Network) -> Finetune:
         recipe,
         mixing=Mixing(smoothing=0.1),
         optim=rate,
-        loop=replace(recipe.loop, evaluate_every=1, channels_last=not vit),
+        loop=replace(recipe.loop, evaluate_every=1, pictures_every=0, channels_last=not vit),
     )
 
 

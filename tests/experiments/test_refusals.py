@@ -194,6 +194,7 @@ def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
         (f"pretrain --model MODEL --data photos --val-split test {TRAINED}", "leave out --val, --val-split and --eval"),
         (f"pretrain --model MODEL --data photos --eval-size 64 {TRAINED}", "and give them to finetune, linear or knn"),
         (f"finetune --model MODEL --data photos --bce-threshold 0.2 {TRAINED}", "no effect without --loss bce"),
+        (f"finetune --model MODEL --data photos --pictures-every 2 {TRAINED}", "a fine-tuning makes none"),
     ],
 )
 def test_an_option_that_would_have_no_effect(words, said, refused):

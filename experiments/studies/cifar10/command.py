@@ -1,7 +1,8 @@
 """`a2mim reproduce cifar10`: every method on a small ViT and a small CNN, trained, measured, drawn, and on one page.
 
-plan.py says by which commands; experiments/studies/steps.py runs them; tables.py makes the tables of what is there,
-declared.py the test of the question, drawing.py figures and page, with the answer in words (answers.py).
+plan.py says by which commands; experiments/studies/steps.py runs them; joining.py puts an earlier study's networks
+beside these; tables.py makes the tables of what is there, declared.py the test of the question, drawing.py figures and
+page, with the answer in words (answers.py).
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ def run(settings: Settings) -> int:
     from experiments.machine import pick_device
     from experiments.studies.cifar10.declared import collect_declared
     from experiments.studies.cifar10.drawing import draw_all
+    from experiments.studies.cifar10.joining import join, keep_rows, refuse_unlike
     from experiments.studies.cifar10.tables import collect
     from experiments.studies.kept import write_commands, write_study
 
@@ -27,13 +29,17 @@ def run(settings: Settings) -> int:
         pick_device(settings.device)
         fetch(settings)
         refuse_absent(made, (settings.train, settings.test))
+        join(settings)
 
     def show() -> int:
         outs = {step.out for step in made}
         write_commands(settings.kept, [*made, *(step for step in whole if step.out not in outs and finished(step))])
         write_study(settings.kept, settings, made)
+        join(settings)
+        refuse_unlike(settings)
         collect(settings)
         collect_declared(settings)
+        keep_rows(settings)
         return draw_all(settings)
 
     return pursue(settings, made, show, ready)

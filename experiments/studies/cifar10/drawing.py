@@ -72,6 +72,11 @@ def shown(
     found = []
     for family, method, seed in everyone(settings):
         folder = of(settings, family, method, seed) / name
-        if method in labels and is_complete(folder):
+        if method in labels and is_there(folder):
             found.append(Shown(folder, labels[method], FAMILIES[family]))
     return found
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a run came to its end; of a study that was joined there may be the table alone, without a record."""
+    return is_complete(folder) or (any(folder.glob("*.csv")) and not (folder / "run.json").exists())

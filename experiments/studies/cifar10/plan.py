@@ -11,11 +11,18 @@ from pathlib import Path
 from a2mim.bounds import Count
 from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
-from experiments.studies.methods import METHODS, UNTRAINED
+from experiments.studies.methods import METHODS, NAMES, UNTRAINED
 from experiments.studies.steps import Step, is_complete
 from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_words, suffix, training_words
+from figures.tables import read_table
 from interactions.settings import PAPER_RATIOS
 
+ACCURACY, ROWS = "accuracy.csv", "images.tar.xz"
+"""What a study keeps for others to join: its networks, and all that was measured of each image."""
+JOINED = "joined.csv"
+"""The networks of the study that was joined, in the folder of all runs."""
+NAMED = 50
+"""Letters of what a refusal repeats of a file."""
 FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
 HEADLINE = ("supervised", "a2mim", "simclr")
 """What the declared test needs; made and measured first, seed by seed."""
@@ -119,13 +126,14 @@ class Settings(Scale):
     the time was over before; tables, figures and page are made of what is there either way.
 
     Writes a folder for each run into --out, and into --results what is worth keeping: accuracy.csv, masses.csv,
-    differences.csv, declared.csv (the test of the question), published.csv, curves/, figures/, loss/, pictures/,
-    report.html, and commands.sh, the `a2mim` commands that all of it came from.
+    differences.csv, declared.csv (the test of the question), published.csv, images.tar.xz (the rows of every image),
+    curves/, figures/, loss/, pictures/, report.html, and commands.sh, the `a2mim` commands that all of it came from.
 
     For example:
         a2mim reproduce cifar10 --size cpu --budget 120
         a2mim reproduce cifar10 --size cpu --times 3 --methods supervised a2mim simclr --no-sweep --out runs/cifar10-3
         a2mim reproduce cifar10 --train cifar10-train.tar --test cifar10-test.tar --out runs/cifar10 --budget 9
+        a2mim reproduce cifar10 --size cpu --families vit --methods mae --joined experiments/results/cifar10-vit
         a2mim reproduce cifar10 --plan
     """
 
@@ -141,6 +149,9 @@ class Settings(Scale):
     """Epochs of every training, as multiples of its recipe's (those of figure 6 excepted)."""
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
+    joined: Path | None = None
+    """Results of an earlier study of these sizes (the folder with its accuracy.csv and images.tar.xz): its networks
+    stand beside those of this one in every table and figure, and are not trained again."""
 
     @property
     def kept(self) -> Path:
@@ -167,22 +178,50 @@ class Settings(Scale):
 
 
 def steps(settings: Settings) -> list[Step]:
-    """All commands in the order in which they are run: seed by seed, method by method, every network."""
+    """All commands in the order in which they are run: seed by seed, method by method, every network but those of a
+    study that is joined."""
     found: list[Step] = []
+    there = joined_networks(settings)
+
+    def missing(methods: Iterable[str], family: str, seed: int) -> list[str]:
+        return [method for method in methods if (family, method, seed) not in there]
+
     for methods in (HEADLINE, ORDER[len(HEADLINE) :]):
         for family in settings.families:
             for usual in (True, False):  # with the mean colour first
                 for seed in settings.all_seeds:
-                    for method in methods:
+                    for method in missing(methods, family, seed):
                         found += training(settings, family, method, seed) if usual else ()
                         found += measuring(settings, family, method, seed, usual)
         for family in settings.families:
-            found += through_training(settings, family, methods)
+            for seed in settings.all_seeds:
+                found += through_training(settings, family, missing(methods, family, seed), seed)
     for method in ORDER:
         for family in settings.families:
             for seed in settings.all_seeds:
-                found += further(settings, family, method, seed)
+                for each in missing([method], family, seed):
+                    found += further(settings, family, each, seed)
     return found + (token_position.steps(settings) if settings.sweep else [])
+
+
+def joined_networks(settings: Settings) -> set[tuple[str, str, int]]:
+    """(network, method, seed) of the study that was joined when this one was begun, or that is to be.
+
+    Raises ValueError for a table that is none of such a study.
+    """
+    begun = settings.out / JOINED
+    if begun.is_file():
+        return networks_in(begun)
+    return networks_in(settings.joined / ACCURACY) if settings.joined else set()
+
+
+def networks_in(accuracies: Path) -> set[tuple[str, str, int]]:
+    """(network, method, seed) of a study's table."""
+    table = read_table(accuracies, ["seed"], ["network", "method"], "the accuracies of a study", empty=True)
+    methods = {name: method for method, name in NAMES.items()}
+    if unknown := sorted({str(name) for name in table["method"]} - set(methods)):
+        raise ValueError(f"{accuracies} names methods that there are not ({', '.join(unknown)[:NAMED]})")
+    return {(row["network"], methods[row["method"]], int(row["seed"])) for row in table.to_dict("records")}
 
 
 def is_trained(settings: Settings, family: str, method: str) -> bool:
@@ -315,12 +354,11 @@ def measuring(settings: Settings, family: str, method: str, seed: int, usual: bo
         yield network.profile(setup.folder, *setup.words, frozen=setup.frozen, orders=orders)
 
 
-def through_training(settings: Settings, family: str, methods: Iterable[str]) -> Iterator[Step]:
+def through_training(settings: Settings, family: str, methods: Iterable[str], seed: int) -> Iterator[Step]:
     """Interactions at every kept state of the trainings that are followed."""
-    for seed in settings.all_seeds:
-        for method in methods:
-            if is_followed(settings, family, method, seed):
-                yield Measured(settings, family, method, seed).through_training()
+    for method in methods:
+        if is_followed(settings, family, method, seed):
+            yield Measured(settings, family, method, seed).through_training()
 
 
 def further(settings: Settings, family: str, method: str, seed: int) -> Iterator[Step]:

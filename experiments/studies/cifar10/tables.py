@@ -11,9 +11,11 @@ import pandas as pd
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
 from experiments.studies.cifar10.plan import (
+    ACCURACY,
     BASELINES,
     CONTEXT_CHECK,
     COURSE,
+    JOINED,
     Settings,
     backbone_of,
     everyone,
@@ -35,7 +37,7 @@ def collect(settings: Settings) -> None:
     """Every table that can be made of what is finished."""
     kept = settings.kept
     tables = {
-        "accuracy": accuracies(settings),
+        ACCURACY.removesuffix(".csv"): accuracies(settings),
         "masses": masses(settings),
         "differences": differences(settings),
         "published": published(settings),
@@ -68,7 +70,10 @@ def accuracies(settings: Settings) -> pd.DataFrame:
             row["knn"] = read_json(before / "knn.json").get("top1")
         if len(row) > 3:
             rows.append(row)
-    return pd.DataFrame(rows)
+    joined = settings.out / JOINED
+    if not joined.is_file():
+        return pd.DataFrame(rows)
+    return pd.concat([pd.read_csv(joined), pd.DataFrame(rows)], ignore_index=True)
 
 
 def fine_tuned(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""Networks of an earlier study beside those of this one: what a study keeps for that, and how it is taken.
+
+An archive holds of every measuring run run.json, its tables, and the rows of all images, in folders as those of --out;
+losses are taken from the copies that were kept of them. Nothing else of an archive is read, whatever it holds.
+"""
+
+import io
+import lzma
+import re
+import shutil
+import tarfile
+from functools import partial
+from pathlib import Path
+
+from experiments.measuring.comparison import differences_of
+from experiments.studies.cifar10.plan import (
+    ACCURACY,
+    FAMILIES,
+    JOINED,
+    NAMED,
+    ROWS,
+    Settings,
+    backbone_of,
+    everyone,
+    folder_of,
+    joined_networks,
+    networks_in,
+    setups,
+)
+from experiments.studies.cifar10.tables import copies
+from experiments.studies.methods import NAMES
+from experiments.studies.steps import is_complete
+from interactions.profile import load_profile
+from interactions.runs.files import write_atomically
+
+PLACE = re.compile(f"({'|'.join(FAMILIES)})-({'|'.join(NAMES)})-[0-9]{{1,9}}(-pretrain)?")
+"""The folder of a network."""
+PART = re.compile(r"(?P<run>[a-z0-9-]+)/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
+"""Of a measuring run, in the folder of its network."""
+RECORD = "run.json"
+LARGEST = 10**8
+"""Bytes of a file in an archive."""
+
+
+def places_of(settings: Settings) -> list[Path]:
+    """The folders of every network, before and behind fine-tuning, whether they are there or not."""
+    return sorted({of(settings, *network) for network in everyone(settings) for of in (folder_of, backbone_of)})
+
+
+def keep_rows(settings: Settings) -> None:
+    """The archive of every finished measuring run; the same bytes for the same runs."""
+    parts = [
+        path
+        for place in places_of(settings)
+        for path in sorted(place.rglob("*"))
+        if (found := PART.fullmatch(str(path.relative_to(place)))) and is_complete(place / found["run"])
+    ]
+    if parts:
+        write_atomically(settings.kept / ROWS, partial(_pack, parts, settings.out))
+
+
+def _pack(parts: list[Path], root: Path, archive: Path) -> None:
+    with tarfile.open(archive, "w:xz") as tar:
+        for part in parts:
+            content = part.read_bytes()
+            about = tarfile.TarInfo(str(part.relative_to(root)))
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+
+
+def join(settings: Settings) -> None:
+    """Take the earlier study's networks into the folder of all runs, where none of them is there yet.
+
+    Raises:
+        FileNotFoundError: no results there.
+        ValueError: an archive that is damaged, or none of such a study; networks that were also trained here; other
+            results than those that the study was begun with.
+    """
+    kept = settings.joined
+    if kept is None:
+        return
+    for name in (ACCURACY, ROWS):
+        if not (kept / name).is_file():
+            raise FileNotFoundError(f"{kept} holds no {name}: give the folder of results that a CIFAR-10 study kept")
+    if (settings.out / JOINED).is_file():
+        if not joined_networks(settings) <= networks_in(kept / ACCURACY):
+            raise ValueError(f"{settings.out} was begun with other results than {kept}: give these, or another --out")
+        return
+    networks = joined_networks(settings)
+    places = {of(settings, *network) for network in networks for of in (folder_of, backbone_of)}
+    if trained := sorted(str(place) for place in places if (place / RECORD).exists()):
+        raise ValueError(f"{trained[0]} was trained here, and {kept} has it, too: join it in another --out")
+    _unpack(kept / ROWS, settings.out)
+    for place in sorted(places):
+        for target, source in copies(place):
+            if (kept / source).is_file() and not target.exists():
+                write_atomically(target, partial(shutil.copyfile, kept / source))
+    # Last: what is written above is taken once more where this was cut short.
+    write_atomically(settings.out / JOINED, partial(shutil.copyfile, kept / ACCURACY))
+
+
+def _unpack(archive: Path, out: Path) -> None:
+    """Every measuring run. Its record, which makes it one that counts, is written behind its rows."""
+    records: dict[Path, bytes] = {}
+    try:
+        with tarfile.open(archive, "r:xz") as tar:
+            for member in tar:
+                place, _, part = member.name.partition("/")
+                file = tar.extractfile(member) if member.isfile() else None
+                if not PLACE.fullmatch(place) or not PART.fullmatch(part) or member.size > LARGEST or file is None:
+                    raise ValueError(f"it holds {member.name[:NAMED]!r}")
+                target, content = out / place / part, file.read()
+                if target.name == RECORD:
+                    records[target] = content
+                else:
+                    write_atomically(target, partial(_write, content))
+    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
+        raise ValueError(f"{archive} is damaged or not what a CIFAR-10 study kept ({error}): take it anew") from error
+    for target, content in records.items():
+        write_atomically(target, partial(_write, content))
+
+
+def _write(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+
+
+def refuse_unlike(settings: Settings) -> None:
+    """Raise ValueError where profiles of one set-up, which tables compare, are not of the same images and orders."""
+    if not joined_networks(settings):
+        return
+    for family in settings.families:
+        for setup in setups(family):
+            folders = [setup.of(settings, *network) for network in everyone(settings) if network[0] == family]
+            records = {str(folder): load_profile(folder).record for folder in folders if is_complete(folder)}
+            if len(records) > 1 and (phrases := differences_of(records)):
+                raise ValueError(
+                    f"the networks of the joined study were measured otherwise than those of this one ({phrases[0]}): "
+                    "join results of the same size"
+                )

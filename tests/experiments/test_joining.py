@@ -1,0 +1,164 @@
+"""`a2mim reproduce cifar10 --joined`: networks of an earlier study beside those that are trained here."""
+
+import io
+import lzma
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import cli
+from experiments.studies.cifar10.drawing import shown
+from experiments.studies.cifar10.joining import join, keep_rows, refuse_unlike
+from experiments.studies.cifar10.plan import Settings, backbone_of, folder_of, steps
+from experiments.studies.cifar10.tables import accuracies, differences
+from tests.experiments.test_compare import change, measure
+
+STUDY = {"train": "a.tar", "test": "b.tar", "families": ("vit",), "seeds": (0,), "sweep": False, "size": "cpu"}
+ROWS = [
+    {"network": "vit", "method": "supervised", "seed": 0, "top1": 67.0},
+    {"network": "vit", "method": "untrained", "seed": 0, "knn": 27.0},
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Two networks of a study, of which a supervised and an untrained one are made of."""
+    folder = tmp_path_factory.mktemp("measured")
+    return [measure(folder / str(seed), seed=seed) for seed in (0, 1, 2)]
+
+
+@pytest.fixture
+def earlier(measured, tmp_path):
+    """What an earlier study kept."""
+    study = Settings(**STUDY, out=tmp_path / "earlier")
+    for method, run in zip(("supervised", "untrained"), measured, strict=False):
+        shutil.copytree(run, folder_of(study, "vit", method, 0) / "profile-8")
+    (study.out / "vit-supervised-0" / "half").mkdir()
+    (study.out / "vit-supervised-0" / "half" / "run.json").write_text('{"status": "measuring"}')
+    keep_rows(study)
+    for table in ("spectrum", "variance"):
+        (study.kept / "spectrum").mkdir(exist_ok=True)
+        (study.kept / "spectrum" / f"vit-supervised-0-{table}.csv").write_text("layer\n1\n")
+    pd.DataFrame(ROWS).to_csv(study.kept / "accuracy.csv", index=False)
+    return study.kept
+
+
+def test_what_was_measured_stands_beside_what_is_measured_here(measured, earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    join(study)
+    shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
+    refuse_unlike(study)
+    table = differences(study)
+    assert set(table["method_a"] + " " + table["method_b"]) == {
+        "MAE supervised",
+        "MAE untrained",
+        "supervised untrained",
+    }
+    assert accuracies(study).to_dict("records")[0]["top1"] == 67.0 and len(accuracies(study)) == 2
+    assert [each.name for each in shown(study, backbone_of, "spectrum")] == ["supervised"]
+    kept = (earlier / "images.tar.xz").read_bytes()
+    shutil.rmtree(study.out / "vit-mae-0")
+    keep_rows(study)
+    assert (study.kept / "images.tar.xz").read_bytes() == kept  # nothing was lost on the way
+    with tarfile.open(earlier / "images.tar.xz") as archive:
+        assert not any("half" in name or "pairs" in name for name in archive.getnames())
+
+
+def test_joined_networks_are_not_trained_again_also_where_they_are_not_named_any_more(earlier, tmp_path):
+    def planned(**settings):
+        return {step.out.relative_to(tmp_path / "study"): step.words for step in steps(Settings(**STUDY, **settings))}
+
+    new = {"out": tmp_path / "study", "methods": ("supervised", "mae")}
+    whole, joined = planned(**new), planned(**new, joined=earlier)
+    assert joined.items() <= whole.items()
+    assert {path.parts[0] for path in whole.keys() - joined.keys()} == {"vit-supervised-0", "vit-untrained-0"}
+    join(Settings(**STUDY, **new, joined=earlier))
+    assert planned(**new) == joined
+    (earlier / "accuracy.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no accuracy\.csv"):
+        join(Settings(**STUDY, **new, joined=earlier))
+
+
+def test_other_results_than_those_of_the_beginning_are_refused(earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    join(study)
+    join(study)
+    other = shutil.copytree(earlier, tmp_path / "other")
+    pd.DataFrame(ROWS[:1]).to_csv(other / "accuracy.csv", index=False)
+    with pytest.raises(ValueError, match="was begun with other results"):
+        join(replace(study, joined=other))
+
+
+def test_what_was_trained_here_is_not_joined_as_well(earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    run = study.out / "vit-supervised-0"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="vit-supervised-0 was trained here"):
+        join(study)
+    assert list(study.out.rglob("*.parquet")) == [] and not (study.out / "joined.csv").exists()
+
+
+def test_networks_that_were_measured_otherwise_are_not_compared(measured, earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    join(study)
+    own = shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
+    change(own, lambda record: record["settings"].update(baseline="blur"))
+    with pytest.raises(ValueError, match="measured otherwise than those of this one"):
+        refuse_unlike(study)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../vit-mae-0/profile-8/run.json",
+        "/vit-mae-0/run.json",
+        "vit-mae-0/profile-8/../../x.csv",
+        "vit-mae-0/a/pairs/x",
+    ],
+)
+def test_an_archive_with_anything_else_is_refused(name, earlier, tmp_path):
+    with tarfile.open(earlier / "images.tar.xz", "w:xz") as tar:
+        about = tarfile.TarInfo(name)
+        about.size = 1
+        tar.addfile(about, io.BytesIO(b"x"))
+    refused(earlier, tmp_path)
+
+
+def test_a_link_in_an_archive_is_refused(earlier, tmp_path):
+    with tarfile.open(earlier / "images.tar.xz", "w:xz") as tar:
+        about = tarfile.TarInfo("vit-mae-0/profile-8/run.json")
+        about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(about)
+    refused(earlier, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", lzma.compress(b"no archive")])
+def test_a_damaged_archive_is_refused(content, earlier, tmp_path):
+    (earlier / "images.tar.xz").write_bytes(content)
+    refused(earlier, tmp_path)
+
+
+def test_an_archive_that_was_cut_short_is_refused(earlier, tmp_path):
+    whole = (earlier / "images.tar.xz").read_bytes()
+    (earlier / "images.tar.xz").write_bytes(whole[: len(whole) // 2])
+    refused(earlier, tmp_path)
+
+
+def refused(earlier: Path, tmp_path: Path) -> None:
+    """Nothing of the archive counts."""
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    with pytest.raises(ValueError, match=r"images\.tar\.xz is damaged or not what a CIFAR-10 study kept"):
+        join(study)
+    assert list(tmp_path.rglob("passwd")) == [] and list(study.out.rglob("run.json")) == []
+
+
+def test_a_table_of_unknown_methods_is_said_with_exit_code_2(earlier, tmp_path, capsys):
+    pd.DataFrame([ROWS[0] | {"method": "magic"}]).to_csv(earlier / "accuracy.csv", index=False)
+    words = f"reproduce cifar10 --plan --joined {earlier} --out {tmp_path / 'study'}"
+    assert cli.main(words.split()) == 2
+    assert "names methods that there are not (magic)" in capsys.readouterr().err
