@@ -1,6 +1,5 @@
 """From a file to tensors under timm's names, and what the file was."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from a2mim.checkpoints.convert import Dropped, Pixels
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.resize import PositionRule
 from a2mim.checkpoints.sources import recognise
-from a2mim.checkpoints.stated import parsed
+from a2mim.checkpoints.stated import parsed, shown, whole
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,29 @@ class Checkpoint:
 
     @property
     def classes(self) -> dict[str, int]:
-        """The classes of the network, name -> number, as the file or its configuration states them; empty without."""
-        stated = self.settings.get("id2label")
-        if stated and not all(str(name).startswith("LABEL_") for name in stated.values()):
-            return {str(name): int(number) for number, name in stated.items()}
-        return json.loads(self.metadata.get("classes", "{}"))
+        """The classes of the network, name -> number, as the file or its configuration states them; empty without.
+
+        Raises CheckpointError where that is no list of classes.
+        """
+        where, said = f"id2label of the configuration beside '{self.path}'", self.settings.get("id2label")
+        if isinstance(said, dict) and all(str(number).isdecimal() and len(str(number)) < 7 for number in said):
+            said = [(name, int(number)) for number, name in said.items()]
+        named = checked_classes(said or [], where)
+        if named and not all(name.startswith("LABEL_") for name in named):
+            return named
+        where = f"the metadata 'classes' of checkpoint '{self.path}'"
+        said = parsed(self.metadata.get("classes", "{}"), where)
+        return checked_classes(list(said.items()) if isinstance(said, dict) else said, where)
+
+
+def checked_classes(said: Any, where: str) -> dict[str, int]:
+    """Names and numbers of classes, as they are. Raises CheckpointError where they are anything else."""
+    number = whole(0, 999_999)
+    if not isinstance(said, list) or not all(
+        isinstance(pair, tuple) and isinstance(pair[0], str) and number(pair[1]) for pair in said
+    ):
+        raise CheckpointError(f"{where} is no list of classes: {shown(said)}")
+    return dict(said)
 
 
 def read(path: str | Path) -> Checkpoint:

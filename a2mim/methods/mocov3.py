@@ -128,7 +128,12 @@ def freeze_patch_embedding(backbone: Any, renew: bool) -> None:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     if positions_1LC is not None:
-        rows, columns = backbone.patch_embed.grid_size
+        rows, columns = getattr(backbone.patch_embed, "grid_size", None) or (0, 0)
+        if not 0 < rows * columns <= positions_1LC.shape[1]:
+            raise ValueError(
+                f"{type(backbone).__name__} has no grid of patches for sine–cosine positions: use "
+                "patch_embedding=kept or trained"
+            )
         table_LC = sincos_positions(rows, columns, positions_1LC.shape[2])
         positions_1LC.zero_()
         positions_1LC[0, -len(table_LC) :] = table_LC  # behind those of a class token

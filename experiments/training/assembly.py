@@ -36,7 +36,8 @@ def make_network(
     side, or of that height and width.
 
     Returns the model, what timm.create_model was given ({"architecture": name, **arguments}), and what was loaded from
-    a file (None: none was). Raises ValueError for unknown names and weights that do not fit, FileNotFoundError.
+    a file (None: none was). Raises ValueError for unknown names, weights that do not fit, and a network
+    that does not take colours, FileNotFoundError.
     """
     file = weights_file(network.weights)
     name, stored, assumed = fitted(network.model, read(file)) if file else (network.model, {}, {})
@@ -47,6 +48,8 @@ def make_network(
         **size_arguments(name, image_size),
         **pairs(network.model_args),
     }
+    if (channels := arguments.get("in_chans", 3)) != 3:
+        raise ValueError(f"training reads three channels and the network takes {channels!r}: leave in_chans out")
     source = network.weights if file is None else "random"
     model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
     report = load_backbone(model, file, network.partial) if file else None

@@ -201,6 +201,14 @@ def test_an_option_that_would_have_no_effect(words, said, refused):
     assert said in refused(words.replace("MODEL", "test_resnet"))
 
 
+def test_a_network_of_grey_images_is_not_trained(refused):
+    """Images are read as colours; the run had begun and failed at its first batch."""
+    said = "training reads three channels and the network takes 1"
+    words = f"--model test_vit --model-args in_chans=1 --data photos {TRAINED}"
+    assert said in refused(f"pretrain --method simmim --mask-cell 16 {words}")
+    assert said in refused(f"finetune {words}")
+
+
 def test_a_run_that_took_such_an_option_before_goes_on(photos, tmp_path):
     words = f"finetune --model test_resnet --data {photos} --image-size 32 {TRAINED} --out {tmp_path / 'run'}".split()
     assert main([*words, "--loss", "bce", "--bce-threshold", "0.2", "--minutes", "1e-9"]) == 0

@@ -7,6 +7,7 @@ import types
 import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,7 +18,9 @@ from safetensors.torch import save_file
 from a2mim.checkpoints import CheckpointError, read
 from a2mim.checkpoints.contents import read_file
 from a2mim.checkpoints.inert import INERT, Inert, InertDict
+from a2mim.checkpoints.read import Checkpoint
 
+BARE = Checkpoint({}, Path("net"), "", "", "timm")
 TENSORS = {"stem.weight": torch.arange(12.0).reshape(3, 4), "stem.bias": torch.tensor([1.5, -2.0, 0.25])}
 
 
@@ -203,3 +206,39 @@ def test_a_large_file_is_mapped_and_not_copied(tmp_path, name):
     assert str(tmp_path / name) in Path("/proc/self/maps").read_text()
     assert float(checkpoint.tensors["layers.7.weight"].sum()) == 7.0 * 1024 * 2048
     assert anonymous_bytes() - before < size / 8
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[1, 2",
+        "[1, 2]",
+        '"abc"',
+        "3",
+        '{"a": "x"}',
+        '{"a": 1.5}',
+        '{"a": -1}',
+        '{"a": NaN}',
+        '{"a": 1000000}',
+        '{"a": true}',
+    ],
+)
+def test_a_list_of_classes_that_is_none_is_refused_by_the_name_of_its_file(tmp_path, said):
+    save_file(TENSORS, tmp_path / "net.safetensors", {"classes": said})
+    with pytest.raises(CheckpointError, match=r"the metadata 'classes' of checkpoint '.*net\.safetensors'"):
+        _ = read(tmp_path / "net.safetensors").classes
+
+
+@pytest.mark.parametrize(
+    "said", [["a"], "abc", {"x": "a"}, {"0": ["a"]}, {"1000000": "a"}, {"9" * 5000: "a"}, {"-1": "a"}]
+)
+def test_labels_of_a_configuration_that_are_none_are_refused(said):
+    with pytest.raises(CheckpointError, match="id2label of the configuration beside 'net'"):
+        _ = replace(BARE, settings={"id2label": said}).classes
+
+
+def test_classes_of_a_configuration_and_of_a_file():
+    assert replace(BARE, settings={"id2label": {"1": "cat", 0: "dog"}}).classes == {"cat": 1, "dog": 0}
+    unnamed = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}  # what Hugging Face calls those without names
+    assert replace(BARE, settings=unnamed).classes == {}
+    assert replace(BARE, settings=unnamed, metadata={"classes": '{"cat": 3}'}).classes == {"cat": 3}
