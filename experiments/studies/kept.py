@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,21 @@ from experiments.studies.steps import Step, finished, typed
 from interactions.runs.files import write_atomically, write_json
 
 
-def write_commands(kept: Path, steps: Sequence[Step]) -> None:
-    """commands.sh in the folder of results."""
+def write_commands(kept: Path, steps: Sequence[Step], earlier: str = "") -> None:
+    """commands.sh in the folder of results.
+
+    earlier: that of a study whose networks stand beside these.
+    """
     whole = f"# a2mim {shlex.join(sys.argv[1:])}"
-    text = "\n".join([whole, *map(typed, steps)]) + "\n"
+    text = "\n".join([whole, *map(typed, steps)]) + "\n" + earlier
     write_atomically(kept / "commands.sh", lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
-    """study.json: settings, machine, versions, commit, and how far the study is."""
+def write_study(kept: Path, settings: Any, steps: Sequence[Step], earlier: Mapping[str, Any] | None = None) -> None:
+    """study.json: settings, machine, versions, commit, and how far the study is.
+
+    earlier: that of a study whose networks stand beside these.
+    """
     from a2mim.plain import to_plain
     from a2mim.versions import versions
     from experiments.machine import commit, machine, pick_device
@@ -26,4 +32,5 @@ def write_study(kept: Path, settings: Any, steps: Sequence[Step]) -> None:
     asked = {name: value for name, value in to_plain(settings).items() if name not in ("budget", "plan")}
     left = [typed(step) for step in steps if not finished(step)]
     about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "versions": versions()}
-    write_json(kept / "study.json", {**about, "settings": asked, "commands": len(steps), "left": left})
+    found = {**about, "settings": asked, "commands": len(steps), "left": left}
+    write_json(kept / "study.json", found | ({"joined": dict(earlier)} if earlier else {}))

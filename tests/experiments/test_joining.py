@@ -12,7 +12,7 @@ import pytest
 
 from experiments import cli
 from experiments.studies.cifar10.drawing import shown
-from experiments.studies.cifar10.joining import join, keep_rows, refuse_unlike
+from experiments.studies.cifar10.joining import earlier_commands, earlier_study, join, keep_rows, refuse_unlike
 from experiments.studies.cifar10.plan import Settings, backbone_of, folder_of, steps
 from experiments.studies.cifar10.tables import accuracies, differences
 from tests.experiments.test_compare import change, measure
@@ -44,12 +44,15 @@ def earlier(measured, tmp_path):
         (study.kept / "spectrum").mkdir(exist_ok=True)
         (study.kept / "spectrum" / f"vit-supervised-0-{table}.csv").write_text("layer\n1\n")
     pd.DataFrame(ROWS).to_csv(study.kept / "accuracy.csv", index=False)
+    (study.kept / "commands.sh").write_text("a2mim finetune\n")
+    (study.kept / "study.json").write_text('{"commit": "abc"}')
     return study.kept
 
 
 def test_what_was_measured_stands_beside_what_is_measured_here(measured, earlier, tmp_path):
     study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
     join(study)
+    assert earlier_commands(study) == "a2mim finetune\n" and earlier_study(study) == {"commit": "abc"}
     shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
     refuse_unlike(study)
     table = differences(study)

@@ -16,7 +16,7 @@ def run(settings: Settings) -> int:
     from experiments.machine import pick_device
     from experiments.studies.cifar10.declared import collect_declared
     from experiments.studies.cifar10.drawing import draw_all
-    from experiments.studies.cifar10.joining import join, keep_rows, refuse_unlike
+    from experiments.studies.cifar10.joining import earlier_commands, earlier_study, join, keep_rows, refuse_unlike
     from experiments.studies.cifar10.tables import collect
     from experiments.studies.kept import write_commands, write_study
 
@@ -32,11 +32,12 @@ def run(settings: Settings) -> int:
         join(settings)
 
     def show() -> int:
-        outs = {step.out for step in made}
-        write_commands(settings.kept, [*made, *(step for step in whole if step.out not in outs and finished(step))])
-        write_study(settings.kept, settings, made)
         join(settings)
         refuse_unlike(settings)
+        outs = {step.out for step in made}
+        ran = [*made, *(step for step in whole if step.out not in outs and finished(step))]
+        write_commands(settings.kept, ran, earlier_commands(settings))
+        write_study(settings.kept, settings, made, earlier_study(settings))
         collect(settings)
         collect_declared(settings)
         keep_rows(settings)

@@ -11,6 +11,7 @@ import shutil
 import tarfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from experiments.measuring.comparison import differences_of
 from experiments.studies.cifar10.plan import (
@@ -29,7 +30,7 @@ from experiments.studies.cifar10.plan import (
 )
 from experiments.studies.cifar10.tables import copies
 from experiments.studies.methods import NAMES
-from experiments.studies.steps import is_complete
+from experiments.studies.steps import is_complete, read_json
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically
 
@@ -37,6 +38,7 @@ PLACE = re.compile(f"({'|'.join(FAMILIES)})-({'|'.join(NAMES)})-[0-9]{{1,9}}(-pr
 """The folder of a network."""
 PART = re.compile(r"(?P<run>[a-z0-9-]+)/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
 """Of a measuring run, in the folder of its network."""
+COMMANDS, STUDY = "commands.sh", "study.json"
 RECORD = "run.json"
 LARGEST = 10**8
 """Bytes of a file in an archive."""
@@ -95,8 +97,22 @@ def join(settings: Settings) -> None:
         for target, source in copies(place):
             if (kept / source).is_file() and not target.exists():
                 write_atomically(target, partial(shutil.copyfile, kept / source))
+    for name in (COMMANDS, STUDY):
+        if (kept / name).is_file():
+            write_atomically(settings.out / f"joined-{name}", partial(shutil.copyfile, kept / name))
     # Last: what is written above is taken once more where this was cut short.
     write_atomically(settings.out / JOINED, partial(shutil.copyfile, kept / ACCURACY))
+
+
+def earlier_commands(settings: Settings) -> str:
+    """Those of the study that was joined; empty without one."""
+    path = settings.out / f"joined-{COMMANDS}"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def earlier_study(settings: Settings) -> dict[str, Any]:
+    """What the study that was joined said of itself; empty without one. Raises ValueError for a damaged file."""
+    return read_json(settings.out / f"joined-{STUDY}")
 
 
 def _unpack(archive: Path, out: Path) -> None:
