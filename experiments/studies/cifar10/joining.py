@@ -16,8 +16,9 @@ from typing import Any
 from experiments.measuring.comparison import differences_of
 from experiments.studies.cifar10.plan import (
     ACCURACY,
+    EARLIER,
     FAMILIES,
-    JOINED,
+    MASSES,
     NAMED,
     ROWS,
     Settings,
@@ -81,11 +82,11 @@ def join(settings: Settings) -> None:
     kept = settings.joined
     if kept is None:
         return
-    for name in (ACCURACY, ROWS):
+    for name in (ACCURACY, MASSES, ROWS):
         if not (kept / name).is_file():
             raise FileNotFoundError(f"{kept} holds no {name}: give the folder of results that a CIFAR-10 study kept")
-    if (settings.out / JOINED).is_file():
-        if not joined_networks(settings) <= networks_in(kept / ACCURACY):
+    if (settings.out / f"{EARLIER}{ACCURACY}").is_file():
+        if not joined_networks(settings) <= networks_in(kept):
             raise ValueError(f"{settings.out} was begun with other results than {kept}: give these, or another --out")
         return
     networks = joined_networks(settings)
@@ -97,22 +98,21 @@ def join(settings: Settings) -> None:
         for target, source in copies(place):
             if (kept / source).is_file() and not target.exists():
                 write_atomically(target, partial(shutil.copyfile, kept / source))
-    for name in (COMMANDS, STUDY):
+    # The accuracies last: what is written before is taken once more where this was cut short.
+    for name in (COMMANDS, STUDY, MASSES, ACCURACY):
         if (kept / name).is_file():
-            write_atomically(settings.out / f"joined-{name}", partial(shutil.copyfile, kept / name))
-    # Last: what is written above is taken once more where this was cut short.
-    write_atomically(settings.out / JOINED, partial(shutil.copyfile, kept / ACCURACY))
+            write_atomically(settings.out / f"{EARLIER}{name}", partial(shutil.copyfile, kept / name))
 
 
 def earlier_commands(settings: Settings) -> str:
     """Those of the study that was joined; empty without one."""
-    path = settings.out / f"joined-{COMMANDS}"
+    path = settings.out / f"{EARLIER}{COMMANDS}"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def earlier_study(settings: Settings) -> dict[str, Any]:
     """What the study that was joined said of itself; empty without one. Raises ValueError for a damaged file."""
-    return read_json(settings.out / f"joined-{STUDY}")
+    return read_json(settings.out / f"{EARLIER}{STUDY}")
 
 
 def _unpack(archive: Path, out: Path) -> None:

@@ -17,10 +17,10 @@ from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_word
 from figures.tables import read_table
 from interactions.settings import PAPER_RATIOS
 
-ACCURACY, ROWS = "accuracy.csv", "images.tar.xz"
+ACCURACY, MASSES, ROWS = "accuracy.csv", "masses.csv", "images.tar.xz"
 """What a study keeps for others to join: its networks, and all that was measured of each image."""
-JOINED = "joined.csv"
-"""The networks of the study that was joined, in the folder of all runs."""
+EARLIER = "joined-"
+"""Begins the names of what was kept by the study that was joined, in the folder of all runs."""
 NAMED = 50
 """Letters of what a refusal repeats of a file."""
 FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
@@ -150,8 +150,8 @@ class Settings(Scale):
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
     joined: Path | None = None
-    """Results of an earlier study of these sizes (the folder with its accuracy.csv and images.tar.xz): its networks
-    stand beside those of this one in every table and figure, and are not trained again."""
+    """Results of an earlier study of these sizes (the folder with its accuracy.csv, masses.csv and images.tar.xz): its
+    networks stand beside those of this one in every table and figure, and are not trained again."""
 
     @property
     def kept(self) -> Path:
@@ -209,19 +209,22 @@ def joined_networks(settings: Settings) -> set[tuple[str, str, int]]:
 
     Raises ValueError for a table that is none of such a study.
     """
-    begun = settings.out / JOINED
-    if begun.is_file():
-        return networks_in(begun)
-    return networks_in(settings.joined / ACCURACY) if settings.joined else set()
+    if (settings.out / f"{EARLIER}{ACCURACY}").is_file():
+        return networks_in(settings.out, EARLIER)
+    return networks_in(settings.joined) if settings.joined else set()
 
 
-def networks_in(accuracies: Path) -> set[tuple[str, str, int]]:
-    """(network, method, seed) of a study's table."""
-    table = read_table(accuracies, ["seed"], ["network", "method"], "the accuracies of a study", empty=True)
-    methods = {name: method for method, name in NAMES.items()}
-    if unknown := sorted({str(name) for name in table["method"]} - set(methods)):
-        raise ValueError(f"{accuracies} names methods that there are not ({', '.join(unknown)[:NAMED]})")
-    return {(row["network"], methods[row["method"]], int(row["seed"])) for row in table.to_dict("records")}
+def networks_in(kept: Path, prefix: str = "") -> set[tuple[str, str, int]]:
+    """(network, method, seed) of a study's tables: what was trained, and what was measured."""
+    methods, found = {name: method for method, name in NAMES.items()}, set()
+    for path in (kept / f"{prefix}{name}" for name in (ACCURACY, MASSES)):
+        if not path.is_file():
+            continue
+        table = read_table(path, ["seed"], ["network", "method"], "a table of a study", empty=True)
+        if unknown := sorted({str(name) for name in table["method"]} - set(methods)):
+            raise ValueError(f"{path} names methods that there are not ({', '.join(unknown)[:NAMED]})")
+        found |= {(row["network"], methods[row["method"]], int(row["seed"])) for row in table.to_dict("records")}
+    return found
 
 
 def is_trained(settings: Settings, family: str, method: str) -> bool:

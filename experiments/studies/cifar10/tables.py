@@ -15,7 +15,8 @@ from experiments.studies.cifar10.plan import (
     BASELINES,
     CONTEXT_CHECK,
     COURSE,
-    JOINED,
+    EARLIER,
+    MASSES,
     Settings,
     backbone_of,
     everyone,
@@ -38,7 +39,7 @@ def collect(settings: Settings) -> None:
     kept = settings.kept
     tables = {
         ACCURACY.removesuffix(".csv"): accuracies(settings),
-        "masses": masses(settings),
+        MASSES.removesuffix(".csv"): masses(settings),
         "differences": differences(settings),
         "published": published(settings),
     }
@@ -70,7 +71,7 @@ def accuracies(settings: Settings) -> pd.DataFrame:
             row["knn"] = read_json(before / "knn.json").get("top1")
         if len(row) > 3:
             rows.append(row)
-    joined = settings.out / JOINED
+    joined = settings.out / f"{EARLIER}{ACCURACY}"
     if not joined.is_file():
         return pd.DataFrame(rows)
     return pd.concat([pd.read_csv(joined), pd.DataFrame(rows)], ignore_index=True)
