@@ -197,7 +197,7 @@ def test_what_is_no_checkpoint_is_one_sentence(tmp_path, capsys, content):
 def test_the_published_lite0_is_profiled_without_its_name(lite0, tmp_path):
     if not PHOTOGRAPHS.exists():
         pytest.skip("the ImageNet photographs are not beside the repository")
-    options = "--image-size 64 --grid 4 --radius 1 --ratios 0.0 0.5 1.0 --design pairwise --budget 60 --images 1"
+    options = "--image-size 32 --grid 4 --radius 1 --ratios 0.0 0.5 1.0 --design pairwise --budget 60 --images 1"
     options += " --unit-images 1 --batch-size 32 --device cpu --keep images"
     where = ["--weights", str(lite0), "--data", str(PHOTOGRAPHS), "--out", str(tmp_path / "run")]
     assert main(["profile", "auto", *where, *options.split()]) == 0
