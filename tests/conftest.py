@@ -48,10 +48,13 @@ def pytest_collection_finish(session):
 def quicken():
     """What is imported here takes seconds, and the process that shares out the tests needs none of it."""
     from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
-    from tyro._parsers import ParserSpecification
 
     # A loader looks every five seconds whether its processes still live; here it need not be waited for.
     _MultiProcessingDataLoaderIter._try_get_data.__defaults__ = (0.2,)
+    try:
+        from tyro._parsers import ParserSpecification
+    except ImportError:  # another tyro, with which the suite takes a minute more
+        return
 
     # How a line is read follows from its command's settings and their defaults alone. To work it out takes up to a
     # tenth of a second, to read a line with it a thousandth; the suite reads well over a thousand lines.
