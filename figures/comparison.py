@@ -77,7 +77,7 @@ def draw_comparison(
     looks_of = looks([names])
     words = [
         caption,
-        band_words(list(runs.values())),
+        band_words(list(runs.values()), (measure,)),
         hollow_words(list(runs.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}{'' if mass_of is None else ', whose mean J is M'}.",
         "" if paired is None else f"Differences of M are paired over the images: of each run less {names[0]}.",

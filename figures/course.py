@@ -18,7 +18,7 @@ from figures.curves import MIDDLE, PRIMARY, band_words, curve_of, read_strength,
 from figures.interactions import FACETS, GAME, IMAGES, finish_strength
 from figures.labels import fit_beside, label_curves
 from figures.panels import AROUND, HEIGHTS, Panels, draw_legend, legend_height, say_empty
-from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
+from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, unlike
 from figures.seeds import draw_band, draw_seeds, last_point, mean_of, seed_words
 from figures.style import GREY, INK, Look, house_style
 from figures.tables import read_table
@@ -166,8 +166,18 @@ def words_of(tables: Mapping[Run, pd.DataFrame], panels: Mapping[str, Mapping[st
         "J: relative strength (rms), the strength over its mean over the orders, one line a state, from light (before "
         "training, or the first) to dark (the last); bands: of the first and the last.",
         f"M: mean of J over the shaded order ratios, {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean over all.",
-        band_words([rows]),
+        band_words([rows], (PRIMARY, "M")),
         seed_words([len(seeds) for names in panels.values() for seeds in names.values()]),
         f"Left out: {missing} of {len(rows)} points, where noise exceeds the signal." if missing else "",
+        without_mass(tables),
     ]
     return " ".join(filter(None, words))
+
+
+def without_mass(tables: Mapping[Run, pd.DataFrame]) -> str:
+    """A sentence on the trainings whose line of M has gaps, or is not there."""
+    gaps: dict[str, list[bool]] = {}
+    for run, rows in tables.items():
+        gaps.setdefault(label(run), []).extend(masses_of(rows)["y"].isna())
+    words = [f"of {name} at {sum(gone)} of {len(gone)} states" for name, gone in gaps.items() if any(gone)]
+    return f"M is missing {'; '.join(words)}." if words else ""

@@ -15,10 +15,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from figures.labels import label_curves
 from figures.panels import new_axes
-from figures.seeds import draw_seeds, last_point
+from figures.seeds import draw_seeds, interval_words, last_point
 from figures.style import FIRST, GREY, SHADE, Look, grey_look, house_style, look, page, save
 from figures.tables import Table, read_table
-from figures.words import count_in_words
 
 
 class Measure(NamedTuple):
@@ -87,7 +86,7 @@ def strength_figure(
     floor = _highest_floor(rows)
     words = [
         caption,
-        band_words([rows]),
+        band_words([rows], RELATIVE + ABSOLUTE),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}.",
         hollow_words([rows]),
         *left_out(rows, RELATIVE + ABSOLUTE, logarithmic=ABSOLUTE),
@@ -218,10 +217,9 @@ def _highest_floor(rows: pd.DataFrame) -> float:
     return float(np.nan_to_num(rows["floor"].max())) if "floor" in rows else 0.0
 
 
-def band_words(tables: Collection[pd.DataFrame]) -> str:
-    """What the bands are, for a caption."""
-    images = [int(count) for rows in tables for count in rows["images"]]
-    return f"Bands: 95 % bootstrap intervals over {count_in_words(images, 'image')}."
+def band_words(tables: Collection[pd.DataFrame], measures: Sequence[str]) -> str:
+    """What the bands of these measures are, for a caption."""
+    return interval_words("Bands", tables, [(f"{measure}_low", f"{measure}_high") for measure in measures])
 
 
 def hollow_words(tables: Collection[pd.DataFrame]) -> str:

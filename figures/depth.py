@@ -11,10 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.runs import Facets, Run, by_panel, data_name, label
-from figures.seeds import draw_seeds, seed_words
+from figures.seeds import draw_seeds, interval_words, seed_words
 from figures.style import SHADE, Look
 from figures.tables import read_table
-from figures.words import count_in_words
 
 COMMAND = "a2mim spectrum"
 FACETS: Facets = {"data": data_name}
@@ -57,12 +56,11 @@ def curve_of(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
     """What bands, points and shade are, for a caption."""
-    images = [int(count) for rows in tables.values() for count in rows["images"]]
     panels = by_panel(runs).values()
     seeds = [len(some_runs) for names in panels for some_runs in names.values()]
     shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels)
     words = [
-        f"Bands: 95 % bootstrap intervals over {count_in_words(images, 'image')}.",
+        interval_words("Bands", tables.values(), [("low", "high")]),
         seed_words(seeds),
         "Shaded: attention blocks." if shaded else "",
     ]

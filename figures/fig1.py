@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from figures.curves import PRIMARY
 from figures.interactions import (
     FACETS,
-    GAME,
     IMAGES,
     draw_strength_panel,
+    facets_of,
     finish_strength,
     strength_words,
     strengths,
@@ -63,7 +63,7 @@ def draw(
     accuracies = {run: read_occlusion(run.table(OCCLUSION), dropped, label(run)) for run in held[OCCLUSION]}
     tables = strengths(held[STRENGTH], measure)
     looks = looks_of(runs, grey)
-    note = " ".join(filter(None, [_missing(runs, held), *_unlike(held, dropped)]))
+    note = " ".join(filter(None, [_missing(runs, held), *_unlike(held, dropped, measure)]))
     words = [caption]
     if accuracies:
         words.append(_occlusion_words(held[OCCLUSION], accuracies, dropped))
@@ -146,10 +146,10 @@ def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
     return f"Not given, and so not drawn: {'; '.join(parts)}." if parts else ""
 
 
-def _unlike(held: Mapping[str, Sequence[Run]], dropped: str) -> list[str]:
+def _unlike(held: Mapping[str, Sequence[Run]], dropped: str, measure: str) -> list[str]:
     parts = {
         "Left": unlike(held[OCCLUSION], _facets(dropped) | IMAGES),
-        "Right": unlike(held[STRENGTH], GAME | IMAGES),
+        "Right": unlike(held[STRENGTH], facets_of(measure)),
     }
     return [f"{where}: {words[0].lower()}{words[1:]}" for where, words in parts.items() if words]
 

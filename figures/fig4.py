@@ -22,9 +22,11 @@ from figures.pictures import as_pixels, stack, stacked
 from figures.runs import Drawn, Run, by_panel, label, looks_of
 from figures.seeds import draw_band
 from figures.style import COLUMN, GREY, MARGIN, Look, add_panel, house_style, page, wrap
+from figures.words import count_in_words
 
 KINDS = ("original", "masked", "predicted")
 ENDS = (1, 99.9)  # percentiles that bound the colours of the spectra; beyond lie rounding noise and the mean colour
+FEWEST = 3  # pictures, for an interval of their mean
 MOST = 99.0  # percentile of the differences that is shown at full strength
 LINE = 0.11  # inches, a line of a heading
 LEFT, BETWEEN = 0.22, 0.025  # inches, beside the first column, between columns
@@ -69,8 +71,7 @@ def draw(runs: Sequence[Run], pictures: int = 1, title: str = "", caption: str =
     panels = {panel: _one_each(names, shown) for panel, names in by_panel(runs).items()}
     one_mask = all(_same(shown, some, "masked") for some in panels.values())
     blocks = {panel: _columns(some, shown, one_mask, pictures) for panel, some in panels.items()}
-    count = min(len(pictures_["original"]) for pictures_ in shown.values())
-    words = [caption, WORDS, f"Curves: mean over {count} pictures; band: Student's 95 % interval."]
+    words = [caption, WORDS, _curve_words([(len(shown[some[0]]["original"]), len(some)) for some in panels.values()])]
     if (times := _strength(blocks)) is not None:
         words.append(f"Differences of pictures are drawn {times:.2g} times as strong, grey where there is none.")
     figure = _draw_blocks(blocks, panels, shown, looks_of(runs), times or 1.0, title, " ".join(filter(None, words)))
@@ -124,7 +125,7 @@ def plot_change(one: Pictures, other: Pictures, axes: Axes, look: Look) -> Axes:
     and a band of Student's 95 % interval, from three pictures on. Returns the axes."""
     frequencies, first = radial_spectrum(one["predicted"])
     paired = first - radial_spectrum(other["predicted"])[1]
-    several = len(paired) > 2
+    several = len(paired) >= FEWEST
     times = stats.t.ppf(0.975, len(paired) - 1) if several else np.nan
     mean, half = paired.mean(axis=0), times * (stats.sem(paired, axis=0) if several else 1.0)
     rows = pd.DataFrame({"x": frequencies, "y": mean, "low": mean - half, "high": mean + half})
@@ -175,6 +176,15 @@ def _columns(runs: Sequence[Run], shown: Mapping[Run, Pictures], one_mask: bool,
         change = log_spectrum(pixels) - log_spectrum(last)
         columns.append(Column("difference", pixels - last, change, differs=True))
     return columns
+
+
+def _curve_words(panels: Sequence[tuple[int, int]]) -> str:
+    """What curves and bands are, from the numbers of pictures and of runs of every panel."""
+    counts = [pictures for pictures, _ in panels]
+    words = f"Curves: mean over {count_in_words(counts, 'picture')}"
+    if not any(pictures >= FEWEST and runs > 1 for pictures, runs in panels):
+        return f"{words}."
+    return f"{words}; band{', from three pictures on' if min(counts) < FEWEST else ''}: Student's 95 % interval."
 
 
 def _strength(blocks: Mapping[str, Sequence[Column]]) -> float | None:

@@ -40,13 +40,15 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
         grey: names of runs that the others are compared with. At most five of a panel are coloured.
 
     Raises:
-        ValueError: a run without spectrum.csv; a missing column; an unknown name; seeds with other blocks; more than a
-            page holds.
+        ValueError: a run without spectrum.csv; a missing column; no map of several positions; an unknown name; seeds
+            with other blocks; more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = {run: read_blocks(run.table(TABLE), "log_amplitude", run, ["frequency"]) for run in runs}
-    note = unlike(runs, FACETS | IMAGES)
     lasts = {run: last_entries(rows) for run, rows in tables.items()}
+    if all(rows.empty for rows in lasts.values()):
+        raise ValueError("no map has more than one position, so there is no frequency above 0 to draw")
+    note = unlike(runs, FACETS | IMAGES)
     words = [
         caption,
         "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "

@@ -85,7 +85,7 @@ def draw_interactions(
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = strengths(runs, measure)
-    note = unlike(runs, GAME | IMAGES | (RAW if measure == "J" else {}))
+    note = unlike(runs, facets_of(measure))
     words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, FACETS)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
     looks = looks_of(runs, grey)
@@ -98,6 +98,11 @@ def draw_interactions(
             row, {name: last_point([curve_of(rows, measure) for rows in seeds]) for name, seeds in names.items()}
         )
     return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)
+
+
+def facets_of(measure: str) -> Facets:
+    """What runs need alike where this measure of them is drawn."""
+    return GAME | IMAGES | (RAW if measure == "J" else {})
 
 
 def strengths(runs: Sequence[Run], measure: str) -> "dict[Run, pd.DataFrame]":
@@ -143,7 +148,7 @@ def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], meas
     seeds = [len(seeds) for names in by_panel(runs).values() for seeds in names.values()]
     words = [
         "J: relative strength, the strength over its mean over the orders.",
-        band_words(shown),
+        band_words(shown, (measure,)),
         seed_words(seeds),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}.",
         hollow_words(shown),

@@ -36,6 +36,8 @@ def label_curves(axes: Axes, ends: Mapping[str, tuple[float, float, Look]], heig
         ends: by name, the last point of the curve, in the units of the axes, and its look.
         height: of the panel, about, in inches.
     """
+    if not ends:
+        return
     places = axes.transAxes.inverted().transform(axes.transData.transform([end[:2] for end in ends.values()]))
     texts = {name: lines_of(name) for name in ends}
     sizes = [len(lines) * LINE / height for lines in texts.values()]

@@ -15,7 +15,7 @@ from figures.curves import KINDS, MEASURES, MIDDLE, RELATIVE
 from figures.forest import centres, name_rows, row_height
 from figures.panels import FAMILIES, draw_legend, legend_height
 from figures.runs import Drawn, Run, holding
-from figures.seeds import SMALL
+from figures.seeds import SMALL, interval_words
 from figures.style import GREY, SHADE, Look, house_style, page, room
 from figures.tables import read_table
 from figures.words import count_in_words, setup_in_words
@@ -41,12 +41,15 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         runs: folders with masses.csv: network, setup, measure, method, seed, M, M_low, M_high, images.
 
     Raises:
-        ValueError: a run without the table; a missing column; a seed twice; more than a page holds.
+        ValueError: a run without the table; a missing column; none of the measures that are drawn; a seed twice; more
+            than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = [read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of middle masses") for run in runs]
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["measure"].isin(RELATIVE)]
+    if rows.empty:
+        raise ValueError(f"the table of middle masses has none of {', '.join(RELATIVE)}, so there is nothing to draw")
     twice = rows[rows.duplicated(["network", "setup", "measure", "method", "seed"])]
     if len(twice):
         raise ValueError(
@@ -142,7 +145,8 @@ def _span(rows: pd.DataFrame) -> tuple[float, float]:
     """Of the axis that all panels share; 1, the mean over all orders, is on it."""
     ends = np.append(rows[["M", "M_low", "M_high"]].to_numpy(dtype=float).ravel(), 1.0)
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+    margin = 0.05 * (high - low) or 0.5  # where all of M is missing
+    return low - margin, high + margin
 
 
 def _without_order_0(rows: pd.DataFrame) -> str:
@@ -153,12 +157,11 @@ def _without_order_0(rows: pd.DataFrame) -> str:
 
 
 def _words(rows: pd.DataFrame) -> str:
-    images = rows["images"].dropna().astype(int).tolist()
     seeds = rows.groupby(["network", "setup", "measure", "method"])["seed"].nunique()
     words = [
         f"M: mean of the relative strength over the order ratios {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean "
         f"over all orders{_without_order_0(rows)}.",
-        f"Bars: 95 % bootstrap intervals over {count_in_words(images, 'image')}.",
+        interval_words("Bars", [rows], [("M_low", "M_high")]),
         f"Small marks: {count_in_words(seeds.tolist(), 'seed')}; large: their mean."
         if seeds.max() > 1
         else "One seed: nothing is known of others.",

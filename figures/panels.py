@@ -126,5 +126,5 @@ def _wrapped(names: Iterable[str], width: float) -> list[list[str]]:
 
 
 def _entries_a_line(names: Collection[str], width: float) -> int:
-    widest = max(text_width(line, 6.5) for lines in _wrapped(names, width) for line in lines) + SAMPLE
+    widest = max((text_width(line, 6.5) for lines in _wrapped(names, width) for line in lines), default=0.0) + SAMPLE
     return max(1, min(len(names), int((width - 2 * MARGIN) / widest)))

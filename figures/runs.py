@@ -67,8 +67,8 @@ def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: 
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: no folder; a folder twice; names or panels that do not fit; folders of one name and no names given;
-            a run.json that cannot be read; a run that is not finished.
+        ValueError: no folder; a folder twice; names or panels that do not fit; an empty name; folders of one name
+            and no names given; a run.json that cannot be read; a run that is not finished.
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
@@ -76,6 +76,7 @@ def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: 
     for words, what in ((names, "names"), (panels, "panels")):
         if words and len(words) != len(paths):
             raise ValueError(f"{len(words)} {what} for {len(paths)} runs: give one for each, or none")
+    refuse_empty(names)
     titles = list(panels) or [""] * len(paths)
     _refuse(list(zip(paths, titles, strict=True)), "the folder {} is given {} times: give each run once")
     if not names:
@@ -84,6 +85,12 @@ def open_runs(folders: Sequence[str | Path], names: Sequence[str] = (), panels: 
         _refuse(list(zip(names, titles, strict=True)), "{} is the name of {} folders: give each a name with --names")
     given = zip(paths, names, titles, strict=True)
     return [Run(path, name, panel, _record(path)) for path, name, panel in given]
+
+
+def refuse_empty(names: Sequence[str]) -> None:
+    """Raise ValueError where one of the names of runs has no letters."""
+    if not all(name.strip() for name in names):
+        raise ValueError("a name is empty: give each run one that can be read")
 
 
 def holding(runs: Sequence[Run], tables: Mapping[str, str]) -> dict[str, list[Run]]:
@@ -220,11 +227,12 @@ def write_figure(
 
 
 def figure_files(out: str | Path) -> list[Path]:
-    """The files that `write_figure` writes."""
-    stem = Path(out)
-    if stem.suffix.lower() in (*SUFFIXES, ".json"):
-        stem = stem.with_suffix("")
-    return [stem.with_name(stem.name + suffix) for suffix in (*SUFFIXES, ".json")]
+    """The files that `write_figure` writes. Raises ValueError for a path that names no file."""
+    path = Path(out)
+    name = path.stem if path.suffix.lower() in (*SUFFIXES, ".json") else path.name
+    if name in ("", ".", ".."):
+        raise ValueError(f"--out {out} is no name of a file: end it in one, as figures/fig5 does")
+    return [path.with_name(name + suffix) for suffix in (*SUFFIXES, ".json")]
 
 
 def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:

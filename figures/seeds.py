@@ -1,6 +1,6 @@
 """One curve of a panel, measured once or with several seeds: a line, its points, and the band of its intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures.style import Look
+from figures.words import count_in_words
 
 SMALL = 1.8  # points, the marker of a seed among several
 BAND, GREY_BAND = 0.16, 0.10  # how opaque
+FEWEST = 8  # images of which measuring runs give an interval
 
 
 def draw_seeds(
@@ -91,6 +93,23 @@ def last_point(seeds: Sequence[pd.DataFrame]) -> tuple[float, float]:
 def legend_sample(look: Look, label: str) -> Line2D:
     """The curve's entry in a legend."""
     return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=label)
+
+
+def interval_words(marks: str, tables: Iterable[pd.DataFrame], ends: Sequence[tuple[str, str]]) -> str:
+    """What bands or bars are, for a caption, from the images of the rows that have an interval; else that none has.
+
+    Args:
+        marks: what they are called.
+        tables: with a column images.
+        ends: the columns of the lower and the upper end of each interval.
+    """
+    rows = pd.concat([rows[["images", *(end for pair in ends for end in pair)]] for rows in tables], ignore_index=True)
+    there = np.any([rows[list(pair)].notna().all(axis=1) for pair in ends], axis=0)
+    images = rows["images"] if not there.any() else rows["images"][there]
+    counts = images.dropna().astype(int).tolist()
+    if not there.any():
+        return f"No intervals{': fewer than eight images' if max(counts, default=FEWEST) < FEWEST else ''}."
+    return f"{marks}: 95 % bootstrap intervals over {count_in_words(counts, 'image')}."
 
 
 def seed_words(seeds: Sequence[int]) -> str:

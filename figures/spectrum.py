@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from figures.panels import LINE, new_axes
+from figures.seeds import interval_words
 from figures.style import COLUMN, GREY, SHADE, house_style, page, save, wrap
 from figures.tables import Table, read_table
-from figures.words import count_in_words
 
 KINDS = {
     "attention": ("attention", "o"),
@@ -33,6 +33,7 @@ KINDS = {
 DEPTHS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)))  # without the yellow that white swallows
 HEIGHT, AROUND = 1.0, 0.6  # inches, a row of panels, and the words around it
 NUMBERS = ["block", "depth", "low", "high", "images"]
+ENDS = [("low", "high")]
 
 
 @house_style()
@@ -57,7 +58,7 @@ def draw_spectrum(
         caption,
         "Δ log amplitude: logarithm of the Fourier amplitude less that at frequency 0, mean over images and channels.",
         "Right: at the highest frequency under π that a map has on its diagonal, 6/7 π at 14×14.",
-        _intervals("Bars, and bands of the first and the last block", models.values()),
+        interval_words("Bars, and bands of the first and the last block", models.values(), ENDS),
     ]
     figure, panels, legend = _rows(list(models), 2, title, note, words)
     for (left, right), rows in zip(panels, models.values(), strict=True):
@@ -91,7 +92,7 @@ def draw_variance(
     words = [
         caption,
         "Variance over the positions of a map, mean over channels and images.",
-        _intervals("Bars", models.values()),
+        interval_words("Bars", models.values(), ENDS),
         f"Left out, without variance: {', '.join(still)}." if still else "",
     ]
     figure, panels, legend = _rows(list(models), 1, title, note, words)
@@ -197,9 +198,3 @@ def _steps(tables: Collection[pd.DataFrame]) -> tuple[int, ...]:
 
 def _flat(rows: pd.DataFrame) -> Iterable:
     return rows[rows["variance"] <= 0].rename(columns={"name": "name_"}).itertuples()
-
-
-def _intervals(what: str, tables: Collection[pd.DataFrame]) -> str:
-    counts = [int(count) for rows in tables for count in rows["images"]]
-    over = count_in_words(counts, "image")
-    return f"{what}: 95 % bootstrap intervals over {over}." if max(counts) > 1 else "One image, no intervals."

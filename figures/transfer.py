@@ -19,6 +19,8 @@ TABLE, COMMAND = "transfer.csv", "a2mim transfer"
 LEADS = ("miou", "box_ap", "mask_ap", "top1")
 """Measures that are drawn."""
 TEXTS = ["run", "task", "data", "setup", "measure"]
+SAME = ["task", "data", "setup", "measure"]
+"""What is compared has these in common."""
 NUMBERS = ["value", "low", "high", "difference", "difference_low", "difference_high", "images", "M", "M_low", "M_high"]
 AXIS, TITLE = 0.48, 0.22  # inches: words and numbers below the rows; above them
 
@@ -90,18 +92,19 @@ def draw_panel(figure: Figure, place: SubplotSpec, panel: Panel, look_of: dict[s
         seen = {name: look_of[run] for name, run in zip(panel.names, panel.rows["run"], strict=True)}
         plot_intervals(rows, axes, seen, reference, label, sign=column == "difference")
         if column == "difference":
-            say_first(axes, rows)
+            compared = panel.rows.groupby(SAME)["difference"].transform(lambda some: some.notna().any())
+            say_first(axes, rows["value"].isna() & compared)
         if across:
             axes.set_yticks([])
         else:
             axes.set_title(f"{data_in_words(first['data'])}", parse_math=False)
 
 
-def say_first(axes: Axes, rows: pd.DataFrame) -> None:
-    """Words in place of the dash of what the others are compared with."""
-    dashes = [text for text in axes.texts if text.get_text() == "–"]
-    for text in dashes[: int(rows["value"].isna().sum())]:
-        text.set(text="compared with", size=6, color=GREY)
+def say_first(axes: Axes, first: pd.Series) -> None:
+    """Words in place of the dash of what others are compared with: of these rows, each of which has one text."""
+    for text, others in zip(axes.texts, first, strict=True):
+        if others:
+            text.set(text="compared with", size=6, color=GREY)
 
 
 def means_of_seeds(table: pd.DataFrame) -> str:
@@ -114,7 +117,7 @@ def caption(table: pd.DataFrame) -> str:
     images = table["images"].dropna().astype(int).tolist()
     words = [f"Bars: 95 % intervals over {count_in_words(images, 'picture')}{means_of_seeds(table)}."]
     if table["difference"].notna().any():
-        alone = table.groupby(["task", "data", "setup", "measure"])["difference"].apply(lambda x: x.notna().all())
+        alone = table.groupby(SAME)["difference"].apply(lambda x: x.notna().all())
         first = "first on the same pictures" if alone.any() else "first of its set-up"
         words.append(f"Differences are paired over the pictures: of each run less the {first}.")
     if np.isfinite(table["M"]).any():

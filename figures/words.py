@@ -91,6 +91,8 @@ def column_in_words(column: str) -> str:
 
 
 def count_in_words(counts: list[int], what: str) -> str:
-    """ "16 images", "8 to 16 images", "1 image"."""
+    """ "16 images", "8 to 16 images", "1 image"; "an unknown number of images" where no table told one."""
+    if not counts:
+        return f"an unknown number of {what}s"
     least, most = min(counts), max(counts)
     return f"{least if least == most else f'{least} to {most}'} {what}{'s' * (most != 1)}"

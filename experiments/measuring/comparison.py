@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from experiments.outputs import claim, tables_beside
 from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
-from figures.runs import grid_words, ground_words, pair_words
+from figures.runs import grid_words, ground_words, pair_words, refuse_empty
 from figures.style import check_suffix
 from figures.tables import read_table
 from figures.words import baseline_in_words, value_in_words
@@ -112,6 +112,7 @@ def named(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Profile]:
         raise ValueError("there is nothing to compare: name two runs or more")
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs: give one for each, or none")
+    refuse_empty(names)
     names = names or distinct_names(folders)
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
@@ -140,14 +141,14 @@ def read(run: Profile, table: str, numbers: Sequence[str] = (), texts: Sequence[
     return read_table(path, numbers, texts, "the table", empty=True)
 
 
-def paired_differences(runs: Mapping[str, Profile]) -> pd.DataFrame:
-    """`paired_mass` of every two runs that share images."""
+def paired_differences(runs: Mapping[str, Profile], to_first: bool = False) -> pd.DataFrame:
+    """`paired_mass` of every two runs that share images, or of the first with each of the others."""
     images = {name: by_identity(run) for name, run in runs.items()}
+    names = list(images)
+    pairs = product(names[:1], names[1:]) if to_first else combinations(names, 2)
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
     parts = [
-        paired_mass({a: images[a], b: images[b]})
-        for a, b in combinations(images, 2)
-        if set(images[a]["image"]) & set(images[b]["image"])
+        paired_mass({a: images[a], b: images[b]}) for a, b in pairs if set(images[a]["image"]) & set(images[b]["image"])
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

@@ -12,6 +12,7 @@ from figures.sections.common import MASS, curve, in_words, narrow, read
 from figures.words import baseline_in_words, data_in_words, value_in_words
 
 TABLE = "strength.csv"
+MOST_PAIRED = 20  # runs that measured alike, of which every two are compared
 ORDER_AXIS = "order ratio m / (n − 2)"
 CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
 FACETS: Facets = {
@@ -52,13 +53,13 @@ def summary_blocks(runs: Sequence[Run], differences: pd.DataFrame | None) -> lis
         charts = [strength_chart(tables, PRIMARY, "")]
         caption = [
             f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean is M.",
-            band_words(list(tables.values())).replace("Bands", "Bars"),
+            band_words(list(tables.values()), (PRIMARY,)).replace("Bands", "Bars"),
             alike(group, FACETS),
         ]
         blocks.append(Charts(charts, " ".join(filter(None, caption)), title))
-        if len(paired := differences_of(group, differences)):
+        paired, words = differences_of(group, differences)
+        if len(paired):
             chosen = paired[paired["measure"] == PRIMARY]
-            words = "Differences of M (run A less run B), paired over the images that both hold"
             blocks += [narrow(chosen, ["run_a", "run_b"], "difference", 0.0, words), CHANCE]
     if words := unlike([run for group in groups for run in group], FACETS):
         blocks.append(f"What was not measured alike: {words[0].lower()}{words[1:]}")
@@ -95,18 +96,26 @@ def masses_of(group: Sequence[Run]) -> pd.DataFrame:
     """run, measure, M with its interval, images."""
     tables = [
         rows.assign(run=name)
-        for name, rows in read(group, "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"]).items()
+        for name, rows in read(group, "middle_mass.csv", ["M", "M_low", "M_high", "images"], ["measure"]).items()
     ]
     columns = ["run", "measure", "M", "M_low", "M_high", "images"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def differences_of(group: Sequence[Run], differences: pd.DataFrame | None) -> pd.DataFrame:
-    """The differences between runs of the group."""
+def differences_of(group: Sequence[Run], differences: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:
+    """The differences between runs of the group, and what they are; of a large group those to its first run alone, for
+    the number of pairs grows with the square of that of the runs."""
+    words = "Differences of M (run A less run B), paired over the images that both hold"
     if differences is None:
-        return pd.DataFrame()
+        return pd.DataFrame(), words
     names = [run.name for run in group]
-    return differences[differences["run_a"].isin(names) & differences["run_b"].isin(names)]
+    found = differences[differences["run_a"].isin(names) & differences["run_b"].isin(names)]
+    if len(group) <= MOST_PAIRED or found.empty:
+        return found, words
+    pairs = found[["run_a", "run_b"]]
+    first = next(name for name in names if (pairs == name).to_numpy().any())
+    few = f"to the first run, {first}, alone: {len(group)} runs have {len(group) * (len(group) - 1) // 2:,} pairs"
+    return found[(pairs == first).any(axis=1)], f"{words}; {few}"
 
 
 def ground_of(run: Run) -> str:
@@ -126,7 +135,7 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     charts = [strength_chart(tables, measure, unit) for measure in measures]
     caption = [
         alike(group, FACETS),
-        band_words(list(tables.values())).replace("Bands", "Bars"),
+        band_words(list(tables.values()), measures).replace("Bands", "Bars"),
         hollow_words(list(tables.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",
         _images_words(group),
@@ -135,9 +144,9 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     blocks: list[Block] = [Charts(charts, " ".join(filter(None, caption)), title)]
     if len(masses := masses_of(group)):
         blocks.append(Rows("Middle mass M: mean of J over the shaded orders", in_words(masses), "M", 1.0))
-    if len(chosen := differences_of(group, differences)):
-        words = "Differences of M (run A less run B), paired over the images that both hold"
-        blocks += [Rows(words, in_words(chosen), "difference", 0.0), CHANCE]
+    paired, words = differences_of(group, differences)
+    if len(paired):
+        blocks += [Rows(words, in_words(paired), "difference", 0.0), CHANCE]
     every = pd.concat([rows.assign(run=name) for name, rows in tables.items()], ignore_index=True)
     columns = ["run", "order", "ratio", "images", *(f"{m}{end}" for m in measures for end in ("", "_low", "_high"))]
     blocks.append(Fold("The numbers of these curves", [Rows("Strength by order", every[columns])]))

@@ -277,8 +277,9 @@ def spoil_masses(folder, **columns):
         (lambda runs: (runs[1] / "run.json").write_text("{"), [], "run.json is not the record of a profile"),
         (lambda runs: None, ["--names", "a"], "1 names for 2 runs"),
         (lambda runs: None, ["--names", "a", "a"], "several runs are called a"),
+        (lambda runs: None, ["--names", "a", ""], "a name is empty"),
     ],
-    ids=["unfinished", "no run", "no table", "no column", "no text", "a word", "damaged", "few names", "same names"],
+    ids=["unfinished", "no run", "no table", "no column", "no text", "a word", "damaged", "few", "same", "empty"],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(spoil, arguments, said, runs, tmp_path, capsys):
     spoil(runs)

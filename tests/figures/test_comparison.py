@@ -151,3 +151,9 @@ def test_a_missing_middle_mass_is_a_dash(tmp_path: Path):
     masses = pd.DataFrame({"run": ["a"], "M": [np.nan], "M_low": [np.nan], "M_high": [np.nan]})
     figure = draw_comparison({"a": strength_table()}, tmp_path / "c.png", masses=masses)
     assert [text.get_text() for text in seen(figure)[1].texts] == ["–"]
+
+
+def test_runs_without_any_interaction_have_an_empty_panel(tmp_path: Path):
+    empty = strength_table().assign(J_rms=np.nan, J_rms_low=np.nan, J_rms_high=np.nan)
+    figure = draw_comparison({"a": empty, "b": empty}, tmp_path / "c.png")
+    assert not figure.axes[0].texts and "No intervals." in caption(figure)

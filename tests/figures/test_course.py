@@ -93,3 +93,24 @@ def test_what_is_missing_is_said(tmp_path):
     assert "no order ratio from 0.3 to 0.7 was measured" in texts(drawn.figure)
     with pytest.raises(ValueError, match="lacks the column epoch"):
         draw(courses(tmp_path / "b", ["run"], tables=[table.drop(columns="epoch")]))
+
+
+def test_a_training_without_m_beside_others_is_said(tmp_path):
+    gone, some = course_table(1), course_table(2)
+    gone[["M", "M_low", "M_high"]] = np.nan
+    some.loc[some["step"] < 200, ["M", "M_low", "M_high"]] = np.nan
+    drawn = draw(courses(tmp_path, ["a", "b", "c"], tables=[course_table(), gone, some]))
+    assert "M is missing of b at 9 of 9 states; of c at 2 of 9 states." in caption(drawn.figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_middle_that_no_state_has_draws_empty_panels(tmp_path):
+    """Two trainings, whose names stand beside the curves: there is none to name."""
+    tables = [course_table(k).assign(M=np.nan, M_low=np.nan, M_high=np.nan) for k in range(2)]
+    assert "no order ratio from 0.3 to 0.7 was measured" in texts(draw(courses(tmp_path, "ab", tables=tables)).figure)
+    tables = [course_table(k).assign(**dict.fromkeys(NUMBERS, np.nan)) for k in range(2)]
+    words = caption(draw(courses(tmp_path / "empty", "ab", tables=tables)).figure)
+    assert "No intervals." in words and "95 %" not in words
+
+
+NUMBERS = ("M", "M_low", "M_high", "J_rms", "J_rms_low", "J_rms_high")

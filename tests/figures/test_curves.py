@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from figures.curves import draw_strength, plot_strength
+from figures.curves import MEASURES, draw_strength, plot_strength
 from figures.style import grey_look, look
 from tests.figures.made_up import NOTE, strength_table, texts
 from tests.figures.readable import assert_readable
@@ -146,3 +146,21 @@ def test_a_missing_column_is_named_with_its_run(tmp_path: Path, column: str):
     with pytest.raises(ValueError, match=f"the strength table lacks the column {column}:"):
         draw_strength(broken, tmp_path / "s.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_interactions_has_empty_panels_and_no_intervals(tmp_path: Path):
+    table = strength_table()
+    table[[column for column in table if str(column).removesuffix("_low").removesuffix("_high") in MEASURES]] = np.nan
+    figure = draw_strength(table, tmp_path / "s.png")
+    assert not any(points(axes, look(0).colour, hollow=False).size for axes in figure.axes[:2])
+    assert "No intervals." in caption(figure) and "Bands" not in caption(figure)
+
+
+def test_images_are_counted_where_there_is_an_interval(tmp_path: Path):
+    table = strength_table().assign(images=4)
+    ends = [column for column in table if str(column).endswith(("_low", "_high"))]
+    few = table.assign(**dict.fromkeys(ends, np.nan))
+    assert "No intervals: fewer than eight images." in caption(draw_strength(few, tmp_path / "s.png"))
+    few.loc[3:, ends], few.loc[3:, "images"] = table.loc[3:, ends], 50
+    assert "Bands: 95 % bootstrap intervals over 50 images." in caption(draw_strength(few, tmp_path / "s.png"))

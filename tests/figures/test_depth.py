@@ -122,3 +122,21 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     many = spectra(tmp_path / "many", [1.0] * 12, [True] * 12)
     with pytest.raises(ValueError, match="cm tall, and a page holds 23"):
         fig_a3.draw(open_runs(many, panels=list("abcdefghijkl")))
+
+
+def test_blocks_without_intervals_are_said_to_have_none(tmp_path: Path):
+    folders = spectra(tmp_path)
+    for folder, level in zip(folders, (1.0, 2.0), strict=True):
+        for name, table in zip(("spectrum.csv", "variance.csv"), block_tables(level), strict=True):
+            table.assign(low=np.nan, high=np.nan, images=4).to_csv(folder / name, index=False)
+    for draw in (fig_a3.draw, fig_a4.draw):
+        words = caption(draw(open_runs(folders)).figure)
+        assert "No intervals: fewer than eight images." in words and "95 %" not in words
+
+
+def test_maps_of_one_position_have_no_spectrum_to_draw(tmp_path: Path):
+    folders = spectra(tmp_path)
+    for folder in folders:
+        block_tables()[0].query("frequency == 0").to_csv(folder / "spectrum.csv", index=False)
+    with pytest.raises(ValueError, match="no map has more than one position"):
+        fig_a3.draw(open_runs(folders))

@@ -87,3 +87,11 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     broken = write_run(tmp_path / "broken", {"occlusion.csv": table.drop(columns="low")})
     with pytest.raises(ValueError, match="lacks the column low"):
         fig1.draw(open_runs([broken]))
+
+
+def test_raw_strengths_of_other_passes_are_said(tmp_path: Path):
+    table = {"strength.csv": strength_table()}
+    folders = [write_run(tmp_path / f"{budget}", table, record(budget=budget)) for budget in (100, 3000)]
+    runs = open_runs([*occlusions(tmp_path), *folders], ["a", "b"] * 2)
+    assert "Right: these runs differ in passes (100: a; 3000: b)." in fig1.draw(runs, measure="J").note
+    assert "passes" not in fig1.draw(runs).note

@@ -130,3 +130,16 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     (write_run(tmp_path / "text") / "p.npz").write_text("no archive")
     with pytest.raises(ValueError, match=r"p.npz cannot be read as .npz"):
         fig4.draw(open_runs([tmp_path / "text"]))
+
+
+def test_the_caption_counts_the_pictures_of_every_panel_and_names_a_band_where_there_is_one(tmp_path: Path):
+    def few(count: int, seed: int) -> dict[str, np.ndarray]:
+        return {kind: pixels[:count] for kind, pixels in pictures(seed).items()}
+
+    folders = [trained(tmp_path / f"{k}", **few(count, k)) for k, count in enumerate((2, 2, 3, 3))]
+    wide = fig4.draw(open_runs(folders, list("abab"), ["ViT", "ViT", "CNN", "CNN"]))
+    told = "Curves: mean over 2 to 3 pictures; band, from three pictures on: Student's 95 % interval."
+    assert told in caption(wide.figure)
+    assert "over 3 pictures; band: Student's" in caption(fig4.draw(open_runs(folders[2:])).figure)
+    for runs in (folders[:2], folders[3:]):  # too few pictures; one run
+        assert "band" not in caption(fig4.draw(open_runs(runs)).figure)

@@ -178,3 +178,9 @@ def test_the_table_is_read_whatever_its_order(tmp_path: Path):
     shuffled = strength_table().sample(frac=1, random_state=0)
     drawn = fig5.draw(profiles(tmp_path, ["a"], tables=[pd.DataFrame(shuffled)]))
     np.testing.assert_allclose(curve(seen(drawn.figure)[0], look(0).colour)[1], strength_table()["J_rms"])
+
+
+def test_runs_without_any_interaction_have_empty_panels(tmp_path: Path):
+    tables = [strength_table(k).assign(J_rms=np.nan, J_rms_low=np.nan, J_rms_high=np.nan) for k in range(2)]
+    figure = fig5.draw(profiles(tmp_path, ["a", "b"], tables=tables)).figure
+    assert not seen(figure)[0].texts and "No intervals." in caption(figure)

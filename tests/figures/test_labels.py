@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
-from figures.labels import fit_beside, spread
+from figures.labels import fit_beside, label_curves, spread
 
 
 def test_names_with_room_stand_where_their_curves_end():
@@ -36,3 +37,9 @@ def test_names_fit_where_all_of_their_lines_have_room():
     assert fit_beside(["A²MIM", "SimMIM"], 0.5) and not fit_beside(["A²MIM"] * 9, 0.5)
     assert not fit_beside(["vit_small_patch16_224.augreg_in21k_ft_in1k"], 3.0)  # one word, wider than the room
     assert not fit_beside(["a name of so many words that it takes more than two lines"], 3.0)
+
+
+def test_nothing_to_name_leaves_a_panel_without_names():
+    axes = Figure().add_subplot()
+    label_curves(axes, {}, 1.0)
+    assert not axes.texts

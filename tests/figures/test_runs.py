@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures import files
-from figures.runs import Drawn, alike, by_panel, holding, looks_of, open_runs, unlike, write_figure
+from figures.runs import Drawn, alike, by_panel, figure_files, holding, looks_of, open_runs, unlike, write_figure
 from figures.style import look
 from tests.figures.made_up import record, strength_table, write_run
 
@@ -143,3 +143,15 @@ def test_png_pdf_and_where_they_came_from(tmp_path: Path, out: str):
         "files": {},
     }
     assert sorted(path.name for path in stem.parent.iterdir() if path.is_file()) == sorted(f.name for f in files)
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ValueError, match="a name is empty: give each run one that can be read"):
+        open_runs([write_run(tmp_path / "x"), write_run(tmp_path / "y")], ["x", name])
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "figures/..", "/", "..png"])
+def test_a_figure_needs_a_name(out: str):
+    with pytest.raises(ValueError, match=r"--out .* is no name of a file: end it in one, as figures/fig5 does"):
+        figure_files(out)

@@ -110,13 +110,13 @@ def test_maps_without_variance_are_left_out_and_named(tmp_path: Path):
         draw_variance({"a": rows.assign(variance=0.0)}, tmp_path / "v.png")
 
 
-def test_one_image_has_no_intervals_and_says_so(tmp_path: Path):
-    spectrum, variance = (rows.assign(images=1, low=np.nan, high=np.nan) for rows in tables())
+def test_few_images_have_no_intervals_and_say_so(tmp_path: Path):
+    spectrum, variance = (rows.assign(images=4, low=np.nan, high=np.nan) for rows in tables())
     for figure in (
         draw_spectrum({"a": spectrum}, tmp_path / "s.png"),
         draw_variance({"a": variance}, tmp_path / "v.png"),
     ):
-        assert "One image, no intervals." in " ".join(figure.texts[-1].get_text().split())
+        assert "No intervals: fewer than eight images." in " ".join(figure.texts[-1].get_text().split())
 
 
 def test_from_files_and_in_any_order_the_same_bytes(tmp_path: Path):

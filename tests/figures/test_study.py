@@ -143,3 +143,25 @@ def test_a_network_has_rows_of_its_own_methods_alone(tmp_path: Path):
     assert [text.get_text() for text in cnn.get_yticklabels()] == ["a2mim"]
     assert [text.get_text() for text in vit.texts] == ["–"] and not cnn.texts  # not measured in this set-up
     assert_readable(drawn.figure)
+
+
+def test_masses_without_intervals_are_said_to_have_none(tmp_path: Path):
+    table = masses_table(1).assign(M_low=np.nan, M_high=np.nan, images=4)
+    words = caption(of(middle_mass.draw, tmp_path, "masses.csv", table).figure)
+    assert "No intervals: fewer than eight images." in words and "Bars" not in words
+
+
+@pytest.mark.filterwarnings("error")
+def test_masses_that_are_all_missing_have_an_axis(tmp_path: Path):
+    table = masses_table(1)
+    table[["M", "M_low", "M_high"]] = np.nan
+    low, high = seen(of(middle_mass.draw, tmp_path, "masses.csv", table).figure)[0].get_xlim()
+    assert low < 1 < high
+
+
+def test_masses_of_unknown_images_or_measures(tmp_path: Path):
+    table = masses_table(1)
+    words = caption(of(middle_mass.draw, tmp_path, "masses.csv", table.assign(images=np.nan)).figure)
+    assert "over an unknown number of images" in words
+    with pytest.raises(ValueError, match="has none of J_rms, J_corrected, J, so there is nothing to draw"):
+        of(middle_mass.draw, tmp_path, "masses.csv", table.assign(measure="K"))

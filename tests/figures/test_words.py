@@ -36,7 +36,13 @@ def test_tokens_of_the_program_become_words_of_a_journal(of, token, words):
 
 @pytest.mark.parametrize(
     ("counts", "words"),
-    [([1, 1], "1 image"), ([16], "16 images"), ([8, 16], "8 to 16 images"), ([1, 8], "1 to 8 images")],
+    [
+        ([1, 1], "1 image"),
+        ([16], "16 images"),
+        ([8, 16], "8 to 16 images"),
+        ([1, 8], "1 to 8 images"),
+        ([], "an unknown number of images"),
+    ],
 )
 def test_counts_have_their_plural(counts, words):
     assert count_in_words(counts, "image") == words
