@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from figures.labels import fit_beside, label_curves
 from figures.runs import Drawn, Run, holding
-from figures.style import FIRST, grey_look, house_style, page
+from figures.style import COLUMN, FIRST, grey_look, house_style, page, text_width, wrap
 from figures.tables import read_table
 from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS, means_of_seeds
 from figures.words import data_in_words, measure_in_words, setup_in_words
@@ -17,8 +17,9 @@ RANKS = "correlation.csv"
 KEY = ["task", "data", "setup", "measure"]
 FEWEST = 4
 HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel; words around it
-MOST_INSIDE = 6
-"""Names that find room beside their points; those of more stand beside the panel."""
+MOST_INSIDE, WIDEST = 6, 1.1
+"""Names that find room beside their points, and inches of one; others stand beside the panel, or in a list below it."""
+SIZE, LINE, BELOW = 6, 0.115, 26  # of the list: points; inches of a line; points under the panel at which it begins
 
 
 @house_style()
@@ -36,8 +37,9 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     held = holding(runs, {TABLE: COMMAND})[TABLE]
     ranks = correlations_of(held)
     panels = panels_of(held)
-    figure = page((HEIGHT + AROUND) * len(panels), title, "", caption(pd.concat(panels.values())))
-    grid = figure.add_gridspec(len(panels), 1)
+    heights = [HEIGHT + AROUND + LINE * len(numbered(names_of(rows))) for rows in panels.values()]
+    figure = page(sum(heights), title, "", caption(pd.concat(panels.values())))
+    grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     for place, (key, rows) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[place, 0])
         plot_ranks(rows, axes)
@@ -84,7 +86,8 @@ def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, .
 
 
 def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
-    """A point for each run in axes of your own, with the intervals of M and of the value, and its name.
+    """A point for each run in axes of your own, with the intervals of M and of the value, and its name; a number, with
+    the names in a list under the axes, where they have no room.
 
     Args:
         rows: run, M, M_low, M_high, value, low, high, measure.
@@ -99,21 +102,51 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
     axes.margins(0.12)
     axes.set_xlabel("middle mass M of the backbone")
     axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
-    names = rows["run"].astype(str).tolist()
-    if len(set(names)) == len(names) > MOST_INSIDE and fit_beside(names, HEIGHT):
+    names, listed = names_of(rows), numbered(names_of(rows))
+    if stand_beside(names):
         axes.autoscale_view()
         plain = grey_look(0)  # lines to the names are no intervals
         label_curves(axes, {name: (x, y, plain) for name, x, y in zip(names, M, value, strict=True)}, HEIGHT)
         return axes
     # Names of neighbours in value stand above and below by turns.
     above = (value.rank(method="first").astype(int) % 2 == 0).tolist()
-    for name, x, y, up in zip(rows["run"], M, value, above, strict=True):
+    shown = [str(k) for k in range(1, len(names) + 1)] if listed else names
+    for name, x, y, up in zip(shown, M, value, above, strict=True):
         right = x > (M.min() + M.max()) / 2  # names go inwards, where there is room
         words = axes.annotate(
-            str(name), (x, y), (-3 if right else 3, 2.5 if up else -2.5), textcoords="offset points", size=6
+            name, (x, y), (-3 if right else 3, 2.5 if up else -2.5), textcoords="offset points", size=6
         )
         words.set(ha="right" if right else "left", va="bottom" if up else "top", parse_math=False)
+    if listed:
+        words = axes.annotate("\n".join(listed), (0, 0), (0, -BELOW), "axes fraction", "offset points", size=SIZE)
+        words.set(va="top", parse_math=False)
     return axes
+
+
+def names_of(rows: pd.DataFrame) -> list[str]:
+    """What the points of a panel are called."""
+    return rows["run"].astype(str).tolist()
+
+
+def stand_beside(names: Sequence[str]) -> bool:
+    """Whether names that are too many to stand at their points do beside the panel."""
+    return len(set(names)) == len(names) > MOST_INSIDE and fit_beside(names, HEIGHT)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Lines that say whose each number is; none where the names have room at their points or beside the panel."""
+    few = len(names) <= MOST_INSIDE and all(text_width(name, SIZE) <= WIDEST for name in names)
+    if few or stand_beside(names):
+        return []
+    lines, width = [""], COLUMN - AROUND
+    for k, name in enumerate(names, 1):
+        for piece in wrap(f"{k} {name}", width, SIZE):
+            longer = f"{lines[-1]}   {piece}".lstrip()
+            if text_width(longer, SIZE) > width:
+                lines.append(piece)
+            else:
+                lines[-1] = longer
+    return lines
 
 
 def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) -> str:

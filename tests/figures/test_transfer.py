@@ -86,3 +86,46 @@ def test_fewer_than_four_runs_are_refused(tmp_path):
     table = transfer_tables()["transfer.csv"].assign(measure="pixel_accuracy")
     with pytest.raises(ValueError, match="has none of miou, box_ap, mask_ap, top1"):
         of(transfer.draw, tmp_path, {"transfer.csv": table})
+
+
+LONG = [f"{network}-{method}-{seed}/linear.json" for network in ("cnn", "vit") for method in ("supervised", "a2mim")
+        for seed in range(3)]  # fmt: skip
+"""Names that a2mim transfer gives where none are typed."""
+
+
+def renamed(count):
+    """Probes of so many runs, close to each other."""
+    tables = transfer_tables(count)
+    table = tables["transfer.csv"]
+    of_probes = table["task"] == "linear"
+    table.loc[of_probes, "run"] = LONG[:count]
+    for column, shift in (("value", 0), ("low", -1), ("high", 1)):
+        table.loc[of_probes, column] = 60.0 + np.arange(count) % 3 + shift
+    return tables
+
+
+@pytest.mark.rendered
+@pytest.mark.parametrize("count", [5, 12])
+def test_names_that_do_not_fit_are_numbers_with_a_list_below(tmp_path, count):
+    drawn = of(prediction.draw, tmp_path, renamed(count))
+    assert_readable(drawn.figure)
+    (axes,) = seen(drawn.figure)
+    *numbers, listed = [text.get_text() for text in axes.texts]
+    assert numbers == [str(k) for k in range(1, count + 1)]
+    assert " ".join(listed.split()) == " ".join(f"{k} {name}" for k, name in enumerate(LONG[:count], 1))
+
+
+def test_compared_with_stands_only_beside_what_is_compared(tmp_path):
+    tables = transfer_tables()
+    table = tables["transfer.csv"]
+    alone = table[(table["setup"] == "fpn, fine-tuned") & (table["run"] == "random")].assign(setup="upernet, frozen")
+    tables["transfer.csv"] = pd.concat([table, alone], ignore_index=True)
+    apart = seen(of(transfer.draw, tmp_path, tables).figure)[1]
+    shown = [text.get_text() for text in apart.texts]
+    assert [shown[k] for k in (0, 2, 4)] == ["compared with", "compared with", "–"]
+
+
+def test_an_unknown_number_of_pictures_is_said(tmp_path):
+    tables = transfer_tables()
+    tables["transfer.csv"]["images"] = np.nan
+    assert "over an unknown number of pictures" in caption(of(transfer.draw, tmp_path, tables).figure)
