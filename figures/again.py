@@ -38,7 +38,7 @@ def read_source(path: str | Path) -> Source:
     entries = about.get("runs")
     if not (isinstance(entries, list) and entries and isinstance(about.get("figure"), str)):
         raise ValueError(f"{path} is not the record of a figure")
-    if not all(map(_is_run, entries)):
+    if not all(map(is_run, entries)):
         raise ValueError(f"{path} is not the record of a figure: it does not say which runs it was drawn from")
     options = about.get("options") or {}
     if not (isinstance(options, dict) and all(_is_option(*each) for each in options.items())):
@@ -49,7 +49,8 @@ def read_source(path: str | Path) -> Source:
     return Source(about["figure"], runs, options)
 
 
-def _is_run(entry: Any) -> bool:
+def is_run(entry: Any) -> bool:
+    """Whether it is what a figure says of a run that it was drawn from."""
     if not (isinstance(entry, dict) and all(isinstance(entry.get(part), kind) for part, kind in RUN.items())):
         return False
     known = all(isinstance(entry[part], kind) for part, kind in KINDS.items() if entry.get(part) is not None)

@@ -1,14 +1,34 @@
 """Pixels as every figure takes them: floats from 0 to 1."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 GAP = 0.03
 """Between pictures below each other, as a share of their width."""
+
+
+@contextmanager
+def opened(content: bytes) -> Iterator[Image.Image]:
+    """A picture from its file, to be read within.
+
+    Raises:
+        ValueError: no picture, a damaged one, or one of more pixels than Pillow takes to be safe.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(content)) as picture:
+                yield picture
+    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from error
 
 
 def stack(axes: Axes, pictures: Sequence[NDArray], options: Sequence[Mapping[str, Any]] = ()) -> None:

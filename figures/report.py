@@ -21,12 +21,12 @@ from figures.sections.cards import card_section
 from figures.sections.common import NUMBER
 from figures.sections.measured import loss_section, occlusion_section, spectrum_section
 from figures.sections.pictures import holds_pictures, picture_section
-from figures.sections.strength import profile_groups, profile_section, summary_blocks
+from figures.sections.strength import MOST_PAIRED, profile_groups, profile_section, summary_blocks
 from figures.sections.study import STUDY, accuracy_section, study_runs, study_section, study_summary
 from figures.sections.transfer import transfer_section, transfer_summary
 
 __all__ = [
-    "Block", "Card", "Chart", "Charts", "Curve", "Fold", "Gallery", "Picture", "Rows", "Section",
+    "MOST_PAIRED", "Block", "Card", "Chart", "Charts", "Curve", "Fold", "Gallery", "Picture", "Rows", "Section",
     "check_suffix", "open_runs", "profile_groups", "sections_of", "told_apart",
     "write_report",
 ]  # fmt: skip

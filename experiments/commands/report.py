@@ -61,11 +61,12 @@ def run(settings: Settings) -> None:
 
 
 def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
-    """Paired differences of M between every two profiles that measured alike and share images."""
+    """Paired differences of M between every two profiles that measured alike and share images, of many as the page
+    shows them."""
     import pandas as pd
 
     from experiments.measuring.comparison import identities, paired_differences, target_phrases
-    from figures.report import profile_groups
+    from figures.report import MOST_PAIRED, profile_groups
     from interactions.profile import load_profile
 
     tables = []
@@ -77,7 +78,7 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
             if any((run.folder / "images").glob("unit-*.parquet")) and has_mass(run)
         }
         if profiles and not target_phrases([identities(profile.record) for profile in profiles.values()]):
-            tables.append(paired_differences(profiles))
+            tables.append(paired_differences(profiles, to_first=len(group) > MOST_PAIRED))
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)

@@ -5,11 +5,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from figures.page.blocks import Gallery, Picture
 from figures.page.markup import Html, tag, void
-from figures.pictures import as_pixels
+from figures.pictures import as_pixels, opened
 
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 LARGEST_FILE = 80_000  # bytes; a larger file is written again, with fewer pixels or colours
@@ -77,13 +77,13 @@ def _read(source: Path | bytes) -> tuple[bytes, str]:
 def _checked(content: bytes, kind: str, picture: Picture) -> tuple[bytes, str, int]:
     """The file as it is where it is small, else its picture with fewer pixels; and the width on the page."""
     try:
-        with Image.open(BytesIO(content)) as opened:
-            width = round(opened.width * SCALE)
+        with opened(content) as found:
+            width = round(found.width * SCALE)
             if len(content) <= LARGEST_FILE:
-                opened.load()
+                found.load()
                 return content, kind, width
-            smaller = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            smaller = found.convert("RGB")
+    except ValueError as error:
         what = picture.source if isinstance(picture.source, Path) else f"'{picture.alt}'"
         raise ValueError(f"{what} cannot be read as a picture: {error}") from error
     smaller.thumbnail((SIDES[0], SIDES[0]))

@@ -30,7 +30,7 @@ def _facts(run: Run) -> dict[str, str]:
     model, data, settings = (_mapping(record.get(key), "name") for key in ("model", "data", "settings"))
     network, source = _mapping(settings.get("network"), "model"), _mapping(settings.get("data"), "name")
     machine = _mapping(record.get("machine"), "processor")
-    versions = record.get("versions") or {}
+    versions = _mapping(record.get("versions"), "a2mim")
     images = record.get("images")
     epochs, step = record.get("epochs"), record.get("step")
     facts = {
@@ -43,10 +43,10 @@ def _facts(run: Run) -> dict[str, str]:
         "images": len(images) if isinstance(images, list) else images,
         "settings": ", ".join(f"{key} {settings[key]}" for key in SETTINGS if settings.get(key) not in (None, "")),
         "recipe": record.get("recipe"),
-        "trained": f"{epochs:g} epochs, {step:,} steps" if epochs and step else None,
+        "trained": f"{epochs:g} epochs, {step:,} steps" if _number(epochs) and _number(step) else None,
         "ended": "by its minutes" if record.get("ended") == "minutes" else None,
         "passes": f"{record['passes']:,}" if isinstance(record.get("passes"), int) else None,
-        "seconds": f"{record['seconds']:,.0f}" if isinstance(record.get("seconds"), int | float) else None,
+        "seconds": f"{record['seconds']:,.0f}" if _number(record.get("seconds")) else None,
         "started": record.get("started"),
         "device": machine.get("accelerator") or record.get("device"),
         "machine": ", ".join(str(machine[key]) for key in ("processor", "cores", "system") if machine.get(key)),
@@ -55,6 +55,10 @@ def _facts(run: Run) -> dict[str, str]:
         "folder": str(run.folder),
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _mapping(value: Any, name: str) -> Mapping[str, Any]:

@@ -38,7 +38,13 @@ def curve(
 ) -> Curve:
     """Columns of a table as a curve; runs whose names differ in their number alone look alike."""
     xs, ys, lows, highs = (rows[column].astype(float).tolist() for column in (x, y, low, high))
-    return Curve(name, xs, ys, lows, highs, notes, hollow, name.split(NUMBER)[0])
+    return Curve(name, xs, ys, lows, highs, notes, hollow, shared_name(name))
+
+
+def shared_name(name: str) -> str:
+    """The name without the number that tells it from those that share it."""
+    shared, _, number = name.rpartition(NUMBER)
+    return shared if shared and number.isdecimal() else name
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:

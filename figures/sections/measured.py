@@ -10,11 +10,12 @@ from figures.fig1 import OCCLUSION_FACETS
 from figures.occlusion import KINDS
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Section
 from figures.runs import Run
-from figures.sections.common import NUMBER, curve, read, spread, unlike_in
+from figures.sections.common import curve, read, shared_name, spread, unlike_in
 from figures.training import read_log
 
 MOST_POINTS = 40  # of a loss curve
 MOST_BLOCKS, MOST_FREQUENCIES = 5, 17  # of one model's spectra
+ABOUT = ["block", "depth", "low", "high", "images"]  # numbers of the tables of blocks
 PER_CENT = (0.0, 100.0)
 
 
@@ -48,9 +49,8 @@ def occlusion_chart(tables: dict[str, pd.DataFrame], kind: str) -> Chart:
 
 def spectrum_section(runs: Sequence[Run]) -> Section:
     """What each depth of the networks passes on: high frequencies and variance; the whole spectra fold out."""
-    about = ["block", "depth", "low", "high", "images"]
-    spectra = read(runs, "spectrum.csv", [*about, "frequency", "log_amplitude"], ["name", "kind"])
-    variances = read(runs, "variance.csv", [*about, "variance"], ["name", "kind"])
+    spectra = read(runs, "spectrum.csv", [*ABOUT, "frequency", "log_amplitude"], ["name", "kind"])
+    variances = read(runs, "variance.csv", [*ABOUT, "variance"], ["name", "kind"])
     charts, folds = [], list[Block]()
     if spectra:
         charts.append(frequency_chart(spectra))
@@ -103,12 +103,12 @@ def _block_words(rows: pd.DataFrame) -> list[str]:
 
 
 def _spectra_of(name: str, rows: pd.DataFrame) -> Charts:
-    blocks, frequencies = sorted(rows["block"].unique()), sorted(rows["frequency"].unique())
+    blocks = sorted(rows["block"].unique())
     kept = spread(blocks, MOST_BLOCKS)
-    rows = rows[rows["block"].isin(kept) & rows["frequency"].isin(spread(frequencies, MOST_FREQUENCIES))]
     curves = []
     for block in kept:
         chosen = rows[rows["block"] == block].sort_values("frequency")
+        chosen = chosen.iloc[spread(range(len(chosen)), MOST_FREQUENCIES)]  # a coarse map has few, at places of its own
         first = chosen.iloc[0]
         label = f"{first['name']} ({first['kind']}, depth {first['depth']:.2f})"
         notes = [f"{images} images" for images in chosen["images"]]
@@ -124,4 +124,4 @@ def _loss_curve(name: str, log: pd.DataFrame) -> Curve:
     notes = [f"learning rate {part['lr'].iloc[-1]:.3g}" for part in parts]
     steps = [float(part["step"].iloc[-1]) for part in parts]
     losses = [float(part["loss"].mean()) for part in parts]
-    return Curve(name, steps, losses, notes=notes, legend=name.split(NUMBER)[0])
+    return Curve(name, steps, losses, notes=notes, legend=shared_name(name))

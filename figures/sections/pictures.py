@@ -2,18 +2,17 @@
 
 import base64
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from figures.files import read_arrays
 from figures.page.blocks import Block, Fold, Gallery, Picture, Section
 from figures.pair_map import draw_pair_map
+from figures.pictures import opened
 from figures.runs import Run
 from figures.words import value_in_words
 
@@ -121,7 +120,7 @@ def _thumbnail(run: Run) -> NDArray[np.uint8] | None:
     if kept is None:
         return None
     try:
-        with Image.open(BytesIO(base64.b64decode(kept, validate=True))) as picture:
+        with opened(base64.b64decode(kept, validate=True)) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, TypeError) as error:  # PIL's and base64's complaints
+    except (ValueError, TypeError) as error:  # base64's complaints, too
         raise ValueError(f"{run.folder / 'run.json'} is damaged (its thumbnail is no picture): {error}") from error

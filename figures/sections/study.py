@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from figures.again import Source, read_source
+from figures.again import Source, is_run, read_source
 from figures.curves import PRIMARY, read_strength
 from figures.fig1 import read_occlusion
 from figures.files import read_json
@@ -14,7 +15,7 @@ from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
 from figures.panels import FAMILIES
 from figures.runs import Run, by_panel, label
 from figures.sections.common import MASS, NUMBER, narrow, rows_of
-from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
+from figures.sections.measured import ABOUT, frequency_chart, occlusion_chart, variance_chart
 from figures.sections.pictures import study_figures
 from figures.sections.strength import CHANCE, strength_chart
 from figures.tables import has_rows, read_table
@@ -43,7 +44,7 @@ def study_summary(runs: Sequence[Run]) -> list[Block]:
     blocks: list[Block] = []
     for run in runs:
         if has_rows(run.table("masses.csv")):
-            masses = _primary(run, "masses.csv")
+            masses = _primary(run, "masses.csv", ["seed", "M", "M_low", "M_high"], ["method"])
             several = masses.duplicated(["network", "setup", "method"]).any()
             names = ["method", "seed"] if several else ["method"]
             for words, some in _by_setup(masses):
@@ -53,7 +54,7 @@ def study_summary(runs: Sequence[Run]) -> list[Block]:
         if headline and (source := _source(headline)):
             blocks += list(_charts(source))
         if has_rows(run.table("differences.csv")):
-            chosen = _primary(run, "differences.csv")
+            chosen = _primary(run, "differences.csv", ["difference", "low", "high"], ["method_a", "method_b"])
             other = chosen["method_b"].iloc[0]
             for words, some in _by_setup(chosen[chosen["method_b"] == other]):
                 blocks.append(narrow(some, ["method_a"], "difference", 0.0, f"{words}: M less that of {other}"))
@@ -86,11 +87,16 @@ def study_runs(runs: Sequence[Run]) -> list[Run]:
     found: dict[str, Run] = {}
     for run in runs:
         for path in _records(run):
-            for entry in read_json(path).get("runs", []):
-                if isinstance(entry, dict) and entry.keys() >= {"folder", "name", "panel", "command"}:
-                    name = " ".join(filter(None, [entry["panel"].split(",")[0], entry["name"]]))
-                    found.setdefault(entry["folder"], Run(Path(entry["folder"]), name, "", entry))
+            for entry in filter(is_run, _drawn_from(read_json(path))):
+                name = " ".join(filter(None, [entry["panel"].split(",")[0], entry["name"]]))
+                found.setdefault(entry["folder"], Run(Path(entry["folder"]), name, "", entry))
     return list(found.values())
+
+
+def _drawn_from(about: Mapping[str, Any]) -> list[Any]:
+    """What the record of a figure, or another file of that name, has in the place of the runs."""
+    runs = about.get("runs")
+    return runs if isinstance(runs, list) else []
 
 
 def accuracy_section(runs: Sequence[Run]) -> Section:
@@ -120,9 +126,9 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _primary(run: Run, name: str) -> pd.DataFrame:
-    """The rows of the primary measure, where the table has several."""
-    table = read_table(run.table(name), [], ["measure"], f"{name} of {run.name}")
+def _primary(run: Run, name: str, numbers: list[str], texts: list[str]) -> pd.DataFrame:
+    """The rows of the primary measure, where the table has several, with these columns and what tells set-ups."""
+    table = read_table(run.table(name), numbers, ["network", "setup", "measure", *texts], f"{name} of {run.name}")
     chosen = table[table["measure"] == PRIMARY]
     return (chosen if len(chosen) else table).drop(columns="measure")
 
@@ -162,8 +168,8 @@ def _charts(source: Source) -> Iterator[Block]:
         "fig5": lambda names: _strengths(names, source),
         "figA1": lambda names: _strengths(names, source),
         "figA2": lambda names: _strengths(names, source),
-        "figA3": lambda names: [frequency_chart(_tables(names, "spectrum.csv"))],
-        "figA4": lambda names: [variance_chart(_tables(names, "variance.csv"))],
+        "figA3": lambda names: [frequency_chart(_tables(names, "spectrum.csv", ["frequency", "log_amplitude"]))],
+        "figA4": lambda names: [variance_chart(_tables(names, "variance.csv", ["variance"]))],
     }
     if source.figure not in makers:
         return
@@ -185,8 +191,9 @@ def _strengths(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:
     return [strength_chart(tables, measure, "")] if tables else []
 
 
-def _tables(names: Mapping[str, list[Run]], table: str) -> Tables:
-    return _of_seeds(names, table, lambda run: read_table(run.table(table), [], [], f"{table} of {label(run)}"))
+def _tables(names: Mapping[str, list[Run]], table: str, values: list[str]) -> Tables:
+    columns, texts = [*ABOUT, *values], ["name", "kind"]
+    return _of_seeds(names, table, lambda run: read_table(run.table(table), columns, texts, f"{table} of {label(run)}"))
 
 
 def _of_seeds(names: Mapping[str, list[Run]], table: str, read: Callable[[Run], pd.DataFrame]) -> Tables:
@@ -201,7 +208,7 @@ def _of_seeds(names: Mapping[str, list[Run]], table: str, read: Callable[[Run], 
 
 def _picture(path: Path, words: str, about: Mapping) -> Picture:
     """A figure as it was drawn; the file beside it, where there is one, says what is noted on it."""
-    drawn = about.get("runs", [])
+    drawn = _drawn_from(about)
     runs = ", ".join(dict.fromkeys(str(run["name"]) for run in drawn if isinstance(run, dict) and "name" in run))
     caption = [f"{words}.", f"Runs: {runs}." if runs else "", str(about.get("note") or "")]
     return Picture(path, f"Figure {words}", " ".join(filter(None, caption)))

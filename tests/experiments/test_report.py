@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+import figures.report
+import figures.sections.strength
 from experiments import cli
+from experiments.commands.report import differences_between
 from experiments.measuring.comparison import compare_runs
 from experiments.records import distinct_names
+from figures.report import Rows, open_runs, sections_of
 from interactions.profile import profile_model
 from tests.figures import made_up_runs as made_up
 
@@ -68,6 +72,18 @@ def test_the_differences_are_those_of_compare(profiles, tmp_path):
     )
     assert shown == pytest.approx(list(table["difference"]), rel=1e-8) and len(shown) == 3
     assert first == pytest.approx(list(table.loc[table["measure"] == "J_rms", "difference"]), rel=1e-8)
+
+
+def test_many_runs_are_paired_with_the_first_alone(profiles, tmp_path, monkeypatch):
+    for module in (figures.report, figures.sections.strength):
+        monkeypatch.setattr(module, "MOST_PAIRED", 2)
+    runs = open_runs([*profiles, shutil.copytree(profiles[1], tmp_path / "three")])
+    table = differences_between(runs)
+    assert sorted(set(zip(table["run_a"], table["run_b"], strict=True))) == [("one", "three"), ("one", "two")]
+    told = [each.caption for each in sections_of(runs, table)[0].blocks if isinstance(each, Rows)]
+    assert told[1].startswith("Differences of M") and "the first run, one, alone: 3 runs have 3 pairs" in told[1]
+    monkeypatch.undo()
+    assert len(differences_between(runs)) == 9
 
 
 def test_runs_that_explain_other_classes_are_not_paired(profiles, tmp_path):

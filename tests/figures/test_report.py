@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from io import BytesIO
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -437,3 +438,96 @@ def test_a_finished_run_without_its_table_is_named(tmp_path, command, table):
     (run.folder / table).unlink()
     with pytest.raises(ValueError, match=rf"run lacks {table}: start its command again"):
         sections_of([run])
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("masses.csv", "network"), ("masses.csv", "M"), ("masses.csv", "seed"), ("differences.csv", "method_b"),
+     ("differences.csv", "difference"), ("differences.csv", "high")],
+)  # fmt: skip
+def test_a_table_of_a_study_that_lacks_a_column_is_one_sentence(tmp_path: Path, table, column):
+    folder = made_up.study(tmp_path / "study")
+    pd.read_csv(folder / table).drop(columns=column).to_csv(folder / table, index=False)
+    with pytest.raises(ValueError, match=rf"{table} of study .* lacks the column {column}"):
+        sections_of(opened(folder))
+
+
+def test_a_mass_without_its_number_of_images_is_one_sentence(tmp_path: Path):
+    folder = made_up.profile(tmp_path / "a")
+    pd.read_csv(folder / "middle_mass.csv").drop(columns="images").to_csv(folder / "middle_mass.csv", index=False)
+    with pytest.raises(ValueError, match=r"middle_mass\.csv of a .* lacks the column images"):
+        sections_of(opened(folder))
+
+
+DRAWN = {"folder": "there", "name": "a", "panel": "", "files": {"strength.csv": "0123"}, "commit": "89abcdef"}
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [None, 3, *([each] for each in (DRAWN | {"panel": None}, DRAWN | {"folder": [7]}, DRAWN | {"versions": [1]}, "a"))],
+)
+def test_what_is_no_record_of_runs_beside_a_figure_is_passed_over(tmp_path: Path, runs):
+    folder = made_up.study(tmp_path / "study")
+    (folder / "fig5.json").write_text(json.dumps({"figure": "fig5", "runs": runs}))
+    sections = sections_of(opened(folder))
+    assert "Models and runs" not in [each.title for each in sections]
+    write_report(tmp_path / "page.html", sections)
+    beside = runs if isinstance(runs, list) else []
+    (folder / "fig5.json").write_text(json.dumps({"figure": "fig5", "runs": [*beside, DRAWN]}))
+    (card,) = blocks(section(sections_of(opened(folder)), "Models and runs"), Card)
+    assert card.facts["commit"] == "89abcdef"
+
+
+def test_many_runs_show_their_differences_to_the_first_alone(tmp_path: Path):
+    """Of every two of sixty runs there are 1,770, which nobody reads, on a page of 4 MB."""
+    first = made_up.profile(tmp_path / "0")
+    folders = [first, *(shutil.copytree(first, tmp_path / str(k)) for k in range(1, 60))]
+    rows = [
+        [a, b, measure, 0.1234567, 0.0512345, 0.2123456, 50]
+        for (a, b), measure in product(combinations(map(str, range(60)), 2), ("J", "J_corrected", "J_rms"))
+    ]
+    columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
+    table = pd.DataFrame(rows, columns=columns)
+    runs = opened(*folders)
+    sections = sections_of(runs, table)
+    tables = [each for found in sections for each in blocks(found, Rows) if "run_b" in each.table]
+    assert [len(each.table) for each in tables] == [59, 3 * 59]
+    assert all("to the first run, 0, alone: 60 runs have 1,770 pairs" in each.caption for each in tables)
+    assert write_report(tmp_path / "page.html", sections).stat().st_size < 2e6
+    few = sections_of(runs[:3], table)
+    assert [len(each.table) for found in few for each in blocks(found, Rows) if "run_b" in each.table] == [3, 9]
+
+
+def test_a_coarse_map_keeps_all_of_its_frequencies(tmp_path: Path):
+    folder = made_up.spectrum(tmp_path / "a", blocks=2, frequencies=29)
+    table = pd.read_csv(folder / "spectrum.csv")
+    coarse = table[(table["block"] == 1)].iloc[[0, 5, 11, 17]].assign(frequency=[0, 2 / 7, 4 / 7, 6 / 7])
+    pd.concat([table[table["block"] == 0], coarse]).to_csv(folder / "spectrum.csv", index=False)
+    (whole,) = blocks(section(sections_of(opened(folder)), "Spectrum by depth"), Fold)[0].blocks
+    fine, few = whole.charts[0].curves
+    assert len(fine.x) == 17 and few.x == pytest.approx([0, 2 / 7, 4 / 7, 6 / 7])
+
+
+def test_names_with_a_dot_are_no_seeds(tmp_path: Path):
+    makers = {"Interaction strength by order": made_up.profile, "Training": made_up.training}
+    for title, make in makers.items():
+        folders = [make(tmp_path / f"{make.__name__}{k}") for k in range(3)]
+        runs = opened(*folders, names=("ViT · a", "ViT · b", "ViT · b"))
+        curves = blocks(section(sections_of(runs), title), Charts)[0].charts[0].curves
+        assert [curve.legend for curve in curves] == ["ViT · a", "ViT · b", "ViT · b"]
+
+
+@pytest.mark.parametrize("most", [100, 200_000])
+def test_a_picture_that_unpacks_to_too_much_is_one_sentence(tmp_path: Path, monkeypatch, most):
+    """Pillow refuses one of twice its limit, and warns of smaller ones."""
+    study = made_up.study(tmp_path / "study")
+    sections = sections_of(opened(study))
+    folder, file = made_up.kept_pairs(tmp_path / "a"), BytesIO()
+    Image.new("1", (660, 400)).save(file, "PNG")
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"thumbnail": base64.b64encode(file.getvalue()).decode()}))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(ValueError, match=r"fig5\.png cannot be read as a picture: Image size \(264000 pixels"):
+        write_report(tmp_path / "page.html", sections)
+    with pytest.raises(ValueError, match="its thumbnail is no picture"):
+        sections_of(opened(folder))
