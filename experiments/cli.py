@@ -35,7 +35,9 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -209,7 +211,8 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
     """
     try:
         check(settings)
-        code = run(settings)
+        with plain_warnings(prog):
+            code = run(settings)
     except DryRun as said:
         close_bars()
         print(said)
@@ -234,6 +237,17 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
     if code is not None and type(code) is not int:
         raise TypeError(f"{prog} returned a {type(code).__name__}, it must return an exit code or None")
     return code or 0
+
+
+@contextmanager
+def plain_warnings(prog: str) -> Iterator[None]:
+    """Warnings are sentences, too: the place in the source from which one came tells nothing to who typed a command."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{prog}: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def close_bars() -> None:

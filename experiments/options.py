@@ -17,6 +17,12 @@ def refuse_idle(settings: Any, beside: str, *names: str) -> None:
             raise ValueError(f"{option(name)} has no effect without {beside}: leave it out, or give both")
 
 
+def refuse_both(settings: Any, given: str, other: str) -> None:
+    """Raise ValueError where a setting that is `given` leaves no effect to an `other` that is not the usual one."""
+    if getattr(settings, other) != getattr(type(settings), other):
+        raise ValueError(f"{option(given)} and {option(other)} say the same thing: leave one of them out")
+
+
 @dataclass(frozen=True)
 class Network:
     """The model's weights, and what its name does not say."""

@@ -1,15 +1,19 @@
 """The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
 
-from collections.abc import Collection, Iterable, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 
@@ -32,8 +36,9 @@ LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5
 GREYS = (("#555555", "-"), ("#8a8a8a", (0, (5, 1.5))), ("#b4b4b4", "-"))
 """Colour and line of what the others are compared with; all after the second look alike."""
 
+FONT = "DejaVu Sans"
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so a figure has the same letters on every machine
+    "font.family": FONT,  # ships with matplotlib, so a figure has the same letters on every machine
     "font.size": 7,
     "axes.labelsize": 7,
     "axes.titlesize": 7.5,
@@ -76,9 +81,17 @@ TITLE_SIZE, NOTE_SIZE, CAPTION_SIZE = 8.0, 6.5, 6.5  # points
 # What a file says about itself holds no time stamp, so that the same table gives the same bytes.
 METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
-# Context manager, and decorator of a function, under which everything is drawn. What the caller has set in rcParams
-# is put aside and comes back afterwards.
-house_style = partial(matplotlib.style.context, ["default", STYLE])
+_TOLD: WeakSet[Figure] = WeakSet()
+"""Figures of whose letters something was said."""
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Context manager, and decorator of a function, under which everything is drawn. What the caller has set in
+    rcParams is put aside and comes back afterwards. Of letters that the font lacks `save` warns once for all."""
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,7 @@ def check_suffix(path: str | Path) -> Path:
 
 def save(figure: Figure, path: str | Path) -> Path:
     """Write the figure as .png (300 dpi), .pdf or .svg, whole or not at all, and the same bytes for the same figure.
+    Letters that the font lacks are told in a warning (an SVG leaves them to the fonts of who reads it).
 
     Raises:
         ValueError: another suffix.
@@ -214,6 +228,9 @@ def save(figure: Figure, path: str | Path) -> Path:
     """
     path = check_suffix(path)
     kind = path.suffix[1:].lower()
+    if kind != "svg" and figure not in _TOLD and (lacking := lacking_letters(figure)):
+        _TOLD.add(figure)  # one sentence for all of its files
+        warnings.warn(f"{FONT}, the font of figures, has no {lacking}: boxes stand in their places", stacklevel=2)
 
     def write(beside: Path) -> None:
         with house_style(), open(beside, "wb") as file:
@@ -221,6 +238,18 @@ def save(figure: Figure, path: str | Path) -> Path:
             figure.savefig(file, format=kind, metadata=METADATA[kind])
 
     return write_atomically(path, write)
+
+
+def lacking_letters(figure: Figure) -> str:
+    """The letters of the figure that its font does not have."""
+    texts = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+    letters = set("".join(texts)) - {"\n"}
+    return "".join(sorted(letter for letter in letters if ord(letter) not in _letters()))
+
+
+@cache
+def _letters() -> set[int]:
+    return set(get_font(findfont(FONT)).get_charmap())
 
 
 def _settle(figure: Figure) -> None:

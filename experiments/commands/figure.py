@@ -86,7 +86,8 @@ class Settings:
     """Title of the panel that each run belongs to, one a run, such as ViT or CNN; without them, one panel. A run may be
     given once for each of several panels."""
     grey: tuple[str, ...] = ()
-    """fig1, fig5, figA1 to figA4: names of runs that are drawn in grey, as what the others are compared with."""
+    """fig1, fig5, figA1 to figA4, course: names of runs that are drawn in grey, as what the others are compared
+    with."""
     measure: Literal["J", "J_corrected", "J_rms"] | None = None
     """fig1, fig5, figA1, figA2: J as published, with the noise taken out, or from the noise-free mean square (what is
     drawn without this)."""

@@ -9,7 +9,7 @@ import tyro
 from a2mim.bounds import Budget, Count, Grid, Natural, Share
 from experiments.help import FILE
 from experiments.measuring.inputs import Input
-from experiments.options import Network
+from experiments.options import Network, refuse_both
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +118,8 @@ def measured(settings: Settings, device: "torch.device") -> Found:
     from experiments.measuring.inputs import open_model
     from interactions.grid import PatchGrid
 
+    if settings.order is not None:
+        refuse_both(settings, "order", "order_ratio")
     photograph, grid = image_map.read_photograph(settings.image), PatchGrid(settings.grid)
     order = image_map.chosen_order(settings.order, settings.order_ratio, grid)
     pairs_P2 = grid.neighbours(settings.radius)

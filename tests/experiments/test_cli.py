@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -150,6 +151,19 @@ def test_memory_that_runs_out_is_one_sentence(commands, capsys, how):
 def test_ctrl_c_is_exit_code_130(commands, capsys):
     assert cli.main(["fail", "ctrl-c"]) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_warning_is_a_sentence_without_its_place_in_the_source(commands, monkeypatch):
+    """pytest keeps warnings from being shown, so what shows them is asked."""
+    told = []
+    monkeypatch.setattr(
+        sys.modules["fail_command"],
+        "run",
+        lambda _: told.append(warnings.formatwarning("no\n  letter", UserWarning, "style.py", 7, "warnings.warn(")),
+    )
+    before = warnings.formatwarning
+    assert cli.main(["fail", "x"]) == 0 and told == ["a2mim fail: no letter\n"]
+    assert warnings.formatwarning is before
 
 
 def test_a_bug_keeps_its_traceback(commands):

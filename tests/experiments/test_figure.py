@@ -1,13 +1,15 @@
 """`a2mim figure` end to end: folders of results go in; a figure, and where it came from, or one sentence comes out."""
 
+import inspect
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.commands.figure import FIGURES, OF_A_TABLE
+from experiments.commands.figure import FIGURES, OF_A_TABLE, OPTIONS, drawing_of
 from tests.figures.made_up import (
     block_tables,
     course_table,
@@ -173,3 +175,28 @@ def test_bad_input_is_one_sentence_and_writes_nothing(words, told, results, caps
     assert not out.parent.exists()
     assert cli.main(["figure", "fig5", str(results / "one")]) == 2
     assert "give the figure a name with --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name != "title"])
+def test_the_help_names_the_figures_that_take_an_option(option, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["figure", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split()).split(f"--{option} ")[-1].split(":")[0]
+    of = {name for name in FIGURES if option in inspect.signature(drawing_of(name, {})).parameters}
+    assert named_in(told) == of
+
+
+def named_in(words):
+    """fig1, fig5, figA1 to figA4, course."""
+    groups = [re.findall(r"[a-z]+[A-Z]?\d*", group) for group in words.split("} ")[-1].split(", ")]
+    order = list(FIGURES)
+    return {name for group in groups for name in order[order.index(group[0]) : order.index(group[-1]) + 1]}
+
+
+def test_letters_that_the_font_lacks_are_one_sentence(results):
+    words = ["figure", "fig5", str(results / "one"), str(results / "two"), "--names", "数据", "数", "--title", "数"]
+    with pytest.warns(UserWarning) as told:
+        assert cli.main([*words, "--out", str(results / "f")]) == 0
+    assert [str(each.message) for each in told] == [
+        "DejaVu Sans, the font of figures, has no 据数: boxes stand in their places"
+    ]

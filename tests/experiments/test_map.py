@@ -284,6 +284,10 @@ def test_the_budget_follows_the_order():
         (["--design", "magic"], "unknown design 'magic'"),
         (["--order", "8"], "order 8 is not possible with 9 players"),
         (["--order-ratio", "1.5"], "--order-ratio 1.5 is too large: use at most 1"),
+        (
+            ["--order", "0", "--order-ratio", "0.2"],
+            "--order and --order-ratio say the same thing: leave one",
+        ),
         (["--radius", "3"], "radius 3 is not possible"),
         (["--target", "1000"], "a model of 1000 classes"),
         (["--permutations", "0"], "--permutations 0 is too small: use 1 or more"),
