@@ -94,7 +94,7 @@ def bootstrapped_differences(
     seeds its intervals come out too narrow, which is why those of `seeded_differences` are the ones to go by.
 
     Returns:
-        Columns run_a, run_b, measure, boot_low, boot_high.
+        Columns run_a, run_b, measure, boot_low, boot_high; NaN where there are too few images for an interval.
 
     Raises:
         ValueError: as `seeded_masses`.
@@ -107,6 +107,8 @@ def bootstrapped_differences(
         both = _as_many(*(_of_images(runs[name], shared) for name in (a, b)))
         drawn = [_drawn(tables, index_RI, generator) for tables in both]
         ends = np.quantile(drawn[0] - drawn[1], [(1 - confidence) / 2, (1 + confidence) / 2], axis=-1)
+        if len(shared) < MIN_IMAGES:
+            ends[:] = np.nan
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}
             for measure, low, high in zip(MASS_MEASURES, *ends, strict=True)

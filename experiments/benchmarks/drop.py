@@ -1,6 +1,7 @@
 """`a2mim bench drop`: what removing tokens gains over painting: time for equal passes and for equal precision."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class Settings:
     """Timings of each, twice."""
     images: Natural = 8
     """Of the precision; 0 times alone."""
-    budget: Budget = 300
+    budget: Budget = 350
     """Passes of an image and order."""
     seed: Natural = 0
     """Of weights, coalitions and images."""
@@ -75,6 +76,7 @@ def run(settings: Settings) -> None:
     orders = dict(sorted(orders_of(settings.ratios, grid.n_players).items()))
     if 0 in orders or grid.max_order in orders:
         raise ValueError("the first and the last order are exact: give --ratios that lie between")
+    refuse_small_budget(settings, grid, orders)
     device = pick_device(settings.device)
     record = begin(settings, device) | {"load_before": os.getloadavg()}
     asked = (settings.model, settings.weights, settings.data, max(settings.images, 1), grid, device)
@@ -87,6 +89,14 @@ def run(settings: Settings) -> None:
     table, name = pd.DataFrame(rows), file_name(settings.model)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_results(settings.out, name, table, record | {"load_after": os.getloadavg(), "seconds": times})
+
+
+def refuse_small_budget(settings: Settings, grid: Any, orders: Iterable[int]) -> None:
+    """Raises ValueError for fewer passes than an order takes, before any is timed."""
+    from interactions.estimators import check_budget
+
+    for order in orders if settings.images else ():
+        check_budget(settings.budget, "shared", order, grid.neighbours(settings.radius), grid.n_players)
 
 
 def time_order(settings: Settings, games: "dict[str, PatchGame]", order: int) -> dict[str, Any]:

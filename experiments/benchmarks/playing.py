@@ -4,8 +4,11 @@ what one measurement of it gives."""
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
+    from experiments.datasets import ImageData
     from interactions.estimators import Plan
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
@@ -29,6 +32,9 @@ def play(
     Args:
         data: a folder or a .tar; without it the images are noise. Images, and random weights, come from `seed`.
         image_size: side in pixels; without it, the network's own.
+
+    Raises:
+        ValueError: fewer images than that can be read.
     """
     import torch
 
@@ -45,11 +51,33 @@ def play(
         images_ICHW = torch.randn(images, config["input_size"][0], *side, generator=generator)
     else:
         photographs = open_images(data, evaluation_transform(config, image_size), labels_needed=False)
-        picked = torch.randperm(len(photographs), generator=generator)[:images].tolist()
-        images_ICHW = torch.stack([photographs[number][0] for number in picked])
+        order = torch.randperm(len(photographs), generator=generator).tolist()
+        images_ICHW = torch.stack(readable(photographs, order, images))
     network = network.to(device).eval()
     targets = [int(logits_of(network, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
     return PatchGame(network, images_ICHW, targets, grid, baseline=baseline, batch_size=batch_size)
+
+
+def readable(data: "ImageData", order: "Sequence[int]", wanted: int) -> "list[torch.Tensor]":
+    """The first images in this order that can be read; what cannot is told.
+
+    Raises:
+        ValueError: fewer than are wanted.
+    """
+    from a2mim.decoding import Damaged
+
+    found: list[torch.Tensor] = []
+    for number in order:
+        try:
+            found.append(data[number][0])
+        except Damaged as error:
+            data.images.reports.add("damaged", number, str(error))
+        if len(found) == wanted:
+            return found
+    raise ValueError(
+        f"only {len(found)} of the {wanted} images asked for can be read in {data.images.name}: give more, or fewer "
+        "--images"
+    )
 
 
 def mean_square(

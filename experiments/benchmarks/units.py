@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ class Settings:
     unit's passes per second over the bare ones: the median over the repeats, with the 95 % bootstrap interval of that
     median. Weights are random and the images noise; neither changes the time. Reading images is not in it. Writes
     MODEL.json for each network, with machine and load, and units.csv of all that are there; a network that is there
-    already is not timed again.
+    already is not timed again, and those that other settings timed are refused.
 
     For example:
         a2mim bench units
@@ -77,8 +78,6 @@ LONG = 10**7
 
 def run(settings: Settings) -> None:
     """Time every network that is not there yet, print the table and write it."""
-    import json
-
     import pandas as pd
 
     from experiments.benchmarks.record import begin, file_name
@@ -88,18 +87,48 @@ def run(settings: Settings) -> None:
     if not settings.models:
         raise ValueError("no model to time: name at least one, such as resnet50")
     device = pick_device(settings.device)
+    there = timed(settings.out)
+    refuse_unlike(settings, device, there)
     for name in settings.models:
         path = settings.out / f"{file_name(name)}.json"
-        if path.exists():
+        if path in there:
             print(f"{name} is there already: remove {path} to time it again")
             continue
         record = begin(settings, device)  # of each network by itself, as the load is
         times = time_network(name, settings, device)
         write_json(path, {**record, "model": name, "seconds": times, "result": row(name, times, record["machine"])})
-    table = pd.DataFrame([json.loads(path.read_text())["result"] for path in sorted(settings.out.glob("*.json"))])
+    table = pd.DataFrame([record["result"] for record in timed(settings.out).values()])
     write_csv(settings.out / "units.csv", table.round(4))
     print(table.to_string(index=False, float_format="{:.3f}".format))
     print(f"wrote {settings.out / 'units.csv'} and one .json for each network")
+
+
+def timed(folder: Path) -> dict[Path, dict[str, Any]]:
+    """What this benchmark wrote of each network that is there; other .json files of the folder are not its own."""
+    from figures.files import read_json
+
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with suppress(ValueError):
+            found[path] = read_json(path)
+    return {path: record for path, record in found.items() if "result" in record}
+
+
+def refuse_unlike(settings: Settings, device: torch.device, there: dict[Path, dict[str, Any]]) -> None:
+    """Raises ValueError where a network was timed with other settings, or its file is another command's."""
+    from experiments.benchmarks.record import file_name
+    from experiments.machine import provenance
+
+    now = provenance(settings, device)["settings"]
+    for path, record in there.items():
+        before = record["settings"]
+        differ = [name for name in now if name != "models" and before.get(name) != now[name]]
+        if differ:
+            changes = "; ".join(f"{name} {before.get(name)} there, {now[name]} now" for name in differ)
+            raise ValueError(f"{path} was timed with other settings ({changes}): repeat them, or give another --out")
+    for path in (settings.out / f"{file_name(name)}.json" for name in settings.models):
+        if path.exists() and path not in there:
+            raise ValueError(f"{path} is of another command, or damaged: give another folder with --out")
 
 
 def time_network(name: str, settings: Settings, device: torch.device) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from experiments import cli
-from experiments.benchmarks.drop import needs
+from experiments.benchmarks import playing
+from experiments.benchmarks.drop import Settings, needs, refuse_small_budget
+from interactions.grid import PatchGrid, orders_of
 
 
 def test_ratios_of_every_order(tmp_path, capsys):
@@ -22,6 +24,17 @@ def test_ratios_of_every_order(tmp_path, capsys):
     assert len(record["seconds"]["2"]["first"]) == 2 and len(record["load_before"]) == 3
     assert cli.main(["bench", "drop", "test_vit", "--out", str(tmp_path), *small[:4], "--ratios", "0", "1"]) == 2
     assert "the first and the last order are exact" in capsys.readouterr().err
+
+
+def test_passes_that_an_order_has_no_use_for_are_refused_before_anything_is_timed(tmp_path, capsys, monkeypatch):
+    """The default was too small for the fourth of its own orders, and told when three had been timed."""
+    usual = Settings()
+    grid = PatchGrid(usual.grid)
+    refuse_small_budget(usual, grid, orders_of(usual.ratios, grid.n_players))
+    monkeypatch.setattr(playing, "play", None)
+    words = ["bench", "drop", "test_vit", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--budget", "300"]) == 2
+    assert "order 97" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_images_that_a_relative_error_takes():

@@ -12,6 +12,12 @@ from experiments.benchmarks.regret import FIXED, compared, needs, regret
 from interactions.estimators import Plan
 
 
+def write_photos(folder, count):
+    folder.mkdir()
+    for k, each in enumerate(np.random.default_rng(0).integers(0, 256, size=(count, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(each).save(folder / f"{k}.png")
+
+
 def test_needs_are_the_variance_between_images_and_the_designs_own():
     generator = np.random.default_rng(0)
     images, own_D = 40_000, np.array([2.0, 1.0, 3.0, 2.0])
@@ -44,10 +50,8 @@ def test_a_design_that_the_budget_does_not_hold_is_left_out():
 
 
 def test_every_design_measures_the_same_photographs(tmp_path, capsys):
-    pixels = np.random.default_rng(0).integers(0, 256, size=(3, 32, 32, 3), dtype=np.uint8)
-    (tmp_path / "photos").mkdir()
-    for k, each in enumerate(pixels):
-        Image.fromarray(each).save(tmp_path / "photos" / f"{k}.png")
+    write_photos(tmp_path / "photos", 4)
+    (tmp_path / "photos" / "0.png").write_bytes(b"no picture")
     small = ["--grid", "4", "--radius", "1", "--images", "3", "--budget", "160", "--ratios", "0", "0.5", "1"]
     words = ["bench", "regret", "test_resnet", "--weights", "random", "--data", str(tmp_path / "photos"), *small]
     assert cli.main([*words, "--out", str(tmp_path / "out"), "--image-size", "32", "--device", "cpu"]) == 0
@@ -55,4 +59,16 @@ def test_every_design_measures_the_same_photographs(tmp_path, capsys):
     assert list(table.order) == [7] and list(table.images) == [3]
     assert (table[["auto", "pairwise", "pooled"]] > 0).all(axis=None)
     assert json.loads((tmp_path / "out" / "test_resnet.json").read_text())["images"] == 3
-    assert "regret" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "regret" in said.out and "left out 0.png" in said.err
+
+
+def test_too_few_images_are_refused_before_anything_is_measured(tmp_path, capsys):
+    write_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "1.png").write_bytes(b"no picture")
+    for name in ("regret", "drop"):
+        words = ["bench", name, "test_vit", "--weights", "random", "--data", str(tmp_path / "photos"), "--grid", "5"]
+        assert cli.main([*words, "--images", "8", "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert "only 2 of the 8 images asked for can be read" in said and "left out 1.png" in said
+    assert not (tmp_path / "out").exists()

@@ -61,8 +61,35 @@ def test_a_network_that_is_there_is_not_timed_again(tmp_path, capsys, monkeypatc
     assert pd.read_csv(tmp_path / "units.csv").ratio[0] == pytest.approx(record["result"]["ratio"], abs=1e-4)
 
 
-def test_the_name_of_a_network_is_one_of_a_file(tmp_path, monkeypatch):
+@pytest.fixture
+def quick(monkeypatch):
+    """The command's words, where nothing takes time."""
     monkeypatch.setattr(units, "time_network", lambda *_: {})
     monkeypatch.setattr(units, "row", lambda name, *_: {"network": name, "ratio": 1.0})
-    assert cli.main(["bench", "units", "hf-hub:timm/resnet18", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    return ["bench", "units", "test_resnet", "--device", "cpu"]
+
+
+def test_rows_of_other_settings_are_not_joined(quick, tmp_path, capsys, monkeypatch):
+    quick += ["--out", str(tmp_path)]
+    assert cli.main([*quick, "--grid", "7"]) == 0
+    monkeypatch.setattr(units, "time_network", None)
+    assert cli.main([*quick, "--grid", "7", "--threads", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "test_resnet.json was timed with other settings (threads None there, 1 now)" in said
+
+
+def test_other_files_of_the_folder_stay_as_they_are(quick, tmp_path, capsys, monkeypatch):
+    quick += ["--out", str(tmp_path)]
+    for name, text in (("run", '{"status": "complete"}'), ("list", "[1]"), ("broken", "{")):
+        (tmp_path / f"{name}.json").write_text(text)
+    assert cli.main(quick) == 0
+    assert list(pd.read_csv(tmp_path / "units.csv").network) == ["test_resnet"]
+    monkeypatch.setattr(units, "time_network", None)
+    (tmp_path / "test_vit.json").write_text('{"seconds": {}}')  # as `bench drop` calls its own
+    assert cli.main([*quick[:2], "test_vit", *quick[2:]]) == 2
+    assert "test_vit.json is of another command" in capsys.readouterr().err
+
+
+def test_the_name_of_a_network_is_one_of_a_file(quick, tmp_path):
+    assert cli.main([*quick[:2], "hf-hub:timm/resnet18", "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"hf-hub-timm-resnet18.json", "units.csv"}

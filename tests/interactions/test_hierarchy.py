@@ -118,6 +118,15 @@ def test_what_cannot_be_compared_is_said():
     assert lonely.M.notna().all() and lonely.M_low.isna().all()
 
 
+@pytest.mark.parametrize("images", [7, 8])
+def test_the_bootstrap_has_an_interval_where_the_other_has(images):
+    rng = np.random.default_rng(6)
+    runs = {name: [drawn(rng, images) for _ in range(2)] for name in "ab"}
+    told, beside = (of(runs, [("a", "b")], resamples=10) for of in (seeded_differences, bootstrapped_differences))
+    assert len(beside) == len(told) and (beside.boot_low.isna() == told.low.isna()).all()
+    assert (beside.boot_high.isna() == (images < 8)).all()
+
+
 def test_no_interval_goes_beyond_what_a_mass_can_be():
     rng = np.random.default_rng(4)
     seeds = [table(rng.uniform(0.9, 1.1, (8, 3)) * [1, middle, 1]) for middle in (0.2, 8.0)]
