@@ -11,6 +11,7 @@ from experiments.benchmarks.gains import (
     MEASURED,
     cell_errors,
     design_weights,
+    ends_passes,
     headline,
     order_gains,
 )
@@ -56,7 +57,7 @@ class Settings:
     images: Count = 4
     """Photographs."""
     ratios: tuple[Share, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
-    """Orders m/(n−2); the ends are exact and reported apart."""
+    """Orders m/(n−2). An end is exact with 2,147 passes or more (--budget), without errors to compare: it is left out."""
     rounds: Count = 3
     """How often replicates are added."""
     replicates: Count = 1
@@ -82,6 +83,7 @@ def run(settings: Settings) -> None:
 
     if settings.quick:
         settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
+    estimated_orders(settings)
     about = provenance(settings, pick_device("auto"))
     refuse_other_run(settings.out, "gain_least")
     refuse_unwritable(settings.out)
@@ -145,11 +147,36 @@ def photographs(settings: Settings) -> "ImageData":
     return open_images(str(settings.data), pil_to_tensor, model_classes=1000)
 
 
+def estimated_orders(settings: Settings) -> dict[int, float]:
+    """Orders with something to compare, and their ratios: not an end of which the budget holds every pair, since all
+    designs are exact there.
+
+    Raises:
+        ValueError: none is left.
+    """
+    orders = all_orders(settings)
+    if settings.budget < ends_passes():
+        return orders
+    kept = {order: ratio for order, ratio in orders.items() if order not in (0, 14**2 - 2)}
+    if not kept:
+        raise ValueError(
+            f"every order asked for is exact with {settings.budget} passes: give --ratios between the ends, or a "
+            f"--budget below {ends_passes()}"
+        )
+    return kept
+
+
+def all_orders(settings: Settings) -> dict[int, float]:
+    from interactions.grid import orders_of
+
+    return dict(sorted(orders_of(settings.ratios, 14**2).items()))
+
+
 def measure(settings: Settings) -> None:
     """Fill the work folder, one file for each (round, image, order), to which each design is added atomically."""
     from tqdm import tqdm
 
-    from interactions.grid import PatchGrid, orders_of
+    from interactions.grid import PatchGrid
 
     grid = PatchGrid(14)
     settings.work.mkdir(parents=True, exist_ok=True)
@@ -157,7 +184,7 @@ def measure(settings: Settings) -> None:
         (turn, image, order)
         for turn in range(settings.rounds)
         for image in range(settings.images)
-        for order in orders_of(settings.ratios, grid.n_players)
+        for order in estimated_orders(settings)
         if set(MEASURED) - read_file(cell_file(settings, turn, image, order)).keys()
     ]
     if not todo:
@@ -293,11 +320,12 @@ def summarise(settings: Settings, about: dict[str, Any]) -> None:
 
     import pandas as pd
 
-    from interactions.grid import orders_of
     from interactions.runs.files import write_csv, write_json
 
-    cells = []
-    for order, ratio in sorted(orders_of(settings.ratios, 14**2).items()):
+    cells, orders = [], estimated_orders(settings)
+    if exact := [str(order) for order in all_orders(settings) if order not in orders]:
+        print(f"note: orders {', '.join(exact)} are exact with {settings.budget} passes and have no gain: left out")
+    for order, ratio in orders.items():
         found = {image: read_cell(settings, image, order) for image in range(settings.images)}
         measured = {image: cell for image, cell in found.items() if cell and len(cell["auto_passes"]) > 1}
         if not measured:

@@ -158,6 +158,21 @@ def test_too_little_measured_is_said(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_exact_orders_have_no_gain(tmp_path, monkeypatch, capsys):
+    """Their errors are 0, by which the summary divided after all the measuring."""
+    spreads = dict.fromkeys(("pairwise", "shared", "pooled", "auto"), 0.02)
+    cell = made_up_cell(np.random.default_rng(0), 0.3, 0.1, spreads, 20)
+    exact = cell | {design: np.tile([0.25, 0.5], (20, 1)) for design in spreads}
+    monkeypatch.setattr(bench, "read_cell", lambda settings, image, order: exact if order in (0, 194) else cell)
+    settings = replace(SETTINGS, work=tmp_path / "work", out=tmp_path, ratios=(0, 0.5, 1), images=1, budget=2147)
+    bench.summarise(settings, {})
+    assert list(pd.read_csv(tmp_path / "gains.csv").order) == [97]
+    assert "orders 0, 194 are exact with 2147 passes" in capsys.readouterr().out
+    assert list(bench.estimated_orders(replace(settings, budget=2146))) == [0, 97, 194]
+    with pytest.raises(ValueError, match="every order asked for is exact"):
+        bench.run(replace(settings, ratios=(0, 1)))
+
+
 def test_what_a_killed_summary_left_beside_the_results_goes(tmp_path, monkeypatch):
     spreads = dict.fromkeys(("pairwise", "shared", "pooled", "auto"), 0.02)
     cell = made_up_cell(np.random.default_rng(0), 0.3, 0.1, spreads, 20)
