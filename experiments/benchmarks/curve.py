@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from interactions.profile import Profile
 
 MEASURED_ALIKE = ("grid", "radius", "value", "baseline", "target", "normalisation")
+SINCE: dict[str, Any] = {"pairs": "near", "only_correct": False}
+"""To be alike, too; what a record from before they were settings stands for."""
 GROUPS = 10
 """A small run has the images of the large one over so many: the reference then has at least ten times its passes."""
 SMALL_RUNS = 2000
+LEAST_PAIRS, LEAST_IMAGES = 2, 16
+"""Of a run by the published protocol: from one pair of an image nothing tells how its pairs differ."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Compare a profile to a precision with the published protocol, at equal width and at equal error.
 
-    Both are profiles of one model, measured before; the orders that both have are compared.
+    Both are profiles of one model over one data set, measured before; the orders that both have are compared.
 
     Width: the passes that the published protocol, 500 images × 50 pairs × 50 contexts × 4 = 5 million an order, takes
     over those of ours for an interval of rms(m) as narrow as its own, whose bias is left out; its variance is that
@@ -47,7 +51,8 @@ class Settings:
     ours: tyro.conf.Positional[Path]
     """A finished profile to a precision."""
     published: tyro.conf.Positional[Path]
-    """A finished profile by --design published that kept its pairs; 16 images or more, 50 contexts a pair."""
+    """A finished profile by --design published that kept its pairs; 16 images or more, of each 2 pairs or more, 50
+    contexts a pair."""
     out: Path = Path("runs/bench/curve")
     """Folder of the results (of those that are committed: experiments/results/curve)."""
     resamples: Count = 1000
@@ -77,7 +82,8 @@ def run(settings: Settings) -> None:
 
 
 def check_alike(ours: "Profile", published: "Profile") -> None:
-    """Raises ValueError for runs that are not finished, not of one game, or not of the designs that are compared."""
+    """Raises ValueError for runs that are not finished, not of one game, too small, or not of the designs that are
+    compared."""
     from interactions.published import PUBLISHED, contexts_of
 
     for profile in (ours, published):
@@ -91,15 +97,46 @@ def check_alike(ours: "Profile", published: "Profile") -> None:
         raise ValueError(
             f"{published.folder} does not have {CONTEXTS} contexts for each pair: give --budget {CONTEXTS} × 4 × pairs"
         )
+    refuse_small(ours, published)
     different = [name for name in MEASURED_ALIKE if ours.settings[name] != published.settings[name]]
+    different += [
+        name for name, usual in SINCE.items() if len({run.settings.get(name, usual) for run in (ours, published)}) > 1
+    ]
     if ours.record["model"]["digest"] != published.record["model"]["digest"]:
         different.append("model")
     if ours.record["image_shape"] != published.record["image_shape"]:
         different.append("size of the images")
     if ours.record["data"].get("transform") != published.record["data"].get("transform"):
         different.append("how the images are resized and cropped")
+    if not one_set(ours.record, published.record):
+        different.append("the data set")
     if different:
         raise ValueError(f"the two runs differ in {', '.join(different)}: measure both of one model in one game")
+
+
+def refuse_small(ours: "Profile", published: "Profile") -> None:
+    """Raises ValueError for too few images, or pairs, to tell a variance."""
+    pairs = published.settings["published_pairs"]
+    if pairs < LEAST_PAIRS:
+        raise ValueError(
+            f"{published.folder} has {pairs} pair of an image, which does not tell how pairs differ: measure "
+            f"{LEAST_PAIRS} or more"
+        )
+    why = f", which are too few to be cut into {GROUPS} small runs"
+    for run, least, told in ((ours, 2 * GROUPS, why), (published, LEAST_IMAGES, "")):
+        if (count := len(run.record["images"])) < least:
+            raise ValueError(f"{run.folder} has {count} images{told}: measure {least} or more")
+
+
+def one_set(record: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs took their images from one data set, wherever it lies: by the names of its images; where these
+    differ, as those of a folder and of its .tar may, by its size and an image of the same pixels in both runs; and by
+    its own name where images have none."""
+    of, of_other = record["data"], other["data"]
+    if of["digest"] == of_other["digest"]:
+        return of["digest"] is not None or of["name"] == of_other["name"]
+    pixels, pixels_of_other = ({one["digest"] for one in each["images"]} for each in (record, other))
+    return of.get("images") == of_other.get("images") and bool(pixels & pixels_of_other)
 
 
 @dataclass(frozen=True)
@@ -275,8 +312,6 @@ def small_runs(squares_MI: "np.ndarray", generator: "np.random.Generator") -> "t
 
     count = squares_MI.shape[1]
     size = count // GROUPS
-    if size < 2:
-        raise ValueError(f"{count} images are too few to be cut into {GROUPS} small runs: measure {2 * GROUPS} or more")
     whole_M = curve(squares_MI)
     errors: list[np.ndarray] = []
     while len(errors) < SMALL_RUNS:

@@ -107,10 +107,14 @@ def profile(**changes):
         "published_pairs": 12,
     } | changes.pop("settings", {})
     record = {"status": "complete", "settings": settings, "model": {"digest": "a"}, "image_shape": [3, 8, 8]}
-    record |= {"data": {"transform": {"resize": 9}}} | changes
+    record |= {"data": NAMED, "images": IMAGES} | changes
     return SimpleNamespace(folder="run", record=record, settings=settings)
 
 
+IMAGES = [{"image": number, "digest": f"pixels {number}"} for number in range(24)]
+NAMED = {"name": "photos", "images": 24, "digest": "c", "transform": {"resize": 9}}
+NAMELESS = NAMED | {"name": "torch/cifar10", "digest": None}
+OTHERS = [{"image": number, "digest": f"other pixels {number}"} for number in range(16)]
 RELEASED = {"design": "published", "budget": 2400}
 
 
@@ -125,13 +129,27 @@ RELEASED = {"design": "published", "budget": 2400}
         ({}, {"settings": RELEASED, "model": {"digest": "b"}}, "model"),
         ({}, {"settings": RELEASED, "image_shape": [3, 9, 9]}, "size of the images"),
         ({}, {"settings": RELEASED | {"normalisation": {"mean": [0.4], "std": [0.5]}}}, "normalisation"),
-        ({}, {"settings": RELEASED, "data": {"transform": {"resize": 8}}}, "resized and cropped"),
+        ({}, {"settings": RELEASED, "data": NAMED | {"transform": {"resize": 8}}}, "resized and cropped"),
+        ({}, {"settings": RELEASED | {"pairs": "all", "only_correct": True}}, "pairs, only_correct"),
+        ({}, {"settings": RELEASED, "data": NAMED | {"digest": "d"}, "images": OTHERS}, "the data set"),
+        ({}, {"settings": RELEASED, "data": NAMED | {"digest": "d", "images": 9}}, "the data set"),
+        ({"data": NAMELESS}, {"settings": RELEASED, "data": NAMELESS | {"name": "torch/cifar100"}}, "the data set"),
+        ({}, {"settings": RELEASED | {"published_pairs": 1, "budget": 200}}, "1 pair of an image, .* 2 or more"),
+        ({"images": IMAGES[:19]}, {"settings": RELEASED}, "19 images, .* 20 or more"),
+        ({}, {"settings": RELEASED, "images": IMAGES[:15]}, "15 images: .* 16 or more"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(first, second, said):
     with pytest.raises(ValueError, match=said):
         bench.check_alike(profile(**first), profile(**second))
+
+
+def test_runs_that_can_be_compared_are_not():
     bench.check_alike(profile(), profile(settings=RELEASED))
+    bench.check_alike(profile(), profile(settings=RELEASED | {"pairs": "near", "only_correct": False}))
+    # A .tar may name its pictures ./a/0.png that are a/0.png in a folder, and one may have moved.
+    bench.check_alike(profile(), profile(settings=RELEASED, data=NAMED | {"digest": "d"}, images=[*OTHERS, IMAGES[-1]]))
+    bench.check_alike(profile(), profile(settings=RELEASED, data=NAMED | {"name": "moved"}, images=OTHERS))
 
 
 def test_the_commands_of_the_help(tmp_path, capsys):
