@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.studies.cifar10 import declared
-from experiments.studies.cifar10.answers import answers, declared_answer
+from experiments.studies.cifar10.answers import answers, declared_answer, noise
 from experiments.studies.cifar10.declared import COLUMNS, NO, OPEN, YES, answered, holm
 from experiments.studies.cifar10.plan import Settings, setups
 from tests.interactions.test_hierarchy import table
@@ -78,6 +78,16 @@ def test_without_an_interval_nothing_is_said_of_a_difference(tmp_path):
     few = row | {"p_holm": np.nan, "answer": OPEN, "measure": "J_rms", "seeds": 3}
     said = declared_answer(few, 2)
     assert "+0.400 [no interval: fewer than eight images], p unknown (n = 2" in said and "nan" not in said
+
+
+@pytest.mark.parametrize(("size", "contexts"), [("cpu", (5, 20)), ("gpu", (25, 100))])
+def test_how_many_contexts_the_published_protocol_had_is_said(tmp_path, size, contexts):
+    common = {"network": "cnn", "of": "A²MIM", "measure": "J", "low": 0.1, "high": 0.4, "images": 64}
+    rows = [common | {"contexts": "×1", "M": 0.3}, common | {"contexts": "×4", "M": 0.2}]
+    pd.DataFrame(rows).to_csv(tmp_path / "published.csv", index=False)
+    (said,) = noise(Settings("a", "b", size=size, results=tmp_path))
+    few, many = contexts
+    assert f"with {few} contexts a pair (as published: 50): 0.300" in said and f"with {many}: 0.200" in said
 
 
 def test_what_is_not_measured_is_not_compared(monkeypatch):

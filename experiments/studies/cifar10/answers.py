@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from experiments.studies.cifar10.declared import MEASURE, TABLE, TESTED
-from experiments.studies.cifar10.plan import FAMILIES, MASKED
+from experiments.studies.cifar10.plan import FAMILIES, MASKED, Settings, size_of
 from experiments.studies.methods import LABELS
 from figures.words import setup_in_words
 from interactions.intervals import MIN_IMAGES
+from interactions.published import CONTEXTS, contexts_of
 
 PUBLISHED = "J"
 """The measure as published."""
@@ -104,11 +105,12 @@ def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
     return f"[{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
 
 
-def noise(kept: Path) -> list[str]:
+def noise(settings: Settings) -> list[str]:
     """What four times the contexts do to the published measure, for each network."""
-    path = kept / "published.csv"
+    path, size = settings.kept / "published.csv", size_of(settings)
     if not path.is_file():
         return []
+    contexts = contexts_of(size.budget, size.published_pairs)
     table = pd.read_csv(path)
     said = []
     for (network, of), rows in table[table["measure"] == "J"].groupby(["network", "of"], sort=False):
@@ -118,6 +120,7 @@ def noise(kept: Path) -> list[str]:
         if len(values) > 1:
             many, few = values["×4"], values["×1"]
             said.append(
-                f"{FAMILIES[str(network)]}, published protocol, M of {of}: {few}; with four times the contexts {many}."
+                f"{FAMILIES[str(network)]}, published protocol, M of {of} with {contexts} contexts a pair (as "
+                f"published: {CONTEXTS}): {few}; with {4 * contexts}: {many}."
             )
     return said

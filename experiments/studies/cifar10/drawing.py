@@ -41,7 +41,7 @@ def draw_all(settings: Settings) -> int:
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
         if (settings.kept / table).is_file():
             codes.append(draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure))
-    said = [*answers(settings.kept), *noise(settings.kept)]
+    said = [*answers(settings.kept), *noise(settings)]
     some = any(settings.kept.glob("*.csv")) or any(place.glob("*.png"))
     sections = sections_of(open_runs([settings.kept], ["study"]), said=said) if some else [Section("Summary", said)]
     write_page(settings.kept, sections, "CIFAR-10")

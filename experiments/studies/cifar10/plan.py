@@ -32,7 +32,7 @@ MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
 CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
 """Also measured on cells of 2×2 pixels."""
 CONTEXT_CHECK = ("a2mim", "supervised", "simclr")
-"""Also measured by the published protocol, with as many contexts and with four times as many."""
+"""Also measured by the published protocol, with as many contexts as the size has passes for, and four times as many."""
 THROUGH = ("supervised", "a2mim")
 """Whose first seed, 0, is measured through training as well: frozen, as what trained it left it."""
 STATES = 8
@@ -98,7 +98,8 @@ class Size:
     ratios: tuple[str, ...]
     """Orders, as shares of n − 2; empty for the paper's 13."""
     published_pairs: int
-    """Pairs of the published protocol, whose contexts are the budget over four times as many."""
+    """Pairs of the published protocol, whose contexts are the budget over four times as many: 25 of each pair at the
+    GPU size and 5 at the CPU size, where the protocol has 50."""
     pictures: int
     """Images for occlusion and spectrum."""
     pass_seconds: dict[str, float]

@@ -163,9 +163,9 @@ def differences(settings: Settings) -> pd.DataFrame:
 
 
 def published(settings: Settings) -> pd.DataFrame:
-    """The published measure J of the published protocol, over all of its orders, with one and with four times the
-    contexts: M of the methods, and the differences from the first. One that shrinks with the contexts was noise; one
-    that stays was not."""
+    """The published measure J of the published protocol, over all of its orders, with the contexts that the size
+    has passes for (fewer than published) and with four times as many: M of the methods, and the differences from the
+    first. One that shrinks with the contexts was noise; one that stays was not."""
     parts = []
     for family in settings.families:
         for times in (1, 4):
