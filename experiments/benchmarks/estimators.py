@@ -57,7 +57,7 @@ class Settings:
     images: Count = 4
     """Photographs."""
     ratios: tuple[Share, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
-    """Orders m/(n−2). An end is exact with 2,147 passes or more (--budget), without errors to compare: it is left out."""
+    """Orders m/(n−2). An end is exact with 2,147 passes or more, without errors to compare: it is left out."""
     rounds: Count = 3
     """How often replicates are added."""
     replicates: Count = 1
