@@ -1,3 +1,4 @@
+# a2mim reproduce cifar10 --size cpu --times 3 --families cnn --methods supervised a2mim simclr --no-sweep --train cifar10-train.tar --test cifar10-test.tar --joined earlier --out cifar10-3 --results earlier
 # a2mim reproduce cifar10 --size cpu --times 3 --families cnn --methods supervised a2mim simclr --no-sweep --train cifar10-train.tar --test cifar10-test.tar --out cifar10-3
 a2mim finetune --recipe cifar10:finetune_cnn_cpu --val cifar10-test.tar --data cifar10-train.tar --seed 0 --device auto --epochs 9 --keep-states 8 --out cifar10-3/cnn-supervised-0
 a2mim profile experiments.recipes.cifar10:cnn_cpu --weights cifar10-3/cnn-supervised-0/backbone.safetensors --model-seed 0 --image-size 32 --data cifar10-test.tar --grid 8 --images 64 --budget 100 --device auto --out cifar10-3/cnn-supervised-0/profile-8
