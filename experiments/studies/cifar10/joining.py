@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measuring.comparison import differences_of
+from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES, NAMED, ROWS, joined_networks, networks_in
 from experiments.studies.cifar10.plan import (
-    ACCURACY,
-    EARLIER,
     FAMILIES,
-    MASSES,
-    NAMED,
-    ROWS,
     Settings,
     backbone_of,
     everyone,
     folder_of,
-    joined_networks,
-    networks_in,
     setups,
 )
 from experiments.studies.cifar10.tables import copies

@@ -11,18 +11,12 @@ from pathlib import Path
 from a2mim.bounds import Count
 from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
-from experiments.studies.methods import METHODS, NAMES, UNTRAINED
+from experiments.studies.cifar10.earlier import joined_networks
+from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step, is_complete
 from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_words, suffix, training_words
-from figures.tables import read_table
 from interactions.settings import PAPER_RATIOS
 
-ACCURACY, MASSES, ROWS = "accuracy.csv", "masses.csv", "images.tar.xz"
-"""What a study keeps for others to join: its networks, and all that was measured of each image."""
-EARLIER = "joined-"
-"""Begins the names of what was kept by the study that was joined, in the folder of all runs."""
-NAMED = 50
-"""Letters of what a refusal repeats of a file."""
 FAMILIES: dict[str, str] = {"cnn": "CNN", "vit": "ViT"}
 HEADLINE = ("supervised", "a2mim", "simclr")
 """What the declared test needs; made and measured first, seed by seed."""
@@ -203,29 +197,6 @@ def steps(settings: Settings) -> list[Step]:
                 for each in missing([method], family, seed):
                     found += further(settings, family, each, seed)
     return found + (token_position.steps(settings) if settings.sweep else [])
-
-
-def joined_networks(settings: Settings) -> set[tuple[str, str, int]]:
-    """(network, method, seed) of the study that was joined when this one was begun, or that is to be.
-
-    Raises ValueError for a table that is none of such a study.
-    """
-    if (settings.out / f"{EARLIER}{ACCURACY}").is_file():
-        return networks_in(settings.out, EARLIER)
-    return networks_in(settings.joined) if settings.joined else set()
-
-
-def networks_in(kept: Path, prefix: str = "") -> set[tuple[str, str, int]]:
-    """(network, method, seed) of a study's tables: what was trained, and what was measured."""
-    methods, found = {name: method for method, name in NAMES.items()}, set()
-    for path in (kept / f"{prefix}{name}" for name in (ACCURACY, MASSES)):
-        if not path.is_file():
-            continue
-        table = read_table(path, ["seed"], ["network", "method"], "a table of a study", empty=True)
-        if unknown := sorted({str(name) for name in table["method"]} - set(methods)):
-            raise ValueError(f"{path} names methods that there are not ({', '.join(unknown)[:NAMED]})")
-        found |= {(row["network"], methods[row["method"]], int(row["seed"])) for row in table.to_dict("records")}
-    return found
 
 
 def is_trained(settings: Settings, family: str, method: str) -> bool:

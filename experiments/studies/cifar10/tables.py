@@ -10,13 +10,11 @@ import pandas as pd
 
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
+from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES
 from experiments.studies.cifar10.plan import (
-    ACCURACY,
     BASELINES,
     CONTEXT_CHECK,
     COURSE,
-    EARLIER,
-    MASSES,
     Settings,
     backbone_of,
     everyone,
