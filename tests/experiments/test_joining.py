@@ -161,6 +161,12 @@ def refused(earlier: Path, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("passwd")) == [] and list(study.out.rglob("run.json")) == []
 
 
+def test_a_plan_says_that_there_are_no_results(tmp_path, capsys):
+    words = f"reproduce cifar10 --plan --joined {tmp_path / 'nowhere'} --out {tmp_path / 'study'}"
+    assert cli.main(words.split()) == 2
+    assert "nowhere holds no accuracy.csv: give the folder of results" in capsys.readouterr().err
+
+
 def test_a_table_of_unknown_methods_is_said_with_exit_code_2(earlier, tmp_path, capsys):
     pd.DataFrame([ROWS[0] | {"method": "magic"}]).to_csv(earlier / "accuracy.csv", index=False)
     words = f"reproduce cifar10 --plan --joined {earlier} --out {tmp_path / 'study'}"

@@ -19,11 +19,21 @@ NAMED = 50
 def joined_networks(settings: "Settings") -> set[tuple[str, str, int]]:
     """(network, method, seed) of the study that was joined when this one was begun, or that is to be.
 
-    Raises ValueError for a table that is none of such a study.
+    Raises:
+        FileNotFoundError: --joined is no folder of results.
+        ValueError: a table that is none of such a study; other results than those that this one was begun with.
     """
-    if (settings.out / f"{EARLIER}{ACCURACY}").is_file():
-        return networks_in(settings.out, EARLIER)
-    return networks_in(settings.joined) if settings.joined else set()
+    kept, begun = settings.joined, (settings.out / f"{EARLIER}{ACCURACY}").is_file()
+    there = networks_in(settings.out, EARLIER) if begun else set()
+    if kept is None:
+        return there
+    for name in (ACCURACY, MASSES, ROWS):
+        if not (kept / name).is_file():
+            raise FileNotFoundError(f"{kept} holds no {name}: give the folder of results that a CIFAR-10 study kept")
+    found = networks_in(kept)
+    if not there <= found:
+        raise ValueError(f"{settings.out} was begun with other results than {kept}: give these, or another --out")
+    return there if begun else found
 
 
 def networks_in(kept: Path, prefix: str = "") -> set[tuple[str, str, int]]:

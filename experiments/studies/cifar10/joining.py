@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measuring.comparison import differences_of
-from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES, NAMED, ROWS, joined_networks, networks_in
+from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES, NAMED, ROWS, joined_networks
 from experiments.studies.cifar10.plan import (
     FAMILIES,
     Settings,
@@ -73,17 +73,9 @@ def join(settings: Settings) -> None:
         ValueError: an archive that is damaged, or none of such a study; networks that were also trained here; other
             results than those that the study was begun with.
     """
-    kept = settings.joined
-    if kept is None:
+    kept, networks = settings.joined, joined_networks(settings)
+    if kept is None or (settings.out / f"{EARLIER}{ACCURACY}").is_file():
         return
-    for name in (ACCURACY, MASSES, ROWS):
-        if not (kept / name).is_file():
-            raise FileNotFoundError(f"{kept} holds no {name}: give the folder of results that a CIFAR-10 study kept")
-    if (settings.out / f"{EARLIER}{ACCURACY}").is_file():
-        if not joined_networks(settings) <= networks_in(kept):
-            raise ValueError(f"{settings.out} was begun with other results than {kept}: give these, or another --out")
-        return
-    networks = joined_networks(settings)
     places = {of(settings, *network) for network in networks for of in (folder_of, backbone_of)}
     if trained := sorted(str(place) for place in places if (place / RECORD).exists()):
         raise ValueError(f"{trained[0]} was trained here, and {kept} has it, too: join it in another --out")
