@@ -204,7 +204,7 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
     """
     import torch
 
-    from a2mim.decoding import Damaged
+    from experiments.benchmarks.playing import readable
     from experiments.datasets import evaluation_transform
     from experiments.models import create_model, efficientnet_lite0_file
     from interactions.game import PatchGame
@@ -215,12 +215,8 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
     as_measured = {name: config[name] for name in ("input_size", "mean", "std")} | {"crop_pct": 0.875}
     data = replace(photographs(settings), transform=evaluation_transform(as_measured, settings.image_size))
     found: list[tuple[torch.Tensor, int | None]] = []
-    for index in torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed)).tolist():
-        try:
-            image_CHW, label = data[index]
-        except Damaged as error:
-            data.images.reports.add("damaged", index, str(error))
-            continue
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    for image_CHW, label in readable(data, order):
         with torch.inference_mode():
             right = int(model(image_CHW[None].to(device)).argmax()) == label
         found += [(image_CHW, label)] if right else []

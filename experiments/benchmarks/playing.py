@@ -1,10 +1,11 @@
 """The game that a benchmark plays: a network on photographs or on noise, each image with the class that it gets; and
 what one measurement of it gives."""
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     import torch
 
@@ -52,32 +53,29 @@ def play(
     else:
         photographs = open_images(data, evaluation_transform(config, image_size), labels_needed=False)
         order = torch.randperm(len(photographs), generator=generator).tolist()
-        images_ICHW = torch.stack(readable(photographs, order, images))
+        found = [image for image, _ in islice(readable(photographs, order), images)]
+        if len(found) < images:
+            raise ValueError(
+                f"only {len(found)} of the {images} images asked for can be read in {photographs.images.name}: give "
+                "more, or fewer --images"
+            )
+        images_ICHW = torch.stack(found)
     network = network.to(device).eval()
     targets = [int(logits_of(network, image, f"image {k}").argmax()) for k, image in enumerate(images_ICHW)]
     return PatchGame(network, images_ICHW, targets, grid, baseline=baseline, batch_size=batch_size)
 
 
-def readable(data: "ImageData", order: "Sequence[int]", wanted: int) -> "list[torch.Tensor]":
-    """The first images in this order that can be read; what cannot is told.
-
-    Raises:
-        ValueError: fewer than are wanted.
-    """
+def readable(data: "ImageData", order: "Iterable[int]") -> "Iterator[tuple[torch.Tensor, int | None]]":
+    """The images, with their labels, in this order; what cannot be read is told and left out."""
     from a2mim.decoding import Damaged
 
-    found: list[torch.Tensor] = []
     for number in order:
         try:
-            found.append(data[number][0])
+            found = data[number]
         except Damaged as error:
             data.images.reports.add("damaged", number, str(error))
-        if len(found) == wanted:
-            return found
-    raise ValueError(
-        f"only {len(found)} of the {wanted} images asked for can be read in {data.images.name}: give more, or fewer "
-        "--images"
-    )
+            continue
+        yield found
 
 
 def mean_square(

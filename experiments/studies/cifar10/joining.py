@@ -31,7 +31,7 @@ from interactions.runs.files import write_atomically
 
 PLACE = re.compile(f"({'|'.join(FAMILIES)})-({'|'.join(NAMES)})-[0-9]{{1,9}}(-pretrain)?")
 """The folder of a network."""
-PART = re.compile(r"(?P<run>[a-z0-9-]+)/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
+PART = re.compile(r"[a-z0-9-]+/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
 """Of a measuring run, in the folder of its network."""
 COMMANDS, STUDY = "commands.sh", "study.json"
 RECORD = "run.json"
@@ -46,11 +46,9 @@ def places_of(settings: Settings) -> list[Path]:
 
 def keep_rows(settings: Settings) -> None:
     """The archive of every finished measuring run; the same bytes for the same runs."""
+    runs = [run for place in places_of(settings) for run in sorted(place.glob("*")) if is_complete(run)]
     parts = [
-        path
-        for place in places_of(settings)
-        for path in sorted(place.rglob("*"))
-        if (found := PART.fullmatch(str(path.relative_to(place)))) and is_complete(place / found["run"])
+        path for run in runs for path in sorted(run.rglob("*")) if PART.fullmatch(str(path.relative_to(run.parent)))
     ]
     if parts:
         write_atomically(settings.kept / ROWS, partial(_pack, parts, settings.out))
