@@ -11,11 +11,11 @@ from figures.occlusion import KINDS
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Section
 from figures.runs import Run
 from figures.sections.common import curve, read, shared_name, spread, unlike_in
+from figures.spectrum import NUMBERS
 from figures.training import read_log
 
 MOST_POINTS = 40  # of a loss curve
 MOST_BLOCKS, MOST_FREQUENCIES = 5, 17  # of one model's spectra
-ABOUT = ["block", "depth", "low", "high", "images"]  # numbers of the tables of blocks
 PER_CENT = (0.0, 100.0)
 
 
@@ -49,8 +49,8 @@ def occlusion_chart(tables: dict[str, pd.DataFrame], kind: str) -> Chart:
 
 def spectrum_section(runs: Sequence[Run]) -> Section:
     """What each depth of the networks passes on: high frequencies and variance; the whole spectra fold out."""
-    spectra = read(runs, "spectrum.csv", [*ABOUT, "frequency", "log_amplitude"], ["name", "kind"])
-    variances = read(runs, "variance.csv", [*ABOUT, "variance"], ["name", "kind"])
+    spectra = read(runs, "spectrum.csv", [*NUMBERS, "frequency", "log_amplitude"], ["name", "kind"])
+    variances = read(runs, "variance.csv", [*NUMBERS, "variance"], ["name", "kind"])
     charts, folds = [], list[Block]()
     if spectra:
         charts.append(frequency_chart(spectra))

@@ -15,9 +15,10 @@ from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
 from figures.panels import FAMILIES
 from figures.runs import Run, by_panel, label
 from figures.sections.common import MASS, NUMBER, narrow, rows_of
-from figures.sections.measured import ABOUT, frequency_chart, occlusion_chart, variance_chart
+from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
 from figures.sections.pictures import study_figures
 from figures.sections.strength import CHANCE, strength_chart
+from figures.spectrum import NUMBERS
 from figures.tables import has_rows, read_table
 from figures.words import setup_in_words
 
@@ -192,7 +193,7 @@ def _strengths(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:
 
 
 def _tables(names: Mapping[str, list[Run]], table: str, values: list[str]) -> Tables:
-    columns, texts = [*ABOUT, *values], ["name", "kind"]
+    columns, texts = [*NUMBERS, *values], ["name", "kind"]
     return _of_seeds(names, table, lambda run: read_table(run.table(table), columns, texts, f"{table} of {label(run)}"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measuring.comparison import differences_of
-from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES, NAMED, ROWS, joined_networks
+from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, taken
 from experiments.studies.cifar10.plan import (
     FAMILIES,
     Settings,
@@ -72,7 +72,7 @@ def join(settings: Settings) -> None:
             results than those that the study was begun with.
     """
     kept, networks = settings.joined, joined_networks(settings)
-    if kept is None or (settings.out / f"{EARLIER}{ACCURACY}").is_file():
+    if kept is None or taken(settings, ACCURACY).is_file():
         return
     places = {of(settings, *network) for network in networks for of in (folder_of, backbone_of)}
     if trained := sorted(str(place) for place in places if (place / RECORD).exists()):
@@ -85,18 +85,18 @@ def join(settings: Settings) -> None:
     # The accuracies last: what is written before is taken once more where this was cut short.
     for name in (COMMANDS, STUDY, MASSES, ACCURACY):
         if (kept / name).is_file():
-            write_atomically(settings.out / f"{EARLIER}{name}", partial(shutil.copyfile, kept / name))
+            write_atomically(taken(settings, name), partial(shutil.copyfile, kept / name))
 
 
 def earlier_commands(settings: Settings) -> str:
     """Those of the study that was joined; empty without one."""
-    path = settings.out / f"{EARLIER}{COMMANDS}"
+    path = taken(settings, COMMANDS)
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def earlier_study(settings: Settings) -> dict[str, Any]:
     """What the study that was joined said of itself; empty without one. Raises ValueError for a damaged file."""
-    return read_json(settings.out / f"{EARLIER}{STUDY}")
+    return read_json(taken(settings, STUDY))
 
 
 def _unpack(archive: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
-from experiments.studies.cifar10.earlier import ACCURACY, EARLIER, MASSES
+from experiments.studies.cifar10.earlier import ACCURACY, MASSES, taken
 from experiments.studies.cifar10.plan import (
     BASELINES,
     CONTEXT_CHECK,
@@ -69,7 +69,7 @@ def accuracies(settings: Settings) -> pd.DataFrame:
             row["knn"] = read_json(before / "knn.json").get("top1")
         if len(row) > 3:
             rows.append(row)
-    joined = settings.out / f"{EARLIER}{ACCURACY}"
+    joined = taken(settings, ACCURACY)
     if not joined.is_file():
         return pd.DataFrame(rows)
     return pd.concat([pd.read_csv(joined), pd.DataFrame(rows)], ignore_index=True)
