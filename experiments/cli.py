@@ -48,6 +48,7 @@ from a2mim.bounds import check
 from a2mim.errors import out_of_memory
 from a2mim.plain import printable
 from experiments.help import filled, introduction, parse, terminal_width
+from experiments.memory import keep_freed_memory
 from interactions.forecast import DryRun
 
 COMMANDS: dict[str, str | dict[str, str]] = {
@@ -209,6 +210,7 @@ def guarded(run: Callable[[S], int | None], settings: S, prog: str) -> int:
 
     Raises TypeError where `run` returns anything but an exit code or None: Python would print it and call it a failure.
     """
+    keep_freed_memory()
     try:
         check(settings)
         with plain_warnings(prog):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
 from experiments.studies.steps import Step, is_complete, pursue
-from interactions.settings import PAPER_RATIOS
+from interactions.settings import PAPER_RATIOS, SpeedName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,6 +61,9 @@ class Settings:
     """Photographs for occlusion and spectrum."""
     ratios: tuple[Share, ...] = PAPER_RATIOS
     """Orders, as shares of n − 2."""
+    speed: SpeedName = "auto"
+    """How the network of the interactions runs. A run to a precision mostly takes much longer than it can tell before,
+    and auto compiles for what is sure to take long: over hours, compiled is worth its minutes."""
     budget: NotNegative = 0.0
     """Minutes, after which nothing new is begun (0: when all is done)."""
     plan: bool = False
@@ -103,6 +106,7 @@ def steps(settings: Settings) -> list[Step]:
     to_precision = ("--precision", f"{settings.precision:g}", "--relative")
     measure += ("--budget", str(settings.passes)) if settings.passes else to_precision
     measure += ("--images", str(settings.images)) if settings.images else ()
+    measure += ("--speed", settings.speed) if settings.speed != "auto" else ()
     photographs = ("--images", str(settings.photographs))
     total = (settings.images or 200) * (settings.passes or 200) * len(settings.ratios)
     found = []
