@@ -219,7 +219,8 @@ class Loop:
     images of a batch, both of which are of one micro-batch, and for losses that are means over pixels or patches of
     which images have unlike numbers (segmentation, MaskFeat), where each micro-batch has the same weight."""
     precision: Precision = "float32"
-    """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling)."""
+    """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling); a detector's heads
+    stay in float32."""
     channels_last: bool = False
     """Channels-last memory format: faster convolutions on a GPU."""
     compile: bool = False

@@ -6,6 +6,7 @@ Pictures come normalised and padded to one size: torchvision's own resizing and 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Any, Self
 
 import torch
@@ -125,12 +126,18 @@ class Detect(OnMaps):
         return self.neck(self.features(image_BCHW))
 
     def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """{"loss": the sum of torchvision's losses, and each of them}. batch: see a2mim.detect.views.padded."""
+        """{"loss": the sum of torchvision's losses, and each of them}. batch: see a2mim.detect.views.padded.
+
+        Proposals and heads stay in float32 under autocast: torchvision gives anchors, proposals and the boxes of the
+        instances the type of the maps, and bfloat16 knows only every fourth pixel beyond 512.
+        """
         sizes = [(height, width) for height, width in batch["size"].tolist()]
         images = ImageList(self.padded(blank(batch["image"], sizes)), sizes)
         levels, targets = self.levels(images.tensors), targets_of(batch)
-        proposals, losses = self.rpn(images, levels, targets)
-        _, more = self.roi_heads(levels, proposals, sizes, targets)
+        with torch.autocast(images.tensors.device.type, enabled=False):
+            levels = OrderedDict((name, x.float()) for name, x in levels.items())
+            proposals, losses = self.rpn(images, levels, targets)
+            _, more = self.roi_heads(levels, proposals, sizes, targets)
         losses = {**losses, **more}
         return {"loss": sum(losses.values()), **{name: loss.detach() for name, loss in losses.items()}}  # type: ignore[dict-item]
 

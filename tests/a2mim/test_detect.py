@@ -200,6 +200,30 @@ def test_losses_and_detections_are_torchvisions(name, detector):
         assert torch.equal(found["masks"], expected["masks"][:, 0] > 0.5)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_autocast_leaves_boxes_as_they_are(name, monkeypatch):
+    """bfloat16 has 8 bits: beyond 256 it knows even pixels alone, and no 301.7."""
+    method, given = made(name, "mask_rcnn", size=(320, 320)), {}
+    batch = {**batch_of(((320, 320),) * 3, masks=True), "boxes": torch.tensor([[3.3, 5.1, 301.7, 299.3]] * 3)}
+    select = method.roi_heads.select_training_samples
+
+    def watched(proposals, targets):
+        given["proposals"], given["boxes"] = proposals[0], targets[0]["boxes"]
+        selected = select(proposals, targets)
+        given["trained on"] = selected[0][0]
+        return selected
+
+    monkeypatch.setattr(method.roi_heads, "select_training_samples", watched)
+    method.rpn.anchor_generator.register_forward_hook(lambda *call: given.update(anchors=call[2][0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert method.levels(batch["image"])["0"].dtype == torch.bfloat16
+        loss = method(batch, torch.Generator())["loss"]
+    assert {name: x.dtype for name, x in given.items()} == dict.fromkeys(given, torch.float32) and len(given) == 4
+    # the instances themselves are among the regions that the heads are trained on
+    assert (given["trained on"][:, None] == given["boxes"]).all(-1).any()
+    loss.backward()
+
+
 def test_detections_are_told_in_the_pictures_own_pixels():
     method = made("test_resnet", "mask_rcnn").eval()
     fewer(method)
