@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.models import group_parameters
+from timm.models._manipulate import group_with_matcher
 from timm.optim import create_optimizer_v2, get_optimizer_info
 from torch import nn
 
@@ -46,18 +46,27 @@ def rate_warning(optim: Optim, batch: int) -> str:
     )
 
 
+HEAD = "~"
+"""A name that no model's rules for its layers know, so that timm takes it for a part of the head."""
+
+
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Learning-rate factor of each parameter of a timm model: decay^(layers above it), 1 at the head.
 
     Layers are timm's (`group_matcher`): the stem is one, each block is one, the head is the top one (Clark et al. 2020;
-    for a BEiT the very factors of Bao et al. 2022). Raises ValueError for a model that does not name its layers.
+    for a BEiT the very factors of Bao et al. 2022). Below a decoder or a detector, which take the place of a head, the
+    factors are the same (Detectron2's get_vit_lr_decay_rate). Raises ValueError for a model that does not name its
+    layers.
     """
     matcher = getattr(model, "group_matcher", None)
     if matcher is None:
         raise ValueError(f"{type(model).__name__} does not name its layers (group_matcher): use --layer-decay 1")
-    layers = group_parameters(model, matcher(coarse=False), reverse=True)
+    named = [name for name, _ in model.named_parameters()]
+    # Where a model has no head of its own its last block would be the top layer.
+    outside = [] if of_classifier(model) else [HEAD]
+    layers = group_with_matcher(((name, None) for name in named + outside), matcher(coarse=False), reverse=True)
     top = max(layers.values())
-    return {name: decay ** (top - layer) for name, layer in layers.items()}
+    return {name: decay ** (top - layers[name]) for name in named}
 
 
 def parameter_groups(method: Method, optim: Optim) -> list[dict[str, Any]]:

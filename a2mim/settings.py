@@ -171,7 +171,7 @@ class Optim:
     momentum: Decay = 0.9
     """For optimizers that have one: 0.9 for every one of them unless given (Muon's own is 0.95)."""
     layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
-    """Learning-rate factor per layer from the head down to the stem (1: off)."""
+    """Learning-rate factor per layer from the head, or the decoder in its place, down to the stem (1: off)."""
     backbone_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Learning-rate factor of the whole backbone but its classifier: 0.1 for weights that a new decoder or classifier
     is trained beside."""

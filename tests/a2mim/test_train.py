@@ -318,6 +318,23 @@ def test_layer_decay_by_hand():
     assert scales["patch_embed.proj.weight"] == scales["cls_token"] == 0.0625
 
 
+def test_layer_decay_below_a_decoder_is_detectrons():
+    """get_vit_lr_decay_rate of Detectron2: decay^(blocks + 1 − layer), the embedding 0, block i the layer i + 1."""
+    model = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=12, num_heads=1, img_size=32, num_classes=0)
+    scales = layer_scales(model, 0.7)
+    assert set(scales) == {name for name, _ in model.named_parameters()}
+    blocks = [scales[f"blocks.{n}.mlp.fc1.weight"] for n in range(3)]
+    assert blocks == pytest.approx([0.7 ** (4 - (n + 1)) for n in range(3)])
+    assert scales["patch_embed.proj.weight"] == scales["pos_embed"] == pytest.approx(0.7**4)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
+def test_layers_decay_alike_with_and_without_a_classifier(name):
+    """What stands in the place of the classifier is as far above a block as the classifier is."""
+    with_head, without = (layer_scales(timm.create_model(name, num_classes=n), 0.5) for n in (4, 0))
+    assert without == {each: with_head[each] for each in without} and len(without) < len(with_head)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "beit_base_patch16_224"])
 def test_layer_decay_is_timms(name):
     arguments: dict[str, Any] = {"depth": 2, "img_size": 32} if "patch" in name else {}
@@ -351,8 +368,8 @@ def test_a_copy_that_trains_in_the_place_of_the_backbone_has_its_rates(name):
     groups = parameter_groups(method, Optim(backbone_rate=0.1, layer_decay=0.5))
     scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
     backbone = getattr(method, method.trained)
-    assert scale[id(backbone.cls_token)] == pytest.approx(0.05)  # below the one block, which is the top layer
-    assert scale[id(backbone.blocks[0].mlp.fc1.weight)] == pytest.approx(0.1)
+    assert scale[id(backbone.cls_token)] == pytest.approx(0.025)  # below the one block, which is below the heads
+    assert scale[id(backbone.blocks[0].mlp.fc1.weight)] == pytest.approx(0.05)
     heads = {n: p for n, p in method.named_parameters() if p.requires_grad and not n.startswith(f"{method.trained}.")}
     assert heads and {scale[id(p)] for p in heads.values()} == {1.0}
 
