@@ -17,7 +17,7 @@ from a2mim.gallery import normalisation
 from a2mim.images import Images
 from a2mim.memory import MemoryImages
 from a2mim.methods import Supervised, SupervisedSettings
-from a2mim.optim import parameter_groups
+from a2mim.optim import layer_scales, parameter_groups
 from a2mim.settings import Network
 from a2mim.shapes import shapes_alone
 from a2mim.trainer import Trainer
@@ -177,6 +177,15 @@ def test_recipes_have_the_released_facts(name):
     expected, *others = FACTS[name]
     assert [recipe.augment.interpolation, recipe.loop.precision, recipe.optim.clip_grad] == others
     assert drop_path == pytest.approx(expected)
+
+
+def test_layers_of_convnext_tiny_decay_from_the_head_to_the_stem_as_released():
+    """0.7 to the power of 7: six groups of layers, and the head above them."""
+    recipe = find_recipe("imagenet:finetune_convnext_tiny")()
+    with shapes_alone():
+        network, _, _ = make_network(recipe.network, 10, 224, 0)
+    scales = layer_scales(network, recipe.optim.layer_decay)
+    assert scales["head.fc.weight"] == 1 and scales["stem.0.weight"] == pytest.approx(0.7**7)
 
 
 def test_averages_rise_for_20_epochs_where_the_released_ones_do():
