@@ -91,7 +91,7 @@ class Trainer:
         if self.loop.sync_bn:
             if self.device.type != "cuda":
                 raise ValueError("synchronised batch statistics need CUDA: drop --sync-bn")
-            method = convert_sync_batchnorm(method)
+            method = synchronised(method)
         if self.loop.grad_checkpointing:
             recompute(method)
         form = torch.channels_last if self.loop.channels_last else torch.preserve_format
@@ -231,6 +231,17 @@ def refuse_single_images(method: Method, plan: Plan, loop: Loop, world: World) -
             f"{type(method).__name__} compares images of a micro-batch, and --batch {plan.batch} leaves one in each "
             f"of {plan.slots}: use a larger batch, fewer processes or less --accumulate"
         )
+
+
+def synchronised(method: Method) -> Method:
+    """The method with batch statistics over all processes; what acts at its normalisations, as a mask token may, stays:
+    timm makes new modules of them, without their hooks."""
+    given = dict(method.named_modules(remove_duplicate=False))
+    made = convert_sync_batchnorm(method)
+    for name, module in made.named_modules(remove_duplicate=False):
+        module._forward_hooks = given[name]._forward_hooks
+        module._forward_pre_hooks = given[name]._forward_pre_hooks
+    return made
 
 
 def recompute(method: Method) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 
 from a2mim.bounds import check
 from a2mim.data import make_source
-from a2mim.methods import METHODS
+from a2mim.methods import METHODS, A2MIMSettings
 from a2mim.optim import (
     layer_scales,
     learning_rate,
@@ -34,6 +34,7 @@ from a2mim.optim import (
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Loop, Optim
 from a2mim.train import Hooks, Trainer, train, training
+from a2mim.trainer import synchronised
 from tests.a2mim.siamese import SETTINGS, made
 from tests.a2mim.tiny import (
     LOOP,
@@ -421,6 +422,20 @@ def test_optimizers_of_other_libraries_need_cuda(name):
 def test_layer_decay_needs_layers():
     with pytest.raises(ValueError, match="does not name its layers"):
         layer_scales(nn.Linear(2, 2), 0.5)
+
+
+@pytest.mark.parametrize("mask_at", ["bn1", "default"])
+def test_a_mask_token_stays_where_statistics_are_synchronised(mask_at):
+    """Where it acts at a batch normalisation, too, which is then another module."""
+    backbone = timm.create_model("test_resnet", num_classes=0)
+    method = METHODS["a2mim"](backbone, A2MIMSettings(image_size=64, mask_at=mask_at)).eval()
+    image, mask = torch.randn(2, 3, 64, 64), torch.eye(2).expand(2, 2, 2)
+    expected = method.encode(image, mask)
+    made = synchronised(method)
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in made.backbone.modules())
+    torch.testing.assert_close(made.encode(image, mask), expected)
+    torch.nn.init.constant_(made.mask_token.token_C, 3.0)
+    assert (made.encode(image, mask) - expected).abs().max() > 0.01
 
 
 def test_warmup_longer_than_training_is_refused(tmp_path):
