@@ -215,9 +215,10 @@ class Loop:
     batch: Count = 2048
     """Images per optimizer step, over all processes and accumulated micro-batches together."""
     accumulate: Count = 1
-    """Micro-batches per step: the same result from less memory, but for batch statistics and methods that compare the
-    images of a batch, both of which are of one micro-batch, and for losses that are means over pixels or patches of
-    which images have unlike numbers (segmentation, MaskFeat), where each micro-batch has the same weight."""
+    """Micro-batches per step: the same result from less memory, but for batch statistics and what compares or averages
+    the images of a batch (contrastive methods, A²MIM's fourier=released), all of one micro-batch, and for losses that
+    are means over pixels, patches or regions of which images have unlike numbers (segmentation, MaskFeat, the masks of
+    detection), where each micro-batch has the same weight."""
     precision: Precision = "float32"
     """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling); a detector's heads
     stay in float32."""

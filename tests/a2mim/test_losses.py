@@ -139,6 +139,19 @@ def test_released_spectra_of_opposite_errors_cancel(case):
     assert fourier_loss(x + error, x, m, "released") < 1e-10 < fourier_loss(x + error, x, m, "released_plain")
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("released", 1 / 4), ("released_plain", 1.0), ("paper", 1.0)])
+def test_the_released_loss_falls_with_the_images_that_it_sees_together(kind, expected):
+    """Independent errors average out: the square of the mean of B spectra is 1/B of theirs."""
+    generator = torch.Generator().manual_seed(0)
+    x, error = torch.randn(2, 256, 3, 16, 16, generator=generator)
+    m = torch.ones(256, 1, 16, 16)
+    few, many = (
+        torch.stack([fourier_loss(*part, kind) for part in zip(*(t.split(n) for t in (x + error, x, m)), strict=True)])
+        for n in (16, 64)
+    )
+    assert many.mean().item() == pytest.approx(expected * few.mean().item(), rel=0.15)
+
+
 @pytest.mark.parametrize("kind", ["paper", "released", "released_plain"])
 def test_a_perfect_prediction_costs_nothing_and_makes_no_nan(case, kind):
     x = case[1]

@@ -42,7 +42,8 @@ MAE: a quarter of the encoder and 5.4 GMACs of decoder; SparK: the dense CNN (sp
 Costs. EFLOP = 10¹⁸ floating-point operations, counted as 6 × GMACs × images; an accelerator that sustains 100 TFLOP/s
 needs 2.8 hours for one (vit_base: 300 hours to pre-train; 38 on 8 of them). That is arithmetic, not a measurement.
 
-Commands (a2mim may be torchrun --nproc-per-node 8 --no-python a2mim; --accumulate N where memory is short):
+Commands (a2mim may be torchrun --nproc-per-node 8 --no-python a2mim; --accumulate N where memory is short: of batch
+statistics, contrastive methods, MaskFeat and fourier=released it changes the result, see recipes/imagenet/a2mim.py):
 
     a2mim pretrain --recipe imagenet:a2mim_vit_base --data imagenet/train --out runs/a2mim-vit-base
     a2mim finetune --recipe imagenet:finetune_vit_base --weights runs/a2mim-vit-base --data imagenet --out runs/a2mim-ft
