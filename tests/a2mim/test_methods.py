@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from a2mim.bounds import check
 from a2mim.losses import fourier_loss
 from a2mim.methods import METHODS, A2MIMSettings, Method, SimMIMSettings, Supervised, SupervisedSettings
 from a2mim.methods.a2mim import A2MIM
@@ -328,10 +329,23 @@ def test_supervised_binary_cross_entropy_summed_over_classes():
     backbone, image = classifier(), torch.randn(4, 3, 64, 64)
     soft = torch.tensor([[0.7, 0.3, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5]])
     p = 1 / (1 + np.exp(-backbone(image).detach().double().numpy()))
-    method = Supervised(backbone, SupervisedSettings(loss="bce_sum", bce_threshold=0.2))
-    for target, y in ((soft, soft.numpy()), (torch.tensor([1, 0, 3, 3]), np.eye(5)[[1, 0, 3, 3]])):
+    hard = np.eye(5)[[1, 0, 3, 3]]
+    smoothed = np.where(hard == 1, 1 - 0.2 + 0.2 / 5, 0.2 / 5)
+    for smoothing, target, y in (
+        (0.2, soft, soft.numpy()),
+        (0.0, torch.tensor([1, 0, 3, 3]), hard),
+        (0.2, torch.tensor([1, 0, 3, 3]), smoothed),
+    ):
+        method = Supervised(backbone, SupervisedSettings(loss="bce_sum", label_smoothing=smoothing))
         expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum() / 4
         assert method({"image": image, "target": target}, seeded())["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_threshold_that_no_loss_has_is_refused():
+    check(SupervisedSettings(loss="bce", bce_threshold=0.2))
+    for loss in ("ce", "bce_sum"):
+        with pytest.raises(ValueError, match="bce_threshold of supervised has no effect without loss=bce"):
+            check(SupervisedSettings(loss=loss, bce_threshold=0.2))
 
 
 def test_supervised_needs_a_classifier():
