@@ -11,8 +11,8 @@ in both; AdamW (β 0.9, 0.95), learning rate 1.5e-4 · batch / 256, batch 4096, 
 Encoder: any timm transformer that adds its positions to the patch tokens, then runs `patch_drop` (where timm leaves out
 tokens itself), `blocks` and `norm`. The last norm belongs to the encoder: use global_pool=token or fc_norm=False. The
 decoder, the mask token and its projection are initialised as released (xavier, 0.02); the backbone is as it was given
-(timm's weight_init=jax comes closest to the released one), but for its positions. Differs from the released code: there
-the class token and the mask token decay (--decay-also cls_token mask_token).
+(timm's weight_init=jax comes closest to the released one), but for its positions. In the released code the class token
+and the mask token decay: --decay-also cls_token mask_token, as the recipes for ImageNet have it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
 
 Released hyper-parameters for images: 40 % of the patches masked, in blocks (BEiT); cells of 8×8 px; AdamW (β 0.9,
 0.999), learning rate 2e-4 · batch / 256, batch 2048, weight decay 0.05, gradient clipped at 0.02, 300 or 1600 epochs
-with 30 of warm-up; crops of 50 % and more, and flips.
+with 30 of warm-up; crops of 50 % and more, and flips. Positions and tokens decay there: --decay-also pos_embed
+cls_token mask_token, as the recipes for ImageNet have it.
 
 HOG is that of the released layer (a2mim.targets.sobel_hog), or the textbook's (hog: central differences, as
 scikit-image). Masks are the released ones, too: whole blocks, of round(0.4 · cells) patches or fewer. The encoder side

@@ -124,6 +124,10 @@ RULES = {
     "a2mim_convnext_small": (set(), set(), {TOKEN: 0.1, GAMMA: 0.1}),
     "simmim_resnet152": (set(), set(), {}),
     "simmim_convnext_tiny": (set(), set(), {}),
+    "mae_vit_base": (set(), {"mask_token_C"}, {}),  # the official positions are fixed
+    "maskfeat_vit_base": (set(), {TOKEN}, {}),
+    "finetune_mae_vit_base": ({"backbone.cls_token", "backbone.pos_embed"}, set(), None),
+    "finetune_maskfeat_vit_base": (set(), set(), None),
 }
 
 

@@ -54,8 +54,8 @@ are the same at whole epochs only.
 
 Known differences from the released code: bf16 instead of fp16; no mix_repeat (two mixed copies of each batch, used for
 fine-tuning ViT-B); with averages of weights go averages of batch statistics, where OpenMixup takes the running ones;
-vectors and tokens do not decay, where MoCo v3 decays all of a ViT, and MAE its class and mask tokens; DINO's prototypes
-decay while they are fixed, where the official code leaves them out of the step.
+vectors and the class token do not decay, where MoCo v3 decays all of a ViT; DINO's prototypes decay while they are
+fixed, where the official code leaves them out of the step.
 RSB's binary cross entropy is RSB's own (soft labels count from 0.2 on, the mean over classes), where OpenMixup, which
 fine-tuned the networks of A²MIM's table, takes soft labels as they are and sums over classes: --loss bce_sum. Where the
 released supervised configurations are not described, DeiT's, RSB's and ConvNeXt's own are used.

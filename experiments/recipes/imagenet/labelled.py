@@ -76,6 +76,7 @@ def finetune_maskfeat_vit_base() -> Finetune:
         lr=2e-3,
         lr_batch=512,
         weight_decay=0.05,
+        decay_also=("pos_embed", "cls_token"),  # ZERO_DECAY_POS_CLS is off in the released configuration
         layer_decay=0.65,
         warmup_epochs=20.0,
         # 1e-8 and 1e-6 at 512 images, and scaled as the rate is

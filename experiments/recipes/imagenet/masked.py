@@ -8,12 +8,22 @@ from a2mim.settings import Augmentation, Network, Optim
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.recipes.imagenet.common import BF16, CNN_LOOP, IMAGENET_PIXELS
 
-_MAE = Optim(epochs=1600, lr=1.5e-4, lr_batch=256, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40.0)
+# Released rules exempt vectors alone, by their shape, which tokens (1, 1, D) and positions (1, L, D) do not have there.
+_MAE = Optim(
+    epochs=1600,
+    lr=1.5e-4,
+    lr_batch=256,
+    weight_decay=0.05,
+    decay_also=("cls_token", "mask_token"),
+    betas=(0.9, 0.95),
+    warmup_epochs=40.0,
+)
 _MASKFEAT = Optim(
     epochs=1600,
     lr=2e-4,
     lr_batch=256,
     weight_decay=0.05,
+    decay_also=("pos_embed", "cls_token", "mask_token"),  # ZERO_DECAY_POS_CLS is off
     clip_grad=0.02,
     warmup_epochs=30.0,
     # 1e-6 at 256 images, and scaled as the rate is (BASE_LR_SCALE_NUM_SHARDS)
