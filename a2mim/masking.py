@@ -23,6 +23,7 @@ __all__ = [
     "Fill",
     "MaskToken",
     "Strategy",
+    "check_mask",
     "fill_colour",
     "fill_masked",
     "mask_grid",
@@ -94,6 +95,16 @@ def random_mask(
     # the random order decides among equals: among all cells, or among those of the rectangle that overshot
     order = (mask + torch.rand(mask.shape, generator=generator)).argsort(1, descending=True)
     return torch.zeros_like(mask).scatter_(1, order[:, :count], 1.0).view(batch, rows, columns)
+
+
+def check_mask(
+    image_size: int, cell: int, ratio: float, strategy: Strategy = "random", rounded: Count = "up"
+) -> tuple[int, int]:
+    """Rows and columns of the mask cells of square images. Raises ValueError as `mask_grid` and `random_mask` do, where
+    no mask of that kind can be drawn for them."""
+    grid = mask_grid((image_size, image_size), cell)
+    random_mask(1, grid, ratio, torch.Generator(), strategy, rounded)
+    return grid
 
 
 def _rectangles(batch: int, rows: int, columns: int, count: int, generator: torch.Generator) -> Tensor:

@@ -35,10 +35,10 @@ from a2mim.masking import (
     Fill,
     MaskToken,
     Strategy,
+    check_mask,
     fill_colour,
     fill_masked,
     mask_grid,
-    masked_count,
     pixel_mask,
     random_mask,
 )
@@ -107,8 +107,7 @@ class A2MIM(Method):
         self.settings = settings
         self.structure = read_structure(backbone, settings.image_size)
         size = self.structure.image_size
-        rows, columns = mask_grid((size, size), settings.mask_cell)
-        masked_count(rows * columns, settings.mask_ratio)
+        check_mask(size, settings.mask_cell, settings.mask_ratio, settings.mask_strategy)
         channels, per_position = self.structure.channels, self.structure.stride
         if settings.target == "hog":
             channels = HOG_ORIENTATIONS

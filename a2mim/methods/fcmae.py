@@ -18,7 +18,7 @@ from torch import Tensor, nn, zeros
 
 from a2mim.backbones import read_structure
 from a2mim.bounds import Count, Part, Pixels
-from a2mim.masking import mask_grid, masked_count
+from a2mim.masking import check_mask
 from a2mim.methods.patches import MaskedPatches
 from a2mim.sparse import Visible, read_sparse, sparse
 
@@ -60,8 +60,7 @@ class FCMAE(MaskedPatches):
                 f"FCMAE masks whole positions of a CNN's last map: mask cells of {self.cell} px do not fit "
                 f"{type(backbone).__name__}, whose map is {features.kind} with a stride of {stride} px."
             )
-        rows, columns = mask_grid((size, size), self.cell)
-        masked_count(rows * columns, settings.mask_ratio)
+        check_mask(size, self.cell, settings.mask_ratio)
         for unused in self.structure.unused:
             backbone.get_parameter(unused).requires_grad_(False)
         self.plan = read_sparse(backbone, size, self.structure.channels, features.grid)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from a2mim.backbones import Structure
 from a2mim.bounds import Part
 from a2mim.layouts import Layout
-from a2mim.masking import mask_grid, masked_count
+from a2mim.masking import check_mask
 from a2mim.methods.mae import MAE, MAESettings, visible_patches
 from a2mim.methods.patches import MaskedPatches
 from a2mim.targets import patchify
@@ -55,8 +55,7 @@ class HieraMAE(MAE):
                 f"Hiera sees images of {size} px in mask units of {patch * self.unit} px: mask cells of {self.cell} px "
                 f"and images of {settings.image_size or size} px do not fit."
             )
-        rows, columns = mask_grid((size, size), self.cell)
-        masked_count(rows * columns, settings.mask_ratio)
+        check_mask(size, self.cell, settings.mask_ratio)
         width = self.structure.features.channels
         blocks: Any = backbone.blocks
         widths = [

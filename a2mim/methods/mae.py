@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from a2mim.backbones import read_structure
 from a2mim.bounds import Count, Part, Pixels
 from a2mim.layouts import evaluating, intercept
-from a2mim.masking import mask_grid, masked_count
+from a2mim.masking import check_mask
 from a2mim.methods.patches import MaskedPatches
 from a2mim.targets import unpatchify
 
@@ -90,8 +90,7 @@ class MAE(MaskedPatches):
             raise ValueError(
                 f"MAE masks whole patch tokens: mask cells of {self.cell} px do not fit {name} ({patch} px)."
             )
-        rows, columns = mask_grid((size, size), self.cell)
-        masked_count(rows * columns, settings.mask_ratio)
+        check_mask(size, self.cell, settings.mask_ratio)
         for unused in self.structure.unused:
             backbone.get_parameter(unused).requires_grad_(False)
         grid = self.structure.features.grid

@@ -31,7 +31,7 @@ from a2mim.backbones import read_structure
 from a2mim.bounds import Count, Part, Pixels
 from a2mim.layouts import evaluating, intercept, read_layouts
 from a2mim.losses import patch_loss
-from a2mim.masking import mask_grid, masked_count, random_mask
+from a2mim.masking import check_mask, mask_grid, random_mask
 from a2mim.methods.base import Method
 from a2mim.sparse import Visible, read_sparse, sparse
 from a2mim.targets import normalised, patchify, unpatchify
@@ -78,8 +78,7 @@ class SparK(Method):
         self.cell = settings.mask_cell or stride
         if self.cell % stride:
             raise ValueError(f"A mask cell of {self.cell} px is no multiple of the stride of {name} ({stride} px).")
-        grid = mask_grid((size, size), self.cell)
-        masked_count(grid[0] * grid[1], settings.mask_ratio, "visible")
+        grid = check_mask(size, self.cell, settings.mask_ratio, rounded="visible")
         for unused in self.structure.unused:
             backbone.get_parameter(unused).requires_grad_(False)
         self.plan = read_sparse(backbone, size, self.structure.channels, grid)

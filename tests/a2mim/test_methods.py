@@ -272,6 +272,7 @@ def test_compiled():
     [
         ({"mask_cell": 48}, "A mask cell of 48 px does not divide an image of 64×64 px"),
         ({"mask_ratio": 1.0}, "masks 16 of 16 cells"),
+        ({"mask_ratio": 0.1, "mask_cell": 32, "mask_strategy": "whole_blocks"}, "masks 0 of 4 cells"),
         ({"mask_at": 9}, r"ResNet has no place 9 .*3: input of layer4"),
         ({"target": "hog"}, "set fourier_weight to 0"),
         ({"target": "hog", "fourier_weight": 0.0, "mask_cell": 4}, "hog has cells of 8 px"),
@@ -281,6 +282,14 @@ def test_compiled():
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         a2mim("resnet18", **settings)
+
+
+def test_whole_blocks_that_leave_a_cell_visible_are_no_misfit():
+    """Of 2×2 cells 0.8 are the nearest whole number, 3, where single cells would be rounded up to all 4."""
+    method = a2mim("resnet18", mask_ratio=0.8, mask_cell=32, mask_strategy="whole_blocks")
+    assert 1 <= method.draw_mask(images("resnet18", 50), seeded()).sum((1, 2)).max() <= 3
+    with pytest.raises(ValueError, match="masks 4 of 4 cells"):
+        a2mim("resnet18", mask_ratio=0.8, mask_cell=32)
 
 
 def test_images_of_another_size_are_refused():
