@@ -38,9 +38,6 @@ class Settings(Start):
         """Raises ValueError for what a segmentation does not do."""
         if self.loop.pictures_every:
             raise ValueError("--pictures-every draws reconstructions: a segmentation draws with --predictions")
-        micro = self.loop.batch // self.loop.accumulate
-        if self.decoding.decoder == "upernet" and micro < 2:
-            raise ValueError("upernet normalises over the batch, and one picture a step is none: use a larger --batch")
 
 
 usual = usual_of("segment")
@@ -53,8 +50,20 @@ def run(settings: Settings) -> None:
     carry_out(settings, "segment", segment)
 
 
+def refuse_single_pictures(settings: Settings, processes: int) -> None:
+    """Raise ValueError where UPerNet would normalise its pool of a whole map over one picture, which is one number."""
+    loop = settings.loop
+    together = loop.batch // (loop.accumulate * (1 if loop.sync_bn else processes))
+    if settings.decoding.decoder == "upernet" and together < 2:
+        raise ValueError(
+            "upernet normalises over the batch, and one picture a step and process is none: use a larger --batch, less "
+            "--accumulate or fewer processes"
+        )
+
+
 def segment(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
+    refuse_single_pictures(settings, world.size)
     from a2mim.gallery import normalisation
     from a2mim.segment.evaluate import SceneGallery, refuse_unfit_whole
     from a2mim.segment.method import Segment

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from a2mim.bounds import check
+from a2mim.dist import World
 from a2mim.optim import learning_rate
+from a2mim.segment.settings import Decoding
+from a2mim.settings import Loop
 from experiments.cli import main
+from experiments.commands.segment import Settings, refuse_single_pictures, segment
 from experiments.training.asked import find_recipe
 from tests.a2mim.scenes import VOID, save, write_scenes
 from tests.a2mim.tiny import same
@@ -153,6 +158,17 @@ def test_settings_that_do_not_fit_are_refused(data, tmp_path, capsys, more, sent
     except SystemExit as stop:
         code = stop.code
     assert code == 2 and sentence in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_upernet_counts_the_pictures_of_one_process_and_micro_batch():
+    """Its batch norm sees a pooled map of one place: two pictures are two numbers, one is none."""
+    upernet = Settings(decoding=Decoding(decoder="upernet"))
+    for processes, more in ((2, {"accumulate": 2}), (4, {}), (4, {"accumulate": 4, "sync_bn": True})):
+        with pytest.raises(ValueError, match="upernet normalises over the batch"):
+            segment(replace(upernet, loop=Loop(batch=4, **more)), World(size=processes))
+    refuse_single_pictures(replace(upernet, loop=Loop(batch=4, sync_bn=True)), 4)
+    refuse_single_pictures(replace(upernet, loop=Loop(batch=8, accumulate=2)), 2)
+    refuse_single_pictures(Settings(loop=Loop(batch=4)), 4)
 
 
 def test_a_network_of_one_size_sees_pictures_of_that_size(data, tmp_path):
