@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["PixelShuffleDecoder"]
 
@@ -19,6 +19,3 @@ class PixelShuffleDecoder(nn.Sequential):
         assert convolution.bias is not None
         nn.init.zeros_(convolution.bias)
         super().__init__(convolution, nn.PixelShuffle(stride))
-
-    def forward(self, features_BCHW: Tensor) -> Tensor:
-        return super().forward(features_BCHW)
