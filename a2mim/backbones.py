@@ -117,6 +117,12 @@ def read_structure(backbone: nn.Module, image_size: int | None = None) -> Struct
     return Structure(size, images.shape[1], tuple(places), default, layout, stride, unused)
 
 
+def freeze_unused(backbone: nn.Module, structure: Structure) -> None:
+    """Stop training what the map of features does not depend on: it would get no gradient."""
+    for name in structure.unused:
+        backbone.get_parameter(name).requires_grad_(False)
+
+
 def find_place(backbone: nn.Module, structure: Structure, at: int | str) -> Place:
     """The place named by `at`: "default", an index into `structure.places`, or the dotted name of any module that runs
     on a map of the image (its input; the output of the patch embedding or stem, where that is the first place).

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from a2mim.backbones import find_place, read_structure
+from a2mim.backbones import find_place, freeze_unused, read_structure
 from a2mim.bounds import NotNegative, Part, Pixels, Share
 from a2mim.decoders import PixelShuffleDecoder
 from a2mim.layouts import evaluating, intercept, to_map
@@ -118,8 +118,7 @@ class A2MIM(Method):
                     f"{settings.mask_cell} px and the stride of {type(backbone).__name__} ({self.structure.stride} px)."
                 )
         self.backbone = backbone
-        for name in self.structure.unused:
-            backbone.get_parameter(name).requires_grad_(False)
+        freeze_unused(backbone, self.structure)
         place = find_place(backbone, self.structure, settings.mask_at)
         # Behind the patch embedding or stem no block is entered yet, whatever timm takes for one.
         self.recomputable = place == self.structure.places[0] and place.side == "output"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn, zeros
 
-from a2mim.backbones import read_structure
+from a2mim.backbones import freeze_unused, read_structure
 from a2mim.bounds import Count, Part, Pixels
 from a2mim.masking import check_mask
 from a2mim.methods.patches import MaskedPatches
@@ -61,8 +61,7 @@ class FCMAE(MaskedPatches):
                 f"{type(backbone).__name__}, whose map is {features.kind} with a stride of {stride} px."
             )
         check_mask(size, self.cell, settings.mask_ratio)
-        for unused in self.structure.unused:
-            backbone.get_parameter(unused).requires_grad_(False)
+        freeze_unused(backbone, self.structure)
         self.plan = read_sparse(backbone, size, self.structure.channels, features.grid)
         width = settings.decoder_width
         self.embed = nn.Conv2d(features.channels, width, 1)

@@ -25,7 +25,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from a2mim.backbones import read_structure
+from a2mim.backbones import freeze_unused, read_structure
 from a2mim.bounds import Count, Part, Pixels
 from a2mim.layouts import evaluating, intercept
 from a2mim.masking import check_mask
@@ -91,8 +91,7 @@ class MAE(MaskedPatches):
                 f"MAE masks whole patch tokens: mask cells of {self.cell} px do not fit {name} ({patch} px)."
             )
         check_mask(size, self.cell, settings.mask_ratio)
-        for unused in self.structure.unused:
-            backbone.get_parameter(unused).requires_grad_(False)
+        freeze_unused(backbone, self.structure)
         grid = self.structure.features.grid
         if settings.positions == "sincos":
             _fix_positions(backbone, grid)

@@ -27,7 +27,7 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from a2mim.backbones import read_structure
+from a2mim.backbones import freeze_unused, read_structure
 from a2mim.bounds import Count, Part, Pixels
 from a2mim.layouts import evaluating, intercept, read_layouts
 from a2mim.losses import patch_loss
@@ -79,8 +79,7 @@ class SparK(Method):
         if self.cell % stride:
             raise ValueError(f"A mask cell of {self.cell} px is no multiple of the stride of {name} ({stride} px).")
         grid = check_mask(size, self.cell, settings.mask_ratio, rounded="visible")
-        for unused in self.structure.unused:
-            backbone.get_parameter(unused).requires_grad_(False)
+        freeze_unused(backbone, self.structure)
         self.plan = read_sparse(backbone, size, self.structure.channels, grid)
         finer = _finer_maps(backbone, size, stride)
         self.taps = tuple(module for module, _ in finer)
