@@ -165,15 +165,16 @@ class MAE(MaskedPatches):
             raise ValueError(f"The patch_embed of {name} mixes patches, so masked ones would reach the encoder of MAE.")
 
 
-def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+def sincos_positions(grid: tuple[int, int], width: int, first: Literal["column", "row"] = "column") -> Tensor:
     """Fixed positions (rows · columns, width): sines, then cosines, of the column in the first half of the channels and
-    of the row in the second, at width/4 frequencies falling from 1 towards 1/10000 (MAE's order). Raises ValueError for
-    a width that 4 does not divide."""
+    of the row in the second (MAE's order; MoCo v3's begins with the row), at width/4 frequencies falling from 1 towards
+    1/10000. Raises ValueError for a width that 4 does not divide."""
     if width % 4:
         raise ValueError(f"Sine-cosine positions need a width that 4 divides, not {width}.")
     frequency_F = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
     row_L, column_L = (x.flatten() for x in torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij"))
-    angles = [x[:, None] * frequency_F for x in (column_L, row_L)]
+    places = (column_L, row_L) if first == "column" else (row_L, column_L)
+    angles = [x[:, None] * frequency_F for x in places]
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], 1).float()
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from a2mim.bounds import Count, Pixels, Positive, Share
 from a2mim.methods.base import Method
+from a2mim.methods.mae import sincos_positions
 from a2mim.methods.siamese import (
     ASYMMETRIC,
     contrast,
@@ -44,7 +45,7 @@ from a2mim.methods.siamese import (
 )
 from a2mim.settings import Augmentation
 
-__all__ = ["MoCoV3", "MoCoV3Settings", "sincos_positions"]
+__all__ = ["MoCoV3", "MoCoV3Settings"]
 
 
 @dataclass(frozen=True)
@@ -129,24 +130,12 @@ def freeze_patch_embedding(backbone: Any, renew: bool) -> None:
         nn.init.zeros_(convolution.bias)
     if positions_1LC is not None:
         rows, columns = getattr(backbone.patch_embed, "grid_size", None) or (0, 0)
-        if not 0 < rows * columns <= positions_1LC.shape[1]:
+        width = positions_1LC.shape[2]
+        if width % 4 or not 0 < rows * columns <= positions_1LC.shape[1]:
             raise ValueError(
-                f"{type(backbone).__name__} has no grid of patches for sine–cosine positions: use "
-                "patch_embedding=kept or trained"
+                f"{type(backbone).__name__} has no grid of patches, or no channels in fours, for sine–cosine "
+                "positions: use patch_embedding=kept or trained"
             )
-        table_LC = sincos_positions(rows, columns, positions_1LC.shape[2])
+        table_LC = sincos_positions((rows, columns), width, first="row")
         positions_1LC.zero_()
         positions_1LC[0, -len(table_LC) :] = table_LC  # behind those of a class token
-
-
-def sincos_positions(rows: int, columns: int, channels: int) -> Tensor:
-    """(rows·columns, channels): sin and cos of the row, then of the column, times 10000^(−4i/channels).
-
-    Raises ValueError where four does not divide the channels.
-    """
-    if channels % 4:
-        raise ValueError(f"sine–cosine positions need channels in fours, not {channels}: use patch_embedding=trained")
-    frequency_F = 10000.0 ** (-torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
-    row_L, column_L = (x.flatten() for x in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
-    parts = [wave(place_L[:, None] * frequency_F) for place_L in (row_L, column_L) for wave in (torch.sin, torch.cos)]
-    return torch.cat(parts, dim=1).float()
