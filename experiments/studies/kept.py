@@ -9,6 +9,8 @@ from typing import Any
 from experiments.studies.steps import Step, finished, typed
 from interactions.runs.files import write_atomically, write_json
 
+COMMANDS, STUDY = "commands.sh", "study.json"
+
 
 def write_commands(kept: Path, steps: Sequence[Step], earlier: str = "") -> None:
     """commands.sh in the folder of results.
@@ -17,7 +19,7 @@ def write_commands(kept: Path, steps: Sequence[Step], earlier: str = "") -> None
     """
     whole = f"# a2mim {shlex.join(sys.argv[1:])}"
     text = "\n".join([whole, *map(typed, steps)]) + "\n" + earlier
-    write_atomically(kept / "commands.sh", lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_atomically(kept / COMMANDS, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def write_study(kept: Path, settings: Any, steps: Sequence[Step], earlier: Mapping[str, Any] | None = None) -> None:
@@ -33,4 +35,4 @@ def write_study(kept: Path, settings: Any, steps: Sequence[Step], earlier: Mappi
     left = [typed(step) for step in steps if not finished(step)]
     about = {"commit": commit(), "machine": machine(pick_device(settings.device)), "versions": versions()}
     found = {**about, "settings": asked, "commands": len(steps), "left": left}
-    write_json(kept / "study.json", found | ({"joined": dict(earlier)} if earlier else {}))
+    write_json(kept / STUDY, found | ({"joined": dict(earlier)} if earlier else {}))

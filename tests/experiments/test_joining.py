@@ -1,6 +1,7 @@
 """`a2mim reproduce cifar10 --joined`: networks of an earlier study beside those that are trained here."""
 
 import io
+import json
 import lzma
 import shutil
 import tarfile
@@ -22,6 +23,8 @@ ROWS = [
     {"network": "vit", "method": "supervised", "seed": 0, "top1": 67.0},
     {"network": "vit", "method": "untrained", "seed": 0},  # without neighbours, in no table of accuracies
 ]
+SAID = {"commit": "abc", "settings": {"size": "cpu", "times": 1, "quick": False}}
+"""Of itself by the earlier study."""
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +49,14 @@ def earlier(measured, tmp_path):
     pd.DataFrame(ROWS[:1]).to_csv(study.kept / "accuracy.csv", index=False)
     pd.DataFrame(ROWS).drop(columns="top1").to_csv(study.kept / "masses.csv", index=False)
     (study.kept / "commands.sh").write_text("a2mim finetune\n")
-    (study.kept / "study.json").write_text('{"commit": "abc"}')
+    (study.kept / "study.json").write_text(json.dumps(SAID))
     return study.kept
 
 
 def test_what_was_measured_stands_beside_what_is_measured_here(measured, earlier, tmp_path):
     study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
     join(study)
-    assert earlier_commands(study) == "a2mim finetune\n" and earlier_study(study) == {"commit": "abc"}
+    assert earlier_commands(study) == "a2mim finetune\n" and earlier_study(study) == SAID
     shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
     refuse_unlike(study)
     table = differences(study)
@@ -169,6 +172,56 @@ def test_a_plan_says_that_there_are_no_results(tmp_path, capsys):
 
 def test_a_table_of_unknown_methods_is_said_with_exit_code_2(earlier, tmp_path, capsys):
     pd.DataFrame([ROWS[0] | {"method": "magic"}]).to_csv(earlier / "accuracy.csv", index=False)
-    words = f"reproduce cifar10 --plan --joined {earlier} --out {tmp_path / 'study'}"
+    words = f"reproduce cifar10 --plan --size cpu --joined {earlier} --out {tmp_path / 'study'}"
     assert cli.main(words.split()) == 2
     assert "names methods that there are not (magic)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ({"network": "../evil/cnn"}, r"accuracy\.csv names networks that there are not \(\.\./evil/cnn\)"),
+        ({"seed": -1}, r"accuracy\.csv has a seed that is none \(-1\)"),
+        ({"seed": 0.5}, r"accuracy\.csv has a seed that is none \(0\.5\)"),
+        ({"seed": None}, r"accuracy\.csv has a seed that is none \(nan\)"),
+    ],
+)
+def test_networks_that_there_are_not_are_refused(row, words, earlier, tmp_path):
+    pd.DataFrame([ROWS[0], ROWS[0] | row]).to_csv(earlier / "accuracy.csv", index=False)
+    with pytest.raises(ValueError, match=words):
+        steps(Settings(**STUDY, out=tmp_path / "study", joined=earlier))
+
+
+@pytest.mark.parametrize(
+    "own, words",
+    [
+        ({"size": "gpu"}, r"study\.json cannot stand beside those of this study \(size cpu there, gpu here\)"),
+        ({"times": 3}, r"\(times 1 there, 3 here\): give this one the same, or join other results"),
+        ({"quick": True}, r"\(quick False there, True here\)"),
+        ({"seeds": (1,)}, r"has networks of --seeds 0, and asked for are 1: name all of them"),
+        ({"families": ("cnn",)}, r"has networks of --families vit, and asked for are cnn: name all of them"),
+    ],
+)
+def test_a_study_of_another_kind_is_refused_before_anything_is_trained(own, words, earlier, tmp_path):
+    study = Settings(**STUDY | own, out=tmp_path / "study", joined=earlier)
+    with pytest.raises(ValueError, match=words):
+        steps(study)
+    join(Settings(**STUDY, out=tmp_path / "study", joined=earlier))
+    with pytest.raises(ValueError, match=words):
+        steps(replace(study, joined=None))  # gone on with, but otherwise
+
+
+@pytest.mark.parametrize("told", [{"commit": "abc"}, {"settings": "cpu"}])
+def test_a_study_that_does_not_say_its_size_is_refused(told, earlier, tmp_path):
+    (earlier / "study.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="size unknown there, cpu here; times unknown there, 1 here"):
+        steps(Settings(**STUDY, out=tmp_path / "study", joined=earlier))
+
+
+def test_a_network_that_was_only_pretrained_is_trained_here(earlier, tmp_path):
+    begun = {"network": "vit", "method": "MAE", "seed": 0, "pretrain_epochs": 3}
+    pd.DataFrame([*ROWS[:1], begun]).to_csv(earlier / "accuracy.csv", index=False)
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    assert {"vit-mae-0-pretrain", "vit-mae-0"} <= {step.out.name for step in steps(study)}
+    join(study)
+    assert list(accuracies(study)["method"]) == ["supervised"]  # MAE's is that of here, once it is there

@@ -24,6 +24,7 @@ from experiments.studies.cifar10.plan import (
     setups,
 )
 from experiments.studies.cifar10.tables import copies
+from experiments.studies.kept import COMMANDS, STUDY
 from experiments.studies.methods import NAMES
 from experiments.studies.steps import is_complete, read_json
 from interactions.profile import load_profile
@@ -33,7 +34,6 @@ PLACE = re.compile(f"({'|'.join(FAMILIES)})-({'|'.join(NAMES)})-[0-9]{{1,9}}(-pr
 """The folder of a network."""
 PART = re.compile(r"[a-z0-9-]+/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
 """Of a measuring run, in the folder of its network."""
-COMMANDS, STUDY = "commands.sh", "study.json"
 RECORD = "run.json"
 LARGEST = 10**8
 """Bytes of a file in an archive."""

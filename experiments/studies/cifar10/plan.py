@@ -145,8 +145,9 @@ class Settings(Scale):
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
     joined: Path | None = None
-    """Results of an earlier study of these sizes (the folder with its accuracy.csv, masses.csv and images.tar.xz): its
-    networks stand beside those of this one in every table and figure, and are not trained again."""
+    """Results of an earlier study of the same --size, --times and --quick, and of seeds and families that this one has,
+    too (the folder with its study.json, accuracy.csv, masses.csv and images.tar.xz): its networks stand beside those of
+    this one in every table and figure, and are not trained again."""
 
     @property
     def kept(self) -> Path:

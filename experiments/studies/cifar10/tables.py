@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
-from experiments.studies.cifar10.earlier import ACCURACY, MASSES, taken
+from experiments.studies.cifar10.earlier import ACCURACY, MASSES, joined_accuracies
 from experiments.studies.cifar10.plan import (
     BASELINES,
     CONTEXT_CHECK,
@@ -69,10 +69,7 @@ def accuracies(settings: Settings) -> pd.DataFrame:
             row["knn"] = read_json(before / "knn.json").get("top1")
         if len(row) > 3:
             rows.append(row)
-    joined = taken(settings, ACCURACY)
-    if not joined.is_file():
-        return pd.DataFrame(rows)
-    return pd.concat([pd.read_csv(joined), pd.DataFrame(rows)], ignore_index=True)
+    return pd.concat([joined_accuracies(settings), pd.DataFrame(rows)], ignore_index=True)
 
 
 def fine_tuned(record: dict[str, Any]) -> dict[str, Any]:
