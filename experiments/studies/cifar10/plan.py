@@ -128,7 +128,7 @@ class Settings(Scale):
         a2mim reproduce cifar10 --size cpu --budget 120
         a2mim reproduce cifar10 --size cpu --times 3 --methods supervised a2mim simclr --no-sweep --out runs/cifar10-3
         a2mim reproduce cifar10 --train cifar10-train.tar --test cifar10-test.tar --out runs/cifar10 --budget 9
-        a2mim reproduce cifar10 --size cpu --families vit --methods mae --joined experiments/results/cifar10-vit
+        a2mim reproduce cifar10 --size cpu --families vit --methods maskfeat --joined experiments/results/cifar10-vit
         a2mim reproduce cifar10 --plan
     """
 
