@@ -18,7 +18,7 @@ On one core of two an epoch of the CPU size takes two to three minutes for the V
 more in all.
 
 Commands. The same command again goes on, until all is finished (exit code 0; 3 before that). It writes
-token_position.csv and fig6 into --results, of what is there:
+token_position.csv and figures/fig6 into --results, of what is there:
 
     python -m experiments.studies.token_position --train cifar10-train.tar --test cifar10-test.tar --budget 9
     python -m experiments.studies.token_position --size cpu --train cifar10-train.tar --test cifar10-test.tar
@@ -46,7 +46,8 @@ EPOCHS = {"gpu": (50, 30), "cpu": (2, 2)}
 class Sweep(Scale):
     """Pre-train A²MIM with its mask token in every place of a small ViT and a small CNN, and fine-tune each.
 
-    Start it again to go on. Writes a folder for each run into --out, and token_position.csv and fig6 into --results.
+    Start it again to go on. Writes a folder for each run into --out, and token_position.csv and figures/fig6 into
+    --results.
     """
 
     train: str
@@ -136,7 +137,8 @@ def run(sweep: Sweep) -> int:
         refuse_absent(made, (sweep.train, sweep.test))
 
     def show() -> int:
-        return cli.main(["figure", "fig6", str(sweep.kept), "--out", str(sweep.kept / "fig6")]) if collect(sweep) else 0
+        figure = sweep.kept / "figures" / "fig6"
+        return cli.main(["figure", "fig6", str(sweep.kept), "--out", str(figure)]) if collect(sweep) else 0
 
     return pursue(sweep, made, show, ready)
 

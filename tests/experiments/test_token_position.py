@@ -75,7 +75,7 @@ def test_the_sweep_stops_goes_on_and_draws_its_figure(tmp_path, monkeypatch, cap
         assert row.top1 == told["last"]["top1"] and row.images == 20 and row.pretrain_epochs == row.epochs == 1
         before = json.loads((tmp_path / "runs" / f"cnn-token-{row.position}-0-pretrain" / "run.json").read_text())
         assert before["settings"]["mask_at"] == row.position
-    assert {"fig6.png", "fig6.pdf", "fig6.json"} <= {path.name for path in sweep.kept.iterdir()}
+    assert {"fig6.png", "fig6.pdf", "fig6.json"} <= {path.name for path in (sweep.kept / "figures").iterdir()}
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)
     assert run(sweep) == 0
 
