@@ -36,14 +36,19 @@ def label_curves(axes: Axes, ends: Mapping[str, tuple[float, float, Look]], heig
         ends: by name, the last point of the curve, in the units of the axes, and its look.
         height: of the panel, about, in inches.
     """
-    if not ends:
+    label_points(axes, [(name, *end) for name, end in ends.items()], height)
+
+
+def label_points(axes: Axes, points: Sequence[tuple[str, float, float, Look]], height: float) -> None:
+    """As `label_curves`, of names of which several may be alike: name, x, y and look of each point."""
+    if not points:
         return
-    places = axes.transAxes.inverted().transform(axes.transData.transform([end[:2] for end in ends.values()]))
-    texts = {name: lines_of(name) for name in ends}
-    sizes = [len(lines) * LINE / height for lines in texts.values()]
-    for (name, (x, y, look)), place in zip(ends.items(), spread(places[:, 1], sizes), strict=True):
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(x, y) for _, x, y, _ in points]))
+    texts = [lines_of(name) for name, *_ in points]
+    sizes = [len(lines) * LINE / height for lines in texts]
+    for (_, x, y, look), lines, place in zip(points, texts, spread(places[:, 1], sizes), strict=True):
         axes.annotate(
-            "\n".join(texts[name]),
+            "\n".join(lines),
             (x, y),
             (1.04, place),
             textcoords="axes fraction",

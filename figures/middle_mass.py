@@ -18,7 +18,7 @@ from figures.runs import Drawn, Run, holding
 from figures.seeds import SMALL, interval_words
 from figures.style import GREY, SHADE, Look, house_style, page, room
 from figures.tables import read_table
-from figures.words import count_in_words, setup_in_words
+from figures.words import count_in_words, left_out, setup_in_words
 
 TABLE = "masses.csv"
 COMMAND = "a2mim reproduce"
@@ -62,7 +62,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     setups = list(rows["setup"].unique())
     while True:
         shown = rows[rows["setup"].isin(setups)]
-        words = " ".join(filter(None, [caption, _words(shown), _left_out(rows, setups)]))
+        words = " ".join(filter(None, [caption, _words(shown), left_out(_others(rows, setups))]))
         lines = _lines(shown, list(methods), setups)
         heights = [sum(map(row_height, methods[network])) for network, _ in lines]
         tall = sum(heights) + (TITLE + AXIS) * len(heights) + below
@@ -92,9 +92,8 @@ def _lines(rows: pd.DataFrame, networks: Sequence[str], setups: Sequence[str]) -
     return [(network, some) for network, some in pairs if any((network, setup) in measured for setup in some)]
 
 
-def _left_out(rows: pd.DataFrame, setups: Sequence[str]) -> str:
-    others = [setup_in_words(setup) for setup in rows["setup"].unique() if setup not in setups]
-    return f"Not on this page, but in the table: {'; '.join(others)}." if others else ""
+def _others(rows: pd.DataFrame, setups: Sequence[str]) -> list[str]:
+    return [setup_in_words(setup) for setup in rows["setup"].unique() if setup not in setups]
 
 
 def plot_masses(rows: pd.DataFrame, axes: Axes, methods: Sequence[str], looks: Mapping[str, Look] = LOOKS) -> Axes:

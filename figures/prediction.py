@@ -6,45 +6,62 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.labels import fit_beside, label_curves
+from figures.labels import LINE, label_points, lines_of
 from figures.runs import Drawn, Run, holding
-from figures.style import COLUMN, FIRST, grey_look, house_style, page, text_width, wrap
+from figures.style import FIRST, grey_look, house_style, page, room
 from figures.tables import read_table
-from figures.transfer import COMMAND, NUMBERS, TABLE, TEXTS, means_of_seeds
-from figures.words import data_in_words, measure_in_words, setup_in_words
+from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, means_of_seeds
+from figures.words import data_in_words, left_out, measure_in_words, setup_in_words
 
 RANKS = "correlation.csv"
 KEY = ["task", "data", "setup", "measure"]
 FEWEST = 4
-HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel; words around it
-MOST_INSIDE, WIDEST = 6, 1.1
-"""Names that find room beside their points, and inches of one; others stand beside the panel, or in a list below it."""
-SIZE, LINE, BELOW = 6, 0.115, 26  # of the list: points; inches of a line; points under the panel at which it begins
+Panels = dict[tuple[str, ...], pd.DataFrame]
+"""The rows of each panel by task, data, set-up and measure."""
+HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel at least; words around it
 
 
 @house_style()
 def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     """Draw a panel for each task, data set, set-up and measure with four runs or more: a point for each run with the
-    intervals of both, and Spearman's rank correlation with its interval over runs.
+    intervals of both, and Spearman's rank correlation with its interval over runs. Where a page does not hold all, the
+    leading measures come first, and the caption names the others.
 
     Args:
         runs: folders with transfer.csv and correlation.csv.
 
     Raises:
         ValueError: a run without the tables; a missing column; fewer than four runs with M everywhere; one task and
-            set-up in two folders; more than a page holds.
+            set-up in two folders; more runs than a page holds.
     """
     held = holding(runs, {TABLE: COMMAND})[TABLE]
     ranks = correlations_of(held)
-    panels = panels_of(held)
-    heights = [HEIGHT + AROUND + LINE * len(numbered(names_of(rows))) for rows in panels.values()]
-    figure = page(sum(heights), title, "", caption(pd.concat(panels.values())))
+    panels, words = fitting(panels_of(held), title)
+    heights = list(map(height_of, panels.values()))
+    figure = page(sum(heights) + AROUND * len(heights), title, "", words)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     for place, (key, rows) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[place, 0])
         plot_ranks(rows, axes)
         axes.set_title(words_of(key, ranks.get(key), len(rows)), size=7, parse_math=False)
     return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, "")
+
+
+def fitting(panels: Panels, title: str) -> tuple[Panels, str]:
+    """As many of the panels as a page holds, those of the leading measures first, and the words below them."""
+    keys = sorted(panels, key=lambda key: key[-1] not in LEADS)
+    for count in range(len(keys), 0, -1):
+        shown = {key: rows for key, rows in panels.items() if key in keys[:count]}
+        others = left_out(in_words(key[1:] for key in keys[count:]))
+        words = " ".join(filter(None, [caption(pd.concat(shown.values())), others]))
+        if sum(height_of(rows) + AROUND for rows in shown.values()) <= room(title, "", words):
+            break
+    return shown, words
+
+
+def height_of(rows: pd.DataFrame) -> float:
+    """Inches of a panel beside which the names of its points have room."""
+    return max(HEIGHT, LINE * sum(len(lines_of(name)) for name in rows["run"].astype(str)))
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -56,7 +73,7 @@ def caption(table: pd.DataFrame) -> str:
     )
 
 
-def panels_of(runs: Sequence[Run]) -> dict[tuple[str, ...], pd.DataFrame]:
+def panels_of(runs: Sequence[Run]) -> Panels:
     """The rows with M of every task, data set, set-up and measure with four or more. Raises ValueError as `draw`."""
     tables = {run: read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs}
     table = pd.concat([each.assign(folder=str(run.folder)) for run, each in tables.items()])
@@ -86,8 +103,7 @@ def correlations_of(runs: Sequence[Run]) -> dict[tuple[str, ...], tuple[float, .
 
 
 def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
-    """A point for each run in axes of your own, with the intervals of M and of the value, and its name; a number, with
-    the names in a list under the axes, where they have no room.
+    """A point for each run in axes of your own, with the intervals of M and of the value, and its name beside them.
 
     Args:
         rows: run, M, M_low, M_high, value, low, high, measure.
@@ -102,51 +118,11 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
     axes.margins(0.12)
     axes.set_xlabel("middle mass M of the backbone")
     axes.set_ylabel(f"{measure_in_words(rows['measure'].iloc[0])} (%)")
-    names, listed = names_of(rows), numbered(names_of(rows))
-    if stand_beside(names):
-        axes.autoscale_view()
-        plain = grey_look(0)  # lines to the names are no intervals
-        label_curves(axes, {name: (x, y, plain) for name, x, y in zip(names, M, value, strict=True)}, HEIGHT)
-        return axes
-    # Names of neighbours in value stand above and below by turns.
-    above = (value.rank(method="first").astype(int) % 2 == 0).tolist()
-    shown = [str(k) for k in range(1, len(names) + 1)] if listed else names
-    for name, x, y, up in zip(shown, M, value, above, strict=True):
-        right = x > (M.min() + M.max()) / 2  # names go inwards, where there is room
-        words = axes.annotate(
-            name, (x, y), (-3 if right else 3, 2.5 if up else -2.5), textcoords="offset points", size=6
-        )
-        words.set(ha="right" if right else "left", va="bottom" if up else "top", parse_math=False)
-    if listed:
-        words = axes.annotate("\n".join(listed), (0, 0), (0, -BELOW), "axes fraction", "offset points", size=SIZE)
-        words.set(va="top", parse_math=False)
+    axes.autoscale_view()
+    plain = grey_look(0)  # lines to the names are no intervals
+    ends = [(str(name), x, y, plain) for name, x, y in zip(rows["run"], M, value, strict=True)]
+    label_points(axes, ends, height_of(rows))
     return axes
-
-
-def names_of(rows: pd.DataFrame) -> list[str]:
-    """What the points of a panel are called."""
-    return rows["run"].astype(str).tolist()
-
-
-def stand_beside(names: Sequence[str]) -> bool:
-    """Whether names that are too many to stand at their points do beside the panel."""
-    return len(set(names)) == len(names) > MOST_INSIDE and fit_beside(names, HEIGHT)
-
-
-def numbered(names: Sequence[str]) -> list[str]:
-    """Lines that say whose each number is; none where the names have room at their points or beside the panel."""
-    few = len(names) <= MOST_INSIDE and all(text_width(name, SIZE) <= WIDEST for name in names)
-    if few or stand_beside(names):
-        return []
-    lines, width = [""], COLUMN - AROUND
-    for k, name in enumerate(names, 1):
-        for piece in wrap(f"{k} {name}", width, SIZE):
-            longer = f"{lines[-1]}   {piece}".lstrip()
-            if text_width(longer, SIZE) > width:
-                lines.append(piece)
-            else:
-                lines[-1] = longer
-    return lines
 
 
 def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) -> str:

@@ -1,7 +1,6 @@
 """What networks reach on other tasks: values with their intervals, and beside them what they differ by, and M."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,9 @@ from matplotlib.gridspec import SubplotSpec
 
 from figures.forest import plot_intervals, row_height
 from figures.runs import Drawn, Run, holding
-from figures.style import GREY, Look, house_style, looks, page
+from figures.style import GREY, Look, house_style, looks, page, room
 from figures.tables import read_table
-from figures.words import count_in_words, data_in_words, measure_in_words, setup_in_words
+from figures.words import count_in_words, data_in_words, left_out, measure_in_words, setup_in_words
 
 TABLE, COMMAND = "transfer.csv", "a2mim transfer"
 LEADS = ("miou", "box_ap", "mask_ap", "top1")
@@ -25,29 +24,23 @@ NUMBERS = ["value", "low", "high", "difference", "difference_low", "difference_h
 AXIS, TITLE = 0.48, 0.22  # inches: words and numbers below the rows; above them
 
 
-class Panel(NamedTuple):
-    """The rows of one measure on one data set, and what they are called."""
-
-    rows: pd.DataFrame
-    names: list[str]
-
-
 @house_style()
 def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     """Draw a row for each run: its value, where there are differences its difference from the first run of its set-up,
-    and where it is known the middle mass M of its backbone. Data and measures stand below each other.
+    and where it is known the middle mass M of its backbone. Data and measures stand below each other; where a page does
+    not hold all, the first of LEADS come first, and the caption names the others.
 
     Args:
         runs: folders with transfer.csv.
 
     Raises:
-        ValueError: a run without the table; a missing column; none of the measures that are drawn; more than a page
-            holds.
+        ValueError: a run without the table; a missing column; none of the measures that are drawn; more runs than a
+            page holds.
     """
     table = read_transfer(runs)
-    panels = panels_of(table)
-    heights = [sum(map(row_height, panel.names)) + AXIS + TITLE for panel in panels]
-    figure = page(sum(heights), title, "", caption(table))
+    panels, words = fitting(table, title)
+    heights = list(map(height_of, panels))
+    figure = page(sum(heights), title, "", words)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     look_of = looks([list(dict.fromkeys(table["run"]))])
     for place, panel in enumerate(panels):
@@ -56,43 +49,65 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
 
 
 def read_transfer(runs: Sequence[Run]) -> pd.DataFrame:
-    """The measures that are drawn, of all of these folders. Raises ValueError where there is none."""
+    """The rows of all of these folders that are drawn, with their names. Raises ValueError where there is none."""
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = [read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs]
     table = pd.concat(tables, ignore_index=True)
     table = table[table["measure"].isin(LEADS)]
     if not len(table):
         raise ValueError(f"the table of transfer has none of {', '.join(LEADS)}, so there is nothing to draw")
-    return table
+    return table.assign(name=names_of(table))
 
 
-def panels_of(table: pd.DataFrame) -> list[Panel]:
-    """Of each data set and measure; rows are called by their runs, and their set-ups where there are several."""
-    found = []
-    for _, rows in table.groupby(["data", "measure"], sort=False):
-        several = rows["setup"].nunique() > 1
-        pairs = rows[["run", "setup"]].itertuples(index=False)
-        names = [f"{run}: {setup_in_words(setup)}" if several else str(run) for run, setup in pairs]
-        found.append(Panel(rows, names))
-    return found
+def fitting(table: pd.DataFrame, title: str) -> tuple[list[pd.DataFrame], str]:
+    """As many set-ups and measures as a page holds, those of the leading measures first, and the words below them."""
+    of_rows = list(zip(table["data"], table["setup"], table["measure"], strict=True))
+    keys = sorted(dict.fromkeys(of_rows), key=lambda key: LEADS.index(key[-1]))
+    for count in range(len(keys), 0, -1):
+        shown = table[[key in keys[:count] for key in of_rows]]
+        panels = [rows for _, rows in shown.groupby(["data", "measure"], sort=False)]
+        words = " ".join(filter(None, [caption(shown), left_out(in_words(keys[count:]))]))
+        if sum(map(height_of, panels)) <= room(title, "", words):
+            break
+    return panels, words
 
 
-def draw_panel(figure: Figure, place: SubplotSpec, panel: Panel, look_of: dict[str, Look]) -> None:
+def in_words(keys: Iterable[Sequence[str]]) -> list[str]:
+    """Data, set-up and measure of what is left out: the measures of each set-up together."""
+    measures: dict[str, list[str]] = {}
+    for data, setup, measure in keys:
+        place = f"{data_in_words(data)}, {setup_in_words(setup)}"
+        measures.setdefault(place, []).append(measure_in_words(measure))
+    return [f"{place}, {', '.join(names)}" for place, names in measures.items()]
+
+
+def height_of(rows: pd.DataFrame) -> float:
+    """Inches that a panel takes."""
+    return sum(map(row_height, rows["name"])) + AXIS + TITLE
+
+
+def names_of(table: pd.DataFrame) -> list[str]:
+    """Rows are called by their runs, and their set-ups where there are several of one data set and measure."""
+    several = table.groupby(["data", "measure"])["setup"].transform("nunique") > 1
+    each = zip(table["run"], table["setup"], several, strict=True)
+    return [f"{run}: {setup_in_words(setup)}" if also else str(run) for run, setup, also in each]
+
+
+def draw_panel(figure: Figure, place: SubplotSpec, panel: pd.DataFrame, look_of: dict[str, Look]) -> None:
     """The columns of a panel that there are numbers for."""
-    first = panel.rows.iloc[0]
+    first = panel.iloc[0]
     words = measure_in_words(first["measure"])
     columns = [("value", f"{words} (%)", None), ("difference", "difference", 0.0), ("M", "middle mass M", 1.0)]
-    columns = [column for column in columns if panel.rows[column[0]].notna().any()]
+    columns = [column for column in columns if panel[column[0]].notna().any()]
     grid = place.subgridspec(1, len(columns))
     for across, (column, label, reference) in enumerate(columns):
         ends = ("low", "high") if column == "value" else (f"{column}_low", f"{column}_high")
-        rows = panel.rows[[column, *ends]].set_axis(["value", "low", "high"], axis=1)
-        rows["name"] = panel.names
+        rows = panel[["name", column, *ends]].set_axis(["name", "value", "low", "high"], axis=1)
         axes = figure.add_subplot(grid[0, across])
-        seen = {name: look_of[run] for name, run in zip(panel.names, panel.rows["run"], strict=True)}
+        seen = {name: look_of[run] for name, run in zip(panel["name"], panel["run"], strict=True)}
         plot_intervals(rows, axes, seen, reference, label, sign=column == "difference")
         if column == "difference":
-            compared = panel.rows.groupby(SAME)["difference"].transform(lambda some: some.notna().any())
+            compared = panel.groupby(SAME)["difference"].transform(lambda some: some.notna().any())
             say_first(axes, rows["value"].isna() & compared)
         if across:
             axes.set_yticks([])

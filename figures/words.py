@@ -1,6 +1,7 @@
 """What the words of records and tables are called in a figure: a reader of a journal has not seen the program."""
 
 import re
+from collections.abc import Iterable
 
 VALUES = {"log_prob": "log-probability", "cosine": "cosine similarity"}
 BASELINES = {
@@ -88,6 +89,12 @@ def place_in_words(place: str) -> str:
 def column_in_words(column: str) -> str:
     """The header of a column of a table: J_rms is J (rms)."""
     return COLUMNS.get(column, column.replace("_", " "))
+
+
+def left_out(names: Iterable[str]) -> str:
+    """Of what a page has no room for; empty where there is nothing."""
+    listed = "; ".join(names)
+    return f"Not on this page, but in the table: {listed}." if listed else ""
 
 
 def count_in_words(counts: list[int], what: str) -> str:

@@ -68,14 +68,14 @@ def test_one_task_ranked_in_two_folders_is_refused(tmp_path):
         prediction.draw(open_runs([one, three]))
 
 
-def test_many_names_stand_beside_the_panel(tmp_path):
-    rows = pd.DataFrame({"run": [f"run {k}" for k in range(12)], "M": np.arange(12) / 12, "value": np.repeat(50.0, 12)})
+def test_names_stand_beside_the_panel_and_points_called_alike_have_one_each():
+    rows = pd.DataFrame({"run": [f"run {k % 11}" for k in range(12)], "M": np.arange(12) / 12, "value": 50.0})
     rows = rows.assign(M_low=rows["M"], M_high=rows["M"], low=rows["value"], high=rows["value"], measure="miou")
-    for few, beside in ((rows[:6], False), (rows, True)):
-        axes = prediction.plot_ranks(few, Figure().add_subplot())
-        places = [text.get_position()[1] for text in axes.texts]
-        assert len(places) == len(few) and (len(set(places)) == 12) == beside
-    assert [text.get_text() for text in axes.texts] == list(rows["run"])
+    for some in (rows[:4], rows):
+        texts = prediction.plot_ranks(some, Figure().add_subplot()).texts
+        assert [text.get_text() for text in texts] == list(some["run"])
+        places = np.array([text.get_position() for text in texts])
+        assert (places[:, 0] > 1).all() and len(set(places[:, 1])) == len(some)
 
 
 def test_fewer_than_four_runs_are_refused(tmp_path):
@@ -106,13 +106,42 @@ def renamed(count):
 
 @pytest.mark.rendered
 @pytest.mark.parametrize("count", [5, 12])
-def test_names_that_do_not_fit_are_numbers_with_a_list_below(tmp_path, count):
+def test_the_panel_grows_until_long_names_fit_beside_it(tmp_path, count):
     drawn = of(prediction.draw, tmp_path, renamed(count))
     assert_readable(drawn.figure)
     (axes,) = seen(drawn.figure)
-    *numbers, listed = [text.get_text() for text in axes.texts]
-    assert numbers == [str(k) for k in range(1, count + 1)]
-    assert " ".join(listed.split()) == " ".join(f"{k} {name}" for k, name in enumerate(LONG[:count], 1))
+    assert ["".join(text.get_text().split()) for text in axes.texts] == LONG[:count]
+
+
+def of_many(measures, setups, runs=5):
+    """Probes of so many set-ups, each with all of these measures."""
+    tables = {name: table[table["task"] == "linear"] for name, table in transfer_tables(runs).items()}
+    pairs = [(setup, measure) for setup in setups for measure in measures]
+    return {
+        name: pd.concat([table.assign(setup=setup, measure=measure) for setup, measure in pairs])
+        for name, table in tables.items()
+    }
+
+
+@pytest.mark.rendered
+def test_leading_measures_come_first_and_the_caption_names_what_has_no_room(tmp_path):
+    drawn = of(prediction.draw, tmp_path, of_many(["mean_accuracy", "miou"], ["linear, frozen", "fpn, frozen"]))
+    assert_readable(drawn.figure)
+    assert [(axes.get_title("left").split("\n")[0], axes.get_ylabel()) for axes in seen(drawn.figure)] == [
+        ("CIFAR-10 test, linear, frozen", "mean accuracy (%)"),
+        ("CIFAR-10 test, linear, frozen", "mIoU (%)"),
+        ("CIFAR-10 test, FPN, frozen", "mIoU (%)"),
+    ]
+    assert "Not on this page, but in the table: CIFAR-10 test, FPN, frozen, mean accuracy." in caption(drawn.figure)
+
+
+@pytest.mark.rendered
+def test_set_ups_that_have_no_room_are_named_and_the_others_keep_their_names(tmp_path):
+    drawn = of(transfer.draw, tmp_path, of_many(["top1"], ["linear", "attentive"], runs=18))
+    assert_readable(drawn.figure)
+    names = [text.get_text().replace("\n", " ") for text in seen(drawn.figure)[0].get_yticklabels()]
+    assert names == [f"net {k}: linear" for k in range(18)]
+    assert "Not on this page, but in the table: CIFAR-10 test, attentive, top-1." in caption(drawn.figure)
 
 
 def test_compared_with_stands_only_beside_what_is_compared(tmp_path):
