@@ -72,9 +72,15 @@ def run(settings: Settings) -> None:
     for name, rows in files.items():
         write_csv(settings.out / f"{name}.csv", rows.map(rounded))
         print(rows.round(2).dropna(axis=1, how="all").to_string(index=False), end="\n\n")
+    options = {"title": settings.title} if settings.title else {}
+    refused = []
     for name in figures:
-        options = {"title": settings.title} if settings.title else {}
-        draw(name, open_runs([settings.out]), options, settings.out / "figures" / name)
+        try:
+            draw(name, open_runs([settings.out]), options, settings.out / "figures" / name)
+        except ValueError as error:  # a page that is too small for one figure holds the other
+            refused.append(f"{name}: {error}")
+    if refused:
+        raise ValueError(f"the tables are written, and not every figure: {'; '.join(refused)}")
 
 
 def entries_of(settings: Settings, names: list[str], kind: type) -> list:

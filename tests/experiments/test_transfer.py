@@ -207,6 +207,18 @@ def test_m_stands_beside_and_four_runs_are_ranked(tmp_path, capsys):
     assert "of the profiles, these runs differ in baseline (mean colour: " in capsys.readouterr().err
 
 
+def test_a_figure_that_no_page_holds_does_not_stop_the_next_one(tmp_path, capsys):
+    files = [probed(tmp_path / f"{n}.json", 40 + n / 4, 50.0) for n in range(36)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(4)]
+    words = ["transfer", *files, "--profiles", *profiles, *["-"] * 32, "--out", tmp_path / "out"]
+    assert main(list(map(str, words))) == 2
+    said = capsys.readouterr().err
+    assert "the tables are written, and not every figure: transfer: the figure would be 2" in said
+    assert said.count("\n") == 1 and "prediction" not in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"transfer.csv", "correlation.csv", "figures"}
+    assert (tmp_path / "out" / "figures" / "prediction.png").is_file()
+
+
 def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, capsys):
     one, two = segmented(tmp_path / "one", 5), segmented(tmp_path / "two", 5, seed=1)
     half, profile = segmented(tmp_path / "half", 5, finished=False), made_up.profile(tmp_path / "profile")
