@@ -136,5 +136,8 @@ def caption(table: pd.DataFrame) -> str:
         first = "first on the same pictures" if alone.any() else "first of its set-up"
         words.append(f"Differences are paired over the pictures: of each run less the {first}.")
     if np.isfinite(table["M"]).any():
-        words.append("M: mean of the relative strength over the order ratios 0.3 to 0.7, of the backbone.")
+        words.append(
+            "M: mean of the relative strength over the order ratios 0.3 to 0.7, of the backbone; its bars are over the "
+            "images of its profile."
+        )
     return " ".join([*words, "One training run each: nothing is known of others."])
