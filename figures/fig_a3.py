@@ -49,16 +49,16 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     if all(rows.empty for rows in lasts.values()):
         raise ValueError("no map has more than one position, so there is no frequency above 0 to draw")
     note = unlike(runs, FACETS | IMAGES)
+    methods = _methods(by_panel(runs), tables)
     words = [
         caption,
         "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "
         "channels; above, at the highest frequency of a map.",
         depth_words(runs, lasts),
-        "Below: a curve for each block, bands of the first and the last; of several seeds the mean.",
+        _words_below([seeds for *_, seeds in methods]),
         alike(runs, FACETS),
     ]
     panels = {panel: tables_of(names, lasts) for panel, names in by_panel(runs).items()}
-    methods = _methods(by_panel(runs), tables)
     across = min(len(methods), FEW if len(methods) <= 2 * FEW else ACROSS)
     looks, below = looks_of(runs, grey), math.ceil(len(methods) / across) * SMALL + AXIS
     text = " ".join(filter(None, words))
@@ -89,13 +89,27 @@ def draw_frequencies(axes: Axes, seeds: Sequence[pd.DataFrame], of: str) -> None
     """
     rows = seeds[0]
     mean = mean_of([each.rename(columns={"frequency": "x", "log_amplitude": "y"}) for each in seeds], of)
-    ends = (rows["block"].min(), rows["block"].max())
+    banded = banded_blocks(seeds)
     for block, curve in mean.groupby(rows["block"].to_numpy(), sort=True):
         colour = DEPTHS(rows.loc[curve.index[0], "depth"])
         axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.8)
-        if len(seeds) == 1 and block in ends:
+        if block in banded:
             axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0)
     frequency_axis(axes)
+
+
+def banded_blocks(seeds: Sequence[pd.DataFrame]) -> set[int]:
+    """The first and the last block of a single seed, where they have intervals."""
+    rows = pd.concat(seeds)
+    known = rows[rows[["low", "high"]].notna().all(axis=1)]
+    return {rows["block"].min(), rows["block"].max()} & {*known["block"]} if len(seeds) == 1 else set()
+
+
+def _words_below(methods: Sequence[Sequence[pd.DataFrame]]) -> str:
+    """What the small panels show, whose seeds these are."""
+    several = any(len(seeds) > 1 for seeds in methods)
+    bands = f", bands of the first and the last{' of one seed' * several}" * any(map(banded_blocks, methods))
+    return f"Below: a curve for each block{bands}{'; of several seeds the mean' * several}."
 
 
 def _methods(

@@ -91,6 +91,18 @@ def test_many_methods_stay_on_a_page_and_one_in_several_panels_is_shown_once(tmp
     assert_readable(figure)
 
 
+def test_bands_of_blocks_are_told_where_they_are_drawn(tmp_path: Path):
+    folders = spectra(tmp_path, (1.0, 2.0, 3.0), (True,) * 3)
+    one, mixed, several = (
+        caption(fig_a3.draw(open_runs(folders[: len(names)], list(names))).figure) for names in ("a", "aab", "aa")
+    )
+    assert "Below: a curve for each block, bands of the first and the last." in one
+    assert "Below: a curve for each block, bands of the first and the last of one seed; of several seeds the" in mixed
+    assert "Below: a curve for each block; of several seeds the mean." in several
+    block_tables(1.0)[0].assign(low=np.nan, high=np.nan).to_csv(folders[0] / "spectrum.csv", index=False)
+    assert "Below: a curve for each block." in caption(fig_a3.draw(open_runs(folders[:1])).figure)
+
+
 def test_seeds_are_points_and_their_mean_is_the_curve(tmp_path: Path):
     folders = spectra(tmp_path, (1.0, 3.0), (True, True))
     drawn = fig_a3.draw(open_runs(folders, ["a", "a"]))
