@@ -166,16 +166,18 @@ def _draw_curve(chart: Chart, curve: Curve, names: Mapping[str, Look], x: Axis, 
     aside = (k - (len(names) - 1) / 2) * min(1.5, 8 / len(names)) if curve.low else 0.0
     line, bars, points, pen_up = "", "", [], True
     for n, value in enumerate(curve.y):
+        at_x = round(x.place(curve.x[n]) + aside, 1)
+        low, high = (curve.low[n], curve.high[n]) if curve.low else (math.nan, math.nan)
+        # Also of a missing value: how large the root of a square below 0 can be is known.
+        if math.isfinite(low) and math.isfinite(high) and (high > 0 or not y.logarithmic):
+            lowest = max(low, y.low) if y.logarithmic else low
+            bars += f"M{at_x} {y.place(lowest)}V{y.place(high)}"
         if not drawn[n]:
             pen_up = True
             continue
-        at_x, at_y = round(x.place(curve.x[n]) + aside, 1), y.place(value)
+        at_y = y.place(value)
         line += f"{'M' if pen_up else 'L'}{at_x} {at_y}"
         pen_up = False
-        low, high = (curve.low[n], curve.high[n]) if curve.low else (math.nan, math.nan)
-        if math.isfinite(low) and math.isfinite(high):
-            lowest = max(low, y.low) if y.logarithmic else low
-            bars += f"M{at_x} {y.place(lowest)}V{y.place(high)}"
         points.append(_point(chart, curve, n, look, at_x, at_y, low, high))
     paths = tag("path", d=bars, class_="bars"), tag("path", d=line, class_="line", stroke_dasharray=_dashes(look))
     return tag("g", *paths, *points, class_=f"curve {_shade(look)}", data_k=k)

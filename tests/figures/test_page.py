@@ -113,6 +113,13 @@ def test_a_missing_point_breaks_the_line_and_hollow_points_are_hollow():
     assert ["hollow" in each.get("class", "") for each in by_class(tree, "point")] == [True, False, True]
 
 
+@pytest.mark.parametrize(("logarithmic", "bars"), [(False, 3), (True, 2)])
+def test_the_interval_of_a_missing_point_is_drawn(logarithmic, bars):
+    tree = chart(Curve("a", [0, 1, 2], [1, np.nan, np.nan], [0.5, 0.0, -2], [2, 3, -1]), logarithmic=logarithmic)
+    assert len(by_class(tree, "point")) == 1
+    assert by_class(tree, "bars")[0].get("d", "").count("M") == bars  # below 0 a logarithmic axis has no place
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "curve",
