@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from experiments import cli
 from figures.report import Section, write_report
+from figures.runs import figure_files
 from interactions.runs.files import remove_orphans
 
 
@@ -18,9 +19,12 @@ class Shown(NamedTuple):
 
 
 def draw(figure: str, runs: Iterable[Shown], out: Path, grey: Collection[str] = ()) -> int:
-    """`a2mim figure`, where there is something to draw, with these names in grey; its exit code."""
+    """`a2mim figure`, where there is something to draw, with these names in grey; its exit code. Where there is
+    nothing, neither is there the figure that was drawn when there was."""
     runs = list(runs)
     if not runs:
+        for file in figure_files(out):
+            file.unlink(missing_ok=True)
         print(f"{figure}: nothing is finished that it could be drawn from")
         return 0
     words = ["figure", figure, *(str(each.folder) for each in runs)]

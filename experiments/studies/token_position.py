@@ -115,20 +115,22 @@ def accuracies(study: Study) -> pd.DataFrame:
 
 
 def collect(study: Study) -> bool:
-    """Write token_position.csv of what is finished; whether anything is."""
+    """Write token_position.csv of what is finished, or leave none; whether anything is."""
     from interactions.runs.files import write_csv
 
     table = accuracies(study)
     if len(table):
         write_csv(study.kept / TABLE, table)
+    else:
+        (study.kept / TABLE).unlink(missing_ok=True)
     return len(table) > 0
 
 
 def run(sweep: Sweep) -> int:
     """Make what is missing, then table and figure of what is there; the exit code: 0 when all is done, 3 when the time
     was over before, that of a command that failed."""
-    from experiments import cli
     from experiments.machine import pick_device
+    from experiments.studies.pages import Shown, draw
 
     made = steps(sweep)
 
@@ -137,8 +139,7 @@ def run(sweep: Sweep) -> int:
         refuse_absent(made, (sweep.train, sweep.test))
 
     def show() -> int:
-        figure = sweep.kept / "figures" / "fig6"
-        return cli.main(["figure", "fig6", str(sweep.kept), "--out", str(figure)]) if collect(sweep) else 0
+        return draw("fig6", [Shown(sweep.kept, "", "")] if collect(sweep) else [], sweep.kept / "figures" / "fig6")
 
     return pursue(sweep, made, show, ready)
 

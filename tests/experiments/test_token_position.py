@@ -14,7 +14,7 @@ from experiments.help import parse
 from experiments.recipes import cifar10
 from experiments.studies import trainings
 from experiments.studies.steps import NOT_YET
-from experiments.studies.token_position import PLACES, Sweep, places, run, steps
+from experiments.studies.token_position import PLACES, Sweep, collect, places, run, steps
 from experiments.training.asked import resolved
 from tests.a2mim.tiny import write_images
 
@@ -78,6 +78,14 @@ def test_the_sweep_stops_goes_on_and_draws_its_figure(tmp_path, monkeypatch, cap
     assert {"fig6.png", "fig6.pdf", "fig6.json"} <= {path.name for path in (sweep.kept / "figures").iterdir()}
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)
     assert run(sweep) == 0
+
+
+def test_a_table_of_what_is_no_more_there_goes(tmp_path):
+    sweep = Sweep("train", "test", out=tmp_path / "runs", size="cpu")
+    assert not collect(sweep)
+    sweep.kept.mkdir(parents=True)
+    (sweep.kept / "token_position.csv").write_text("network,position,seed,top1\n")
+    assert not collect(sweep) and not list(sweep.kept.iterdir())
 
 
 def test_a_plan_is_printed_and_nothing_is_written(tmp_path, capsys):

@@ -39,8 +39,8 @@ def draw_all(settings: Settings) -> int:
     codes.append(draw("course", shown(settings, backbone_of, f"{COURSE.folder}-course"), place / "course"))
     codes.append(draw("fig4", fourier if len({each.name for each in fourier}) == len(FOURIER) else [], place / "fig4"))
     for figure, table in {"mass": "masses.csv", "fig6": "token_position.csv"}.items():
-        if (settings.kept / table).is_file():
-            codes.append(draw(figure, [Shown(settings.kept, "", "")], settings.kept / "figures" / figure))
+        tabled = [Shown(settings.kept, "", "")] if (settings.kept / table).is_file() else []
+        codes.append(draw(figure, tabled, place / figure))
     said = [*answers(settings.kept), *noise(settings)]
     some = any(settings.kept.glob("*.csv")) or any(place.glob("*.png"))
     sections = sections_of(open_runs([settings.kept], ["study"]), said=said) if some else [Section("Summary", said)]
