@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.studies.cifar10.answers import answers, noise
-from experiments.studies.cifar10.plan import COURSE, FAMILIES, Settings, backbone_of, everyone, folder_of, setups
-from experiments.studies.methods import COMPARED, KINDS, LABELS, UNTRAINED
+from experiments.studies.cifar10.plan import CORE, COURSE, FAMILIES, Settings, backbone_of, everyone, folder_of, setups
+from experiments.studies.methods import COMPARED, KINDS, LABELS
 from experiments.studies.pages import Shown, draw, write_page
 from experiments.studies.steps import is_complete
 from figures.report import Section, open_runs, sections_of
 
-HEADLINE = (UNTRAINED, "supervised", "simmim", "a2mim")
 FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}
 
 
@@ -20,11 +19,11 @@ def draw_all(settings: Settings) -> int:
     frozen = shown(settings, backbone_of, "frozen-8")
     occluded = shown(settings, folder_of, "occlusion")
     spectra = shown(settings, backbone_of, "spectrum")
-    headline = [LABELS[method] for method in HEADLINE]
+    core = [LABELS[method] for method in CORE]
     fourier = shown(settings, backbone_of, "", FOURIER)
     figures = {
         "fig1": by_kind([*occluded, *tuned]) if occluded else [],
-        "fig5": [each for each in tuned if each.name in headline],
+        "fig5": [each for each in tuned if each.name in core],
         "fig5-16": shown(settings, folder_of, "profile-16"),
         "figA1": by_kind(tuned),
         "figA2": by_kind(frozen),

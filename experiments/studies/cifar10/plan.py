@@ -24,7 +24,7 @@ ORDER = (*HEADLINE, UNTRAINED, *[name for name in METHODS if name not in HEADLIN
 """In which they are made and measured: the others are occluded where the supervised network looks."""
 MASKED = ("a2mim", "simmim", "mae", "spark", "maskfeat")
 CORE = (UNTRAINED, "supervised", "simmim", "a2mim")
-"""Also measured on cells of 2×2 pixels."""
+"""In figure 5, and also measured on cells of 2×2 pixels."""
 CONTEXT_CHECK = ("a2mim", "supervised", "simclr")
 """Also measured by the published protocol, with as many contexts as the size has passes for, and four times as many."""
 THROUGH = ("supervised", "a2mim")
