@@ -26,6 +26,7 @@ from figures.words import setup_in_words
 STUDY: dict[str, tuple[str, str, float | None]] = {
     "accuracy.csv": ("Accuracy, per cent", "", None),
     "masses.csv": ("Middle mass M of every model and seed", "M", 1.0),
+    "declared.csv": ("The declared test: does A²MIM raise M? Intervals and p over seeds and images", "difference", 0.0),
     "differences.csv": ("Differences of M between methods", "difference", 0.0),
     "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
     "transfer.csv": ("What is reached on other tasks, per cent", "value", None),

@@ -371,6 +371,15 @@ def test_a_table_without_rows_is_what_was_not_measured(tmp_path: Path):
     assert [rows.plot for rows in blocks(section(sections, "Results of the study"), Rows)] == ["", "M"]
 
 
+def test_the_declared_test_of_a_study_stands_before_all_its_differences(tmp_path: Path):
+    study = made_up.study(tmp_path / "study")
+    table = pd.read_csv(study / "differences.csv").assign(p_holm=0.04, answer="yes")
+    table.to_csv(study / "declared.csv", index=False)
+    declared = blocks(section(sections_of(opened(study)), "Results of the study"), Rows)[-2]
+    assert declared.caption.startswith("The declared test: does A²MIM raise M?") and declared.plot == "difference"
+    assert set(declared.table["answer"]) == {"yes"}
+
+
 def test_runs_that_occluded_otherwise_are_named(tmp_path: Path):
     runs = opened(made_up.occlusion(tmp_path / "a"), made_up.occlusion(tmp_path / "b", grid=7))
     (charts,) = blocks(section(sections_of(runs), "Occlusion and shuffling"), Charts)
