@@ -74,7 +74,10 @@ def test_without_an_interval_nothing_is_said_of_a_difference(tmp_path):
     assert (
         "SimMIM has a middle mass M that cannot be compared yet, against supervised: +0.400 [no interval: fewer" in said
     )
-    assert "fewer than eight images] by J_rms (n = 2 images)" in said and "nan" not in said
+    assert (
+        "fewer than eight images] by J_rms (n = 2 images, 1 seed; each interval by itself)." in said
+        and "nan" not in said
+    )
     few = row | {"p_holm": np.nan, "answer": OPEN, "measure": "J_rms", "seeds": 3}
     said = declared_answer(few, 2)
     assert "+0.400 [no interval: fewer than eight images], p unknown (n = 2" in said and "nan" not in said

@@ -69,8 +69,7 @@ def declared_answer(row: dict[Hashable, Any], comparisons: int) -> str:
     interval = f"{row['difference']:+.3f} {between(row)}"
     return (
         f"{FAMILIES[row['network']]}, {setup_in_words(row['setup'])}: does {row['method_a']} raise M against "
-        f"{row['method_b']}? {row['answer'].capitalize()}: {interval}, {found} (n = {row['images']} images, "
-        f"{row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'})."
+        f"{row['method_b']}? {row['answer'].capitalize()}: {interval}, {found} ({sample(row)})."
     )
 
 
@@ -90,11 +89,15 @@ def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
     verdict = words.get(
         frozenset(verdicts - {"unknown"} or verdicts), "changes the middle mass M by some measures and not by others"
     )
-    first = rows.iloc[0]
     return (
         f"{network}, {setup_in_words(setup)}: {method} {verdict}, against supervised: {'; '.join(parts)} "
-        f"(n = {first.images} images)."
+        f"({sample(rows.iloc[0])}; each interval by itself)."
     )
+
+
+def sample(row: Mapping[Hashable, Any] | pd.Series) -> str:
+    """How many images and seeds a row is of."""
+    return f"n = {row['images']} images, {row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'}"
 
 
 def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
