@@ -18,15 +18,6 @@ class Classes:
     classes: int
     told: str
 
-    def of(self, name: str) -> int:
-        """Raises ValueError for an image that the run does not hold."""
-        if name not in self.by_name:
-            raise ValueError(
-                f"{name} is not among the {len(self.by_name)} images of {self.folder}, so its class is not known: "
-                "measure the same data in the same order (--seed, --shuffle), or as many --images as there are"
-            )
-        return self.by_name[name]
-
 
 def classes_of(folder: str | Path) -> Classes:
     """The classes that the profile in a folder, finished or not, explains.

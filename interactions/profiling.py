@@ -210,7 +210,8 @@ class Run:
         """As many images as there can be: what the settings and the data set allow."""
         usable = len(self.material.dataset) - len(record["skipped"]) - record["wrong"]
         if (classes := self._classes()) is not None:
-            usable = min(usable, len(classes.by_name))
+            unread = sum(one["name"] in classes.by_name for one in record["skipped"])
+            usable = min(usable, len(classes.by_name) - unread - record["wrong"])
         return min(self.settings.images or usable, usable)
 
     def _classes(self) -> Classes | None:

@@ -1,6 +1,6 @@
 """Which images of a data set a profile measures, and the class that is explained in each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -74,13 +74,12 @@ def select(
 
     Args:
         known: a selection to go on from: those that follow it are added to a copy of it.
-        classes: of another run's images, which are then the targets.
+        classes: of another run's images, which are then the targets; images that it left out are left out here, too.
 
     Raises:
         OSError: an image that was there and cannot be read any more.
         ValueError: no usable image at all; a missing label, or one outside the model's classes; images of different
-            sizes; a model without classes where classes are needed; an image that `classes` lacks, or a model with
-            others.
+            sizes; a model without classes where classes are needed, or with other ones than `classes`.
         NonFiniteValueError: logits that are NaN or infinite.
     """
     if len(images) == 0:
@@ -88,11 +87,12 @@ def select(
     wanted = min(wanted or len(images), len(images))
     found = Selection() if known is None else replace(known, chosen=list(known.chosen), skipped=list(known.skipped))
     with tqdm(total=wanted, initial=len(found.chosen), desc="images", disable=not progress) as bar:
-        for number in islice(candidates(len(images), settings), found.tried, None):
+        for number, name in islice(_called(len(images), names, settings, classes), found.tried, None):
             if len(found.chosen) >= wanted or (not found.chosen and len(found.skipped) == HOPELESS):
                 break
             found.tried += 1
-            name = names[number] if names is not None else f"image {number}"
+            if classes is not None and name not in classes.by_name:
+                continue
             try:
                 image_CHW, label = read(images, number)
             except Exception as error:  # decoders of damaged files raise almost anything
@@ -103,7 +103,7 @@ def select(
             _take(found, model, number, name, image_CHW, label, settings, classes)
             bar.update(len(found.chosen) - bar.n)
     if not found.chosen:
-        raise ValueError(_why_none(found, settings))
+        raise ValueError(_why_none(found, classes))
     return found
 
 
@@ -112,6 +112,20 @@ def candidates(count: int, settings: ProfileSettings) -> Iterator[int]:
     if not settings.shuffle:
         return iter(range(count))
     return iter(np.random.default_rng(settings.seed).permutation(count).tolist())
+
+
+def _called(
+    count: int, names: Sequence[str] | None, settings: ProfileSettings, classes: Classes | None
+) -> Iterable[tuple[int, str]]:
+    """The candidates with their names. Those behind the last one that `classes` holds may be held when that run has
+    grown: they are not tried yet."""
+    called = (
+        (number, names[number] if names is not None else f"image {number}") for number in candidates(count, settings)
+    )
+    if classes is None:
+        return called
+    listed = list(called)
+    return listed[: 1 + max((k for k, (_, name) in enumerate(listed) if name in classes.by_name), default=-1)]
 
 
 def read(images: Images, number: int) -> tuple[Tensor, int | None]:
@@ -189,7 +203,7 @@ def _take(
     target = None
     if explains_class:
         if classes is not None:
-            target = classes.of(name)
+            target = classes.by_name[name]
             _check_same(found.classes, classes)
         elif isinstance(settings.target, str):
             target = {"label": label, "predicted": predicted}[settings.target]
@@ -219,7 +233,12 @@ def _check_same(own: int | None, classes: Classes) -> None:
         )
 
 
-def _why_none(found: Selection, settings: ProfileSettings) -> str:
+def _why_none(found: Selection, classes: Classes | None) -> str:
+    if classes is not None and not found.skipped and not found.wrong:
+        return (
+            f"{classes.folder} explains none of these images, which are told apart by their names: give the images "
+            "that it measured"
+        )
     if found.wrong:
         return (
             f"the model classifies none of the {found.wrong} images as labelled: check that the labels are the model's "

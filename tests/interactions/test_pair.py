@@ -104,8 +104,9 @@ def test_the_classes_of_another_run(tmp_path):
     (tmp_path / "one").rename(tmp_path / "moved")  # what was measured does not depend on where that run lies
     of_one["target"] = str(tmp_path / "moved")
     assert profile_model(network(2), Unlabelled(9), out=tmp_path / "two", **few | of_one).record == two.record
-    with pytest.raises(ValueError, match=r"image \d is not among the 4 images"):
-        profile_model(network(2), Unlabelled(9), out=tmp_path / "three", **few | of_one | {"seed": 3})
+    with pytest.raises(ValueError, match="moved explains none of these images"):
+        foreign = [f"photo {k}" for k in range(9)]
+        profile_model(network(2), Unlabelled(9), out=tmp_path / "three", names=foreign, **few | of_one)
     with pytest.raises(ValueError, match="some of 5 classes and this model has 7"):
         wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE**2, CLASSES + 2))
         profile_model(wide, Unlabelled(9), out=tmp_path / "three", **few | of_one)
@@ -115,6 +116,25 @@ def test_the_classes_of_another_run(tmp_path):
     with pytest.raises(ValueError, match="explains no classes"):
         profile_model(network(2), Photos(9), out=tmp_path / "three", **few | {"target": str(tmp_path / "cosine")})
     assert not (tmp_path / "three" / "run.json").exists()
+
+
+def test_what_the_run_of_the_classes_left_out_is_left_out(tmp_path):
+    """A run of correctly classified images gives the classes; in another order they are the same by name."""
+    few = {"images": 3, "budget": 200, "progress": False, **ASKED}
+    one = profile_model(network(1), Photos(20), out=tmp_path / "one", only_correct=True, **few)
+    assert one.record["wrong"]
+    classes = {image["name"]: image["target"] for image in one.record["images"]}
+    for name, data, seed in (("two", Photos(20), 0), ("three", Unlabelled(20), 3)):
+        found = profile_model(network(2), data, out=tmp_path / name, target=str(tmp_path / "one"), seed=seed, **few)
+        assert {image["name"]: image["target"] for image in found.record["images"]} == classes
+
+
+def test_predicted_classes_where_the_first_cannot_read_an_image(tmp_path):
+    subjects = [Subject("one", network(1), Photos(9, broken=(3,))), Subject("two", network(2), Photos(9))]
+    pairs = ASKED | {"ratios": (0.0, 0.5, 1.0)}
+    found = profile_pair(*subjects, out=tmp_path, precision=10, target="predicted", progress=False, **pairs)
+    one, two = ([(each["name"], each["target"]) for each in of.record["images"]] for of in found.profiles.values())
+    assert one == two and len(one) == 8
 
 
 def test_what_cannot_be_a_pair_is_refused(tmp_path):
