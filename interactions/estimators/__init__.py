@@ -73,9 +73,17 @@ def estimate_interactions(
         plan = choose([game], order, pairs_P2, budget, generator)
         if every_pair:
             plan = keep_to_every_pair(plan, order, pairs_P2, game.n_players, budget)
+        elif plan.design == "shared":
+            plan = with_a_group(plan, order, pairs_P2, game.n_players, budget)
     sample = draw(plan, order, pairs_P2, game.n_players, budget - plan.passes, generator)
     measured = sample.estimate(game(sample.coalitions_BN))
     return replace(measured, passes=measured.passes + plan.passes)
+
+
+def with_a_group(plan: Plan, order: int, pairs_P2: Tensor, n_players: int, budget: int) -> Plan:
+    """The shared plan, or a pairwise one of as many draws where the pilot left too few passes for a single group."""
+    least = shared.passes_for_group(int(plan.options["draws"]), order, pairs_P2, n_players)
+    return plan if least <= budget - plan.passes else replace(plan, design="pairwise")
 
 
 def keep_to_every_pair(plan: Plan, order: int, pairs_P2: Tensor, n_players: int, budget: int) -> Plan:

@@ -27,8 +27,7 @@ def least_budget(design: str, order: int, pairs_P2: Tensor, n_players: int) -> i
         return 4 * DRAWS
     if design == "pooled":
         return 5 * pooled.LEAST
-    cost = float(shared.group_pairs(pairs_P2).expected_passes(order, n_players).mean())
-    return int(cost * shared.contexts_for(DRAWS, order, n_players)) + 1
+    return int(shared.passes_for_group(DRAWS, order, pairs_P2, n_players)) + 1
 
 
 def check_budget(budget: int, design: str, order: int, pairs_P2: Tensor, n_players: int) -> None:

@@ -60,6 +60,12 @@ def group_pairs(pairs_P2: Tensor, size: int = GROUP_PAIRS) -> Groups:
     return Groups(pad(list(chunks), True, -1), pad(cells, True, -1), pad(ends, True, 0))
 
 
+def passes_for_group(draws: int, order: int, pairs_P2: Tensor, n_players: int) -> float:
+    """Passes that give each pair of one group about `draws` differences, on average over the groups."""
+    cost_G = group_pairs(pairs_P2).expected_passes(order, n_players)
+    return float(cost_G.mean()) * contexts_for(draws, order, n_players)
+
+
 def draw(
     order: int,
     pairs_P2: Tensor,

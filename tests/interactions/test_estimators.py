@@ -382,6 +382,14 @@ def test_a_hundred_passes_are_enough_for_auto() -> None:
     assert abs(float(found_R.mean() - truth)) < 4 * float(found_R.std()) / 150**0.5
 
 
+@pytest.mark.parametrize("budget", [118, 150, 243])
+def test_auto_measures_with_what_the_pilot_leaves(budget: int) -> None:
+    """The design is chosen for the whole budget, also where the rest holds no group of pairs that share contexts."""
+    for order in range(1, 14):
+        measured = estimate_interactions(network_game("attention", 4), order, PatchGrid(4).neighbours(1), budget)
+        assert bool(measured.mean.isfinite().any())
+
+
 def test_the_same_seed_gives_the_same_estimate() -> None:
     game, pairs = network_game("convolution", 3), PatchGrid(3).all_pairs()
     first, again, other = (estimate_interactions(game, 3, pairs, 1000, "auto", seeded(s)) for s in (5, 5, 6))
