@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from interactions.ahead import read_ahead
+from interactions.asked import checked
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid, ratios_of
 from interactions.measured import Profile, load_profile
 from interactions.own import players_of, with_names
-from interactions.profiling import Run, checked
+from interactions.profiling import Run
 from interactions.published import with_published
 from interactions.runs.record import NOTHING, Material
 from interactions.runs.units import carry_out

@@ -9,25 +9,22 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET
+from interactions.allocation import FIRST_BUDGET
+from interactions.asked import checked
 from interactions.baselines import Normalisation
 from interactions.classes import Classes, classes_of
-from interactions.estimators import DESIGN_NAMES, check_budget
 from interactions.estimators.auto import Pilot, run_pilot
 from interactions.floor import COST as FLOOR_COST
 from interactions.floor import numerical_floors
 from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
-from interactions.game import PatchGame, check_names
-from interactions.grid import PatchGrid, orders_of
+from interactions.game import PatchGame
 from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.measured import Profile
-from interactions.own import pairs_of, players_of
 from interactions.planning import Planning
 from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, next_round, reached, tell
-from interactions.published import PUBLISHED, changed_from_published, check_published
+from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
     at_least,
@@ -43,7 +40,6 @@ from interactions.runs.ranks import Ranks
 from interactions.runs.record import Material, begin_run, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units, units_left
-from interactions.segments import Segments
 from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import Speed, recorded, settle
@@ -56,31 +52,6 @@ PREPARATION = 0.05
 much; a little is needed."""
 LEAST_PILOT = 32
 TABLES = ("strength.csv", "middle_mass.csv")
-
-
-def checked(settings: ProfileSettings) -> tuple[PatchGrid | Segments, Tensor, dict[int, float]]:
-    """The players, their pairs, and the orders with their ratios, ascending.
-
-    Raises:
-        ValueError: for what can be told to be impossible without model and images, a budget too small among it.
-    """
-    settings.check()
-    grid = players_of(settings.grid)
-    pairs_P2, orders = pairs_of(settings.pairs, grid, settings.radius), orders_of(settings.ratios, grid.n_players)
-    check_names(settings.value, settings.baseline, settings.amp)
-    if settings.amp and settings.design not in ("auto", "pooled"):
-        raise ValueError(
-            f"reduced precision serves pools, whose single coalitions it rounds little, and not the design "
-            f"{settings.design}: choose auto or pooled, or leave out --amp"
-        )
-    if settings.design == PUBLISHED:
-        check_published(settings, len(pairs_P2))
-    elif settings.design not in DESIGN_NAMES:
-        raise ValueError(f"unknown design {settings.design!r}: choose one of {', '.join((*DESIGN_NAMES, PUBLISHED))}")
-    else:
-        for order in sorted(orders):
-            check_budget(settings.budget or LEAST_BUDGET, settings.design, order, pairs_P2, grid.n_players)
-    return grid, pairs_P2, dict(sorted(orders.items()))
 
 
 class Run:
@@ -244,7 +215,7 @@ class Run:
             wanted = min(wanted, len(classes.by_name))
         selection = self._select(wanted=wanted, classes=classes)
         game = self._play(selection.chosen[:PILOT_IMAGES], None, Speed())
-        images, expected = at_least(self.settings, len(self.material.dataset))
+        images, expected = self._at_least()
         rows = images * len(self.ratios)
         size = rows * (IMAGE_BYTES + PAIR_BYTES * len(self.pairs_P2) * (self.settings.keep == "pairs"))
         return {
@@ -264,6 +235,10 @@ class Run:
             "images": [asdict(one) for one in selection.chosen],
         }
 
+    def _at_least(self) -> tuple[int, int]:
+        """Images and passes that the run takes, as far as the settings tell."""
+        return at_least(self.settings, len(self.material.dataset), self.ratios, self.pairs_P2, self.grid.n_players)
+
     def _changed(self, images: int) -> dict[str, Any]:
         """For the record, what differs from the published protocol, of so many images; nothing of another design."""
         mean, std = self.normalisation.mean, self.normalisation.std
@@ -274,7 +249,7 @@ class Run:
         """Choose the plan of each order, and measure the numerical floor."""
         budget = self.settings.budget or FIRST_BUDGET
         parts = 3 if self.settings.amp else 2
-        share = int(PREPARATION / parts * at_least(self.settings, len(self.material.dataset))[1] / len(self.ratios))
+        share = int(PREPARATION / parts * self._at_least()[1] / len(self.ratios))
         several = share >= PILOT_IMAGES * LEAST_PILOT
         pilot = [Chosen(**one) for one in record["images"][: PILOT_IMAGES if several else 1]]
         game = self._play(pilot, record["batch_size"], recorded(record))

@@ -6,15 +6,17 @@
 A run with a fixed number of images has one round, and one more for every time that it was extended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from interactions.allocation import FIRST_BUDGET
-from interactions.estimators import Plan
+from interactions.estimators import Plan, passes_for_errors
 from interactions.precision import LEAST_IMAGES
+from interactions.published import PUBLISHED, contexts_of
 from interactions.runs import storage
 from interactions.runs.units import units_of
 from interactions.settings import ProfileSettings
@@ -22,12 +24,26 @@ from interactions.settings import ProfileSettings
 Entry = Mapping[str, Any]
 
 
-def at_least(settings: ProfileSettings, available: int) -> tuple[int, int]:
+def at_least(
+    settings: ProfileSettings, available: int, orders: Iterable[int], pairs_P2: Tensor, n_players: int
+) -> tuple[int, int]:
     """Images and passes of a run, roughly, or with a precision no fewer than: of the orders' whole budgets."""
     images = min(settings.images or available, available)
     if settings.budget is None:
         images = min(images, LEAST_IMAGES)
-    return images, images * len(settings.ratios) * (settings.budget or FIRST_BUDGET)
+    return images, images * sum(passes_of_order(settings, order, pairs_P2, n_players) for order in orders)
+
+
+def passes_of_order(settings: ProfileSettings, order: int, pairs_P2: Tensor, n_players: int) -> int:
+    """What an order of an image takes of its budget: the ends no more than the single context of every pair."""
+    budget, end = settings.budget or FIRST_BUDGET, order in (0, n_players - 2)
+    if settings.design == PUBLISHED:
+        contexts = 2 if end else contexts_of(budget, settings.published_pairs)
+        return 4 * settings.published_pairs * contexts
+    if end or settings.design == "exact":
+        every = passes_for_errors(order, pairs_P2, n_players)["exact"]
+        return every if settings.design == "exact" else min(budget, every)
+    return budget
 
 
 def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:

@@ -96,7 +96,7 @@ def run(settings: Settings) -> None:
     from experiments.machine import is_first
     from experiments.measuring.opening import profiled, with_own_functions
     from experiments.measuring.players import with_own_players
-    from interactions.profile import checked
+    from interactions.asked import checked
 
     settings = replace(settings, measure=with_own_players(with_own_functions(settings.measure)))
     checked(settings.measure.resolved())

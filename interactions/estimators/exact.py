@@ -54,10 +54,15 @@ def draw(order: int, pairs_P2: Tensor, n_players: int) -> ExactSample:
     """
     check_order(order, n_players)
     check_pairs(pairs_P2, n_players)
+    check_players(n_players)
+    code_B = torch.arange(1 << n_players)
+    return ExactSample(order, pairs_P2, (code_B[:, None] >> torch.arange(n_players) & 1).bool())
+
+
+def check_players(n_players: int) -> None:
+    """Raises ValueError for more players than can be enumerated."""
     if n_players > MAX_PLAYERS:
         raise ValueError(
             f"exact enumeration of {n_players} players takes 2^{n_players} passes: use a grid of up to 4×4 cells, "
             "or another design"
         )
-    code_B = torch.arange(1 << n_players)
-    return ExactSample(order, pairs_P2, (code_B[:, None] >> torch.arange(n_players) & 1).bool())

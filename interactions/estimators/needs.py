@@ -31,7 +31,9 @@ def least_budget(design: str, order: int, pairs_P2: Tensor, n_players: int) -> i
 
 
 def check_budget(budget: int, design: str, order: int, pairs_P2: Tensor, n_players: int) -> None:
-    """Raises ValueError for a budget that the design will refuse."""
+    """Raises ValueError for a budget, or for players, that the design will refuse."""
+    if design == "exact" and order not in (0, n_players - 2):
+        exact.check_players(n_players)
     least = least_budget(design, order, pairs_P2, n_players)
     if budget < least:
         raise ValueError(

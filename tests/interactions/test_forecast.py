@@ -13,9 +13,10 @@ from tests.interactions.tiny import ASKED, Photos, network
 HOW = {"images": 4, "unit_images": 2, "progress": False}
 OCCLUSION = {"grid": 3, "shares": (0.0, 0.5, 1.0), "kinds": ("random",), "seeds": 2, "batch_size": 16}
 OCCLUSION["speed"] = "folded"
+ENDS = 1 + 16 + 42  # what the first and the last order take of their budget: one context, with every cell and pair
 MEASURES = {
-    "profile": (lambda **more: profile_model(network(), Photos(5), **ASKED | HOW | more), 4 * 4 * 400),
-    "precision": (lambda **more: precision(**more), 4 * 4 * 300),
+    "profile": (lambda **more: profile_model(network(), Photos(5), **ASKED | HOW | more), 4 * (2 * 400 + 2 * ENDS)),
+    "precision": (lambda **more: precision(**more), 4 * (2 * 300 + 2 * ENDS)),
     "occlusion": (lambda **more: measure_occlusion(network(), Photos(5), **HOW | OCCLUSION | more), 4 * (2 + 2 + 5)),
     "spectrum": (lambda **more: measure_spectrum(network(), Photos(5), **HOW | more), 4),
 }
@@ -33,6 +34,17 @@ def test_a_dry_run_says_what_the_run_takes_and_writes_nothing(tmp_path, name):
     with pytest.raises(DryRun, match=rf"^{least} {passes:,} passes; .* on cpu at .* a second.*; .* MB in .*run$"):
         measure(out=tmp_path / "a" / "run", dry_run=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"budget": 200}, {"design": "exact"}, {"design": "published", "published_pairs": 2, "budget": 100}],
+    ids=["auto", "exact", "published"],
+)
+def test_the_forecast_is_what_the_run_takes(asked):
+    """Ratios fall together on a small grid, the ends need fewer passes than they may take, exact takes 2^n."""
+    found = profile_model(network(), Photos(5), out=None, grid=3, radius=1, images=2, progress=False, **asked)
+    assert found.images().passes.sum() == pytest.approx(found.record["forecast"]["passes"], rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["profile", "occlusion"])
@@ -55,7 +67,7 @@ def test_a_long_run_says_how_long_before_it_begins(tmp_path, capsys, monkeypatch
     assert "a second" not in capsys.readouterr().err
     monkeypatch.setattr("interactions.forecast.WORTH_SAYING", 0.0)
     MEASURES["profile"][0](out=tmp_path / "long", progress=True)
-    assert "about 6,400 passes; " in capsys.readouterr().err
+    assert f"about {4 * (2 * 400 + 2 * ENDS):,} passes; " in capsys.readouterr().err
 
 
 def test_a_preparation_takes_a_small_part_of_a_run(tmp_path):
