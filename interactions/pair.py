@@ -161,12 +161,15 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     assert precision is not None
     most = runs[0].most(records[0])
     least = [run.planning.least(record) for run, record in zip(runs, records, strict=True)]
-    following = None if over else next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, least)
+    following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, least)
     if progress:
-        tell_difference(curve, precision, count, following and following[0])
-    if following is not None and add_rounds(runs, records, *following):
+        tell_difference(curve, precision, count, None if over or following is None else following[0])
+    if following is not None and not over and add_rounds(runs, records, *following):
         return list(records)
-    ended = "minutes" if over else "precision" if following is None and count < most else "images"
+    more = following is not None and any(
+        len(record["images"]) < run.most(record) for run, record in zip(runs, records, strict=True)
+    )
+    ended = "minutes" if over and more else "precision" if following is None and count < most else "images"
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
         record["reached"], record["difference"] = reached(curve_of(rows)), difference_reached(curve, precision, other)
         run.end(record, ended)

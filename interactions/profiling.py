@@ -79,7 +79,7 @@ class Run:
         """The record to go on with; a fresh run gets its images and its speed here, and then pilot and plans.
 
         Raises:
-            ValueError: the folder holds a run with other settings.
+            ValueError: the folder holds a run with other settings, or more images than are asked for.
             DryRun: where only the forecast was asked for.
         """
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
@@ -99,13 +99,8 @@ class Run:
             FREE,
             self.progress,
             dry_run,
+            self._planned,
         )
-        most = self.settings.images
-        if most is not None and most < len(record["images"]):
-            raise ValueError(
-                f"{self.folder} holds {len(record['images'])} images, more than the {most} asked for: give another "
-                "output folder"
-            )
         if record["status"] == "complete" and self._wants_more(record):
             record["status"] = "running"
             record["resumed"].append(place)
@@ -135,25 +130,25 @@ class Run:
         over = self.is_over(record)
         if over:
             cut_to_measured(self.folder, record, self.settings.unit_images)
-        count, precision = len(record["images"]), self.settings.precision
-        ended, following = "minutes" if over else "images", None
-        if precision is None and not over and count < self.most(record):
-            following = Round(count, self.most(record), budgets_of(rounds_of(record)[-1]))
+        count, most, precision = len(record["images"]), self.most(record), self.settings.precision
+        following = None
+        if precision is None and count < most:
+            following = Round(count, most, budgets_of(rounds_of(record)[-1]))
         if precision is not None:
             images = in_full_passes(Profile(self.folder, record).images(), record)
             curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
             record["reached"] = reached(curve)
-            if not over:
-                following = next_round(
-                    images, curve, precision, self.most(record), self.settings.unit_images, self.planning.least(record)
-                )
-                ended = "precision" if following is None and count < self.most(record) else "images"
+            following = next_round(
+                images, curve, precision, most, self.settings.unit_images, self.planning.least(record)
+            )
             if self.progress:
-                tell(curve, precision, count, following, images.passes.sum() / max(record["seconds"], 1e-3))
-        if following is not None and self.add_round(record, following):
+                left = None if over else following
+                tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))
+        if following is not None and not over and self.add_round(record, following):
             write_json(self.folder / "run.json", record)
             return record
-        self.end(record, ended)
+        enough = "precision" if following is None and count < most else "images"
+        self.end(record, "minutes" if following is not None and over else enough)
         return record
 
     def is_over(self, record: Mapping[str, Any]) -> bool:
@@ -168,9 +163,31 @@ class Run:
             return False
         if self.settings.precision is None:
             return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
-        known, settings = record["reached"], self.settings
-        alike = known["measure"] == self._measure and bool(known.get("relative")) == settings.relative
-        return not alike or known["widest"] is None or known["widest"] > settings.precision
+        width = self._width(record)
+        return width is None or width > self.settings.precision
+
+    def _width(self, record: Mapping[str, Any]) -> float | None:
+        """How narrow a finished run got what the precision is of; None where it does not know."""
+        if self.settings.of == "difference":
+            return record.get("difference", {}).get("half_width")
+        known = record["reached"]
+        alike = known["measure"] == self._measure and bool(known.get("relative")) == self.settings.relative
+        return known["widest"] if alike else None
+
+    def _planned(self, record: Mapping[str, Any]) -> int | None:
+        """Images that a run that is there will have; None where a precision makes a finished one go on.
+
+        Raises:
+            ValueError: more images there than are asked for.
+        """
+        count, most = len(record["images"]), self.settings.images
+        if most is not None and most < count:
+            raise ValueError(
+                f"{self.folder} holds {count} images, more than the {most} asked for: give another output folder"
+            )
+        if self.settings.precision is None:
+            return max(count, self.most(record))
+        return None if record["status"] == "complete" and self._wants_more(record) else count
 
     @property
     def _measure(self) -> Measure:

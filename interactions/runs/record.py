@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from interactions.fingerprint import model_digest, names_digest
-from interactions.forecast import foretell
+from interactions.forecast import DryRun, foretell
 from interactions.runs import storage
 from interactions.runs.files import write_json
 from interactions.runs.kinds import PREPARING
+from interactions.runs.units import units_of
 from interactions.selection import Images
 
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "captum")
@@ -90,6 +91,7 @@ def begin_run(
     free: Sequence[str] = (),
     say: bool = False,
     dry_run: bool = False,
+    planned: Callable[[Mapping[str, Any]], int | None] = lambda record: len(record["images"]),
 ) -> dict[str, Any]:
     """The record to go on with. A fresh run's is written in two steps: first what `settle` finds out, then what
     `prepare` measures with that. A finished run that has its units and its tables is left as it is.
@@ -104,6 +106,7 @@ def begin_run(
         accompany: writes into the folder what belongs to the run, before the record that begins to measure.
         free: settings that may differ from those of the run that is there.
         say: how long it will take, where that is long; dry_run: only that.
+        planned: the images that a run that is there will have when it is done, None where nobody knows; may refuse it.
 
     Raises:
         ValueError: the folder holds a run with other settings, or of another command.
@@ -121,8 +124,11 @@ def begin_run(
         record["seconds"] = time.perf_counter() - start
     else:
         refuse_other_settings(record, asked, usual, folder, free)
+        images = planned(record)
         if dry_run:
-            foretell(record, folder, say, dry_run, passes_left(folder, record))
+            if images is None:
+                raise DryRun(f"{folder} is finished; only its next images can tell what more is asked of it takes")
+            foretell(record, folder, say, dry_run, passes_left(folder, record, images))
         storage.remove_leftovers(folder)
         if "units" not in record:
             storage.mark_old_units(folder, PARTS.get(command, ("images",)))
@@ -147,14 +153,13 @@ def begin_run(
     return record
 
 
-def passes_left(folder: Path, record: Mapping[str, Any]) -> int:
-    """About as many as a run that is there still takes, for the images that it has chosen by now."""
-    if record["status"] == "complete":
-        return 0
-    unit_images = record["settings"]["unit_images"]
-    done = sum(unit * unit_images < len(record["images"]) for unit in storage.finished_units(folder)) * unit_images
+def passes_left(folder: Path, record: Mapping[str, Any], images: int) -> int:
+    """About as many as a run that is there still takes until it has that many images."""
+    units, done = units_of(record, record["settings"]["unit_images"]), len(record["images"])
+    if record["status"] != "complete" or "units" in record:  # a finished one may be from before units were marked
+        done = sum(len(units[unit]) for unit in storage.finished_units(folder) if unit < len(units))
     a_image = record.get("passes_per_image") or record["forecast"]["passes"] / len(record["images"])
-    return round(max(len(record["images"]) - done, 0) * a_image)
+    return round(max(images - done, 0) * a_image)
 
 
 def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> bool:

@@ -62,6 +62,16 @@ def test_a_dry_run_of_a_run_that_is_there_says_what_is_left_and_changes_nothing(
     assert not (tmp_path / "units" / "unit-00001.json").exists()
 
 
+def test_a_dry_run_of_an_extension_says_what_it_takes(tmp_path):
+    passes = MEASURES["profile"][0](out=tmp_path / "fixed").record["passes_per_image"]
+    with pytest.raises(DryRun, match=f"about {passes:,} passes left"):
+        MEASURES["profile"][0](out=tmp_path / "fixed", dry_run=True, images=9)  # there are five
+    precision(out=tmp_path / "precision", precision=10, images=None)
+    (tmp_path / "precision" / "units" / "unit-00000.json").rename(tmp_path / "mark")
+    with pytest.raises(DryRun, match=r"at least [1-9][0-9,]* passes left"):
+        precision(out=tmp_path / "precision", precision=10, images=None, dry_run=True)
+
+
 def test_a_long_run_says_how_long_before_it_begins(tmp_path, capsys, monkeypatch):
     MEASURES["profile"][0](out=tmp_path / "short", progress=True)
     assert "a second" not in capsys.readouterr().err

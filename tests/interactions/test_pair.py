@@ -14,6 +14,7 @@ from interactions.masses import MASS_MEASURES, difference_of, mass_statistic
 from interactions.pair import Subject, profile_pair
 from interactions.precision import difference_curve, next_pair
 from interactions.profile import load_profile, profile_model
+from interactions.profiling import Run
 from tests.interactions.test_precision import ORDERS, rows_of
 from tests.interactions.tiny import CLASSES, SIZE, Photos, network
 
@@ -67,6 +68,21 @@ def test_stops_at_the_width_of_the_difference(measured):
     assert row.difference == pytest.approx(masses[0] - masses[1])
 
 
+def test_a_finished_pair_is_left_as_it_is(measured):
+    """What the precision is of is the difference, which is narrower than either curve."""
+    out, _ = measured
+    assert max(record["reached"]["widest"] for record in records_of(out)) > 0.045
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    pair(out)
+    assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_finished_pair_whose_time_was_over_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "is_over", lambda run, record: True)
+    found = pair(tmp_path, precision=1e-6, data=Photos(9), ratios=(0.0, 0.5, 1.0))
+    assert {profile.record["ended"] for profile in found.profiles.values()} == {"images"}
+
+
 def test_goes_on_where_one_folder_is_a_round_behind(measured, tmp_path):
     out, _ = measured
     shutil.copytree(out, tmp_path / "pair")
@@ -115,6 +131,8 @@ def test_the_classes_of_another_run(tmp_path):
     profile_model(network(1), Photos(9), out=tmp_path / "cosine", value="cosine", progress=False, **few)
     with pytest.raises(ValueError, match="explains no classes"):
         profile_model(network(2), Photos(9), out=tmp_path / "three", **few | {"target": str(tmp_path / "cosine")})
+    with pytest.raises(ValueError, match=r"cosine explains no class, so it has no use for those of .*moved"):
+        profile_model(network(2), Photos(9), out=tmp_path / "three", **few | of_one, value="cosine")
     assert not (tmp_path / "three" / "run.json").exists()
 
 

@@ -1,5 +1,6 @@
 """Rounds to a precision: the allocation against brute force, simulated curves, real runs that stop, go on and grow."""
 
+import json
 import math
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from interactions.allocation import (
     images_needed,
 )
 from interactions.estimators.auto import BETWEEN, FIRST_BUDGETS
+from interactions.forecast import DryRun
 from interactions.intervals import MIN_IMAGES
 from interactions.pair import Subject, profile_pair
 from interactions.precision import (
@@ -263,6 +265,32 @@ def test_a_finer_precision_goes_on_where_a_coarser_one_ended(tmp_path):
     fine = profile(tmp_path / "run", count, precision=1e-4)
     assert fine.record["ended"] == "images" and len(fine.record["images"]) == count
     assert profile(tmp_path / "run", count, precision=2.0).record == fine.record  # finer than asked is as good
+
+
+def test_what_a_finer_precision_takes_is_not_known_before(tmp_path):
+    asked = {"count": LEAST_IMAGES + 5, "budget": None, "ratios": (0.0, 0.5)}
+    profile(tmp_path / "run", precision=2.0, **asked)
+    with pytest.raises(DryRun, match="is finished; only its next images can tell"):
+        profile(tmp_path / "run", precision=1e-4, dry_run=True, **asked)
+    with pytest.raises(DryRun, match="at least 0 passes left"):
+        profile(tmp_path / "run", precision=2.0, dry_run=True, **asked)
+
+
+def test_a_start_with_fewer_images_than_an_unfinished_run_holds_changes_nothing(tmp_path):
+    asked = {"budget": 200, "ratios": (0.0, 0.5)}
+    record = profile(tmp_path, images=4, **asked).record
+    (tmp_path / "run.json").write_text(before := json.dumps(record | {"status": "running"}))
+    with pytest.raises(ValueError, match="holds 4 images, more than the 2"):
+        profile(tmp_path, images=2, **asked)
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_a_run_whose_last_image_was_measured_when_time_was_over_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "is_over", lambda run, record: True)
+    asked = {"budget": 200, "ratios": (0.0, 0.5)}
+    assert profile(tmp_path / "fixed", images=4, **asked).record["ended"] == "images"
+    assert profile(tmp_path / "all", 5, precision=1e-4).record["ended"] == "images"
+    assert profile(tmp_path / "some", 40, precision=1e-4).record["ended"] == "minutes"
 
 
 class Stops(Photos):
