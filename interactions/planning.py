@@ -47,7 +47,7 @@ class Planning:
 
     def _in_float32(self, order: Order, budget: int) -> Plan:
         if self.design != "auto":
-            return Plan(self.design)
+            return Plan(self.design, {"exact": True} if order.get("exact") else {})
         if "pilot" not in order:  # of a run from before pilots were kept
             return Plan(order["design"], order["options"])
         if order["order"] in (0, self.n_players - 2):

@@ -280,6 +280,8 @@ class Run:
             {"order": order, "ratio": self.ratios[order], "pilot": found and asdict(found), **levels.get(order, {})}
             for order, found in pilots.items()
         ]
+        if self.settings.design == PUBLISHED:
+            orders = [{**one, "exact": one["order"] in (0, self.grid.max_order)} for one in orders]
         spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
         budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each) for each in orders}

@@ -38,7 +38,7 @@ def passes_of_order(settings: ProfileSettings, order: int, pairs_P2: Tensor, n_p
     """What an order of an image takes of its budget: the ends no more than the single context of every pair."""
     budget, end = settings.budget or FIRST_BUDGET, order in (0, n_players - 2)
     if settings.design == PUBLISHED:
-        contexts = 2 if end else contexts_of(budget, settings.published_pairs)
+        contexts = 1 if end else contexts_of(budget, settings.published_pairs)
         return 4 * settings.published_pairs * contexts
     if end or settings.design == "exact":
         every = passes_for_errors(order, pairs_P2, n_players)["exact"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -68,9 +68,11 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
     if plan.design == PUBLISHED:
         assert isinstance(task.grid, PatchGrid)  # others are refused (`check_published`)
         pairs, contexts = settings.published_pairs, contexts_of(budget, settings.published_pairs)
-        if order in (0, task.grid.max_order):
-            contexts = 2  # the only one there is, once for each half
-        return draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)
+        exact = bool(plan.options.get("exact"))
+        if order in (0, task.grid.max_order):  # the only one there is; older runs have it once for each half
+            contexts = 1 if exact else 2
+        sample = draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)
+        return replace(sample, exact=exact)
     generator = random_stream(COALITIONS, settings.seed, order, one.image)
     return draw(plan, order, task.pairs, task.grid.n_players, budget, generator)
 

@@ -68,6 +68,7 @@ ORDER = {
     "floor": (None, float),
     "pilot?": (None, Pilot),
     "reduced?": REDUCED,
+    "exact?": bool,
     "pairs_measured?": float,
 }
 PLAN = {"order": int, "budget": (None, int), "design": str, "options": dict}

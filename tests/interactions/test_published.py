@@ -1,5 +1,6 @@
 """The published protocol: closed forms worked by hand, and what the released code computed for a small network."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from interactions.estimators import Plan, draw
 from interactions.estimators.pairwise import draw_released, from_contexts, released_contexts, released_pairs
 from interactions.game import PatchGame
 from interactions.grid import PAPER_RATIOS, PatchGrid, orders_of
+from interactions.profile import profile_model
 from interactions.strength import image_row, strength_table
+from tests.interactions.tiny import Photos, network
 
 RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "published-protocol.npz"
 needs_recording = pytest.mark.skipif(not RECORDED.exists(), reason="published-protocol.npz is not beside the project")
@@ -73,6 +76,25 @@ def test_slot_order_and_score() -> None:
     run = sample.estimate(torch.tensor([5.0, 3, 1, 7, 10, 20, 40, 80], dtype=torch.float64))
     assert run.mean.tolist() == [((5 + 7 - 3 - 1) + (10 + 80 - 20 - 40)) / 2]
     assert run.halves[:, 0].tolist() == [8.0, 30.0]
+
+
+def test_the_ends_have_one_context_which_is_exact(tmp_path) -> None:
+    """A run that began when it was measured twice goes on so."""
+    asked: dict[str, Any] = {"design": "published", "published_pairs": 4, "budget": 64, "images": 2, "unit_images": 1}
+    asked |= {"grid": 3, "radius": 1, "orders": (0, 3, 7), "batch_size": 64, "speed": "plain", "progress": False}
+    found = profile_model(network(), Photos(3), out=tmp_path, **asked)
+    ends, inner = (found.pairs()[lambda rows, inner=inner: (rows.order == 3) == inner] for inner in (False, True))
+    assert set(ends["count"]) == {np.inf} and set(ends.standard_error) == {0} and set(inner["count"]) == {4}
+    assert found.images().passes.tolist() == 2 * [16, 64, 16]
+    record = json.loads((tmp_path / "run.json").read_text())
+    for one in (*record["orders"], *record["rounds"][0]["orders"]):
+        one.pop("exact", None)
+        one["options"] = {}
+    (tmp_path / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    (tmp_path / "units" / "unit-00001.json").unlink()
+    older = profile_model(network(), Photos(3), out=tmp_path, **asked).pairs()
+    assert set(older["count"][(older.order != 3) & (older.image == older.image.iloc[-1])]) == {2}
+    assert np.allclose(older["mean"], found.pairs()["mean"], atol=1e-6)
 
 
 def test_normalisation_worked_by_hand() -> None:
