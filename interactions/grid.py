@@ -7,7 +7,7 @@ from math import nextafter
 import torch
 from torch import Tensor
 
-from interactions.settings import LARGEST_GRID, PAPER_RATIOS, whole
+from interactions.settings import LARGEST_GRID, PAPER_RATIOS, refuse_single, whole
 
 __all__ = ["PAPER_RATIOS", "PatchGrid", "orders_of", "ratios_of"]
 
@@ -89,6 +89,7 @@ def ratios_of(orders: Sequence[int], n_players: int) -> tuple[float, ...]:
     Raises:
         ValueError: no order, or one that no context can have.
     """
+    refuse_single(orders, "orders")
     numbers = [whole(order, "an order") for order in orders]
     if not numbers or not all(0 <= order <= n_players - 2 for order in numbers):
         raise ValueError(f"orders must lie between 0 and {n_players - 2} with {n_players} players, got {numbers}")

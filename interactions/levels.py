@@ -140,6 +140,8 @@ def in_words(record: Mapping[str, Any]) -> str:
     if not amp:
         return ""
     shares = {order: one["options"]["again"] for each in rounds_of(record) for order, one in two_levels(each).items()}
+    if not any(one["design"] == "pooled" for each in rounds_of(record) for one in each["orders"]):
+        return f"Precision: float32, since no order was measured by a pool, whose single coalitions {amp} serves."
     if not shares:
         return f"Precision: float32, since {amp} would not have been quicker at any order."
     least, most = (f"{100 * end(shares.values()):.2g}" for end in (min, max))

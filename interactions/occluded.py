@@ -118,7 +118,8 @@ def saliency_of(folder: str, grid: PatchGrid) -> dict[str, Tensor]:
     """The saliency of the cells, float32 n, of every image that an occlusion run measured, by the image's name.
 
     Raises:
-        ValueError: neither a way to find saliency nor a folder; a run on another grid, or one without saliency.
+        ValueError: neither a way to find saliency nor a folder; a run on another grid, or one without saliency, or with
+            two images of one name.
     """
     if not Path(folder).is_dir():
         raise ValueError(
@@ -131,6 +132,8 @@ def saliency_of(folder: str, grid: PatchGrid) -> dict[str, Tensor]:
     table = run.saliency()
     if len(table) == 0:
         raise ValueError(f"{folder} holds no saliency: it dropped random cells only")
+    if len(twice := table[table.duplicated(["name", "cell"])]):
+        raise ValueError(f"{folder} holds {twice.name.iloc[0]} more than once: images are told apart by their names")
     cells = table.sort_values(["name", "cell"]).groupby("name").saliency
     return {str(name): torch.tensor(values.to_numpy()) for name, values in cells}
 

@@ -9,7 +9,7 @@ digest of a function is of its own source; what it reads or calls is not seen.)
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from interactions.baselines import BASELINES, Normalisation
 from interactions.estimators.sample import as_pairs, check_pairs
 from interactions.fingerprint import tensor_bytes
-from interactions.grid import PatchGrid
+from interactions.grid import PatchGrid, ratios_of
 from interactions.segments import Segments
 from interactions.values import VALUES
 
@@ -113,15 +113,19 @@ def named_pairs(given: str | ArrayLike | Tensor) -> str:
     return name
 
 
-def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which functions, label maps and lists of pairs have become names.
+def with_names(settings: Mapping[str, Any], orders: Sequence[int] | None = None) -> dict[str, Any]:
+    """Settings in which functions, label maps and lists of pairs have become names, and orders the ratios that give
+    them.
 
     Raises:
-        ValueError: as `named` and `named_pairs`.
+        ValueError: as `named`, `named_pairs` and `ratios_of`.
     """
     players = {"grid": named_grid, "pairs": named_pairs}
     named_by = {kind: partial(named, kind) for kind in KNOWN} | players
-    return {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
+    settings = {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
+    return (
+        settings if orders is None else settings | {"ratios": ratios_of(orders, players_of(settings["grid"]).n_players)}
+    )
 
 
 def players_of(grid: int | str) -> PatchGrid | Segments:

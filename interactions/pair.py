@@ -75,6 +75,7 @@ def profile_pair(
     out: str | Path,
     grid: PatchGrid | Segments | int = 14,
     pairs: str | ArrayLike | Tensor = "near",
+    orders: Sequence[int] | None = None,
     precision: float = PRECISION,
     names: Sequence[str] | None = None,
     data_name: str = "",
@@ -90,16 +91,16 @@ def profile_pair(
     Args:
         first, second: the models, each with the images as it takes them.
         out: folder of the two folders.
-        grid, pairs: the players, and which pairs of them are measured, as of `profile_model`.
+        grid, pairs, orders: the players, which pairs of them are measured, and at which orders, as of `profile_model`.
         precision: half width of the 95 % interval of M(first) − M(second), of J_rms.
         num_workers: threads that read the next images of each meanwhile.
-        settings: as of `profile_model`, but for a budget and the filter for correct images.
+        settings: the fields of `ProfileSettings`, but for a budget and the filter for correct images.
 
     Raises:
         ValueError: as `profile_model`; a budget, a filter, names or data sets that cannot be those of two runs over the
             same images.
     """
-    settings = with_names({"grid": grid, "pairs": pairs, **settings})
+    settings = with_names({"grid": grid, "pairs": pairs, **settings}, orders)
     wanted = settled(ProfileSettings(**settings | {"precision": precision, "of": "difference"}))
     refuse_unpaired(first, second, wanted, names)
     folders = [Path(out) / subject.name for subject in (first, second)]

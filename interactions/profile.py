@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 from interactions.ahead import read_ahead
 from interactions.asked import checked
 from interactions.baselines import Normalisation
-from interactions.grid import PatchGrid, ratios_of
+from interactions.grid import PatchGrid
 from interactions.measured import Profile, load_profile
-from interactions.own import players_of, with_names
+from interactions.own import with_names
 from interactions.profiling import Run
 from interactions.published import with_published
 from interactions.runs.record import NOTHING, Material
@@ -95,9 +95,7 @@ def profile_model(
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
-    settings = with_names({"grid": grid, "pairs": pairs, **settings})
-    if orders is not None:
-        settings |= {"ratios": ratios_of(orders, players_of(settings["grid"]).n_players)}
+    settings = with_names({"grid": grid, "pairs": pairs, **settings}, orders)
     images: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
     own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
     folder = Path(own.name if out is None else out)  # type: ignore[union-attr]

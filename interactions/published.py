@@ -65,6 +65,7 @@ def changed_from_published(
     """
     usual = ProfileSettings()
     made = {"mean": list(mean), "std": list(std)} | dict(transform or {})
+    made = {name: list(value) if isinstance(value, tuple) else value for name, value in made.items()}
     pairs_of_numbers = [
         ("images", "all" if images is None else images, IMAGES),
         ("pairs", settings.published_pairs, PAIRS),

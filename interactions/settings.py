@@ -69,8 +69,16 @@ def settled(settings: S) -> S:
     return replace(settings, **{name: _settled(name, value, hints[name]) for name, value in given.items()})  # type: ignore[type-var]
 
 
+def refuse_single(value: Any, name: str) -> None:
+    """Raises ValueError for a single number where several are asked."""
+    if not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
+        raise ValueError(f"{name} is {value!r}: give several numbers, or a list of one")
+
+
 def _settled(name: str, value: Any, hint: Any) -> Any:
     kinds = get_args(hint) or (hint,)
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()  # of NumPy or a tensor: a number that JSON knows
     if isinstance(value, str) and float in kinds and str not in kinds:
         raise ValueError(f"{name} is {value!r}: give {'numbers' if ... in kinds else 'a number'}")
     if value is None or (isinstance(value, str) and not set(kinds) <= {int, type(None)}):
@@ -79,9 +87,10 @@ def _settled(name: str, value: Any, hint: Any) -> Any:
         return bool(value)
     if set(kinds) <= {int, type(None)} or (int in kinds and not hasattr(value, "__len__")):
         return whole(value, name)
-    if not hasattr(value, "__iter__"):
-        return value
     inner = next((get_args(kind)[0] for kind in (hint, *kinds) if get_args(kind) and ... in get_args(kind)), None)
+    if inner is None and not hasattr(value, "__iter__"):
+        return value
+    refuse_single(value, name)
     if inner not in (int, float):
         return tuple(value)
     try:
@@ -277,3 +286,5 @@ class OcclusionSettings:
                 raise ValueError(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
         if not self.kinds:
             raise ValueError("there is no kind of cells to drop: give random, salient or non_salient")
+        if twice := [kind for kind in self.kinds if self.kinds.count(kind) > 1]:
+            raise ValueError(f"{twice[0]} is there twice: give each kind of cells once")

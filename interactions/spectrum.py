@@ -245,6 +245,11 @@ def prepared(
 ) -> dict[str, Any]:
     """What a fresh run writes down: its images, its blocks and where to read them, and which maps are too small."""
     blocks = find_blocks(model, shape)
+    if all(block.layout.positions == 1 for block in blocks):
+        raise ValueError(
+            f"every block's map has a single position ({', '.join(block.name for block in blocks[:3])} …): there is no "
+            "spectrum and no variance; give larger images, or another network"
+        )
     return {
         "passes_per_image": 1,
         "image_shape": list(shape),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from experiments.measuring.inputs import Input
-from experiments.options import Images, Machine, Network
+from experiments.options import Images, Machine, Network, refuse_idle
 from interactions.settings import OcclusionSettings
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Settings(Machine, Images, Network):
     """Text file of class names, one a line, whose line numbers are the labels."""
     input: Input = field(default_factory=Input)
     measure: OcclusionSettings = field(default_factory=OcclusionSettings)
+
+    def check(self) -> None:
+        """Raises ValueError for what would have no effect beside the rest."""
+        if set(self.measure.kinds) <= {"random"}:
+            refuse_idle(self.measure, "--kinds salient or non_salient", "saliency")
 
 
 def run(settings: Settings) -> None:

@@ -79,6 +79,8 @@ class Settings(Machine, Images, Network):
             refuse_idle(self.measure, "--design published", "published_pairs")
         if self.measure.resolved().precision is None:
             refuse_idle(self.measure, "a precision (--images and --budget fix the passes)", "relative")
+        if isinstance(self.measure.grid, str) or self.measure.pairs != "near":
+            refuse_idle(self.measure, "cells along one side as --grid, and --pairs near", "radius")
 
 
 def usual(settings: Settings) -> Settings | None:

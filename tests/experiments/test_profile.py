@@ -170,6 +170,8 @@ def test_the_published_design_is_the_published_protocol(monkeypatch):
     assert (given.image_size, int(given.image_size / given.crop_pct), given.interpolation) == (224, 256, "bilinear")
     assert given.mean == (0.485, 0.456, 0.406) and given.std == (0.229, 0.224, 0.225)
     assert changed_from_published(measure, 500, given.mean, given.std) == []
+    in_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in INPUT.items()}  # as timm's
+    assert changed_from_published(measure, 500, given.mean, given.std, in_tuples) == []
 
 
 def test_what_is_typed_beside_the_published_design_counts(monkeypatch):

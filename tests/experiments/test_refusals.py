@@ -187,6 +187,15 @@ def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
             "profile MODEL --data photos --images 2 --budget 200 --relative",
             "--relative has no effect without a precision",
         ),
+        ("profile MODEL --data photos --pairs all --radius 1", "--radius has no effect without cells along one side"),
+        (
+            "profile MODEL --data photos --grid map.npy --radius 1",
+            "--radius has no effect without cells along one side",
+        ),
+        (
+            "occlusion MODEL --data photos --kinds random --saliency nowhere",
+            "--saliency has no effect without --kinds salient",
+        ),
         ("linear --model MODEL --data photos --queries 2", "--queries has no effect without --head attentive"),
         ("linear --model MODEL --data photos --heads 4", "--heads has no effect without --head attentive"),
         ("linear --model MODEL --data photos --attentive-lrs 1", "--attentive-lrs has no effect without --head"),

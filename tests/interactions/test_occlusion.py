@@ -262,10 +262,15 @@ def test_salient_cells_of_another_run_are_dropped(tmp_path, measured):
 
 def test_saliency_of_an_unfit_run_is_refused(tmp_path, measured):
     occlude(tmp_path / "random", kinds=("random",), images=1, shuffle_grids=())
+    occlude(tmp_path / "alike", names=9 * ["photo"], kinds=("salient",), images=2, shuffle_grids=())
     profile_model(network(), Photos(9), out=tmp_path / "profile", grid=2, radius=1, images=1, progress=False)
     for changes, said in (
         ({"saliency": str(measured.folder), "grid": 3}, r"saliency of a 4×4 grid: measure with --grid 4, too"),
         ({"saliency": str(measured.folder), "images": 9}, r"holds no saliency of image \d \(3 of 9 images\)"),
+        (
+            {"saliency": str(tmp_path / "alike")},
+            "alike holds photo more than once: images are told apart by their name",
+        ),
         ({"saliency": str(tmp_path / "random")}, "holds no saliency: it dropped random cells only"),
         ({"saliency": str(tmp_path / "profile")}, "not the record of an occlusion run"),
         ({"saliency": "gradients"}, "unknown saliency 'gradients': choose one of gradient, integrated_gradients"),
@@ -432,6 +437,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(measured):
         ({"shares": ()}, "there are no shares of dropped cells"),
         ({"kinds": ("random", "best")}, "unknown kind of cells 'best': choose from random, salient, non_salient"),
         ({"kinds": ()}, "there is no kind of cells"),
+        ({"kinds": ("random", "random")}, "random is there twice: give each kind of cells once"),
         ({"masking": "never"}, "unknown masking point 'never'"),
         ({"baseline": "white"}, "unknown baseline 'white': choose one of zero, mean"),
         ({"saliency": "class_attention"}, "Sequential has no attention over the patches"),

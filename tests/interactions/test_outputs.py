@@ -114,9 +114,10 @@ def test_numbers_of_any_type(tmp_path):
         found = estimate_interactions(game.of(0), np.int64(3), given, 400.0, "pairwise").mean
         assert torch.equal(found.nan_to_num(), expected.nan_to_num())
     odd = {"budget": np.float64(400), "images": 7.0, "ratios": np.array(ASKED["ratios"]), "seed": np.int32(0)}
+    odd |= {"target": torch.tensor(2), "minutes": np.float32(90)}
     ours, plain = (
         profile_model(network(), Photos(9), out=tmp_path / name, progress=False, **ASKED | more)
-        for name, more in (("odd", odd), ("plain", {}))
+        for name, more in (("odd", odd), ("plain", {"target": 2, "minutes": 90}))
     )
     assert ours.settings == plain.settings and ours.strength(resamples=10).equals(plain.strength(resamples=10))
 
@@ -134,6 +135,9 @@ def test_numbers_of_any_type(tmp_path):
         (lambda: GRID.neighbours(1.5), "the radius is 1.5"),
         (lambda: profile_model(network(), Photos(5), out="none", images=2.5), "images is 2.5: give a whole number"),
         (lambda: profile_model(network(), Photos(5, label=1.5), out="none", grid=3), "the label is 1.5"),
+        (lambda: profile_model(network(), Photos(5), out="none", ratios=0.5), "ratios is 0.5: give several numbers"),
+        (lambda: profile_model(network(), Photos(5), out="none", orders=3), "orders is 3: give several numbers"),
+        (lambda: measure_occlusion(network(), Photos(5), out="none", shares=np.array(1)), "shares is 1: give several"),
         (lambda: measure_occlusion(network(), Photos(5), out="none", seeds="3"), "seeds is '3'"),
     ],
 )

@@ -101,13 +101,14 @@ def test_goes_on_where_one_folder_is_a_round_behind(measured, tmp_path):
 
 
 def test_predicted_classes_are_those_of_the_first(tmp_path):
-    found = pair(tmp_path / "pair", precision=10, data=Unlabelled(9), target="predicted")
+    found = pair(tmp_path / "pair", precision=10, data=Unlabelled(9), target="predicted", orders=[0, 3, 7])
     one, two = (profile.record for profile in found.profiles.values())
     assert [image["target"] for image in one["images"]] == [image["target"] for image in two["images"]]
     with torch.no_grad():
         own = [int(network(1)(Photos(9)[image["image"]][0][None]).argmax()) for image in one["images"]]
     assert [image["target"] for image in one["images"]] == own
     assert two["settings"]["target"].startswith("predicted of one (")
+    assert [each["order"] for each in two["orders"]] == [0, 3, 7]
 
 
 def test_the_classes_of_another_run(tmp_path):

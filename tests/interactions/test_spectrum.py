@@ -372,6 +372,13 @@ def test_seed_chooses_the_images_and_shuffle_off_takes_the_first(tmp_path):
     assert chosen["0"] != chosen["1"] and chosen["in order"] == [0, 1, 2]
 
 
+def test_a_network_whose_maps_all_have_one_position_is_refused(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 8, 12), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5))
+    with pytest.raises(ValueError, match=r"every block's map has a single position \(.*give larger images"):
+        measure_spectrum(model, Photos(3), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_maps_too_small_are_left_out_and_named(tmp_path):
     model = timm.create_model("resnet18", zero_init_last=False, num_classes=0)
     photos = [(torch.randn(3, 32, 32), None) for _ in range(2)]

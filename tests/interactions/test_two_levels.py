@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from interactions.estimators import pooled
+from interactions.levels import in_words
 from interactions.strength import image_row
 from tests.interactions.games import network_game
 
@@ -91,3 +92,13 @@ def test_without_rounding_it_is_the_pool_of_the_reduced_level():
     values_B = GAME(sample.coalitions_BN)
     plain = pooled.PooledSample(ORDER, PAIRS, sample.coalitions_BN, sample.part_Q, sample.part_S, sample.smoothing)
     torch.testing.assert_close(sample.estimate(values_B).mean, plain.estimate(values_B).mean)
+
+
+@pytest.mark.parametrize(
+    ("design", "why"),
+    [("pooled", "bfloat16 would not have been quicker at any order"), ("pairwise", "no order was measured by a pool")],
+)
+def test_a_caption_says_why_all_is_in_float32(design, why):
+    plan = {"order": 3, "budget": 100, "design": design, "options": {}}
+    record = {"settings": {"amp": "bfloat16"}, "orders": [{"order": 3, "reduced": {}}], "rounds": [{"orders": [plan]}]}
+    assert f"Precision: float32, since {why}" in in_words(record)
