@@ -49,10 +49,9 @@ def run(model: Callable[[Tensor], Any], x_BCHW: Tensor) -> Any:
         if is_out_of_memory(error):
             raise
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = " ".join(str(error).split())[:200]
             raise DoesNotCompile(
-                f"torch.compile does not work for this model on this machine ({reason}): choose another speed, or, for "
-                "a run that was begun compiled, another output folder"
+                f"torch.compile does not work for this model on this machine ({one_line(error)[:200]}): choose another "
+                "speed, or, for a run that was begun compiled, another output folder"
             ) from error
         raise does_not_run("the model", x_BCHW.shape[2:], error) from error
 
@@ -73,6 +72,16 @@ def does_not_run(name: str, sides: Sequence[int], error: Exception) -> DoesNotRu
         f"{name} does not run on images of {'×'.join(map(str, sides))} px ({reason}): choose another image size, or "
         "mend its forward"
     )
+
+
+def device_of(model: nn.Module, otherwise: torch.device | None = None) -> torch.device:
+    """Where a model's parameters are; of one without any `otherwise`, or the CPU."""
+    return next((p.device for p in model.parameters()), otherwise or torch.device("cpu"))
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_out_of_memory(error: Exception) -> bool:

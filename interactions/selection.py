@@ -14,7 +14,7 @@ from interactions.classes import Classes
 from interactions.fingerprint import image_digest
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
-from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
+from interactions.outputs import class_logits, device_of, is_out_of_memory, one_line, refuse_one_output, run
 from interactions.settings import ProfileSettings, whole
 
 HOPELESS = 20
@@ -98,7 +98,7 @@ def select(
             except Exception as error:  # decoders of damaged files raise almost anything
                 if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
                     raise  # of the machine (a failing disk, a file that has gone): no damage to pass over
-                found.skipped.append({"image": number, "name": name, "reason": reason(error)})
+                found.skipped.append({"image": number, "name": name, "reason": one_line(error)})
                 continue
             _take(found, model, number, name, image_CHW, label, settings, classes)
             bar.update(len(found.chosen) - bar.n)
@@ -162,18 +162,13 @@ def logits_of(model: nn.Module, image_CHW: Tensor, name: str, value: str = "log_
         ValueError: an output that cannot be read as one row of logits, or as too few for the value.
         NonFiniteValueError: NaN or infinity.
     """
-    device = next((p.device for p in model.parameters()), image_CHW.device)
+    device = device_of(model, image_CHW.device)
     with full_precision():
         logits_BK = class_logits(run(model, image_CHW[None].to(device)), 1)
     refuse_one_output(value, logits_BK.shape[1])
     if not bool(logits_BK.isfinite().all()):
         raise NonFiniteValueError(f"the model returned NaN or infinity for {name}: check the weights")
     return logits_BK[0]
-
-
-def reason(error: Exception) -> str:
-    """What an exception says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _take(

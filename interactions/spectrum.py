@@ -30,7 +30,7 @@ from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
 from interactions.intervals import MIN_IMAGES
 from interactions.layouts import Layout
-from interactions.outputs import is_out_of_memory
+from interactions.outputs import device_of, is_out_of_memory
 from interactions.runs.ranks import Ranks
 from interactions.runs.record import NOTHING, Material, begin_run, place_of
 from interactions.runs.results import Results, load
@@ -177,7 +177,7 @@ def measure_spectrum(
             }
 
         def rate(record: Mapping[str, Any], image_1CHW: Tensor) -> float:
-            device = next((p.device for p in model.parameters()), image_1CHW.device)
+            device = device_of(model, image_1CHW.device)
             x_1CHW = image_1CHW.to(device)  # a single one, which the check before this one had in memory
             return 1 / seconds_of(lambda: measure_maps(model, blocks_of(record), x_1CHW), device)
 
@@ -267,7 +267,7 @@ def prepared(
 
 def refuse_dependent_maps(model: nn.Module, blocks: Sequence[Block], image_CHW: Tensor) -> None:
     """Raises ValueError where the map of an image is no matter of that image alone; see `refuse_dependent`."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
 
     def forward(x_BCHW: Tensor) -> list[Tensor]:
         return [torch.from_numpy(part) for parts in measure_maps(model, blocks, x_BCHW) for part in parts]
@@ -298,7 +298,7 @@ def blocks_of(record: Mapping[str, Any]) -> list[Block]:
 def unit_measure(model: nn.Module, dataset: Images, blocks: Sequence[Block]) -> Measure:
     """What measures a unit of images: images (one row per image and block: variance), amplitudes (one row per image,
     block and step along the half diagonal). The batch is halved for good where memory does not suffice."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     batch: int | None = None
 
     def measure(

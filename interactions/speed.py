@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from interactions.folding import folded
-from interactions.outputs import is_out_of_memory
+from interactions.outputs import is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from interactions.game import PatchGame
@@ -94,10 +94,9 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except Exception as error:  # what a module of one's own holds may be anything at all
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{type(model).__name__} cannot be copied ({reason}), as the numerical floor and every speed but plain "
-            "need: use the speed plain"
+            f"{type(model).__name__} cannot be copied ({one_line(error)}), as the numerical floor and every speed but "
+            "plain need: use the speed plain"
         ) from error
 
 
@@ -175,7 +174,7 @@ def try_compiled(game: "PatchGame", say: bool) -> float:
         if not bool((found - expected).abs().max() <= COMPILED_TOLERANCE * expected.abs().max().clamp(min=1)):
             reason = "its values are others"
     except Exception as error:  # what a compiler meets in a network may be anything at all
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200]
     if reason:
         print(f"note: torch.compile does not work here ({reason}): going on without", file=sys.stderr, flush=True)
     if reason or compiled_rate < GAIN * rate:

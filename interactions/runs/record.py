@@ -16,6 +16,7 @@ from torch import nn
 
 from interactions.fingerprint import model_digest, names_digest
 from interactions.forecast import DryRun, foretell
+from interactions.outputs import device_of
 from interactions.runs import storage
 from interactions.runs.files import write_json
 from interactions.runs.kinds import PREPARING
@@ -170,7 +171,7 @@ def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> 
 
 def place_of(model: nn.Module, about: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     """When, where and with which versions this process works, and what else there is to say about that."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         **about,
