@@ -122,8 +122,8 @@ class Game:
     vision transformer and shows nothing: another game, and a quicker one."""
     target: Target = "label"
     """The class whose score is v: the image's label, the model's own predicted class on the whole image, a number, or
-    the folder of another profile, whose class of each image (by name) is taken, and whose images alone are measured. cosine
-    needs none."""
+    the folder of another profile, whose class of each image (by name) is taken, and whose images alone are measured.
+    cosine needs none."""
 
 
 @dataclass(frozen=True)
