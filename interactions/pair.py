@@ -29,6 +29,7 @@ from interactions.levels import in_full_passes
 from interactions.masses import paired_mass
 from interactions.measured import Profile, load_profile
 from interactions.own import with_names
+from interactions.planning import learnt
 from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
 from interactions.profiling import Run
 from interactions.rounds import cut_to_measured
@@ -161,6 +162,8 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     curve, precision = difference_curve(a, b), runs[0].settings.precision
     assert precision is not None
     most = runs[0].most(records[0])
+    for record, rows in zip(records, tables, strict=True):
+        record["orders"] = learnt(record["orders"], rows)
     least = [run.planning.least(record) for run, record in zip(runs, records, strict=True)]
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, least)
     if progress:

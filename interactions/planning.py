@@ -1,17 +1,19 @@
 """Which design an order of a profile gets for its passes, and how many these are at first, from what a pilot found.
 
-The record holds the pilot of each order: so every round, and a run that goes on, plans by the same.
+The record holds the pilot of each order, and between the rounds of a run to a precision the mean square that its images
+have so far: so every round, and a run that goes on, plans by the same.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
 from interactions.allocation import FIRST_BUDGET
 from interactions.estimators import Plan
-from interactions.estimators.auto import Pilot, first_budget, least_pool, plan_from
+from interactions.estimators.auto import SIGNAL_RANGE, Pilot, first_budget, least_pool, plan_from
 from interactions.levels import in_two_levels
 from interactions.rounds import plans_of, rounds_of
 
@@ -43,7 +45,10 @@ class Planning:
         return {each["order"]: least_pool(*self._pilot(each)) for each in chosen}
 
     def _pilot(self, order: Order) -> tuple[Pilot, int, Tensor, int]:
-        return Pilot(**order["pilot"]), order["order"], self.pairs_P2, self.n_players
+        pilot, known = Pilot(**order["pilot"]), order.get("mean_square")
+        if known is not None:
+            pilot = replace(pilot, mean_square=max(known, SIGNAL_RANGE[0] * pilot.difference_variance))
+        return pilot, order["order"], self.pairs_P2, self.n_players
 
     def _in_float32(self, order: Order, budget: int) -> Plan:
         if self.design != "auto":
@@ -53,3 +58,14 @@ class Planning:
         if order["order"] in (0, self.n_players - 2):
             return Plan("exact", {"subset": True})
         return plan_from(*self._pilot(order), budget)
+
+
+def learnt(orders: Sequence[Order], images: pd.DataFrame) -> list[dict[str, Any]]:
+    """The orders with the mean square that the images so far have: by a pilot, a handful of pairs, it can be off by ten
+    times, and then a few pairs are measured where pools of all would tell more.
+
+    Args:
+        images: all rows so far, with order and mean_square.
+    """
+    found = images.groupby("order").mean_square.mean().dropna().to_dict()
+    return [{**each, "mean_square": found.get(each["order"])} for each in orders]

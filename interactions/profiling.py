@@ -22,7 +22,7 @@ from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame
 from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.measured import Profile
-from interactions.planning import Planning
+from interactions.planning import Planning, learnt
 from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
@@ -137,7 +137,7 @@ class Run:
         if precision is not None:
             images = in_full_passes(Profile(self.folder, record).images(), record)
             curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
-            record["reached"] = reached(curve)
+            record["reached"], record["orders"] = reached(curve), learnt(record["orders"], images)
             following = next_round(
                 images, curve, precision, most, self.settings.unit_images, self.planning.least(record)
             )

@@ -322,6 +322,14 @@ def test_rounds_go_on_after_an_interruption_with_the_same_bits(tmp_path, at, in_
     same_rows(profile(tmp_path / "run", **IN_ROUNDS), in_rounds)
 
 
+def test_every_round_plans_by_what_the_images_before_it_told(in_rounds):
+    record, rows = in_rounds.record, in_rounds.images()
+    assert len(record["rounds"]) > 1
+    mean = rows.groupby("order").mean_square.mean()
+    for order in record["orders"]:
+        assert order["mean_square"] == pytest.approx(mean[order["order"]])
+
+
 def test_minutes_end_a_run_that_can_go_on(tmp_path, monkeypatch):
     now = iter(np.arange(0, 1e6, 5.0))  # seconds: each look at the clock costs five
     asked = {"images": 8, "budget": 200, "unit_images": 2}
