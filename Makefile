@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := interactions a2mim experiments figures tests
 # What is imported is compiled once and kept, also where the shell says otherwise: every command would compile it again.
-# For the same reason pip compiles nothing: of what it installs a fifth is ever imported.
+# For the same reason pip compiles nothing: of what it installs more than half is never imported.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test docs lint format clean
