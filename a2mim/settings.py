@@ -259,6 +259,11 @@ class Loop:
     anyway: bool = False
     """Go on with another number of processes than saved the run; the result then differs in its last bits at least."""
 
+    def together(self, processes: int) -> int:
+        """Images over which batch statistics are taken, and which a method can compare: of one micro-batch, and with
+        `sync_bn` of that of every process."""
+        return self.batch // (self.accumulate * (1 if self.sync_bn else processes))
+
     def check(self) -> None:
         """Raises ValueError for two rules of one decay."""
         if self.ema_warmup and self.ema_warmup_epochs:

@@ -225,8 +225,7 @@ def planned(source: Source, optim: Optim, loop: Loop, world: World) -> Plan:
 
 def refuse_single_images(method: Method, plan: Plan, loop: Loop, world: World) -> None:
     """Raise ValueError where a method that compares images would see one at a time."""
-    together = plan.slot_batch * (world.size if loop.sync_bn else 1)
-    if method.compares and together < 2:
+    if method.compares and loop.together(world.size) < 2:
         raise ValueError(
             f"{type(method).__name__} compares images of a micro-batch, and --batch {plan.batch} leaves one in each "
             f"of {plan.slots}: use a larger batch, fewer processes or less --accumulate"

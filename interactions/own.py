@@ -122,10 +122,10 @@ def with_names(settings: Mapping[str, Any], orders: Sequence[int] | None = None)
     """
     players = {"grid": named_grid, "pairs": named_pairs}
     named_by = {kind: partial(named, kind) for kind in KNOWN} | players
-    settings = {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
-    return (
-        settings if orders is None else settings | {"ratios": ratios_of(orders, players_of(settings["grid"]).n_players)}
-    )
+    known = {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
+    if orders is not None:
+        known["ratios"] = ratios_of(orders, players_of(known["grid"]).n_players)
+    return known
 
 
 def players_of(grid: int | str) -> PatchGrid | Segments:

@@ -52,9 +52,7 @@ def run(settings: Settings) -> None:
 
 def refuse_single_pictures(settings: Settings, processes: int) -> None:
     """Raise ValueError where UPerNet would normalise its pool of a whole map over one picture, which is one number."""
-    loop = settings.loop
-    together = loop.batch // (loop.accumulate * (1 if loop.sync_bn else processes))
-    if settings.decoding.decoder == "upernet" and together < 2:
+    if settings.decoding.decoder == "upernet" and settings.loop.together(processes) < 2:
         raise ValueError(
             "upernet normalises over the batch, and one picture a step and process is none: use a larger --batch, less "
             "--accumulate or fewer processes"
