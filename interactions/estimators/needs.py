@@ -56,7 +56,7 @@ def passes_for_errors(order: int, pairs_P2: Tensor, n_players: int) -> dict[str,
         "shared": ceil(cost * contexts * len(groups.pairs_GE)) + 1,
         "pooled": _passes_of_pool(order, n_players),
     }
-    return needs | ({"exact": 2**n_players} if n_players <= exact.MAX_PLAYERS else {})
+    return needs | ({"exact": exact.passes(order, n_players)} if n_players <= exact.MAX_PLAYERS else {})
 
 
 def _passes_of_pool(order: int, n_players: int) -> int:

@@ -445,6 +445,13 @@ def test_bad_input_is_one_sentence(design: str, arguments: dict, word: str) -> N
         estimate_interactions(network_game("convolution", 3), **asked)
 
 
+def test_exact_enumeration_plays_what_an_order_asks_for() -> None:
+    """Coalitions of m, m + 1 and m + 2 cells: C(9, 3) + C(9, 4) + C(9, 5) of 2^9."""
+    sample = exact.draw(3, PatchGrid(3).all_pairs(), 9)
+    assert len(sample.coalitions_BN) == len(sample.coalitions_BN.unique(dim=0)) == 84 + 126 + 126 == exact.passes(3, 9)
+    assert {*sample.coalitions_BN.sum(1).tolist()} == {3, 4, 5}
+
+
 def test_exact_enumeration_has_a_limit() -> None:
     with pytest.raises(ValueError, match="2\\^25"):
         exact.draw(3, PatchGrid(5).all_pairs(), 25)
