@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from a2mim.bounds import check
+from a2mim.errors import one_line
 from a2mim.gallery import decoded, normalisation
-from a2mim.images import Images, is_named, one_line, open_place, tell
+from a2mim.images import Images, is_named, open_place, tell
 from a2mim.loading import Unreadable, guarded, heard, loader_settings, mixer, on_device, started, together
 from a2mim.memory import MemoryImages
 from a2mim.parts import part_of

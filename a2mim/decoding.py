@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from a2mim.errors import one_line
+
 # What Pillow opens; a file of another kind beside these is no image here.
 EXTENSIONS = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -43,7 +45,7 @@ def decode(content: bytes, mode: str = "RGB") -> Image.Image:
         except (MemoryError, Damaged):
             raise
         except Exception as error:  # decoders of damaged files raise almost anything
-            raise Damaged(" ".join(str(error).split()) or type(error).__name__) from error
+            raise Damaged(one_line(error)) from error
 
 
 def as_shown(image: Image.Image, mode: str = "RGB") -> Image.Image:

@@ -20,6 +20,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from a2mim.decoding import EXTENSIONS, Damaged, as_shown, decode
+from a2mim.errors import one_line
 from a2mim.labels import SYNSET, Classes, classes_of, counted, notes_of, read_class_map, translation
 from a2mim.parts import part_of
 from a2mim.trees import Entry, ReadFailed, Tree, folders_in, joined, open_tree, place_of, walk, wrapper
@@ -347,8 +348,3 @@ def open_named(
         return Images(Streamed(raw, mode), name, samples, dict(classes), True)
     labels = translation(name, classes, known, whose) if classes and known else None
     return Images(Named(raw, mode, labels), name, samples, dict(known if labels and known else classes))
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,8 @@ from timm.data.mixup import mixup_target
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from a2mim.images import Images, one_line
+from a2mim.errors import one_line
+from a2mim.images import Images
 from a2mim.samples import Batch
 from a2mim.settings import Mixing
 

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 
 from a2mim.bounds import check, complaint
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
-from a2mim.errors import out_of_memory
-from a2mim.plain import differences, finite, from_plain, printable, to_plain
+from a2mim.errors import one_line, out_of_memory
+from a2mim.plain import differences, finite, from_plain, to_plain
 from a2mim.record import Record
 from a2mim.versions import versions
 
@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(beside)
         except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
-            raise OSError(f"{path} cannot be written: {printable(str(error).splitlines()[0])}") from error
+            raise OSError(f"{path} cannot be written: {one_line(error)}") from error
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -45,8 +45,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from a2mim.bounds import check
-from a2mim.errors import out_of_memory
-from a2mim.plain import printable
+from a2mim.errors import one_line, out_of_memory
 from experiments.help import filled, introduction, parse, terminal_width
 from experiments.memory import keep_freed_memory
 from interactions.forecast import DryRun
@@ -264,7 +263,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    return one_line(error)
 
 
 def split_command(argv: Sequence[str], commands: Mapping[str, Any]) -> tuple[list[str], list[str]]:

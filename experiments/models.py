@@ -25,7 +25,7 @@ from a2mim.checkpoints.architecture import guess
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import NotPlainError
-from a2mim.errors import out_of_memory
+from a2mim.errors import one_line, out_of_memory
 from experiments.hub import offline_where_silent
 
 # The model that a checkpoint's own shapes and names say it is of.
@@ -204,8 +204,7 @@ def from_timm(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     except Exception as error:  # values that do not go together make a network's own code fail in any way at all
         if not args:
             raise
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"'{name}' does not take the arguments {args}: {said}") from error
+        raise ValueError(f"'{name}' does not take the arguments {args}: {one_line(error)}") from error
 
 
 def check_timm_name(name: str, pretrained: bool) -> None:

@@ -17,6 +17,7 @@ from a2mim.checkpoints.families import FAMILIES
 from a2mim.checkpoints.families.common import Architecture, class_count
 from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.stated import is_plain, plain_network
+from a2mim.errors import one_line
 from a2mim.shapes import shapes_alone
 
 __all__ = ["Architecture", "build", "classes", "guess"]
@@ -82,5 +83,6 @@ def build(architecture: Architecture, device: str = "meta") -> nn.Module:
         with shapes_alone() if device == "meta" else torch.device(device):
             return timm.create_model(architecture.name, **architecture.arguments)
     except Exception as error:  # sizes that do not go together make a network's own code fail in any way at all
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"timm cannot build {architecture.name} with {architecture.arguments}: {said}") from error
+        raise ValueError(
+            f"timm cannot build {architecture.name} with {architecture.arguments}: {one_line(error)}"
+        ) from error

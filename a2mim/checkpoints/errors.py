@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from a2mim.errors import out_of_memory
+from a2mim.errors import one_line, out_of_memory
 from a2mim.plain import printable
 
 SHOWN = 5
@@ -51,4 +51,4 @@ DAMAGED = (
 
 def told(error: Exception) -> str:
     """What an error of a library says, its first sentence on one line."""
-    return short(printable(" ".join(str(error).split())) or type(error).__name__)
+    return short(one_line(error))

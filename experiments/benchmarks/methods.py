@@ -117,7 +117,7 @@ def measure(
 
     Raises ValueError where a backbone cannot be trained with labels.
     """
-    from a2mim.errors import out_of_memory
+    from a2mim.errors import one_line, out_of_memory
 
     measured, skipped = {}, {}
     for model in settings.models:
@@ -129,7 +129,7 @@ def measure(
                     raise
                 if method == REFERENCE:
                     raise ValueError(f"{model} cannot be trained with labels here: {error}") from error
-                skipped[model, method] = " ".join(str(error).split())
+                skipped[model, method] = one_line(error)
     return measured, skipped
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from a2mim.checkpoints import LoadReport
 from a2mim.data import Source
 from a2mim.dist import World, join
-from a2mim.errors import out_of_memory
+from a2mim.errors import one_line, out_of_memory
 from a2mim.images import Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import Method
@@ -22,7 +22,6 @@ from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
 from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE
 from a2mim.train import Hooks, describe, train
-from experiments.cli import sentence as one_line
 from experiments.machine import commit
 from experiments.training.asked import identity, resolved
 from experiments.training.forecasting import foretell_training

@@ -73,6 +73,6 @@ def check_players(n_players: int) -> None:
     """Raises ValueError for more players than can be enumerated."""
     if n_players > MAX_PLAYERS:
         raise ValueError(
-            f"exact enumeration of {n_players} players takes most of their 2^{n_players} coalitions: use a grid of up to "
-            "4×4 cells, or another design"
+            f"exact enumeration of {n_players} players takes most of their 2^{n_players} coalitions: use a grid of up "
+            "to 4×4 cells, or another design"
         )

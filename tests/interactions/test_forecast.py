@@ -42,7 +42,7 @@ def test_a_dry_run_says_what_the_run_takes_and_writes_nothing(tmp_path, name):
     ids=["auto", "exact", "published"],
 )
 def test_the_forecast_is_what_the_run_takes(asked):
-    """Ratios fall together on a small grid, the ends need fewer passes than they may take, exact takes three sizes of coalitions."""
+    """Ratios fall together on a small grid, the ends need fewer passes than they may take, exact takes three sizes."""
     found = profile_model(network(), Photos(5), out=None, grid=3, radius=1, images=2, progress=False, **asked)
     assert found.images().passes.sum() == pytest.approx(found.record["forecast"]["passes"], rel=0.1)
 
