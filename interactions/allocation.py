@@ -14,17 +14,21 @@ image, by how its halvings differ. Where a part of the pairs is measured, w1 is 
 too, and is seen by how the pairs differ: an order of long tails then gets more passes, and not all orders more
 images. In the logarithms of images and passes both lines are convex (a geometric program), so a local solver finds
 the best allocation.
+
+Pools of all pairs pay from some passes of an order on. Where they have been measured the order can still do with a few
+pairs, when the images that another order asks for are many: a `Turn` tells where the two meet, and what pairs would do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
-from interactions.intervals import root_of, standard_error
+from interactions.intervals import MIN_IMAGES, root_of, standard_error
 from interactions.masses import MASS_MEASURES, difference_of, mass_statistic, middle_orders
 from interactions.strength import square_statistic
 
@@ -39,33 +43,51 @@ the variance between images without measuring some of them twice, and matters li
 
 
 @dataclass(frozen=True)
+class Way:
+    """How an order is measured: its w1 and w2, and the passes below which it would be measured in another way."""
+
+    single: float
+    product: float
+    least: float = LEAST_BUDGET
+
+
+@dataclass(frozen=True)
+class Turn:
+    """From so many passes on an order is measured by pools of all pairs; `single` is the w1 that a pilot predicts of
+    the pairs which fewer measure."""
+
+    passes: int
+    single: float
+
+
+NO_TURNS: Mapping[int, Turn] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
 class Noise:
     """What passes do to the curve of one run, by order: an image's influence on rms² and on J_rms², the derivatives of
-    J²(m) by the mean square at m', J_rms itself where it is linearised (for a mean of several), w1 and w2, and the
-    noise at the passes so far."""
+    J²(m) by the mean square at m', J_rms itself where it is linearised (for a mean of several), the ways in which it
+    can be measured, that of most images first, and the noise at the passes so far."""
 
     own_MI: np.ndarray
     influence_MI: np.ndarray
     gradient_MM: np.ndarray
     relative_M: np.ndarray
-    single_M: np.ndarray
-    product_M: np.ndarray
+    ways: tuple[tuple[Way, ...], ...]
     seen_M: np.ndarray
 
     @classmethod
-    def of(cls, images: pd.DataFrame) -> "Noise":
+    def of(cls, images: pd.DataFrame, turns: Mapping[int, Turn] = NO_TURNS) -> "Noise":
         value, influence = square_statistic(images)(np.arange(images.image.nunique())[None])
         own_MI, relative_MI = influence[:, :, 0]
         gradient_MM, relative_M = gradient_of(value[0, :, 0], standard_error(own_MI))
         rest_M = own_MI.var(1, ddof=1)
-        parts = [noise_of(rows, rest) for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)]
-        return cls(
-            own_MI,
-            relative_MI,
-            gradient_MM,
-            relative_M,
-            *(np.array(each) for each in zip(*parts, strict=True)),
-        )
+        parts = [
+            noise_of(rows, rest, turns.get(int(rows.order.iloc[0])))
+            for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)
+        ]
+        ways, seen = zip(*parts, strict=True)
+        return cls(own_MI, relative_MI, gradient_MM, relative_M, ways, np.array(seen))
 
 
 def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,26 +100,33 @@ def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, 
     return (own_MM - shared_MM) / overall**2, base_M / overall
 
 
-def noise_of(rows: pd.DataFrame, variance: float) -> tuple[float, float, float]:
-    """w1, w2 and the noise at the passes so far of one order, of the design that most of its images were measured with.
+def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> tuple[tuple[Way, ...], float]:
+    """The ways of measuring an order, that of most images first, and the noise at the passes so far.
 
     Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
-    of halves are w2, and w1 is a guess.
+    of halves are w2, and w1 is a guess. What no image tells counts as a difference between images.
 
     Args:
         rows: of the order, a row for each image.
         variance: of the mean square between images.
+        turn: where it has two ways; without one, that of most images.
     """
     subset = rows.pair_variance.notna() if "pair_variance" in rows else pd.Series(False, rows.index)
-    if subset.mean() > 0.5:
-        known = rows[subset]
-        return float((known.pair_variance * known.passes).mean()), 0.0, float(known.pair_variance.mean())
-    whole = rows[~subset]
-    # What no image tells counts as a difference between images.
-    spread = np.nan_to_num(whole.square_spread.mean())
-    product = np.nan_to_num((whole.square_spread * whole.passes**2).mean())
-    passes, single = whole.passes.mean(), SINGLE_NOISE * max(variance - spread, 0.0)
-    return float(single * passes), float(product), float(single + spread)
+    few, whole, share = rows[subset], rows[~subset], subset.mean()
+    sampling = few.pair_variance.mean() if len(few) else 0.0
+    spread = float(np.nan_to_num(whole.square_spread.mean()))
+    single = SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
+    seen = float(share * sampling + (1 - share) * (single + spread))
+    pools, pairs = None, None
+    if len(whole) >= MIN_IMAGES or share <= 0.5:
+        product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean()))
+        pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else LEAST_BUDGET)
+    if len(few) >= MIN_IMAGES or share > 0.5:
+        pairs = Way(float((few.pair_variance * few.passes).mean()), 0.0)
+    elif turn:
+        pairs = Way(turn.single, 0.0)
+    ways = [way for way in ((pairs, pools) if share > 0.5 else (pools, pairs)) if way]
+    return tuple(ways if turn else ways[:1]), seen
 
 
 @dataclass(frozen=True)
@@ -110,6 +139,8 @@ class Parts:
         slope_MM: G², squared derivatives of J²(m) by the mean square at m'.
         between_M: the part of variance_M that no pass takes away.
         single_M, product_M: w1 and w2.
+        least_M: passes below which an order would be measured in another way.
+        others: by an order's place, the other way of measuring it, where there is one.
     """
 
     count: int
@@ -118,20 +149,27 @@ class Parts:
     between_M: np.ndarray
     single_M: np.ndarray
     product_M: np.ndarray
+    least_M: np.ndarray | float = LEAST_BUDGET
+    others: Mapping[int, Way] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, images: pd.DataFrame, *, of_relative: bool = True) -> "Parts":
-        """Of J_rms, or of rms itself."""
-        noise = Noise.of(images)
+    def of(cls, images: pd.DataFrame, *, of_relative: bool = True, turns: Mapping[int, Turn] = NO_TURNS) -> "Parts":
+        """Of J_rms, or of rms itself. turns: by order, of those that can be measured in two ways."""
+        noise = Noise.of(images, turns)
         if of_relative:
             return cls._made(noise.influence_MI, noise.gradient_MM, [noise])
         return cls._made(noise.own_MI, np.eye(len(noise.own_MI)), [noise])
 
     @classmethod
-    def of_difference(cls, a: pd.DataFrame, b: pd.DataFrame) -> "Parts":
+    def of_difference(
+        cls,
+        a: pd.DataFrame,
+        b: pd.DataFrame,
+        turns: Sequence[Mapping[int, Turn]] = (NO_TURNS, NO_TURNS),
+    ) -> "Parts":
         statistic, count = difference_of(mass_statistic(a), mass_statistic(b)), a.image.nunique()
         _, influence = statistic(np.arange(count)[None])
-        noises = [Noise.of(images) for images in (a, b)]
+        noises = [Noise.of(images, of) for images, of in zip((a, b), turns, strict=True)]
         gradients = [
             (noise.gradient_MM / (2 * noise.relative_M[:, None]))[middle_orders(images)].mean(0)
             for noise, images in zip(noises, (a, b), strict=True)
@@ -141,26 +179,48 @@ class Parts:
 
     @classmethod
     def _made(cls, influence_MI: np.ndarray, gradient_MM: np.ndarray, noises: Sequence[Noise]) -> "Parts":
-        single_M, product_M, seen_M = (
-            np.concatenate([getattr(noise, name) for noise in noises]) for name in ("single_M", "product_M", "seen_M")
+        ways, seen_M = (
+            [each for noise in noises for each in noise.ways],
+            np.concatenate([each.seen_M for each in noises]),
         )
+        single_M, product_M, least_M = np.array([(one.single, one.product, one.least) for one, *_ in ways]).T
+        others = {place: other for place, (_, *rest) in enumerate(ways) for other in rest}
         variance_M, slope_MM = influence_MI.var(1, ddof=1), gradient_MM**2
         between_M = np.maximum(variance_M - slope_MM @ seen_M, 0.1 * variance_M)
-        return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, single_M, product_M)
+        return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, single_M, product_M, least_M, others)
+
+    def otherwise(self, place: int) -> "Parts":
+        """The same with the order at that place measured in its other way."""
+        other, ways_3M = self.others[place], np.stack(np.broadcast_arrays(self.single_M, self.product_M, self.least_M))
+        before, ways_3M = Way(*ways_3M[:, place].tolist()), ways_3M.astype(float)
+        ways_3M[:, place] = other.single, other.product, other.least
+        single_M, product_M, least_M = ways_3M
+        others = {**self.others, place: before}
+        return replace(self, single_M=single_M, product_M=product_M, least_M=least_M, others=others)
 
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
         """Variance of an image's influence on J²(m) at those passes."""
         return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
 
 
-def allocate(
-    parts: Parts, error_M: np.ndarray | float, least_M: np.ndarray | float = LEAST_BUDGET
-) -> tuple[np.ndarray, float]:
-    """Passes of each order, and the number of images, that reach a standard error of every J²(m) (one for all, or
-    one for each) at the least cost.
+def in_best_ways(parts: Parts, error_M: np.ndarray | float) -> Parts:
+    """The parts with every order in the way with which the whole costs least: one after the other is turned, those of
+    most passes first, as long as that saves something."""
+    budgets_M, images = allocate(parts, error_M)
+    cost, turned = images * (OVERHEAD + budgets_M.sum()), True
+    while turned:
+        turned = False
+        for place in sorted(parts.others, key=lambda place: -budgets_M[place]):
+            other = parts.otherwise(place)
+            of_other_M, images = allocate(other, error_M)
+            if (there := images * (OVERHEAD + of_other_M.sum())) < 0.99 * cost:
+                parts, budgets_M, cost, turned = other, of_other_M, there, True
+    return parts
 
-    least_M: passes below which an order would be measured by another design, whose noise is not in `parts`.
-    """
+
+def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
+    """Passes of each order, and the number of images, that reach a standard error of every J²(m) (one for all, or
+    one for each) at the least cost."""
     orders = len(parts.single_M)
 
     def cost(log: np.ndarray) -> float:
@@ -170,7 +230,7 @@ def allocate(
         # An order that is 0 in every image does not vary: it asks for nothing.
         return log[0] + 2 * np.log(error_M) - np.log(np.maximum(parts.of_budgets(np.exp(log[1:])), LEAST_VARIANCE))
 
-    lowest_M = np.broadcast_to(np.asarray(least_M, float), orders)
+    lowest_M = np.broadcast_to(np.asarray(parts.least_M, float), orders)
     start_M = np.log(np.maximum(lowest_M, FIRST_BUDGET))
     needed = np.log(max((parts.of_budgets(np.exp(start_M)) / error_M**2).max(), 1))
     bounds = Bounds(np.append(0.0, np.log(lowest_M)), np.append(np.inf, np.full(orders, np.log(MOST_BUDGET))))

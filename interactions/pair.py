@@ -164,8 +164,8 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     most = runs[0].most(records[0])
     for record, rows in zip(records, tables, strict=True):
         record["orders"] = learnt(record["orders"], rows)
-    least = [run.planning.least(record) for run, record in zip(runs, records, strict=True)]
-    following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, least)
+    turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
+    following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
     if progress:
         tell_difference(curve, precision, count, None if over or following is None else following[0])
     if following is not None and not over and add_rounds(runs, records, *following):

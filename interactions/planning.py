@@ -11,11 +11,10 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from interactions.allocation import FIRST_BUDGET
+from interactions.allocation import FIRST_BUDGET, LEAST_BUDGET, Turn
 from interactions.estimators import Plan
 from interactions.estimators.auto import SIGNAL_RANGE, Pilot, first_budget, least_pool, plan_from
 from interactions.levels import in_two_levels
-from interactions.rounds import plans_of, rounds_of
 
 Order = Mapping[str, Any]
 """An order as the record has it, with its pilot, or None where there is nothing to choose."""
@@ -38,11 +37,16 @@ class Planning:
         """The passes of an order in the first round of a run to a precision."""
         return first_budget(*self._pilot(order)) if order.get("pilot") else FIRST_BUDGET
 
-    def least(self, record: Mapping[str, Any]) -> dict[int, int]:
-        """The passes that the orders need which are measured from pools: with fewer they would get another design."""
-        pools = {order for order, plan in plans_of(rounds_of(record)[-1]).items() if plan.design == "pooled"}
-        chosen = (each for each in record["orders"] if each["order"] in pools and each.get("pilot"))
-        return {each["order"]: least_pool(*self._pilot(each)) for each in chosen}
+    def turns(self, orders: Sequence[Order]) -> dict[int, Turn]:
+        """From how many passes on each order is measured by pools, where there is a choice, and what pairs would do."""
+        if self.design != "auto":
+            return {}
+        found = {}
+        for asked in [self._pilot(each) for each in orders if each.get("pilot")]:
+            plan = plan_from(*asked, LEAST_BUDGET)
+            if plan.design != "pooled":
+                found[asked[1]] = Turn(least_pool(*asked), LEAST_BUDGET * min(plan.predicted.values()) ** 2)
+        return found
 
     def _pilot(self, order: Order) -> tuple[Pilot, int, Tensor, int]:
         pilot, known = Pilot(**order["pilot"]), order.get("mean_square")

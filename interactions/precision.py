@@ -9,13 +9,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import LEAST_BUDGET, Parts, allocate, images_needed
+from interactions.allocation import NO_TURNS, Parts, Turn, allocate, images_needed, in_best_ways
 from interactions.forecast import duration
 from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
@@ -26,7 +25,6 @@ FIRST_IMAGES = 16
 LEAST_IMAGES = 32
 """Before the widths are looked at: with fewer, a run that stops when they look small stops too early too often."""
 
-NOTHING: Mapping[int, int] = MappingProxyType({})
 Measure = Literal["J_rms", "rms"]
 SQUARE_ROWS = ("rms", "J_rms")
 """Whose squares the rows of `square_statistic` are."""
@@ -122,7 +120,7 @@ def next_round(
     half_width: float,
     available: int,
     unit_images: int,
-    least: Mapping[int, int] = NOTHING,
+    turns: Mapping[int, Turn] = NO_TURNS,
 ) -> Round | None:
     """The round that follows what was measured; None where the widths are reached or the images used up.
 
@@ -132,16 +130,15 @@ def next_round(
         half_width: wanted at every listed order, in the curve's units.
         available: how many images there are.
         unit_images: a round is a whole number of units, except at the end of the data.
-        least: passes that an order has to get, where it is not `LEAST_BUDGET` (`allocation.allocate`).
+        turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
     if is_over(count, available, curve, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
-    parts = Parts.of(images, of_relative=curve.measure == "J_rms")
+    parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
-    rest = (available, unit_images, least_of(curve.orders, least), passes_of(images))
-    last, budgets, wanted = further(parts, error_M, *rest)
+    last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
@@ -160,11 +157,6 @@ def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndar
     return np.where(square_M >= 2 * wanted_M, inner_M, 4 * wanted_M - square_M)
 
 
-def least_of(orders: Sequence[int], least: Mapping[int, int]) -> np.ndarray:
-    """The least passes of each order."""
-    return np.array([least.get(order, LEAST_BUDGET) for order in orders])
-
-
 def passes_of(images: pd.DataFrame) -> np.ndarray:
     """Passes of each order in an image, on average over those so far."""
     return images.groupby("order").passes.mean().to_numpy()
@@ -175,7 +167,6 @@ def further(
     error_M: np.ndarray | float,
     available: int,
     unit_images: int,
-    least_M: np.ndarray,
     so_far_M: np.ndarray,
 ) -> tuple[int, np.ndarray, int]:
     """How many images there should be after the next round, the passes of each order in it, and the images in all.
@@ -185,10 +176,11 @@ def further(
     """
     count = parts.count
     if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
-        budgets, _ = allocate(parts, error_M, least_M)
+        parts = in_best_ways(parts, error_M)
+        budgets, _ = allocate(parts, error_M)
         wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     else:
-        budgets, wanted = np.maximum(so_far_M, least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
+        budgets, wanted = np.maximum(so_far_M, parts.least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
     return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
@@ -209,7 +201,7 @@ def next_pair(
     half_width: float,
     available: int,
     unit_images: int,
-    least: Sequence[Mapping[int, int]] = (NOTHING, NOTHING),
+    turns: Sequence[Mapping[int, Turn]] = (NO_TURNS, NO_TURNS),
 ) -> tuple[int, list[dict[int, int]]] | None:
     """How many images two runs should hold next, and the passes of each one's orders; None where the difference of M is
     as narrow as asked, or the images are used up. A pass counts alike in both.
@@ -217,16 +209,15 @@ def next_pair(
     Args:
         a, b: all rows so far of the images that both hold.
         curve: `difference_curve` of the same rows.
-        least: of each run, as for `next_round`.
+        turns: of each run, as for `next_round`.
     """
     if is_over(a.image.nunique(), available, curve, half_width):
         return None
-    parts = Parts.of_difference(a, b)
+    parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
-    least_M = np.concatenate([least_of(each, of) for each, of in zip(orders, least, strict=True)])
     so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
-    last, budgets, _ = further(parts, error, available, unit_images, least_M, so_far_M)
+    last, budgets, _ = further(parts, error, available, unit_images, so_far_M)
     of_a, of_b = np.split(budgets, [len(orders[0])])
     return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
 

@@ -138,9 +138,8 @@ class Run:
             images = in_full_passes(Profile(self.folder, record).images(), record)
             curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
             record["reached"], record["orders"] = reached(curve), learnt(record["orders"], images)
-            following = next_round(
-                images, curve, precision, most, self.settings.unit_images, self.planning.least(record)
-            )
+            turns = self.planning.turns(record["orders"])
+            following = next_round(images, curve, precision, most, self.settings.unit_images, turns)
             if self.progress:
                 left = None if over else following
                 tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interactions.batches import Batches
 from interactions.estimators import Interactions, Plan, Sample, draw
 from interactions.estimators.pairwise import draw_released
 from interactions.estimators.pooled import PooledSample
@@ -45,17 +46,36 @@ def measure(
 ) -> dict[int, list[Interactions]]:
     """The interactions of each of the game's images, by order, ascending.
 
-    kept: keeps the values of the orders and images that are done, for whoever goes on where this one was interrupted.
+    kept: keeps the values of the rows that are done, for whoever goes on where this one was interrupted.
     """
+    other = in_precision(game, task.settings.amp)
+    full, reduced = Batches(game, kept), Batches(other, kept, first=1)
+    drawn: list[list[Sample]] = []
+    levels: list[Tensor] = []
     pool = ThreadPoolExecutor(1)  # coalitions of the next orders are drawn while the device is busy with this one's
     try:
-        drawn = pool.map(lambda order: [draw_sample(task, order, one) for one in chosen], task.plans)
-        amp = task.settings.amp
-        return {
-            order: _evaluate(game, amp, order, samples, kept) for order, samples in zip(task.plans, drawn, strict=True)
-        }
+        for samples in pool.map(lambda order: [draw_sample(task, order, one) for one in chosen], task.plans):
+            counts = torch.tensor([len(sample.coalitions_BN) for sample in samples])
+            rows_BN = torch.cat([sample.coalitions_BN for sample in samples])
+            image_B = torch.arange(len(samples)).repeat_interleave(counts)
+            reduced_B = torch.cat([reduced_rows(sample) for sample in samples])
+            full.add(rows_BN[~reduced_B], image_B[~reduced_B])
+            reduced.add(rows_BN[reduced_B], image_B[reduced_B])
+            drawn.append(samples)
+            levels.append(reduced_B)
     finally:
         pool.shutdown(cancel_futures=True)
+    values_B = torch.empty(sum(map(len, levels)), dtype=torch.float64, device=game.device)
+    reduced_B = torch.cat(levels).to(game.device)
+    values_B[~reduced_B], values_B[reduced_B] = full.values(), reduced.values()
+    game.passes += other.passes
+    if other.backed_off and not game.backed_off:
+        game.batch_size, game.backed_off = other.batch_size, True
+    parts = iter(values_B.split([len(sample.coalitions_BN) for samples in drawn for sample in samples]))
+    return {
+        order: [_estimated(sample, next(parts)) for sample in samples]
+        for order, samples in zip(task.plans, drawn, strict=True)
+    }
 
 
 def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
@@ -106,53 +126,15 @@ def pair_table(chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interac
     return pd.concat(parts, ignore_index=True)
 
 
-def _evaluate(
-    game: PatchGame, amp: str | None, order: int, samples: Sequence[Sample], kept: Unfinished | None
-) -> list[Interactions]:
-    counts = [len(sample.coalitions_BN) for sample in samples]
-    image_B = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
-    rows_BN = torch.cat([sample.coalitions_BN for sample in samples])
-    reduced_B = torch.cat([reduced_rows(sample) for sample in samples])
-    values_B = _play_levels(game, amp, order, rows_BN, image_B, reduced_B, kept)
-    # Sums over differences are scattered, which an accelerator does in a random order: the CPU repeats them to the bit.
-    on_device = [isinstance(sample, PooledSample) for sample in samples]
-    parts = [part_B if stay else part_B.cpu() for part_B, stay in zip(values_B.split(counts), on_device, strict=True)]
-    return [sample.estimate(part_B) for sample, part_B in zip(samples, parts, strict=True)]
-
-
-def _play_levels(
-    game: PatchGame,
-    amp: str | None,
-    order: int,
-    rows_BN: Tensor,
-    image_B: Tensor,
-    reduced_B: Tensor,
-    kept: Unfinished | None,
-) -> Tensor:
-    """The values of all rows, float64 B, those of `reduced_B` in reduced precision."""
-    if not bool(reduced_B.any()):
-        return _play(order, game, rows_BN, image_B, kept)
-    full_R, reduced_R = ((reduced_B == level).nonzero().flatten() for level in (False, True))
-    values_B = torch.empty(len(rows_BN), dtype=torch.float64, device=game.device)
-    values_B[full_R.to(game.device)] = _play(order, game, rows_BN[full_R], image_B[full_R], kept)
-    other = in_precision(game, amp)
-    # A step of its own, which is kept under a number that no order has.
-    values_B[reduced_R.to(game.device)] = _play(-1 - order, other, rows_BN[reduced_R], image_B[reduced_R], kept)
-    game.passes += other.passes
-    game.batch_size, game.backed_off = other.batch_size, other.backed_off
-    return values_B
-
-
 def reduced_rows(sample: Sample) -> Tensor:
     """Which rows of a sample are evaluated in reduced precision: singles of pools in two levels, and nothing else."""
     reduced_B = sample.reduced_B if isinstance(sample, PooledSample) else None
     return torch.zeros(len(sample.coalitions_BN), dtype=torch.bool) if reduced_B is None else reduced_B
 
 
-def _play(step: int, game: PatchGame, rows_BN: Tensor, image_B: Tensor, kept: Unfinished | None) -> Tensor:
-    if kept is None or game.batch_size is None:
-        return game(rows_BN, image_B)
-    return kept.evaluate(step, game, rows_BN, image_B, game.batch_size).to(game.device)
+def _estimated(sample: Sample, values_B: Tensor) -> Interactions:
+    # Sums over differences are scattered, which an accelerator does in a random order: the CPU repeats them to the bit.
+    return sample.estimate(values_B if isinstance(sample, PooledSample) else values_B.cpu())
 
 
 def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:

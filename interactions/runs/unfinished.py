@@ -1,6 +1,6 @@
 """What is known of a unit that is being measured, so that an interruption loses little of it.
 
-    unfinished/unit-00003-98.npz    the values of the first rows of one step of a unit (of a profile: of one order)
+    unfinished/unit-00003-98.npz    the values of the first rows of one step of a unit
 
 The values of a step are evaluated batch by batch, and kept up to the end of a batch: whoever goes on makes the same
 batches, and so the same bits. They carry a digest of their rows; what does not fit is measured again.
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from interactions.runs.files import read_arrays, write_atomically
 
+CHUNK = 16
+"""Batches that are played at once: what an interruption loses at the most."""
 EVERY = 1.0
 """Seconds between two writings, so that they cost nothing where an image takes none."""
 
@@ -33,10 +35,9 @@ class Unfinished:
         self.written = time.monotonic()
 
     def evaluate(self, step: int, play: Play, rows_BN: Tensor, image_B: Tensor, batch_size: int) -> Tensor:
-        """`play` of all rows, image after image; what is known from before is not played again.
+        """`play` of all rows, some batches at a time; what is known from before is not played again.
 
         Args:
-            image_B: ascending.
             batch_size: in which `play` takes the rows.
 
         Returns:
@@ -45,12 +46,12 @@ class Unfinished:
         digest = np.array([zlib.crc32(rows_BN.numpy().tobytes()), len(rows_BN), batch_size])
         parts = self._read(step, digest)
         start = sum(map(len, parts))
-        for end in _ends(image_B, batch_size):
-            if end > start:
-                parts.append(play(rows_BN[start:end], image_B[start:end]))
-                start, self.known[step] = end, (parts, digest)
-                if time.monotonic() - self.written >= EVERY:
-                    self.keep()
+        for first in range(start, len(rows_BN), CHUNK * batch_size):
+            chunk = slice(first, first + CHUNK * batch_size)
+            parts.append(play(rows_BN[chunk], image_B[chunk]))
+            self.known[step] = parts, digest
+            if time.monotonic() - self.written >= EVERY:
+                self.keep()
         return torch.cat([part_B.to(parts[-1].device) for part_B in parts])
 
     def keep(self) -> None:
@@ -94,9 +95,3 @@ def remove(folder: Path, names: str) -> None:
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _ends(image_B: Tensor, batch_size: int) -> list[int]:
-    """Where the batch ends that holds the last row of each image."""
-    last = image_B.bincount().cumsum(0)
-    return [min(-(-end // batch_size) * batch_size, len(image_B)) for end in last.tolist()]

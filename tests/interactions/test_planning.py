@@ -1,17 +1,26 @@
 """The passes and the design of an order from its pilot: where pools pay, a run begins with enough of them."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from interactions.allocation import LEAST_BUDGET, Parts, allocate
+from interactions.allocation import (
+    LEAST_BUDGET,
+    OVERHEAD,
+    SINGLE_NOISE,
+    Parts,
+    Turn,
+    Way,
+    allocate,
+    in_best_ways,
+    noise_of,
+)
 from interactions.estimators import Plan
 from interactions.estimators.auto import BETWEEN, FIRST_BUDGETS, Pilot, first_budget, least_pool, plan_from
 from interactions.grid import PatchGrid
 from interactions.planning import Planning, learnt
-from interactions.rounds import entry_of
 
 GRID = PatchGrid(14)
 PAIRS_P2 = GRID.neighbours(2)
@@ -20,11 +29,8 @@ PILOTS = {19: Pilot(7.24, 0.616, 108.8, 0.241, 192), 58: Pilot(5.61, 0.414, 5.78
 PLANNING = Planning("auto", PAIRS_P2, GRID.n_players)
 
 
-def record_of(budgets):
-    orders = [{"order": order, "ratio": order / 194, "pilot": asdict(pilot)} for order, pilot in PILOTS.items()]
-    orders.append({"order": 0, "ratio": 0.0, "pilot": None})
-    plans = {each["order"]: PLANNING.plan(each, budgets[each["order"]]) for each in orders}
-    return {"orders": orders, "rounds": [entry_of(0, 16, plans, budgets, 0)]}
+ORDERS = [{"order": order, "ratio": order / 194, "pilot": asdict(pilot)} for order, pilot in PILOTS.items()]
+ORDERS.append({"order": 0, "ratio": 0.0, "pilot": None})
 
 
 @pytest.mark.parametrize("order", PILOTS)
@@ -41,13 +47,15 @@ def test_the_first_passes_are_those_that_tell_most_of_a_mean_over_images(order):
     assert (plan_from(*asked, chosen).design == "pooled") == (order == 58)
 
 
-def test_an_order_that_is_measured_from_pools_stays_with_them():
-    record = record_of({0: 300, 19: 100, 58: 800})
-    assert PLANNING.least(record) == {58: 800}
+def test_an_order_turns_from_pairs_to_pools_at_some_passes():
+    turns = PLANNING.turns(ORDERS)
+    assert turns.keys() == PILOTS.keys() and turns[58].passes == 800
     assert least_pool(PILOTS[58], 58, PAIRS_P2, GRID.n_players) == 800
     assert plan_from(PILOTS[58], 58, PAIRS_P2, GRID.n_players, 650).design != "pooled"
-    assert PLANNING.least(record_of({0: 300, 19: 100, 58: 300})) == {}  # from pairs, which more passes may change
-    assert PLANNING.first_budget(record["orders"][1]) == 800 and PLANNING.first_budget(record["orders"][2]) == 300
+    plan = plan_from(PILOTS[58], 58, PAIRS_P2, GRID.n_players, LEAST_BUDGET)
+    assert turns[58].single == pytest.approx(LEAST_BUDGET * plan.predicted[f"pairwise {plan.options['draws']}"] ** 2)
+    assert Planning("pairwise", PAIRS_P2, GRID.n_players).turns(ORDERS) == {}
+    assert PLANNING.first_budget(ORDERS[1]) == 800 and PLANNING.first_budget(ORDERS[2]) == 300
 
 
 def test_a_design_that_was_asked_for_is_every_orders():
@@ -77,6 +85,72 @@ def test_what_the_images_told_corrects_a_pilot():
 def test_the_allocation_keeps_to_the_least_passes():
     parts = Parts(50, np.ones(3), np.eye(3), np.full(3, 0.5), np.full(3, 50.0), np.zeros(3))
     free, _ = allocate(parts, 0.1)
-    bound, images = allocate(parts, 0.1, np.array([LEAST_BUDGET, 1000, LEAST_BUDGET]))
+    bound, images = allocate(replace(parts, least_M=np.array([LEAST_BUDGET, 1000, LEAST_BUDGET])), 0.1)
     assert free[1] < 1000 == bound[1] and bound[0] >= LEAST_BUDGET
     assert np.sqrt(parts.of_budgets(bound).max() / images) == pytest.approx(0.1, rel=0.01)
+
+
+POOLS = Way(0.0, 1e4, 1000)
+"""Of an order that is measured from pools: next to no noise from 1,000 passes on."""
+
+
+def parts_of(between, pairs):
+    """The second order was measured from pools, and can be from pairs; the first asks for so many images."""
+    between_M, single_M = np.array([between, 0.01]), np.array([50.0, POOLS.single])
+    ways = {"least_M": np.array([LEAST_BUDGET, POOLS.least]), "others": {1: Way(pairs, 0.0)}}
+    return Parts(50, np.ones(2), np.eye(2), between_M, single_M, np.array([0.0, POOLS.product]), **ways)
+
+
+@pytest.mark.parametrize(("between", "pairs", "turned"), [(1, 30, True), (1, 3000, False), (0.001, 300, False)])
+def test_pools_are_left_where_other_orders_ask_for_many_images(between, pairs, turned):
+    """By all four choices of ways: the one of least cost is found."""
+    parts = parts_of(between, pairs)
+    found = in_best_ways(parts, 0.1)
+    cost = {}
+    for other in (False, True):
+        budgets_M, images = allocate(parts.otherwise(1) if other else parts, 0.1)
+        cost[other] = images * (OVERHEAD + budgets_M.sum())
+    assert (found.others[1] == POOLS) == turned == (cost[True] < cost[False])
+    assert found.single_M[1] == (pairs if turned else POOLS.single)
+    assert found.least_M[1] == (LEAST_BUDGET if turned else POOLS.least)
+    assert parts.otherwise(1).otherwise(1).others == parts.others
+
+
+def rows_of(pools, pairs, generator):
+    """Of one order: images with pools of 1,000 passes, and others with four pairs, 100 passes."""
+    square = generator.normal(1, 0.5, pools + pairs)
+    spread, variance = np.full(pools + pairs, 0.04), np.full(pools + pairs, np.nan)
+    variance[pools:] = 0.9
+    passes = np.where(np.arange(pools + pairs) < pools, 1000, 100)
+    square[pools:] += generator.normal(0, 0.9**0.5, pairs)
+    return pd.DataFrame({"mean_square": square, "square_spread": spread, "pair_variance": variance, "passes": passes})
+
+
+def test_ways_are_measured_where_images_have_them_and_predicted_elsewhere():
+    generator, turn = np.random.default_rng(0), Turn(800, 12.0)
+    for pools, pairs in ((40, 0), (40, 20), (20, 40), (0, 40)):
+        rows = rows_of(pools, pairs, generator)
+        ways, seen = noise_of(rows, float(rows.mean_square.var()), turn)
+        by_least = {way.least: way for way in ways}
+        assert (
+            by_least[LEAST_BUDGET].single == pytest.approx(90 if pairs else 12) and by_least[LEAST_BUDGET].product == 0
+        )
+        assert (800 in by_least) == (pools > 0)
+        if pools:
+            assert by_least[800].product == pytest.approx(0.04 * 1000**2)
+            # 0.25 between images, of which a share counts as noise of single halves
+            assert by_least[800].single == pytest.approx(SINGLE_NOISE * 0.25 * 1000, rel=0.8)
+        assert ways[0].least == (LEAST_BUDGET if pairs > pools else 800)
+        share = pairs / (pools + pairs)
+        of_pools = 0.04 + by_least[800].single / 1000 if pools else 0.0
+        assert seen == pytest.approx(share * 0.9 + (1 - share) * of_pools)
+        (alone,), _ = noise_of(rows, float(rows.mean_square.var()))
+        assert alone == replace(ways[0], least=LEAST_BUDGET)
+
+
+def test_few_images_of_a_way_do_not_tell_it():
+    rows = rows_of(40, 7, np.random.default_rng(0))
+    (_, pairs), _ = noise_of(rows, 1.0, Turn(800, 12.0))
+    assert pairs.single == 12.0
+    ways, _ = noise_of(rows_of(7, 40, np.random.default_rng(0)), 1.0, Turn(800, 12.0))
+    assert len(ways) == 1 and ways[0].least == LEAST_BUDGET

@@ -179,9 +179,10 @@ class Interrupting(nn.Module):
 
 
 @pytest.mark.parametrize("passes", [700, 1200, 1555])
-def test_an_interruption_loses_an_image_and_order_at_most(tmp_path, monkeypatch, passes):
-    """Whoever goes on makes no pass twice but those of the image and order that was interrupted; and the same bits."""
+def test_an_interruption_loses_some_batches_at_most(tmp_path, monkeypatch, passes):
+    """Whoever goes on makes no pass twice but those that were played together when it stopped; and the same bits."""
     monkeypatch.setattr(unfinished, "EVERY", 1e9)  # what is known is kept when it is interrupted, not before
+    monkeypatch.setattr(unfinished, "CHUNK", 4)
     asked = {"images": 4, "unit_images": 4, "ratios": (0.3, 0.5, 0.6)}
     whole, model = Interrupting(), Interrupting(passes)
     profile(tmp_path / "whole", whole, **asked)
@@ -194,9 +195,9 @@ def test_an_interruption_loses_an_image_and_order_at_most(tmp_path, monkeypatch,
     again = Interrupting()
     profile(tmp_path / "run", again, **asked)
     prepared = whole.seen - 4 * 3 * 200  # images are chosen, and floors measured
-    image_and_order, batch = 200, BATCH
-    assert passes - prepared > image_and_order  # some were kept
-    assert model.seen + again.seen <= whole.seen + image_and_order + 2 * batch
+    together = 4 * BATCH
+    assert passes - prepared > together  # some were kept
+    assert model.seen + again.seen <= whole.seen + together + 2 * BATCH
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
