@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from a2mim.checkpoints import Checkpoint
 from a2mim.checkpoints.joined import whole
+from a2mim.gallery import normalisation
 from a2mim.runs import write_atomically
 
 NONE: Mapping[str, int] = {}
@@ -43,18 +44,28 @@ def save(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | 
 def export_backbone(
     backbone: nn.Module, path: Path, architecture: Mapping[str, Any], classes: Mapping[str, int] = NONE
 ) -> None:
-    """Write the state of a timm model to `path`.
+    """Write the state of a timm model to `path`, and into its metadata what no state keeps: mean and deviation of the
+    images that it is shown, the epsilons of its layer norms, and these.
 
-    architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}, kept in its metadata.
-    classes: of its classifier, name -> number, kept there too.
+    architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}.
+    classes: of its classifier, name -> number.
     """
     contiguous = torch.contiguous_format
     # Cloned: safetensors refuses tensors that share memory.
     state = {name: x.detach().cpu().clone(memory_format=contiguous) for name, x in backbone.state_dict().items()}
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture))}
+    metadata["pixels"] = json.dumps(normalisation(backbone))
+    if epsilons := norm_epsilons(backbone):
+        metadata["norm_eps"] = json.dumps(epsilons)
     if classes:
         metadata["classes"] = json.dumps(dict(classes))
     write_atomically(path, lambda beside: save(state, beside, metadata))
+
+
+def norm_epsilons(backbone: nn.Module) -> dict[str, float]:
+    """Epsilons of the layer norms, by the beginnings of their names: one for all where they agree."""
+    found = {name: module.eps for name, module in backbone.named_modules() if isinstance(module, nn.LayerNorm)}
+    return {"": next(iter(found.values()))} if len(set(found.values())) == 1 else found
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ pairs, when the images that another order asks for are many: a `Turn` tells wher
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, isfinite
 from types import MappingProxyType
 
 import numpy as np
@@ -53,10 +53,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Turn:
-    """From so many passes on an order is measured by pools of all pairs; `single` is the w1 that a pilot predicts of
-    the pairs which fewer measure."""
+    """From so many passes on an order is measured by pools of all pairs, infinite where it never is; `single` is the w1
+    that a pilot predicts of the pairs which fewer measure."""
 
-    passes: int
+    passes: float
     single: float
 
 
@@ -104,7 +104,8 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
     """The ways of measuring an order, that of most images first, and the noise at the passes so far.
 
     Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
-    of halves are w2, and w1 is a guess. What no image tells counts as a difference between images.
+    of halves are w2, and w1 is a guess, or nothing where they are exact. What no image tells counts as a difference
+    between images.
 
     Args:
         rows: of the order, a row for each image.
@@ -115,10 +116,11 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
     few, whole, share = rows[subset], rows[~subset], subset.mean()
     sampling = few.pair_variance.mean() if len(few) else 0.0
     spread = float(np.nan_to_num(whole.square_spread.mean()))
-    single = SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
+    exact = len(whole) > 0 and bool((whole.square_spread == 0).all())
+    single = 0.0 if exact else SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
     seen = float(share * sampling + (1 - share) * (single + spread))
     pools, pairs = None, None
-    if len(whole) >= MIN_IMAGES or share <= 0.5:
+    if (len(whole) >= MIN_IMAGES or share <= 0.5) and (turn is None or isfinite(turn.passes)):
         product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean()))
         pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else LEAST_BUDGET)
     if len(few) >= MIN_IMAGES or share > 0.5:

@@ -18,7 +18,15 @@ from interactions.intervals import (
     square_interval,
     studentised_interval,
 )
-from interactions.strength import MEASURES, SIGNED, known_mean, measure_statistic, square_statistic
+from interactions.strength import (
+    COLUMN_OF,
+    MEASURES,
+    SIGNED,
+    known_mean,
+    measure_statistic,
+    square_statistic,
+    telling_images,
+)
 
 MASS_MEASURES = ("J", "J_corrected", "J_rms")
 MIDDLE = (0.3, 0.7)
@@ -85,11 +93,20 @@ def mass_interval(
     statistics = [mass_statistic(table) for table in tables]
     statistic = statistics[0] if minus is None else difference_of(*statistics)
     estimate, half = studentised_interval(statistic, count, *drawing)
+    few_K = np.any([few_tell(table) for table in tables], axis=0)
     low, high = estimate - half, estimate + half
     row = MASS_MEASURES.index("J_rms")
     if count >= MIN_IMAGES and np.isfinite(estimate[row]):
         low[row], high[row] = _ends_of_roots(tables, count, drawing) or (low[row], high[row])
+    low, high = (np.where(few_K, np.nan, end) for end in (low, high))
     return within_possible((estimate, low, high), *tables)
+
+
+def few_tell(images: pd.DataFrame) -> np.ndarray:
+    """Of which of MASS_MEASURES a middle order says something in too few images for an interval, K."""
+    middle_M = middle_orders(images)
+    telling = [telling_images(images, COLUMN_OF[name])[middle_M].min() for name in MASS_MEASURES]
+    return np.array(telling) < MIN_IMAGES
 
 
 def within_possible(found: Interval, images: pd.DataFrame, minus: pd.DataFrame | None = None) -> Interval:

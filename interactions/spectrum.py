@@ -28,7 +28,7 @@ from interactions.forecast import forecast
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
-from interactions.intervals import MIN_IMAGES
+from interactions.intervals import MIN_IMAGES, ROUNDING
 from interactions.layouts import Layout
 from interactions.outputs import device_of, is_out_of_memory
 from interactions.runs.ranks import Ranks
@@ -222,6 +222,7 @@ class Spectrum(Results):
         values_NV, keys = self._values("images", ["block"], "variance")
         rows = [self.record["blocks"][block] for block in keys]
         table = with_intervals(rows, values_NV, "variance", resamples, seed)
+        table["low"] = table.low.clip(lower=0)
         return table.drop(columns=["height", "width"])
 
     def _values(self, part: str, keys: list[str], value: str) -> tuple[np.ndarray, pd.Index]:
@@ -369,18 +370,23 @@ def min_side(table: pd.DataFrame) -> pd.Series:
 def interval_of_mean(
     values_NV: np.ndarray, resamples: int, seed: int, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap of the mean over N images, V values resampled together; NaN for fewer than eight.
+    """Studentised bootstrap of the mean over N images (`interactions.intervals`), V values resampled together; NaN for
+    fewer than eight.
 
     As products with how often each image was drawn, some resamples at a time: 50,000 images fit into memory.
     """
-    count = len(values_NV)
+    count, mean_V = len(values_NV), values_NV.mean(0)
     if count < MIN_IMAGES:
-        return np.full(values_NV.shape[1], np.nan), np.full(values_NV.shape[1], np.nan)
-    generator = np.random.default_rng(seed)
-    means = []
+        return np.full_like(mean_V, np.nan), np.full_like(mean_V, np.nan)
+    generator, away_NV = np.random.default_rng(seed), values_NV - mean_V
+    ratios = []
     for _ in range(0, resamples, 50):
         times_RN = generator.multinomial(count, np.full(count, 1 / count), size=50)
-        means.append(times_RN @ values_NV / count)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means)[:resamples], [tail, 1 - tail], axis=0)
-    return low, high
+        deviation_RV = times_RN @ away_NV / count
+        variance_RV = np.clip(times_RN @ away_NV**2 / count - deviation_RV**2, 0, None) / (count - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(np.where(deviation_RV == 0, 0, abs(deviation_RV) / np.sqrt(variance_RV)))
+    furthest_V = np.quantile(np.concatenate(ratios)[:resamples], confidence, axis=0, method="higher")
+    error_V = np.sqrt((away_NV**2).sum(0) / (count * (count - 1)))
+    half_V = np.where(error_V > ROUNDING * abs(mean_V), furthest_V, 1) * error_V
+    return mean_V - half_V, mean_V + half_V

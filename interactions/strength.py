@@ -76,12 +76,14 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     # A pair counts once, however many of the halvings leave it a draw in each half.
     over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
     spread = spread_of(moments["mean_square"].nanmean(1))
+    square_P = moments["mean_square"].nanmean(0)
+    noise = max(spread + single_noise(square_P, ((first_SP - second_SP) / 2).square().nanmean(0)), 0.0)
     return {
         "pairs": int(measured_P.sum()),
         "mean_abs": float(interactions.mean[measured_P].abs().mean()),
         **over_pairs,
         "square_spread": spread,
-        "pair_variance": pair_variance_of(moments["mean_square"].nanmean(0), spread),
+        "pair_variance": pair_variance_of(square_P, noise),
     }
 
 
@@ -92,6 +94,17 @@ def spread_of(squares_S: Tensor) -> float:
     if len(known_S) == 1:
         return 0.0
     return SPREAD[len(known_S)] * float(known_S.var()) if len(known_S) in SPREAD else float("nan")
+
+
+def single_noise(square_P: Tensor, error_P: Tensor) -> float:
+    """What single noisy halves beside the signal add to the noise variance of the mean of independent pairs' squares,
+    4·I²·σ² of each, which all halvings share and none shows.
+
+    error_P: squared standard errors σ² of the pairs' Î. Their spread over eight parts, 2/7·σ⁴, is what the product of
+    square and error is too small by.
+    """
+    terms_K = (square_P * error_P + 2 / 9 * error_P**2)[square_P.isfinite()]
+    return 4 * float(terms_K.mean()) / len(terms_K) if len(terms_K) else 0.0
 
 
 def pair_variance_of(square_P: Tensor, noise: float = 0.0) -> float:

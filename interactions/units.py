@@ -98,7 +98,7 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
 
 
 def random_stream(purpose: int, seed: int, order: int, image: int = 0) -> torch.Generator:
-    """A CPU generator that no other purpose, seed, order or image shares."""
+    """A CPU generator that no other purpose, seed, order or image shares, but for a chance of 2⁻³² each."""
     state = np.random.SeedSequence([purpose, order, image, seed]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 

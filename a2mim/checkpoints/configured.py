@@ -145,13 +145,18 @@ def pixels(
         return stated_pixels(content, metadata, path, found), said
     if stated := stated_pixels(content, metadata, path, found):
         return stated, {}
+    if "architecture" in metadata:  # of this project, before it wrote them: whose family is guessed below is another's
+        return None, {"pixels": ASSUMED.format("those of timm's model")}
     if found.pixels:
         return found.pixels, {}
     if table_of(found.tensors.get("pos_embed")):
         return IMAGENET, {}
     guessed, why = family_pixels(content, path, container, found, config)
     whose = {IMAGENET: "ImageNet's", HALF: "0.5 and 0.5", None: "those of timm's model"}[guessed]
-    return guessed, {"pixels": f"mean and deviation of the images are assumed: {whose}{why}, for the file does not say"}
+    return guessed, {"pixels": ASSUMED.format(whose + why)}
+
+
+ASSUMED = "mean and deviation of the images are assumed: {}, for the file does not say"
 
 
 def parsed_words(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,8 @@ OPTIONS: dict[str, dict[str, int]] = {"pairwise": {"draws": 8}, "shared": {"draw
 """What the fixed designs have by themselves."""
 FIXED = tuple(OPTIONS)
 PILOT_IMAGES, PILOT_BUDGET = 4, 300
+PILOT, MEASUREMENT = 0, 1
+"""Purposes of random streams."""
 RESAMPLES = 2000
 
 
@@ -106,7 +108,7 @@ def chosen_plan(settings: Settings, game: "PatchGame", pairs_P2: "torch.Tensor",
     n = game.n_players
     if order in (0, n - 2):
         return Plan("exact", {"subset": True})
-    generator = torch.Generator().manual_seed(1000 * settings.seed + order)
+    generator = torch.Generator().manual_seed(seed_of(PILOT, settings.seed, order))
     games = [game.of(k) for k in range(min(PILOT_IMAGES, settings.images))]
     pilot = run_pilot(games, order, pairs_P2, PILOT_BUDGET, generator)
     return plan_from(pilot, order, pairs_P2, n, settings.budget)
@@ -127,7 +129,7 @@ def measured(
     from interactions.estimators import Plan
 
     def twice(plan: Plan, order: int, image: int) -> list[float]:
-        seeds = [((settings.seed * 2 + repeat) * 1009 + image) * 1009 + order for repeat in (0, 1)]
+        seeds = [seed_of(MEASUREMENT, settings.seed, order, repeat, image) for repeat in (0, 1)]
         try:
             return [mean_square(game, image, plan, order, pairs_P2, settings.budget, seed) for seed in seeds]
         except ValueError:
@@ -144,6 +146,13 @@ def measured(
                 bar.update()
             found[order] = np.array(rows, float).transpose(1, 2, 0)
     return found
+
+
+def seed_of(*numbers: int) -> int:
+    """Of a random stream of its own: a pilot must not choose the design by the coalitions that are measured."""
+    import numpy as np
+
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def same(plan: "Plan", other: "Plan") -> bool:

@@ -29,12 +29,13 @@ MASS = ["M", "M_low", "M_high", "images"]
 class Comparison:
     """masses: run, measure, M, M_low, M_high, images, baseline. differences: run_a, run_b, measure, difference (M of a
     − M of b), low, high, images, over the images that both runs hold. unlike: what else sets the runs apart, one phrase
-    each."""
+    each. note: what may be as it should, or not."""
 
     masses: pd.DataFrame
     differences: pd.DataFrame
     unlike: tuple[str, ...]
     files: tuple[Path, ...]
+    note: str = ""
 
     def report(self, measure: str) -> str:
         """Both tables for one measure, and the files, as lines to print."""
@@ -44,6 +45,8 @@ class Comparison:
         parts = [table.to_string(index=False, float_format="{:.3f}".format) for table in tables if len(table)]
         if self.unlike:
             parts.insert(0, f"These runs differ in {'; in '.join(self.unlike)}.")
+        if self.note:
+            parts.insert(0, f"Note: {self.note}")
         return "\n\n".join([*parts, "wrote " + ", ".join(map(str, self.files))])
 
 
@@ -79,7 +82,8 @@ def compare_runs(
     beside = tables_beside(out)
     claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
-    unlike = tuple(differences_of({name: run.record for name, run in runs.items()}))
+    records = {name: run.record for name, run in runs.items()}
+    unlike, pixels = tuple(differences_of(records)), pixel_words(records)
     if unlike and not anyway:
         raise ValueError(
             f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "
@@ -96,14 +100,16 @@ def compare_runs(
         measure,
         masses=masses if set(masses["run"]) == set(runs) else None,
         differences=paired if len(paired) else None,
-        note=f"Compared in spite of differences in {'; in '.join(unlike)}." if unlike else "",
+        note=" ".join(
+            filter(None, [f"Compared in spite of differences in {'; in '.join(unlike)}." if unlike else "", pixels])
+        ),
         title=title,
         caption=" ".join(filter(None, [caption, "" if unlike else common_ground(first)])),
         unit=value_in_words(first["settings"]["value"]),
     )
     write_csv(beside[0], masses)
     write_csv(beside[1], paired)
-    return Comparison(masses, paired, unlike, (out, *beside))
+    return Comparison(masses, paired, unlike, (out, *beside), pixels)
 
 
 def named(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Profile]:
@@ -199,6 +205,25 @@ def differences_of(records: Mapping[str, Record]) -> list[str]:
             listed = "; ".join(f"{what}: {', '.join(runs)}" for what, runs in runs_of.items())
             phrases.append(f"{facet} ({listed})")
     return phrases
+
+
+def pixel_words(records: Mapping[str, Record]) -> str:
+    """Which runs show images of other mean and deviation to what seems to be one network; empty where none do."""
+    runs_of: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for run, record in records.items():
+        model, shown = record["model"], record["settings"]["normalisation"]
+        words = f"mean {numbers(shown['mean'])} and deviation {numbers(shown['std'])}"
+        runs_of.setdefault((model["class"], model["parameters"]), {}).setdefault(words, []).append(run)
+    return " ".join(
+        f"Networks of one kind ({kind}, {parameters:,} parameters) are shown images of "
+        f"{'; of '.join(f'{words}: ' + ', '.join(runs) for words, runs in of.items())}; was each trained so?"
+        for (kind, parameters), of in runs_of.items()
+        if len(of) > 1
+    )
+
+
+def numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:

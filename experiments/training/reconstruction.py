@@ -28,6 +28,7 @@ from experiments.commands.pretrain import method_settings
 from experiments.datasets import ImageData, size_arguments
 from experiments.models import create_model
 from experiments.training.assembly import make_method
+from experiments.training.running import is_of_input
 from experiments.training.trust import check_architecture, check_method
 
 ZERO = "Masked pixels show the colour that is normalised to 0."
@@ -213,7 +214,7 @@ def begin_as(backbone: torch.nn.Module, loaded: Mapping[str, Any]) -> None:
 
     Raises FileNotFoundError where the file is needed and gone.
     """
-    if not any("epsilon" in note or "normalised" in note for note in loaded.get("adapted", ())):
+    if not any(map(is_of_input, loaded.get("adapted", ()))):
         return
     try:
         checkpoint = read(loaded["path"])

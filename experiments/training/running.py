@@ -114,6 +114,7 @@ def begin(
             folder = Path(settings.out)
             rows = {part: images.rows() for part, images in parts.items()}
             refuse_other_images(folder, rows)
+            refuse_other_input(folder, about["loaded"])
             if said := longer_words(folder, settings, about["images"] // settings.loop.batch):
                 print(said, flush=True)
             open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
@@ -125,6 +126,25 @@ def begin(
         world.wait()
 
     return open_and_tell
+
+
+def refuse_other_input(folder: Path, loaded: Mapping[str, Any] | None) -> None:
+    """Raise ValueError where the weights that a run began with tell another normalisation now than they did then."""
+    run = read_run(folder) if (folder / "run.json").exists() else {}
+    if not loaded or not run.get("loaded"):
+        return
+    before, now = ([note for note in each.get("adapted", ()) if is_of_input(note)] for each in (run["loaded"], loaded))
+    if before != now:
+        raise ValueError(
+            f"the weights in '{loaded['path']}' are read otherwise than when the run in {folder} began (then: "
+            f"{'; '.join(before) or 'as the model has it'}; now: {'; '.join(now) or 'as the model has it'}): begin a "
+            "new run with another --out"
+        )
+
+
+def is_of_input(note: str) -> bool:
+    """Whether what was adapted for weights is what no state keeps: the images' normalisation, or epsilons of norms."""
+    return "epsilon" in note or "normalised" in note
 
 
 def longer_words(folder: Path, settings: Any, steps_per_epoch: int) -> str:

@@ -8,6 +8,7 @@ design whose effective number of draws stays below `MIN_DRAWS` is not considered
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import torch
 from torch import Tensor
@@ -116,12 +117,10 @@ def first_budget(pilot: Pilot, order: int, pairs: Tensor, n_players: int) -> int
     return min(FIRST_BUDGETS, key=needed)
 
 
-def least_pool(pilot: Pilot, order: int, pairs: Tensor, n_players: int) -> int:
-    """The least of `FIRST_BUDGETS` from which on pools are the choice; the largest where they never are."""
-    designs = [plan_from(pilot, order, pairs, n_players, budget).design for budget in FIRST_BUDGETS]
-    return next(
-        (budget for budget, design in zip(FIRST_BUDGETS, designs, strict=True) if design == "pooled"), FIRST_BUDGETS[-1]
-    )
+def least_pool(pilot: Pilot, order: int, pairs: Tensor, n_players: int) -> float:
+    """The least of `FIRST_BUDGETS` with which pools are the choice; infinite where they never are."""
+    designs = ((budget, plan_from(pilot, order, pairs, n_players, budget).design) for budget in FIRST_BUDGETS)
+    return next((budget for budget, design in designs if design == "pooled"), inf)
 
 
 def pilot_passes(budget: int) -> int:

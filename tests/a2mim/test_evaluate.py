@@ -18,8 +18,8 @@ from a2mim.evaluate.accuracy import accuracy, hits, pooled_features
 from a2mim.evaluate.finetune import finetune
 from a2mim.evaluate.knn import knn
 from a2mim.evaluate.linear import Probe, fit, linear_probe, score
-from a2mim.export import export_backbone
-from a2mim.gallery import Gallery, make_gallery
+from a2mim.export import export_backbone, save
+from a2mim.gallery import Gallery, make_gallery, normalisation
 from a2mim.methods import SupervisedSettings
 from a2mim.runs import open_run, read_run
 from a2mim.settings import Augmentation, Data, Loop, Mixing, Optim
@@ -226,6 +226,59 @@ def test_exported_weights_reload_in_timm_and_reach_the_same(tuned):
     )
     ours = timm.create_model(name, **found)
     assert load_into(ours, path).complete and same(ours.state_dict(), reloaded.state_dict())
+
+
+HALF, IMAGENET = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OWN = ((0.1, 0.2, 0.3), (0.9, 0.8, 0.7))
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("vit_tiny_patch16_224", HALF),  # no head: DINO's files look so, and theirs are ImageNet's
+        ("vit_tiny_patch16_224", IMAGENET),
+        ("vit_tiny_patch16_224", OWN),
+        ("beit_base_patch16_224", IMAGENET),  # BEiT's own are 0.5
+        ("convnext_atto", HALF),  # ConvNeXt's own are ImageNet's
+        ("test_resnet", OWN),
+    ],
+)
+def test_an_exported_backbone_is_shown_images_as_it_was_trained(tmp_path, name, pixels, classes):
+    """Also where it is a family's file by its keys; and its norms keep their epsilon."""
+    mean, std = pixels
+    small = {"embed_dim": 12, "depth": 1, "num_heads": 3} if "vit" in name or "beit" in name else {}
+    arguments = {"num_classes": classes, **small, "pretrained_cfg_overlay": {"mean": mean, "std": std}}
+    model: Any = timm.create_model(name, **arguments)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-3
+    del arguments["pretrained_cfg_overlay"]  # as where weights of a file brought them along
+    path = tmp_path / "backbone.safetensors"
+    export_backbone(model, path, {"architecture": name, **arguments})
+    assert not read(path).assumed
+    again: Any = timm.create_model(name, **arguments)
+    assert load_into(again, path).complete and normalisation(again) == pixels
+    assert {each.eps for each in again.modules() if isinstance(each, torch.nn.LayerNorm)} <= {1e-3}
+
+
+def test_norms_of_several_epsilons_keep_theirs(tmp_path):
+    model: Any = timm.create_model("test_vit", num_classes=0)
+    model.norm.eps, model.blocks[0].norm1.eps = 1e-3, 1e-4
+    export_backbone(model, tmp_path / "x.safetensors", {"architecture": "test_vit", "num_classes": 0})
+    again: Any = timm.create_model("test_vit", num_classes=0)
+    load_into(again, tmp_path / "x.safetensors")
+    norms = [[each.eps for each in net.modules() if isinstance(each, torch.nn.LayerNorm)] for net in (model, again)]
+    assert norms[0] == norms[1] and len(set(norms[0])) > 1
+
+
+def test_an_export_of_before_is_the_models_own(tmp_path):
+    """Which states its model and not how images are normalised: it is no file of another family."""
+    architecture = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "embed_dim": 12, "num_heads": 3}
+    model: Any = timm.create_model(architecture["architecture"], num_classes=0, embed_dim=12, num_heads=3)
+    save(model.state_dict(), tmp_path / "x.safetensors", {"format": "pt", "architecture": json.dumps(architecture)})
+    checkpoint = read(tmp_path / "x.safetensors")
+    assert checkpoint.pixels is None and "those of timm's model" in checkpoint.assumed["pixels"]
 
 
 def test_export_is_whole_and_in_timms_names(tmp_path):

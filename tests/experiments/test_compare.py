@@ -304,3 +304,16 @@ def test_numbers_survive_the_round_trip(runs, tmp_path):
     made = compare_runs(runs, tmp_path / "figure.png")
     again = pd.read_csv(tmp_path / "figure-differences.csv")
     np.testing.assert_array_equal(again["difference"], made.differences["difference"])
+
+
+def test_networks_of_one_kind_that_are_shown_other_images_are_told(runs, tmp_path, capsys):
+    arguments = [*map(str, runs), "--names", "one", "two", "--out", str(tmp_path / "figure.png")]
+    assert cli.main(["compare", *arguments]) == 0 and "Note:" not in capsys.readouterr().out
+    change(runs[1], lambda record: record["settings"]["normalisation"].update(mean=[0.5, 0.5, 0.5]))
+    assert cli.main(["compare", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "Note: Networks of one kind (Sequential" in out
+    assert "of mean 0.5 0.5 0.5 and deviation 0.229 0.224 0.225: two" in out
+    # Another network may well be normalised otherwise.
+    change(runs[1], lambda record: record["model"].update(parameters=7))
+    assert cli.main(["compare", *arguments]) == 0 and "Note:" not in capsys.readouterr().out

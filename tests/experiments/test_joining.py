@@ -119,6 +119,20 @@ def test_networks_that_were_measured_otherwise_are_not_compared(measured, earlie
         refuse_unlike(study)
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_networks_that_were_shown_other_images_are_not_compared(joined, measured, earlier, tmp_path):
+    """The same pictures by another mean and deviation: one of the two was not trained so."""
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier if joined else None)
+    join(study)
+    own = shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
+    if not joined:
+        shutil.copytree(measured[0], folder_of(study, "vit", "supervised", 0) / "profile-8")
+    refuse_unlike(study)
+    change(own, lambda record: record["settings"]["normalisation"].update(mean=[0.5, 0.5, 0.5]))
+    with pytest.raises(ValueError, match=r"shown images of mean 0\.485 .*; of mean 0\.5 0\.5 0\.5 .*measured alike"):
+        refuse_unlike(study)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -8,7 +8,9 @@ import pytest
 from safetensors.torch import load_file
 
 from a2mim.course import kept_states
+from a2mim.runs import open_run
 from experiments.cli import main
+from experiments.training.running import refuse_other_input
 from tests.a2mim.tiny import log_of, same
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -148,3 +150,14 @@ def test_a_fine_tuned_run_is_extended_with_its_best(images, tmp_path):
     assert record["best"]["top1"] >= record["extended"][0]["best"]["top1"]
     now, then = (load_file(tmp_path / "run" / f"backbone{name}.safetensors") for name in ("", "-1-epochs"))
     assert now.keys() == then.keys() and any((now[key] != then[key]).any() for key in now)
+
+
+def test_weights_that_are_read_otherwise_than_before_are_no_way_to_go_on(tmp_path):
+    """What no state keeps, how images are normalised, would change in the middle of a run."""
+    mae = {"path": "mae.pth", "adapted": ["pos_embed was resized", "images are normalised with mean (0.485,)"]}
+    open_run(tmp_path, "finetune", {}, about={"loaded": mae})
+    refuse_other_input(tmp_path, mae)
+    refuse_other_input(tmp_path, {**mae, "adapted": mae["adapted"][1:]})  # a note of something else
+    refuse_other_input(tmp_path / "new", {"path": "mae.pth", "adapted": []})
+    with pytest.raises(ValueError, match=r"'mae.pth' are read otherwise .*then: images .*now: as the model has it\)"):
+        refuse_other_input(tmp_path, {"path": "mae.pth", "adapted": []})

@@ -54,6 +54,7 @@ def test_an_order_turns_from_pairs_to_pools_at_some_passes():
     assert plan_from(PILOTS[58], 58, PAIRS_P2, GRID.n_players, 650).design != "pooled"
     plan = plan_from(PILOTS[58], 58, PAIRS_P2, GRID.n_players, LEAST_BUDGET)
     assert turns[58].single == pytest.approx(LEAST_BUDGET * plan.predicted[f"pairwise {plan.options['draws']}"] ** 2)
+    assert turns[19].passes == np.inf  # where few large squares are, pools never pay
     assert Planning("pairwise", PAIRS_P2, GRID.n_players).turns(ORDERS) == {}
     assert PLANNING.first_budget(ORDERS[1]) == 800 and PLANNING.first_budget(ORDERS[2]) == 300
 
@@ -152,5 +153,12 @@ def test_few_images_of_a_way_do_not_tell_it():
     rows = rows_of(40, 7, np.random.default_rng(0))
     (_, pairs), _ = noise_of(rows, 1.0, Turn(800, 12.0))
     assert pairs.single == 12.0
+    (pairs,), _ = noise_of(rows, 1.0, Turn(np.inf, 12.0))  # pools are no choice any more
+    assert pairs == Way(12.0, 0.0)
     ways, _ = noise_of(rows_of(7, 40, np.random.default_rng(0)), 1.0, Turn(800, 12.0))
     assert len(ways) == 1 and ways[0].least == LEAST_BUDGET
+
+
+def test_exact_orders_have_no_noise():
+    rows = pd.DataFrame({"mean_square": [1.0, 2.0], "square_spread": 0.0, "pair_variance": np.nan, "passes": 59})
+    assert noise_of(rows, 0.5) == ((Way(0.0, 0.0),), 0.0)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor, nn
 
 from interactions import spectrum
@@ -443,16 +442,28 @@ def test_large_maps_are_transformed_in_parts(monkeypatch):
         np.testing.assert_array_equal(b, d)
 
 
-def test_intervals_are_scipys_bootstrap_of_the_mean():
-    values_NV = np.random.default_rng(0).exponential(size=(60, 3)) * [1, 10, 0.1]
+def test_intervals_are_studentised():
+    """Every resample counted in its own standard errors, one after the other."""
+    generator = np.random.default_rng(0)
+    values_NV = generator.exponential(size=(20, 3)) * [1, 10, 0.1]
     low, high = interval_of_mean(values_NV, 4000, seed=1)
-    theirs = bootstrap(
-        (values_NV,), np.mean, axis=0, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
-    )
-    width = theirs.confidence_interval.high - theirs.confidence_interval.low
-    assert (np.abs(low - theirs.confidence_interval.low) < 0.05 * width).all()
-    assert (np.abs(high - theirs.confidence_interval.high) < 0.05 * width).all()
-    assert np.isnan(interval_of_mean(values_NV[:1], 100, seed=0)).all()
+    own, ratios = values_NV.std(0, ddof=1) / 20**0.5, []
+    for _ in range(4000):
+        drawn_NV = values_NV[generator.integers(20, size=20)]
+        ratios.append(abs(drawn_NV.mean(0) - values_NV.mean(0)) / (drawn_NV.std(0, ddof=1) / 20**0.5))
+    half = np.quantile(ratios, 0.95, axis=0) * own
+    np.testing.assert_allclose((low + high) / 2, values_NV.mean(0))
+    np.testing.assert_allclose((high - low) / 2, half, rtol=0.08)
+    assert np.isnan(interval_of_mean(values_NV[:7], 100, seed=0)).all()
+    np.testing.assert_allclose(interval_of_mean(np.full((9, 1), 0.1), 100, seed=0), 0.1)  # no rounding is a ratio
+
+
+def test_intervals_hold_the_mean_of_skewed_values():
+    """A percentile bootstrap holds it in 76 % of such columns at eight images, and in 82 % at sixteen."""
+    for count in (8, 16):
+        values_NV = np.random.default_rng(count).lognormal(size=(count, 600))
+        low, high = interval_of_mean(values_NV, 1000, seed=2)
+        assert ((low <= np.exp(0.5)) & (np.exp(0.5) <= high)).mean() > 0.86
 
 
 def test_record_says_where_each_block_is_read(tmp_path):

@@ -122,6 +122,20 @@ def test_exact_interactions_have_no_noise_to_take_out():
     assert corrected(row) == 2
 
 
+@pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 3.0])
+def test_the_variance_of_a_subset_holds_the_noise_beside_a_signal(signal):
+    """27 of 30 pairs alike, eight draws each: nearly all of the variance is noise, which halvings show a part of."""
+    generator, side_S8 = np.random.default_rng(5), halving_sides().numpy()
+    rows = []
+    for _ in range(1000):
+        part_DP = generator.normal(signal, 1, size=(8, 30))
+        part_DP[:, 27:] = np.nan
+        halvings = [[part_DP[on].mean(0) for on in (side, ~side)] for side in side_S8]
+        rows.append(image_row(interactions_of(part_DP.mean(0), np.stack(halvings))))
+    table = pd.DataFrame(rows)
+    assert table.pair_variance.mean() == pytest.approx(table.mean_square.var(), rel=0.15)
+
+
 @pytest.mark.parametrize(("parts", "products"), [(8, 28), (4, 6), (3, 3)])
 def test_the_spread_of_halvings_is_the_noise_of_their_products(parts, products):
     """Parts without signal: the mean square is nothing but products of noise, and its variance is what is told."""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.measuring.comparison import differences_of
+from experiments.measuring.comparison import differences_of, pixel_words
 from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, taken
 from experiments.studies.cifar10.plan import (
     FAMILIES,
@@ -125,14 +125,15 @@ def _write(content: bytes, file: Path) -> None:
 
 
 def refuse_unlike(settings: Settings) -> None:
-    """Raise ValueError where profiles of one set-up, which tables compare, are not of the same images and orders."""
-    if not joined_networks(settings):
-        return
+    """Raise ValueError where profiles of one set-up, which tables compare, are not of the same images and orders, or
+    show them to the same network by another mean and deviation."""
     for family in settings.families:
         for setup in setups(family):
             folders = [setup.of(settings, *network) for network in everyone(settings) if network[0] == family]
             records = {str(folder): load_profile(folder).record for folder in folders if is_complete(folder)}
-            if len(records) > 1 and (phrases := differences_of(records)):
+            if words := pixel_words(records):
+                raise ValueError(f"{words} They are to be measured alike: leave out, or measure again, what was not")
+            if joined_networks(settings) and len(records) > 1 and (phrases := differences_of(records)):
                 raise ValueError(
                     f"the networks of the joined study were measured otherwise than those of this one ({phrases[0]}): "
                     "join results of the same size"
