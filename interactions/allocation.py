@@ -105,7 +105,7 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
 
     Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
     of halves are w2, and w1 is a guess, or nothing where they are exact. What no image tells counts as a difference
-    between images.
+    between images. Where both ways were measured, noise is what sets images of few pairs further apart than pools do.
 
     Args:
         rows: of the order, a row for each image.
@@ -116,6 +116,9 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
     few, whole, share = rows[subset], rows[~subset], subset.mean()
     sampling = few.pair_variance.mean() if len(few) else 0.0
     spread = float(np.nan_to_num(whole.square_spread.mean()))
+    if min(len(few), len(whole)) >= MIN_IMAGES:
+        # Three pairs of an image hardly show how long the tail of their squares is: pools of all tell it.
+        sampling = max(sampling, few.mean_square.var() - max(whole.mean_square.var() - spread, 0.0))
     exact = len(whole) > 0 and bool((whole.square_spread == 0).all())
     single = 0.0 if exact else SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
     seen = float(share * sampling + (1 - share) * (single + spread))
@@ -124,7 +127,7 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
         product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean()))
         pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else LEAST_BUDGET)
     if len(few) >= MIN_IMAGES or share > 0.5:
-        pairs = Way(float((few.pair_variance * few.passes).mean()), 0.0)
+        pairs = Way(float(sampling * few.passes.mean()), 0.0)
     elif turn:
         pairs = Way(turn.single, 0.0)
     ways = [way for way in ((pairs, pools) if share > 0.5 else (pools, pairs)) if way]

@@ -133,9 +133,8 @@ def test_ways_are_measured_where_images_have_them_and_predicted_elsewhere():
         rows = rows_of(pools, pairs, generator)
         ways, seen = noise_of(rows, float(rows.mean_square.var()), turn)
         by_least = {way.least: way for way in ways}
-        assert (
-            by_least[LEAST_BUDGET].single == pytest.approx(90 if pairs else 12) and by_least[LEAST_BUDGET].product == 0
-        )
+        few = by_least[LEAST_BUDGET]
+        assert few.single == pytest.approx(90 if pairs else 12, rel=0.3) and few.product == 0
         assert (800 in by_least) == (pools > 0)
         if pools:
             assert by_least[800].product == pytest.approx(0.04 * 1000**2)
@@ -144,7 +143,7 @@ def test_ways_are_measured_where_images_have_them_and_predicted_elsewhere():
         assert ways[0].least == (LEAST_BUDGET if pairs > pools else 800)
         share = pairs / (pools + pairs)
         of_pools = 0.04 + by_least[800].single / 1000 if pools else 0.0
-        assert seen == pytest.approx(share * 0.9 + (1 - share) * of_pools)
+        assert seen == pytest.approx(share * few.single / 100 + (1 - share) * of_pools)
         (alone,), _ = noise_of(rows, float(rows.mean_square.var()))
         assert alone == replace(ways[0], least=LEAST_BUDGET)
 
@@ -162,3 +161,12 @@ def test_few_images_of_a_way_do_not_tell_it():
 def test_exact_orders_have_no_noise():
     rows = pd.DataFrame({"mean_square": [1.0, 2.0], "square_spread": 0.0, "pair_variance": np.nan, "passes": 59})
     assert noise_of(rows, 0.5) == ((Way(0.0, 0.0),), 0.0)
+
+
+def test_a_tail_that_three_pairs_do_not_show_is_noise_of_theirs():
+    """Images of few pairs vary by 25, of which their own pairs tell 0.9; those of pools by 0.25."""
+    generator = np.random.default_rng(1)
+    rows = rows_of(200, 200, generator)
+    rows.loc[200:, "mean_square"] = generator.normal(1, 5, 200)
+    (_, pairs), seen = noise_of(rows, float(rows.mean_square.var()), Turn(800, 12.0))
+    assert pairs.single == pytest.approx(100 * 25, rel=0.25) and seen == pytest.approx(12.5, rel=0.25)
