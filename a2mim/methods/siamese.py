@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
 from torch import Tensor, nn
 
 from a2mim.layouts import evaluating, own_image_size
@@ -126,14 +127,16 @@ def momentum_copy(module: nn.Module) -> Any:
 
 
 def follower(module: nn.Module) -> Any:
-    """`module`, from now on without gradients and dropping nothing (dropout, stochastic depth). It stays in training
+    """`module`, from now on without gradients and dropping nothing (features, patches, layers). It stays in training
     mode: its batch norms use the statistics of the batch, and keep running ones of their own."""
     each: Any
     for each in module.requires_grad_(False).modules():
-        if isinstance(each, nn.Dropout):
+        if isinstance(each, nn.modules.dropout._DropoutNd):
             each.p = 0.0
-        if hasattr(each, "drop_prob"):
-            each.drop_prob = 0.0
+        if isinstance(each, PatchDropout | PatchDropoutWithIndices):
+            each.prob = 0.0
+        for rate in {"drop_prob", "drop_rate"} & vars(each).keys():  # of stochastic depth, and before classifiers
+            setattr(each, rate, 0.0)
     return module
 
 

@@ -332,6 +332,26 @@ def test_a_copy_drops_nothing_and_keeps_its_own_statistics():
 # ------------------------------------------------------------------------------------------- views
 
 
+VIT_DROPS = {"drop_rate": 0.5, "patch_drop_rate": 0.5, "pos_drop_rate": 0.5, "attn_drop_rate": 0.5}
+EVA = {"embed_dim": 48, "depth": 1, "num_heads": 4, "patch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet10t", {"drop_rate": 0.5, "drop_block_rate": 0.5}),  # by a function, and blocks of the map
+        ("test_efficientnet", {"drop_rate": 0.5, "drop_path_rate": 0.5}),
+        ("test_vit", {"img_size": 32, **VIT_DROPS}),
+        ("eva02_tiny_patch14_224", {"img_size": 32, "patch_drop_rate": 0.5, **EVA}),
+    ],
+)
+def test_a_follower_drops_nothing_of_whatever_a_network_drops(name, arguments):
+    net = timm.create_model(name, num_classes=5, **arguments).train()
+    x_BCHW, copied = torch.randn(4, 3, 32, 32), momentum_copy(net)
+    assert not net(x_BCHW).equal(net(x_BCHW))
+    assert copied.training and copied(x_BCHW).equal(copied(x_BCHW))
+
+
 def test_views_are_the_papers_unless_something_else_is_given():
     first, second = made("simclr", strength=0.5, blur=0.0).views(replace(GIVEN, scale=(0.2, 1.0)))
     assert first == second and (first.image_size, first.scale, first.blur) == (SIZE, (0.2, 1.0), 0.0)
