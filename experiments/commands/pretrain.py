@@ -68,7 +68,15 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from a2mim.layouts import refuse_unfit
     from a2mim.plain import to_plain
     from a2mim.runs import read_run
-    from experiments.training.assembly import labelled, make_method, make_network, settings_of, source_of, validation
+    from experiments.training.assembly import (
+        labelled,
+        make_method,
+        make_network,
+        settings_of,
+        source_of,
+        validation,
+        with_overwritten,
+    )
     from experiments.training.running import draw_pictures, train_run
 
     folder = Path(settings.out)
@@ -82,7 +90,9 @@ def pretrain(settings: Settings, world: Any) -> Any:
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)
     wanted = method_settings(settings)
+    loaded = {name: x.clone() for name, x in model.state_dict().items()} if report else {}
     method = make_method(settings.method, model, wanted, size, loop.seed, run)
+    report = report and with_overwritten(report, loaded, model, settings.method)
     first = {"method_settings": to_plain(settings_of(settings.method, wanted, size))}
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
     source = source_of(settings, images, method.views(settings.augment), model, classes, world)

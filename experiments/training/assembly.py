@@ -70,6 +70,20 @@ def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:
     return load_into(model, dataclasses.replace(checkpoint, tensors=kept), partial)
 
 
+def with_overwritten(
+    report: LoadReport, loaded: Mapping[str, torch.Tensor], model: nn.Module, method: str
+) -> LoadReport:
+    """The report with what of the weights that were loaded a method has overwritten since, as MAE does with positions;
+    says so on the terminal, too."""
+    now = model.state_dict()
+    lost = [name for name, x in loaded.items() if name in now and not torch.equal(x, now[name])]
+    if not lost:
+        return report
+    words = f"{method} has overwritten what was loaded of {', '.join(lost)} (its settings say whether: --set)"
+    print(f"note: {words}", flush=True)
+    return dataclasses.replace(report, adapted=(*report.adapted, words))
+
+
 def make_method(
     name: str,
     backbone: nn.Module,

@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
+from a2mim.export import export_backbone
+from a2mim.settings import Network
 from experiments.benchmarks.train import new_method
 from experiments.cli import main
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.training.asked import find_recipe
-from experiments.training.assembly import make_network
+from experiments.training.assembly import make_method, make_network, with_overwritten
 from tests.a2mim.tiny import write_images
 
 CIFAR = [f"{name}{size}" for name in ("mae_vit", "maskfeat_vit", "spark_cnn") for size in ("", "_cpu")]
@@ -88,3 +90,25 @@ def test_from_images_to_a_fine_tuned_network(name, tmp_path):
     told = json.loads((tmp_path / "second" / "run.json").read_text())
     assert told["finished"] and told["loaded"]["missing"] == []
     assert len(list((tmp_path / "first" / "pictures").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "lost"),
+    [
+        ("mae", {}, ["pos_embed"]),
+        ("mae", {"positions": "own"}, []),
+        ("mocov3", {}, ["pos_embed", "patch_embed.proj.weight"]),
+        ("mocov3", {"patch_embedding": "kept"}, []),
+    ],
+)
+def test_loaded_weights_that_a_method_overwrites_are_told(method, given, lost, tmp_path, capsys):
+    small = ("img_size=32", "patch_size=8", "embed_dim=32", "depth=1", "num_heads=2")
+    first, architecture, _ = make_network(Network("vit_tiny_patch16_224", model_args=small), 0, 32, 0)
+    export_backbone(first, tmp_path / "backbone.safetensors", architecture)
+    model, _, report = make_network(Network(weights=str(tmp_path / "backbone.safetensors")), 0, 32, 0)
+    assert report is not None and report.adapted == ()
+    loaded = {name: x.clone() for name, x in model.state_dict().items()}
+    make_method(method, model, given, 32, 0)
+    (*said,) = with_overwritten(report, loaded, model, method).adapted
+    assert bool(said) == bool(lost) == ("note: " in capsys.readouterr().out)
+    assert all(f"{name}" in said[0] for name in lost)
