@@ -1,18 +1,21 @@
 """Reading a result table, whether it lies in memory or in a CSV file, and refusing one that lacks what is drawn."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 Table = pd.DataFrame | str | Path
+NAMES = ("run", "run_a", "run_b", "data")
+"""Columns that hold names, whether they are asked for or not."""
 
 
 def read_table(
     table: Table, numbers: Iterable[str], texts: Iterable[str], what: str, empty: bool = False
 ) -> pd.DataFrame:
-    """The table with at least the columns `numbers` (numeric or boolean) and `texts`.
+    """The table with at least the columns `numbers` (numeric or boolean) and `texts`. Texts of a file are read as they
+    stand there: a run may be called 01 or None.
 
     empty: whether it may be without rows.
 
@@ -21,10 +24,10 @@ def read_table(
         ValueError: a file that is not CSV, a table without rows that needs some, a missing column, or one that should
             hold numbers and does not; `what` opens the sentence.
     """
+    numbers, texts = list(numbers), list(texts)
     if not isinstance(table, pd.DataFrame):
         what = f"{what} ({table})"
-        table = _read_csv(Path(table), what)
-    numbers, texts = list(numbers), list(texts)
+        table = _read_csv(Path(table), {*texts, *NAMES}, what)
     missing = [column for column in numbers + texts if column not in table.columns]
     if missing:
         raise ValueError(f"{what} lacks {_columns(missing)}: is it the file that the measuring run wrote?")
@@ -43,11 +46,13 @@ def has_rows(path: Path) -> bool:
     return path.is_file() and path.read_bytes().strip().count(b"\n") > 0
 
 
-def _read_csv(path: Path, what: str) -> pd.DataFrame:
+def _read_csv(path: Path, texts: Collection[str], what: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{what} does not exist")
     try:
-        return pd.read_csv(path)
+        # Once more for the texts: pandas tells "None" and "NA" from nothing in every column, or in none.
+        plain = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=lambda name: name in texts)
+        return pd.read_csv(path).assign(**plain)
     except ValueError as error:  # pandas' parser errors and undecodable bytes are ValueErrors
         raise ValueError(f"{what} cannot be read as CSV: {' '.join(str(error).split())}") from error
 

@@ -84,12 +84,15 @@ def run(settings: Settings) -> None:
 
 
 def entries_of(settings: Settings, names: list[str], kind: type) -> list:
-    """What the table is made of. Raises ValueError where names or profiles do not fit the runs."""
+    """What the table is made of. Raises ValueError where names or profiles do not fit the runs, or a name is empty."""
+    from figures.runs import refuse_empty
+
     if not settings.runs:
         raise ValueError("no runs were named: give the folders of runs, or results of linear and knn")
     for given, what in ((names, "names"), (settings.profiles, "profiles")):
         if given and len(given) != len(settings.runs):
             raise ValueError(f"{len(given)} {what} for {len(settings.runs)} runs: give one for each, or none")
+    refuse_empty(names)
     if twice := [path for path in settings.runs if settings.runs.count(path) > 1]:
         raise ValueError(f"{twice[0]} is given {settings.runs.count(twice[0])} times: give each run once")
     profiles = [None if str(path) == "-" else path for path in settings.profiles] or [None] * len(settings.runs)

@@ -245,12 +245,24 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(tmp_path, caps
         ([tmp_path / "nowhere.json"], "nowhere.json does not exist"),
         ([one, one], "one is given 2 times"),
         ([one, "--names", "a", "b"], "2 names for 1 runs"),
+        ([one, "--names", " "], "a name is empty"),
         ([one, "--profiles", profile], "a rank correlation needs 4 runs"),
         ([], "no runs were named"),
     ):
         assert main(["transfer", *map(str, words), "--out", str(tmp_path / "out")]) == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_names_that_look_like_numbers_or_nothing_are_drawn(tmp_path):
+    files = [probed(tmp_path / f"{n}.json", 40 + n, 50.0) for n in range(3)]
+    for path in files:
+        path.write_text(path.read_text().replace('"y"', '"some/2012"'))
+    names = ["2012", "None", "01"]
+    assert main(["transfer", *map(str, files), "--names", *names, "--out", str(tmp_path / "out")]) == 0
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "out"), "--out", str(page)]) == 0
+    assert all(f">{name}</th>" in page.read_text("utf-8") for name in names)
 
 
 def test_the_page_shows_them_beside_m(tmp_path, capsys):

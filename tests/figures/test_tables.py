@@ -13,6 +13,16 @@ def test_a_file_and_the_table_in_it_are_the_same(tmp_path: Path):
         pd.testing.assert_frame_equal(read_table(source, ["x", "flag"], ["note"], "the table"), table)
 
 
+def test_texts_are_read_as_they_stand_in_the_file(tmp_path: Path):
+    words = ["2012", "01", "1e2", "None", "NA", "null", "", "a, b"]
+    table = pd.DataFrame({"run": words, "note": words, "x": [1.0] * 7 + [float("nan")]})
+    for notes in (["2012"] * 8, words):
+        table.assign(note=notes).to_csv(tmp_path / "t.csv", index=False)
+        read = read_table(tmp_path / "t.csv", ["x"], ["note"], "the table")
+        assert list(read["run"]) == words and list(read["note"]) == notes
+        assert read["x"].isna().tolist() == [False] * 7 + [True]
+
+
 def test_missing_columns_are_named_in_one_sentence():
     table = pd.DataFrame({"x": [1]})
     with pytest.raises(ValueError, match=r"^the table lacks the column y: .*\?$"):
