@@ -157,6 +157,7 @@ def data_of(settings: Mapping[str, Any]) -> str:
     """The data by their file or folder, without what leads there, and the part of them that is no usual one."""
     data = settings["data"]
     path = Path(data["val"] or data["data"])
+    path = path.resolve() if not path.name or ".." in path.parts else path  # `.` and `..` are no names
     names = path.parts[-2:] if kind_of(path.name) else (path.name,)  # many a data set has a folder val
     part = data.get("val_split", "")
     return "/".join(names).removesuffix(".tar") + ("" if part in USUAL_PARTS else f" {part}")

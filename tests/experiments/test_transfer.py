@@ -131,7 +131,7 @@ def test_a_mean_of_seeds_says_what_its_interval_is_over(tmp_path):
     assert "over pictures, of a mean of seeds over the seeds." in prediction.caption(table)
 
 
-def test_data_are_told_apart_where_all_call_their_folder_val():
+def test_data_are_told_apart_where_all_call_their_folder_val(tmp_path, monkeypatch):
     told = [
         data_of({"data": {"data": "x", "val": val}}) for val in ("a/imagenet/val", "places/val", "b/camvid.tar", "")
     ]
@@ -139,6 +139,10 @@ def test_data_are_told_apart_where_all_call_their_folder_val():
     parts = [data_of({"data": {"data": "x", "val": "", "val_split": part}}) for part in ("validation", "val2017", ".")]
     assert parts == ["x"] * 3
     assert data_of({"data": {"data": "torch/cifar10", "val": "", "val_split": "test"}}) == "cifar10 test"
+    (tmp_path / "scenes" / "val").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "scenes" / "val")
+    told = [data_of({"data": {"data": data, "val": ""}}) for data in (".", "./", "..", "../val")]
+    assert told == ["scenes/val", "scenes/val", "scenes", "scenes/val"]
 
 
 def test_accuracies_on_other_numbers_of_images_are_refused(tmp_path):
