@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from a2mim.checkpoints import read
 from a2mim.checkpoints.read import split_copy
+from a2mim.checkpoints.shards import is_index
 from a2mim.decoding import is_constant
 from a2mim.images import Images, open_place, tell
 from experiments.machine import is_first
@@ -116,7 +117,8 @@ def known_classes(model: nn.Module, weights: str) -> dict[str, int] | None:
     configurations, and what timm fetches. None where nothing is stated."""
     file = weights_file(weights)
     if file is not None:
-        stated = split_copy(file)[0].suffix in (".safetensors", ".bin")
+        path, _ = split_copy(file)
+        stated = is_index(path) or path.suffix in (".safetensors", ".bin")
         return (read(file).classes if stated else None) or None
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names") if weights == "pretrained" else None
     return {name: label for label, name in enumerate(names)} if names else None

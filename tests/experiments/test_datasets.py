@@ -1,5 +1,6 @@
 """Images to measure: labels and pixels of a folder, a tar or a named data set, and what damaged ones do."""
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from a2mim.decoding import Damaged
 from a2mim.images import Images
@@ -14,9 +16,11 @@ from experiments.datasets import (
     ImageData,
     Stream,
     evaluation_transform,
+    known_classes,
     open_images,
     size_arguments,
 )
+from tests.experiments.test_unread_checkpoints import shards
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "imagenet-1-per-class.tar"
 CONFIG = {
@@ -137,6 +141,15 @@ def test_folders_named_by_synsets_have_the_labels_of_timms_lists(tmp_path):
     save(place / "zebra" / "1.png")
     with pytest.raises(ValueError, match=r"folders zebra in .* are none of the classes of timm's list of imagenet-1k"):
         open_images(str(place), TRANSFORM, model_classes=1000)
+
+
+def test_weights_in_parts_state_their_classes(tmp_path):
+    """Hugging Face's, whose configuration lies beside the list of the parts."""
+    shards(tmp_path)
+    names = {str(number): name for number, name in enumerate("abcdefghi")}
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 2, "id2label": names}))
+    known = known_classes(nn.Identity(), str(tmp_path / "model.safetensors.index.json"))
+    assert known == {name: number for number, name in enumerate("abcdefghi")}
 
 
 def test_one_synset_folder_alone_is_labelled(tmp_path):
