@@ -100,9 +100,8 @@ def open_all(settings: "Settings") -> Opened:
     else:
         check_classifier(settings, model)
         known = known_classes(model, settings.weights)
-    needed = settings.measure.value != "cosine" and (
-        settings.measure.target == "label" or settings.measure.only_correct
-    )
+    explained = settings.measure.value != "cosine" and settings.measure.target == "label"
+    needed = explained or settings.measure.only_correct
     classes = getattr(model, "num_classes", None)
     labels = {"class_map": settings.class_map, "model_classes": classes, "known": known, "labels_needed": needed}
     data = images_of(settings, config, **labels)
@@ -159,11 +158,18 @@ def probe(
 
 
 def check_classifier(settings: "Settings", model: "nn.Module") -> None:
-    """Raise ValueError where the value needs a classifier and the model has none."""
-    if settings.measure.value != "cosine" and getattr(model, "num_classes", None) == 0:
+    """Raise ValueError where the value, or the choice of images, needs a classifier and the model has none."""
+    if getattr(model, "num_classes", None) != 0:
+        return
+    if settings.measure.value != "cosine":
         raise ValueError(
             f"'{settings.weights}' has no classifier, which --value {settings.measure.value} needs: "
             "use --value cosine, or --probe with labelled images"
+        )
+    if settings.measure.only_correct:
+        raise ValueError(
+            f"'{settings.weights}' has no classifier, which --only-correct needs: leave it out, or --probe with "
+            "labelled images"
         )
 
 

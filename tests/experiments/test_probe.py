@@ -62,6 +62,8 @@ def test_without_a_classifier_the_way_out_is_named(headless, coloured, tmp_path,
     assert profile(headless, coloured, tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert "has no classifier" in said and "--value cosine, or --probe" in said
+    assert profile(headless, coloured, tmp_path / "run", "--value", "cosine", "--only-correct") == 2
+    assert "has no classifier, which --only-correct needs" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
