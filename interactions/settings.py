@@ -215,6 +215,8 @@ class ProfileSettings(Execution, Effort, Game):  # the fields of the last one co
             raise ValueError(
                 "a precision of rms is relative by itself and chooses the passes: leave out relative and budget"
             )
+        if self.of == "difference" and self.relative:
+            raise ValueError("a precision of difference is that of M and has no use for relative: leave relative out")
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
         of_run = isinstance(self.target, str) and self.target and Path(self.target, "run.json").exists()

@@ -163,6 +163,7 @@ def test_what_cannot_be_a_pair_is_refused(tmp_path):
         (two, {}, "9 images for one and 8 for two"),
         (Subject("two", network(2), Photos(9)), {"only_correct": True}, "classify other images correctly"),
         (Subject("two", network(2), Photos(9)), {"budget": 300}, "give it or a budget"),
+        (Subject("two", network(2), Photos(9)), {"relative": True}, "leave relative out"),
     ):
         with pytest.raises(ValueError, match=why):
             profile_pair(one, second, out=tmp_path / "pair", progress=False, **ASKED | settings)
