@@ -220,9 +220,10 @@ class ProfileSettings(Execution, Effort, Game):  # the fields of the last one co
         if self.keep not in ("pairs", "images"):
             raise ValueError(f"cannot keep {self.keep!r}: choose pairs or images")
         of_run = isinstance(self.target, str) and self.target and Path(self.target, "run.json").exists()
-        if of_run and self.value == "cosine":
-            raise ValueError(f"cosine explains no class, so it has no use for those of {self.target}: leave target out")
         of_class = isinstance(self.target, int) and self.target >= 0
+        if (of_run or of_class) and self.value == "cosine":
+            given = f"those of {self.target}" if of_run else f"class {self.target}"
+            raise ValueError(f"cosine explains no class, so it has no use for {given}: leave target out")
         if not (self.target in ("label", "predicted") or of_run or of_class):
             raise ValueError(
                 f"unknown target {self.target!r}: choose label, predicted, the number of a class, or the folder of "

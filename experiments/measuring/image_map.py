@@ -94,7 +94,11 @@ def play(
     Args:
         config: how the image was normalised: mean, std.
         target: the class that is explained; None for the model's own top class. cosine needs none.
+
+    Raises ValueError for a class beside cosine, and as the game does.
     """
+    if target is not None and value == "cosine":
+        raise ValueError(f"cosine explains no class, so it has no use for class {target}: leave target out")
     if target is None and value != "cosine":
         target = int(logits_of(model.eval(), image_CHW, "the image", value).argmax())
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))

@@ -290,6 +290,7 @@ def test_the_budget_follows_the_order():
         ),
         (["--radius", "3"], "radius 3 is not possible"),
         (["--target", "1000"], "a model of 1000 classes"),
+        (["--target", "7", "--value", "cosine"], "cosine explains no class, so it has no use for class 7"),
         (["--permutations", "0"], "--permutations 0 is too small: use 1 or more"),
         (["--baseline", "purple"], "unknown baseline 'purple'"),
         (["--weights", "nothing.pth"], "weights 'nothing.pth' is no file"),

@@ -134,6 +134,8 @@ def test_the_classes_of_another_run(tmp_path):
         profile_model(network(2), Photos(9), out=tmp_path / "three", **few | {"target": str(tmp_path / "cosine")})
     with pytest.raises(ValueError, match=r"cosine explains no class, so it has no use for those of .*moved"):
         profile_model(network(2), Photos(9), out=tmp_path / "three", **few | of_one, value="cosine")
+    with pytest.raises(ValueError, match=r"cosine explains no class, so it has no use for class 3"):
+        profile_model(network(2), Photos(9), out=tmp_path / "three", **few | {"target": 3}, value="cosine")
     assert not (tmp_path / "three" / "run.json").exists()
 
 
