@@ -208,4 +208,4 @@ def conclude(settings: "Settings", profiles: "Mapping[State, Profile]") -> None:
     masses = table.drop_duplicates("step")[["step", "epoch", "images", "M", "M_low", "M_high"]]
     print(masses.to_string(index=False, float_format="{:.3f}".format))
     print(f"{len(told)} states, {record['passes']:,} passes, {record['seconds']:.0f} s; wrote {settings.out / TABLE}")
-    draw("course", open_runs([settings.out], [Path(settings.model).name]), {}, settings.out / "course")
+    draw("course", open_runs([settings.out], [Path(settings.model).resolve().name]), {}, settings.out / "course")

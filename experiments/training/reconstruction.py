@@ -118,8 +118,9 @@ def of_run(folder: Path, given: Mapping[str, Any], image_size: int | None, best:
     if given or (image_size or trained_at) != trained_at:
         method = method_of(run, architecture, settings, given, image_size or trained_at)
     report = fill(method, trained, state, folder)
-    about = about_run(run, state, folder.name, best) | asdict(report) | {"path": folder.name}
-    title = f"{name_of(method)} on {architecture[0]}, {folder.name}, step {state['step']:,}"
+    name = folder.resolve().name
+    about = about_run(run, state, name, best) | asdict(report) | {"path": name}
+    title = f"{name_of(method)} on {architecture[0]}, {name}, step {state['step']:,}"
     normalises = bool(getattr(getattr(trained, "settings", None), "normalised_target", False))
     return Network(method.eval(), image_size or trained_at, title, about, isinstance(trained, SparK) or normalises)
 

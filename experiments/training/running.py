@@ -168,12 +168,14 @@ def draw_pictures(path: Path) -> None:
     with np.load(path) as file:
         shown = {name: file[name].transpose(0, 2, 3, 1) for name in ("original", "masked", "predicted", "composite")}
     step = int(path.stem.removeprefix("step-"))
-    draw_reconstruction(**shown, path=path.with_suffix(".png"), title=f"{path.parent.parent.name}, step {step:,}")
+    draw_reconstruction(
+        **shown, path=path.with_suffix(".png"), title=f"{path.resolve().parent.parent.name}, step {step:,}"
+    )
 
 
 def draw_training(folder: Path) -> None:
     """loss.png of a finished run."""
-    draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.name)
+    draw_loss(folder / "log.jsonl", folder / "loss.png", title=folder.resolve().name)
 
 
 def conclude(folder: Path, command: str, result: dict[str, Any], world: World) -> None:

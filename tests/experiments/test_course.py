@@ -9,7 +9,9 @@ import pytest
 import timm
 
 from experiments.cli import main
+from experiments.measuring import course
 from experiments.measuring.course import State, course_table
+from interactions.profile import load_profile
 from tests.experiments.test_longer import USUAL, refused
 
 FEW = "--image-size 32 --grid 4 --radius 1 --ratios 0.0 0.3 0.5 --design pairwise --budget 200 --images 3"
@@ -96,6 +98,13 @@ def test_what_is_measured_is_not_measured_again(tuned, images, measured, tmp_pat
     assert profile(tuned, images, out, "--checkpoints", "all") == 0
     assert {path: path.stat().st_mtime_ns for path in units} == units
     pd.testing.assert_frame_equal(pd.read_csv(out / "course.csv"), pd.read_csv(measured / "course.csv"))
+
+
+def test_a_run_may_be_named_from_inside_its_folder(tuned, images, measured, tmp_path, monkeypatch):
+    monkeypatch.chdir(tuned)
+    monkeypatch.setattr(course, "profiled", lambda settings: load_profile(measured / settings.out.name))
+    assert profile(".", images, tmp_path / "course", "--checkpoints", "all") == 0
+    assert (tmp_path / "course" / "course.png").is_file()
 
 
 def test_a_dry_run_tells_of_all_states_and_writes_nothing(tuned, images, tmp_path, capsys):

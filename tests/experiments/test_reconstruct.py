@@ -136,10 +136,12 @@ def test_the_pictures_are_the_methods_own(name, runs, images, tmp_path):
     assert str(tmp_path) not in json.dumps(record) and str(run.parent) not in json.dumps(record)
 
 
-def test_the_trainers_own_pictures_come_out_again(runs, images, tmp_path):
+def test_the_trainers_own_pictures_come_out_again(runs, images, tmp_path, monkeypatch):
     """Of the same images with the seed that the training draws its masks by: read, loaded and masked alike."""
     run = runs("mae")
-    found, _ = drawn(tmp_path / "r.png", run, "--data", images, "--seed", seed_of(0, "pictures"))
+    monkeypatch.chdir(run)
+    found, record = drawn(tmp_path / "r.png", ".", "--data", images, "--seed", seed_of(0, "pictures"))
+    assert record["network"]["path"] == run.name
     with np.load(run / "pictures" / "step-00000006.npz") as file:
         for key in file.files:
             np.testing.assert_allclose(found[key], file[key], atol=2e-5)

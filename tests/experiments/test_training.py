@@ -6,7 +6,9 @@ import os
 import re
 import signal
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 
@@ -432,3 +434,16 @@ def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, mo
 def test_the_last_numbers_are_told_with_their_intervals():
     numbers = {"loss": 0.51234, "miou": 39.91, "miou_low": 38.0, "miou_high": 41.25, "val_images": 10.0, "so_low": 2.0}
     assert running.in_words(numbers) == "loss 0.5123, miou 39.91 [38, 41.25], so_low 2"
+
+
+def test_figures_of_a_run_in_this_folder_are_called_by_its_name(tmp_path, monkeypatch):
+    titles = []
+    (tmp_path / "run" / "pictures").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run")
+    kinds = ("original", "masked", "predicted", "composite")
+    np.savez("pictures/step-00000012.npz", **{kind: np.zeros((1, 3, 2, 2)) for kind in kinds})
+    for drawing in ("draw_loss", "draw_reconstruction"):
+        monkeypatch.setattr(running, drawing, lambda *_, title, **__: titles.append(title))
+    running.draw_training(Path("."))
+    running.draw_pictures(Path(".") / "pictures" / "step-00000012.npz")
+    assert titles == ["run", "run, step 12"]
