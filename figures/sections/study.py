@@ -71,10 +71,11 @@ def _by_setup(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def study_section(runs: Sequence[Run]) -> Section:
-    """The tables of results folders, and their figures: as charts where their tables are there, else as pictures."""
+    """The tables of results folders, and their figures: as charts where their tables are there, else as pictures. Of a
+    network through training, the figure."""
     blocks: list[Block] = []
     for run in runs:
-        if run.record.get("command") is None:
+        if run.record.get("command") in (None, "course"):
             blocks += _figures(run)
         for name, (caption, plot, reference) in STUDY.items():
             if has_rows(run.table(name)):

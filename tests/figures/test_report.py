@@ -199,6 +199,13 @@ def test_a_study_shows_its_tables_and_figures_and_says_what_chance_does(tmp_path
     assert figure.source.name == "fig5.png" and figure.caption == "fig5. Runs: ViT. Two of three seeds."
 
 
+def test_a_network_through_training_shows_its_figure(tmp_path: Path):
+    run = write_run(tmp_path / "course", {}, {"command": "course", "model": {"name": "net"}})
+    shutil.copy(made_up.study(tmp_path / "study") / "fig5.png", run / "course.png")
+    (fold,) = blocks(section(sections_of(opened(run)), "Results of the study"), Fold)
+    assert fold.summary == "Figure course" and fold.blocks[0].source == run / "course.png"
+
+
 def test_a_study_names_measures_networks_and_set_ups_in_words(tmp_path: Path):
     sections = sections_of(opened(made_up.study(tmp_path / "study")))
     _, masses, _ = blocks(section(sections, "Results of the study"), Rows)
