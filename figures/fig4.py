@@ -18,7 +18,7 @@ from scipy import stats
 from figures.files import read_arrays
 from figures.frequencies import WORDS, log_spectrum, radial_spectrum
 from figures.panels import draw_legend, legend_height
-from figures.pictures import as_pixels, stack, stacked
+from figures.pictures import as_pixels, newest_pictures, stack, stacked
 from figures.runs import Drawn, Run, by_panel, label, looks_of
 from figures.seeds import draw_band
 from figures.style import COLUMN, GREY, MARGIN, Look, add_panel, house_style, page, wrap
@@ -57,7 +57,8 @@ def draw(runs: Sequence[Run], pictures: int = 1, title: str = "", caption: str =
 
     Args:
         runs: folders with pictures, as training and `a2mim reconstruct` write them: .npz with original, masked and
-            predicted, floats from 0 to 1, N×3×H×W. The latest of each folder counts.
+            predicted, floats from 0 to 1, N×3×H×W. The newest of each folder counts, by the time of
+            writing.
         pictures: to show of each panel, at most.
 
     Raises:
@@ -79,19 +80,19 @@ def draw(runs: Sequence[Run], pictures: int = 1, title: str = "", caption: str =
 
 
 def pictures_file(run: Run) -> Path:
-    """The latest .npz of pictures in the run's folder.
+    """The newest .npz in the run's folder that holds what is drawn, by the time of writing (`newest_pictures`).
 
     Raises:
         ValueError: there is none.
     """
     found = [path for name, path in sorted(run.tables.items()) if name.endswith(".npz")]
-    found = found or sorted(run.folder.glob("pictures/*.npz")) or sorted(run.folder.glob("*.npz"))
-    if not found:
+    newest = found[-1] if found else newest_pictures(run.folder, KINDS)
+    if newest is None:
         raise ValueError(
             f"{run.folder} lacks pictures (.npz, of `a2mim pretrain` or `a2mim reconstruct`), from which the figure is "
             "drawn"
         )
-    return found[-1]
+    return newest
 
 
 def read_pictures(path: Path) -> Pictures:

@@ -1,9 +1,11 @@
 """Pixels as every figure takes them: floats from 0 to 1."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,26 @@ def opened(content: bytes) -> Iterator[Image.Image]:
                 yield picture
     except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from error
+
+
+def newest_pictures(folder: Path, kinds: Collection[str]) -> Path | None:
+    """Of the .npz in a run's folder that hold pictures of all these kinds the newest: the last step that its training
+    kept, or what was written beside run.json after that. None where there is no .npz.
+
+    Where none holds them all it is the newest of any kind, and one that cannot be read counts, so that it is told.
+    """
+    found = [sorted(folder.glob(pattern)) for pattern in ("pictures/*.npz", "*.npz")]
+    holding = [[path for path in paths if _holds(path, kinds)] for paths in found]
+    of_training, beside = holding if any(holding) else found
+    return max([*of_training[-1:], *beside], key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _holds(path: Path, kinds: Collection[str]) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{kind}.npy" for kind in kinds} <= {*archive.namelist()}
+    except Exception:  # a damaged archive raises almost anything
+        return True
 
 
 def stack(axes: Axes, pictures: Sequence[NDArray], options: Sequence[Mapping[str, Any]] = ()) -> None:

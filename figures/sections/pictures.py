@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from figures.files import read_arrays
 from figures.page.blocks import Block, Fold, Gallery, Picture, Section
 from figures.pair_map import draw_pair_map
-from figures.pictures import opened
+from figures.pictures import newest_pictures, opened
 from figures.runs import Run
 from figures.words import value_in_words
 
@@ -54,10 +54,9 @@ def _archives(run: Run) -> list[Path]:
 
 
 def _reconstructions(run: Run) -> list[Block]:
-    """A training run leaves several; the newest shows what its weights can do now."""
-    if not (archives := _archives(run)):
+    """A training run leaves several; the newest, by the time of writing, shows what its weights can do now."""
+    if (path := newest_pictures(run.folder, RECONSTRUCTION)) is None:
         return []
-    path = archives[-1]
     try:
         arrays = read_arrays(path, RECONSTRUCTION)
         pictures = {name: x.clip(0, 1).transpose(0, 2, 3, 1) for name, x in arrays.items()}

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,13 @@ def test_what_is_changed_by_frequency_is_the_mean_over_all_pictures_with_its_int
 
 def test_the_latest_pictures_count_and_reconstructions_beside_run_json_do_too(tmp_path: Path):
     folder = trained(trained(tmp_path / "x", 3, step=2_000), 1, step=12_000)
-    other = write_run(tmp_path / "y")
+    np.savez(folder / "earlier.npz", **pictures(2))
+    os.utime(folder / "earlier.npz", (1e9, 1e9))
+    other = trained(tmp_path / "y", 3)
     np.savez(other / "reconstructions.npz", **pictures(2))
+    np.savez(other / "counts.npz", counts=np.zeros(3))
+    os.utime(other / "reconstructions.npz", (3e9, 3e9))
+    os.utime(other / "counts.npz", (4e9, 4e9))
     runs = open_runs([folder, other])
     drawn = fig4.draw(runs, pictures=1)
     assert list(drawn.files.values()) == [["pictures/step-00012000.npz"], ["reconstructions.npz"]]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -264,6 +265,13 @@ def test_pictures_are_the_newest_and_pair_maps_are_found(tmp_path: Path):
     found = section(sections_of(runs), "Pictures and pair maps")
     (gallery,), (pair_map,) = blocks(found, Gallery), blocks(found, Picture)
     assert list(gallery.columns) == ["original", "masked", "predicted", "composite"]
+    path = runs[0].folder / "pictures" / "step-00000400.npz"
+    shutil.copyfile(path, runs[0].folder / "a.npz")
+    np.savez(runs[0].folder / "matches.npz", other=np.zeros(3))
+    for written, name in ((2e9, "a"), (3e9, "matches")):
+        os.utime(runs[0].folder / f"{name}.npz", (written, written))
+    (other,) = blocks(section(sections_of(runs), "Pictures and pair maps"), Gallery)
+    assert "together (a)" in other.caption
     assert "step-00000400" in gallery.caption and pair_map.source.name == "cat.png" and pair_map.thumbnail
 
 
