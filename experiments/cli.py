@@ -41,6 +41,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,6 +192,11 @@ def start(
     """
     if {"-h", "--help"} & set(arguments):
         print(introduction(kind, terminal_width()), end="\n\n")
+    if names_nothing(arguments):
+        print(
+            f"{prog}: --out is empty: give it a name, or leave it out (is a shell's variable not set?)", file=sys.stderr
+        )
+        return BAD_INPUT
     read = partial(parse, kind, args=arguments, prog=prog)
     settings = read()
     try:
@@ -198,6 +204,11 @@ def start(
     except (ValueError, OSError) as error:
         return guarded(partial(refuse, error), settings, prog)
     return guarded(run, settings if default is None else read(default=default), prog)
+
+
+def names_nothing(arguments: Sequence[str]) -> bool:
+    """Whether --out is followed by an empty word, of which a path would be the folder that one is in."""
+    return any(not word.strip() for option, word in pairwise(arguments) if option == "--out") or "--out=" in arguments
 
 
 def refuse(error: Exception, settings: Any) -> int:

@@ -131,6 +131,15 @@ def test_a_bar_is_closed_before_an_error_is_told(commands, capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines()[-1] == "a2mim fail: too few" and bars[0].disable
 
 
+@pytest.mark.parametrize("command", ["profile net --data x", "transfer run", "reproduce lite0"])
+@pytest.mark.parametrize("given", [["--out", ""], ["--out", " "], ["--out="]])
+def test_an_empty_out_is_refused(tmp_path, monkeypatch, capsys, command, given):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command.split(), *given]) == 2
+    said = capsys.readouterr().err
+    assert "--out is empty: give it a name" in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 def test_an_exit_code_of_its_own_is_handed_on(commands):
     assert cli.main(["fail", "code"]) == 3
 
