@@ -64,7 +64,8 @@ class Augmentation:
     """Side of the square that the model sees, in pixels."""
     crop: Literal["resized", "padded", "centre"] = "resized"
     """resized: random resized crop; padded: the whole image at this size, padded, and a random crop of it; centre: the
-    evaluation crop, which nothing else is done to, no flip either."""
+    middle square of the image, all of its shorter side (evaluation may cut a margin from it, by the network's
+    crop_pct), which nothing else is done to, no flip either."""
     scale: tuple[Area, Area] = (0.67, 1.0)
     """Range of a resized crop's share of the image area."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
@@ -105,7 +106,8 @@ class Augmentation:
         if self.crop == "centre" and (more := self.besides_cropping()):
             names = ", ".join(map(option, more))
             raise ValueError(
-                f"--crop centre shows images as evaluation does, without {names}: turn them off, or use another --crop"
+                f"--crop centre shows the middle square of an image as it is, without {names}: turn them off, or use "
+                "another --crop"
             )
 
     def besides_cropping(self) -> list[str]:

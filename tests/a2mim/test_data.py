@@ -188,7 +188,7 @@ def test_a_centre_crop_goes_with_no_other_augmentation():
     """Typed, or a method's own: two views of an image would be the same."""
     check(replace(AS_IS, flip=0.5))
     for name, value in {"color_jitter": 0.4, "auto_augment": "rand-m9", "erasing": 0.25, "blur": 0.5}.items():
-        told = f"--crop centre shows images as evaluation does, without --{name.replace('_', '-')}: turn"
+        told = f"--crop centre shows the middle square of an image as it is, without --{name.replace('_', '-')}: turn"
         with pytest.raises(ValueError, match=told):
             check(replace(AS_IS, **{name: value}))
     source = replace(tiny_source(), views=made("simclr").views(AS_IS))
