@@ -39,15 +39,8 @@ def read_index(
         FileNotFoundError: no index, or not all of its files.
         CheckpointError: an index of another form; a name that is no file beside it; tensors that are missing or extra.
     """
-    said = parsed(read_text(path), f"'{path}'")
-    places = said.get("weight_map") if isinstance(said, dict) else None
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(f"'{path}' names no files of a network: fetch it again")
+    places = places_in(path)
     names = sorted(set(places.values()))
-    if len(names) > MOST or not all(FILE.fullmatch(name) for name in names):
-        raise CheckpointError(
-            f"'{path}' names something else than files beside it ({listed(names)}), which is not opened"
-        )
     if missing := [name for name in names if not (path.parent / name).is_file()]:
         raise FileNotFoundError(f"'{path}' names files that are not beside it: {listed(missing)}")
     tensors: dict[str, Tensor] = {}
@@ -61,3 +54,17 @@ def read_index(
             )
         tensors |= content
     return tensors, {}
+
+
+def places_in(path: Path) -> dict[str, str]:
+    """Tensor → the file beside the index that holds it, as the index says. Raises as `read_index`."""
+    said = parsed(read_text(path), f"'{path}'")
+    places = said.get("weight_map") if isinstance(said, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"'{path}' names no files of a network: fetch it again")
+    names = sorted(set(places.values()))
+    if len(names) > MOST or not all(FILE.fullmatch(name) for name in names):
+        raise CheckpointError(
+            f"'{path}' names something else than files beside it ({listed(names)}), which is not opened"
+        )
+    return places

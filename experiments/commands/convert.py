@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
         )
     if settings.out.is_dir():
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
-    claim([settings.out], [Path(settings.file.partition("#")[0])])
+    claim([settings.out], files_of(settings.file))
     checkpoint = read(settings.file)
     fitting = fit(checkpoint, settings.model, pairs(settings.model_args))
     if fitting is None:
@@ -70,3 +70,13 @@ def run(settings: Settings) -> None:
             f"{eps:g}{f' in {printable(part)}' if part else ''}" for part, eps in checkpoint.norm_eps.items()
         )
         print(f"and set the epsilon of its layer norms to {eps}, which --weights {settings.out} does by itself")
+
+
+def files_of(checkpoint: str) -> list[Path]:
+    """What is read of a checkpoint: its file, and where that is the list of its parts these, too."""
+    from a2mim.checkpoints.read import split_copy
+    from a2mim.checkpoints.shards import is_index, places_in
+
+    path, _ = split_copy(checkpoint)
+    parts = set(places_in(path).values()) if is_index(path) and path.is_file() else ()
+    return [path, *(path.parent / name for name in parts)]

@@ -13,6 +13,7 @@ from experiments.cli import main
 from experiments.outputs import FILES, FOLDERS, claim, owner
 from figures import files as drawing
 from interactions.runs import files as measuring
+from tests.experiments.test_unread_checkpoints import shards
 from tests.figures import made_up_runs
 
 GONE = 2**22 + 1
@@ -70,6 +71,19 @@ def test_what_is_read_is_not_overwritten(run, capsys):
         assert main(["map", "test_vit", *words]) == 2
         assert "is read, and would be overwritten" in capsys.readouterr().err
     assert (run.parent / "cat.png").read_bytes() == before
+
+
+def test_a_conversion_takes_no_place_of_what_it_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shards(tmp_path)
+    Path("data#1").mkdir()
+    Path("data#1/x.safetensors").write_text("as it was")
+    part = "model-00002-of-00002.safetensors"
+    before = Path(part).read_bytes()
+    for file, out in (("model.safetensors.index.json", part), *[("data#1/x.safetensors",) * 2]):
+        assert main(["convert", file, "--out", out]) == 2
+        assert f"{out} is read, and would be overwritten" in capsys.readouterr().err
+    assert Path(part).read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["accuracy", "masses", "differences", "declared", "published", "token_position"])
