@@ -17,6 +17,8 @@ FILES = {
     *("accuracy.csv", "masses.csv", "differences.csv", "declared.csv", "published.csv", "token_position.csv"),
 }
 """Of runs and studies. (A study's transfer.csv is written by `a2mim transfer`, which asks here first.)"""
+PAGE = "report.html"
+"""Of a study; a run has none of its own."""
 EXTENDED = re.compile(r"-\d+-epochs(?=\.safetensors$)")
 """In the name of weights that a training had before it was extended."""
 FOLDERS = {
@@ -51,6 +53,8 @@ def owner(path: Path) -> Path | None:
     """The folder of the run or study that a file is a part of; None for any other file."""
     folder = path.parent
     if EXTENDED.sub("", path.name) in FILES and any((folder / record).exists() for record in RECORDS):
+        return folder
+    if path.name == PAGE and (folder / "study.json").exists():
         return folder
     if folder.name in FOLDERS and (folder.parent / "run.json").exists():
         return folder.parent

@@ -95,7 +95,8 @@ def test_a_studys_own_tables_are_not_overwritten(run, tmp_path, capsys, name):
     assert main(["compare", str(run), str(run), "--names", "a", "b", "--out", str(study / f"{name}.png")]) == 2
     assert f"{name}.csv is a file of the run in" in capsys.readouterr().err
     assert (study / f"{name}.csv").read_text() == "as it was"
-    claim([study / "transfer.csv", study / "report.html"])
+    claim([study / "transfer.csv"])
+    assert owner(study / "report.html") == study and owner(run / "report.html") is None
 
 
 @pytest.mark.parametrize("command", ["knn", "linear"])
