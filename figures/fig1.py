@@ -24,13 +24,15 @@ from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, lo
 from figures.seeds import draw_seeds, seed_words
 from figures.style import Look, house_style
 from figures.tables import read_table
-from figures.words import count_in_words
+from figures.words import baseline_in_words, count_in_words
 
 OCCLUSION, STRENGTH = "occlusion.csv", "strength.csv"
 TABLES = {OCCLUSION: "a2mim occlusion", STRENGTH: "a2mim profile"}
 OCCLUSION_FACETS: Facets = {
     "grid": FACETS["grid"],
-    "baseline": lambda record: "{baseline} {masking}".format(**record["settings"]).replace("_", " "),
+    "baseline": lambda record: " ".join(
+        [baseline_in_words(record["settings"]["baseline"]), record["settings"]["masking"].replace("_", " ")]
+    ),
     "saliency": lambda record: record["settings"]["saliency"].replace("_", " "),
     "data": FACETS["data"],
 }

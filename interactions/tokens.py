@@ -26,11 +26,6 @@ Forward = Callable[[Tensor], Tensor]
 """Images I×C×H×W -> outputs, a row for each image, or for each coalition while tokens are dropped."""
 
 
-def in_words(baseline: str) -> str:
-    """A baseline as captions name it: one that is another game than painting says so."""
-    return "drop (tokens of absent cells removed, nothing painted)" if baseline == DROP else baseline.replace("_", " ")
-
-
 class TokenDrop:
     """Where, and which, tokens are left out of a model's pass.
 

@@ -106,9 +106,11 @@ def draw(measured: "Occlusion") -> None:
 
 def shown(baseline: str, masking: str) -> str:
     """What becomes of dropped cells, in words."""
+    from figures.words import baseline_in_words
+
     if baseline == "drop":
         return "the tokens of dropped ones are removed, nothing is painted"
-    return f"dropped ones show {baseline} ({masking})".replace("_", " ")
+    return f"dropped ones show {baseline_in_words(baseline)} ({masking.replace('_', ' ')})"
 
 
 def report(measured: "Occlusion") -> None:

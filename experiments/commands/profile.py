@@ -121,15 +121,15 @@ def draw(profile: "Profile") -> None:
     from experiments.measuring.inputs import assumptions
     from figures.curves import draw_strength
     from figures.runs import ground_words
+    from figures.words import baseline_in_words, value_in_words
     from interactions import levels
-    from interactions.tokens import in_words
 
     record, settings = profile.record, profile.settings
     height, width = record["image_shape"][1:]
     assumed = assumptions(record["data"].get("transform", {}))
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
-        f"{ground_words(record)}, baseline {in_words(settings['baseline'])}, {record['passes']:,} passes. "
+        f"{ground_words(record)}, baseline {baseline_in_words(settings['baseline'])}, {record['passes']:,} passes. "
         + " ".join(filter(None, [levels.in_words(record), sampled(record), cut(record), protocol(record), assumed]))
     ).strip()
     draw_strength(
@@ -137,7 +137,7 @@ def draw(profile: "Profile") -> None:
         profile.folder / "strength.png",
         title=record["model"]["name"],
         caption=caption,
-        unit=settings["value"].replace("_", "-"),
+        unit=value_in_words(settings["value"]),
     )
 
 

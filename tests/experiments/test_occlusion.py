@@ -9,6 +9,7 @@ import timm
 import torch
 
 from experiments import cli, machine
+from experiments.commands.occlusion import shown
 from tests.interactions.tiny import CLASSES, SIZE
 
 MODEL = "tests.interactions.tiny:network"
@@ -117,3 +118,11 @@ def test_unknown_kind_is_refused(photos, tmp_path, capsys):
     with pytest.raises(SystemExit) as refused:
         occlusion(photos, tmp_path / "run", "--kinds", "random", "best")
     assert refused.value.code == 2 and "best" in capsys.readouterr().err
+
+
+def test_what_dropped_cells_show_in_words():
+    told = [shown(baseline, "after_normalisation") for baseline in ("image_mean", "my_models:grey_it")]
+    assert told == [
+        "dropped ones show mean colour of the image (after normalisation)",
+        "dropped ones show my_models:grey_it (after normalisation)",
+    ]

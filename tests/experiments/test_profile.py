@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
-from experiments.commands.profile import Settings, pairs_measured, sampled
+from experiments.commands.profile import Settings, draw, pairs_measured, sampled
 from experiments.measuring.pairs import apart
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
+from tests.figures import made_up
 from tests.interactions.tiny import CLASSES, SIZE, network
 
 MODEL = "tests.interactions.tiny:network"
@@ -284,3 +286,14 @@ def test_two_weights_of_one_model_have_folders_of_their_own(weights, other, name
     }
     with pytest.raises(ValueError, match="both models are resnet18"):
         apart(replace(settings, other_weights=f"./{weights}"))
+
+
+def test_the_figure_has_the_words_of_every_figure_and_own_functions_by_their_names(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("figures.curves.draw_strength", lambda *_, **words: said.append(words))
+    about = {"image_shape": [3, 8, 8], "passes": 9, "pairs": 1, "orders": [], "data": {"name": "photos"}}
+    for value, baseline in (("log_prob", "mean"), ("my_models:log_it", "my_models:grey_it")):
+        settings = {"value": value, "baseline": baseline, "grid": 4, "radius": 1, "pairs": "near", "target": "label"}
+        draw(SimpleNamespace(record=made_up.record() | about, settings=settings, folder=tmp_path))
+    assert [words["unit"] for words in said] == ["log-probability", "my_models:log_it"]
+    assert "baseline mean colour, " in said[0]["caption"] and "baseline my_models:grey_it, " in said[1]["caption"]

@@ -37,7 +37,7 @@ def test_accuracy_stands_above_the_interactions_of_the_same_methods(tmp_path: Pa
     assert drawn.note == "" and [run.name for run in drawn.files] == ["a", "b", "a", "b"]
     assert [list(tables) for tables in drawn.files.values()] == [["occlusion.csv"]] * 2 + [["strength.csv"]] * 2
     words = caption(drawn.figure)
-    assert "500 images" in words and "50 images" in words and "baseline mean after normalisation" in words
+    assert "500 images" in words and "50 images" in words and "baseline mean colour after normalisation" in words
     assert ("saliency gradient" in words) == (dropped != "random")
     assert vit.get_ylabel() == "top-1 accuracy (%)" and vit.get_ylim() == cnn.get_ylim() == (0, 100)
     assert (vit.get_title("left"), cnn.get_title("left")) == ("ViT", "CNN")
