@@ -7,7 +7,8 @@ cifar10_baselines.py and cifar10_masked.py hold the other methods on the same ne
 
 Should reach. Not answered yet at the GPU size, which has not been run. The CPU size is a small answer: with three times
 the epochs below (`--times 3`) and three seeds of the CNN in experiments/results/cifar10, where it reaches 80 % top-1,
-and with these epochs and three seeds of the ViT in experiments/results/cifar10-vit (67 %, 68 % after A²MIM, 69 % after SimCLR).
+and with these epochs and three seeds of the ViT in experiments/results/cifar10-vit (67 %, 68 % after A²MIM, 69 %
+after SimMIM or SimCLR).
 
 Costs.
 
