@@ -18,6 +18,7 @@ from tqdm import tqdm
 from a2mim.averages import Metrics
 from a2mim.course import course_file
 from a2mim.data import Source, examples
+from a2mim.errors import one_line
 from a2mim.export import export_backbone
 from a2mim.images import Images
 from a2mim.loading import Unreadable
@@ -200,7 +201,7 @@ class Progress:
         if isinstance(error, Unreadable):
             return f"{error} (step {step}); {saved}; go on with --resume when they can be read"
         return (
-            f"a process that decodes images died at step {step} ({' '.join(str(error).split())}); {saved}; "
+            f"a process that decodes images died at step {step} ({one_line(error)}); {saved}; "
             "go on with --resume, and with fewer --workers if memory ran out"
         )
 

@@ -18,7 +18,7 @@ import torch
 
 from a2mim.data import Source
 from a2mim.dist import World
-from a2mim.errors import out_of_memory
+from a2mim.errors import one_line, out_of_memory
 from a2mim.loading import WorkerDied
 from a2mim.optim import scaled_lr
 from a2mim.plan import Plan
@@ -119,7 +119,7 @@ def load_state(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:
         if out_of_memory(error):
             raise
         raise ValueError(
-            f"{state_path(folder)} does not fit this run ({' '.join(str(error).split())[:200]}): remove it to go on "
+            f"{state_path(folder)} does not fit this run ({one_line(error)[:200]}): remove it to go on "
             "from an older state"
         ) from error
 

@@ -184,10 +184,8 @@ class Parts:
 
     @classmethod
     def _made(cls, influence_MI: np.ndarray, gradient_MM: np.ndarray, noises: Sequence[Noise]) -> "Parts":
-        ways, seen_M = (
-            [each for noise in noises for each in noise.ways],
-            np.concatenate([each.seen_M for each in noises]),
-        )
+        ways = [each for noise in noises for each in noise.ways]
+        seen_M = np.concatenate([noise.seen_M for noise in noises])
         single_M, product_M, least_M = np.array([(one.single, one.product, one.least) for one, *_ in ways]).T
         others = {place: other for place, (_, *rest) in enumerate(ways) for other in rest}
         variance_M, slope_MM = influence_MI.var(1, ddof=1), gradient_MM**2
@@ -208,9 +206,9 @@ class Parts:
         return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
 
 
-def in_best_ways(parts: Parts, error_M: np.ndarray | float) -> Parts:
-    """The parts with every order in the way with which the whole costs least: one after the other is turned, those of
-    most passes first, as long as that saves something."""
+def in_best_ways(parts: Parts, error_M: np.ndarray | float) -> tuple[Parts, np.ndarray]:
+    """The parts with every order in the way with which the whole costs least, and the passes of each: one after the
+    other is turned, those of most passes first, as long as that saves something."""
     budgets_M, images = allocate(parts, error_M)
     cost, turned = images * (OVERHEAD + budgets_M.sum()), True
     while turned:
@@ -220,7 +218,7 @@ def in_best_ways(parts: Parts, error_M: np.ndarray | float) -> Parts:
             of_other_M, images = allocate(other, error_M)
             if (there := images * (OVERHEAD + of_other_M.sum())) < 0.99 * cost:
                 parts, budgets_M, cost, turned = other, of_other_M, there, True
-    return parts
+    return parts, budgets_M
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interactions.estimators import pairwise
 from interactions.game import PatchGame
-from interactions.outputs import DoesNotRun
+from interactions.outputs import DoesNotRun, one_line
 from interactions.speed import copied
 
 PAIRS, CONTEXTS = 4, 2
@@ -60,6 +60,6 @@ def _in_double(game: PatchGame, model: nn.Module, coalitions_BN: Tensor) -> Tens
     try:
         values_B = double.of(0)(coalitions_BN).cpu()
     except (RuntimeError, DoesNotRun) as error:
-        raise FloatingPointError(f"the model does not run in float64 ({' '.join(str(error).split())})") from error
+        raise FloatingPointError(f"the model does not run in float64 ({one_line(error)})") from error
     game.passes += double.passes
     return values_B

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import NO_TURNS, Parts, Turn, allocate, images_needed, in_best_ways
+from interactions.allocation import NO_TURNS, Parts, Turn, images_needed, in_best_ways
 from interactions.forecast import duration
 from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
@@ -176,8 +176,7 @@ def further(
     """
     count = parts.count
     if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
-        parts = in_best_ways(parts, error_M)
-        budgets, _ = allocate(parts, error_M)
+        parts, budgets = in_best_ways(parts, error_M)
         wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
     else:
         budgets, wanted = np.maximum(so_far_M, parts.least_M).round().astype(int), max(2 * count, LEAST_IMAGES)

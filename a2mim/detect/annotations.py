@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from a2mim.bounds import LARGEST
+from a2mim.errors import one_line
 from a2mim.plain import printable
 
 FULL = 65536
@@ -66,7 +67,7 @@ def read_listing(content: bytes, where: str, masks: bool, drop_empty: bool) -> L
     try:
         stated = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is no JSON ({' '.join(str(error).split())}): is it damaged?") from error
+        raise ValueError(f"{where} is no JSON ({one_line(error)}): is it damaged?") from error
     parts = ("images", "annotations", "categories")
     if not isinstance(stated, dict) or any(not isinstance(stated.get(part), list) for part in parts):
         raise ValueError(f"{where} is not in COCO's format: it needs the lists {', '.join(parts)}")

@@ -249,8 +249,7 @@ def read_file(path: Path) -> "dict[str, np.ndarray]":
 
 def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn: int, image: int, order: int) -> None:
     """One round: the published protocol on some pairs, and `replicates` runs of every design; what is there stays."""
-    import numpy as np
-
+    from experiments.benchmarks.playing import seed_of
     from interactions.runs.files import write_atomically
 
     path = cell_file(settings, turn, image, order)
@@ -258,9 +257,8 @@ def measure_cell(settings: Settings, game: "PatchGame", grid: "PatchGrid", turn:
     for stream, name in enumerate(("published", *MEASURED)):
         if name in arrays:
             continue
-        entropy = np.random.SeedSequence((settings.seed, turn, image, order, stream)).generate_state(1)
         measured = measure_published if name == "published" else measure_design
-        arrays |= measured(settings, game, grid, image, order, name, int(entropy[0]))
+        arrays |= measured(settings, game, grid, image, order, name, seed_of(settings.seed, turn, image, order, stream))
         write_atomically(path, partial(save_arrays, arrays))
 
 

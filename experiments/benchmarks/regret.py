@@ -102,6 +102,7 @@ def chosen_plan(settings: Settings, game: "PatchGame", pairs_P2: "torch.Tensor",
     """What a profile would choose for the order: by a pilot on a few images with the passes of its first round."""
     import torch
 
+    from experiments.benchmarks.playing import seed_of
     from interactions.estimators import Plan
     from interactions.estimators.auto import plan_from, run_pilot
 
@@ -125,7 +126,7 @@ def measured(
     import numpy as np
     from tqdm import tqdm
 
-    from experiments.benchmarks.playing import mean_square
+    from experiments.benchmarks.playing import mean_square, seed_of
     from interactions.estimators import Plan
 
     def twice(plan: Plan, order: int, image: int) -> list[float]:
@@ -146,13 +147,6 @@ def measured(
                 bar.update()
             found[order] = np.array(rows, float).transpose(1, 2, 0)
     return found
-
-
-def seed_of(*numbers: int) -> int:
-    """Of a random stream of its own: a pilot must not choose the design by the coalitions that are measured."""
-    import numpy as np
-
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def same(plan: "Plan", other: "Plan") -> bool:

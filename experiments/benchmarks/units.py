@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from a2mim.bounds import Count, Grid, Pixels, Share, Threads
+from a2mim.errors import one_line
 from interactions.settings import SpeedName
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def best_bare(game: PatchGame, compiles: bool) -> tuple[Speed, int, Callable[[],
         consider(replace(eager, folded=False, compiled=True), (game.batch_size or size,))
         times = in_turns([task for _, _, task in candidates], game.device)
     except Exception as error:  # what a compiler meets in a network may be anything at all
-        print(f"note: torch.compile does not work here ({' '.join(str(error).split())[:200]})")
+        print(f"note: torch.compile does not work here ({one_line(error)[:200]})")
         return candidates[0]
     return candidates[min(range(len(times)), key=lambda k: times[k] / candidates[k][1])]
 

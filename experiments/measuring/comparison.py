@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.measuring.inputs import spaced
 from experiments.outputs import claim, tables_beside
 from experiments.records import distinct_names
 from figures.comparison import draw_comparison
@@ -212,7 +213,7 @@ def pixel_words(records: Mapping[str, Record]) -> str:
     runs_of: dict[tuple[str, int], dict[str, list[str]]] = {}
     for run, record in records.items():
         model, shown = record["model"], record["settings"]["normalisation"]
-        words = f"mean {numbers(shown['mean'])} and deviation {numbers(shown['std'])}"
+        words = f"mean {spaced(shown['mean'])} and deviation {spaced(shown['std'])}"
         runs_of.setdefault((model["class"], model["parameters"]), {}).setdefault(words, []).append(run)
     return " ".join(
         f"Networks of one kind ({kind}, {parameters:,} parameters) are shown images of "
@@ -220,10 +221,6 @@ def pixel_words(records: Mapping[str, Record]) -> str:
         for (kind, parameters), of in runs_of.items()
         if len(of) > 1
     )
-
-
-def numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
 
 
 def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:

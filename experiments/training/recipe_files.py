@@ -15,6 +15,7 @@ import yaml
 
 from a2mim.checkpoints.archive import read_text
 from a2mim.checkpoints.errors import short
+from a2mim.errors import one_line
 from experiments.help import parse
 from experiments.models import did_you_mean, failure
 from experiments.recipes import recipes_of
@@ -81,7 +82,7 @@ def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] =
     try:
         plain = yaml.load(read_text(path, LONGEST), WrittenOut)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is no YAML: {one_line(error)}") from error
     if not isinstance(plain, dict):
         raise ValueError(f"{path} holds no settings: write an option a line, such as `lr: 0.001`")
     known, words = dict(options_of(kind)), dict[str, list[str]]()

@@ -106,7 +106,7 @@ def parts_of(between, pairs):
 def test_pools_are_left_where_other_orders_ask_for_many_images(between, pairs, turned):
     """By all four choices of ways: the one of least cost is found."""
     parts = parts_of(between, pairs)
-    found = in_best_ways(parts, 0.1)
+    found, _ = in_best_ways(parts, 0.1)
     cost = {}
     for other in (False, True):
         budgets_M, images = allocate(parts.otherwise(1) if other else parts, 0.1)

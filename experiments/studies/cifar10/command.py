@@ -7,6 +7,7 @@ page, with the answer in words (answers.py).
 
 from dataclasses import replace
 
+from a2mim.errors import one_line
 from experiments.studies.cifar10.plan import Settings, steps
 from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_absent, refuse_other_commands
 
@@ -59,6 +60,6 @@ def fetch(settings: Settings) -> None:
         CIFAR10(settings.data_root, download=True)
     except (OSError, RuntimeError) as error:
         raise ConnectionError(
-            f"CIFAR-10 cannot be fetched into {settings.data_root} ({' '.join(str(error).split())}): "
+            f"CIFAR-10 cannot be fetched into {settings.data_root} ({one_line(error)}): "
             "put it there, or name a .tar or a folder with --train and --test"
         ) from error
