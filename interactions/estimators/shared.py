@@ -50,10 +50,13 @@ def contexts_for(draws: int, order: int, n_players: int) -> int:
     return 2 * ceil(draws / 2 / coverage(order, n_players)[1])
 
 
-def group_pairs(pairs_P2: Tensor, size: int = GROUP_PAIRS) -> Groups:
-    """Cut the pairs, in ascending order, into groups of `size` or one fewer: neighbours in the list share cells."""
+def group_pairs(pairs_P2: Tensor, size: int = GROUP_PAIRS, first: int = 0) -> Groups:
+    """Cut the pairs, in ascending order, into groups of `size` or one fewer: neighbours in the list share cells.
+
+    first: where in the list, which is taken for a ring, the first group begins; its first groups are the larger ones.
+    """
     order_P = (pairs_P2[:, 0] * (int(pairs_P2.max()) + 1) + pairs_P2[:, 1]).argsort(stable=True)
-    chunks = order_P.tensor_split(-(-len(order_P) // size))
+    chunks = order_P.roll(-first).tensor_split(-(-len(order_P) // size))
     cells = [pairs_P2[chunk].unique() for chunk in chunks]
     ends = [torch.searchsorted(own, pairs_P2[chunk]) for own, chunk in zip(cells, chunks, strict=True)]
     pad = torch.nn.utils.rnn.pad_sequence
@@ -79,7 +82,8 @@ def draw(
     """About `draws` differences, or more, for each pair measured.
 
     All pairs if the budget holds them, else the pairs of a uniform subset of the groups; what is left is spent on
-    further contexts. The budget is met on average, since the number of free pairs is random.
+    further contexts. The budget is met on average, since the number of free pairs is random. The groups begin at a
+    random pair: those of a smaller group count for more in a mean over the pairs measured, and none shall more often.
 
     Raises:
         ValueError: impossible order or pairs, or a budget that holds no group.
@@ -94,6 +98,8 @@ def draw(
         raise ValueError(
             f"a budget of {budget} passes is too small for order {order}: give at least {int(cost * contexts) + 1}"
         )
+    first = int(torch.randint(len(pairs_P2), (), generator=generator))
+    groups = group_pairs(pairs_P2, group_size, first)
     turn_R = torch.arange(int(budget / cost))
     group_R = torch.randperm(total, generator=generator)[turn_R % measured]
     part_R = turn_R // measured % PARTS

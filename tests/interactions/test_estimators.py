@@ -247,6 +247,18 @@ def test_nothing_fitted_to_a_part_corrects_it_or_the_other_half() -> None:
         assert torch.equal(moved_H4, (halves_H4 == part).any(1)[:, None] & (halves_H4 != part))
 
 
+def test_no_pair_counts_for_more_where_one_shared_group_is_measured() -> None:
+    pairs_P2 = PatchGrid(4).neighbours(1)  # 42 pairs: groups of 11 and of 10
+    weight_P = torch.zeros(len(pairs_P2), dtype=torch.float64)
+    for first in range(len(pairs_P2)):
+        for group_E in shared.group_pairs(pairs_P2, first=first).pairs_GE:
+            measured = group_E[group_E >= 0]
+            weight_P[measured] += 1 / len(measured)
+    torch.testing.assert_close(weight_P, weight_P.mean().expand_as(weight_P))
+    drawn = {tuple(shared.draw(7, pairs_P2, 16, 300, seeded(seed)).pair_D.unique().tolist()) for seed in range(60)}
+    assert len(drawn) > 20  # the groups begin at a random pair: from one place there are four
+
+
 @pytest.mark.parametrize("order", [2, 97, 192])
 def test_shared_coalitions_are_the_corners_they_claim_to_be(order: int) -> None:
     grid = PatchGrid(14)
