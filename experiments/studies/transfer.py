@@ -142,7 +142,8 @@ def draw_all(kept: Path, made: list[Step]) -> int:
         return 0
     names = [NAMES[run.name.rpartition("-")[2]] for run in runs]
     for run in runs:
-        write_csv(kept / "tables" / f"{run.name.partition('-')[2]}-per_class.csv", pd.read_csv(run / "per_class.csv"))
+        classes = pd.read_csv(run / "per_class.csv", dtype=str, keep_default_na=False)  # one may be called None
+        write_csv(kept / "tables" / f"{run.name.partition('-')[2]}-per_class.csv", classes)
     code = cli.main(["transfer", *map(str, runs), "--names", *names, "--out", str(kept)])
     table = transfer_table([Entry(*each) for each in zip(names, runs, strict=True)])
     write_page(kept, sections_of(open_runs(runs, [run.name for run in runs]), transfer=table), f"Transfer: {kept.name}")

@@ -53,7 +53,7 @@ def _of_run(run: Run) -> Iterator[Block]:
     """Its classes, and what it predicts, folded."""
     inside: list[Block] = []
     if has_rows(run.table("per_class.csv")):
-        table = read_table(run.table("per_class.csv"), [], [], f"the classes of {run.name}")
+        table = read_table(run.table("per_class.csv"), [], ["class"], f"the classes of {run.name}")
         inside.append(Rows(f"Classes of {run.name}, per cent", table))
     if (picture := run.folder / "predictions.png").is_file():
         words = f"{run.name}: pictures, what is in them, and what was predicted"

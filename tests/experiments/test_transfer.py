@@ -49,7 +49,7 @@ def segmented(folder, right, seed=0, decoder="linear", frozen=True, finished=Tru
     settings = {"data": {"data": "some/scenes.tar", "val": ""}, "decoding": {"decoder": decoder, "frozen": frozen}}
     write(folder, "segment", settings, {**last, "pixel_accuracy_high": 99.0}, finished)
     np.savez(folder / "counts.npz", counts=counts)
-    pd.DataFrame({"class": ["a", "b", "c"], "iou": [1.0, 2, 3]}).to_csv(folder / "per_class.csv", index=False)
+    pd.DataFrame({"class": ["None", "b", "c"], "iou": [1.0, 2, 3]}).to_csv(folder / "per_class.csv", index=False)
     return folder
 
 
@@ -278,6 +278,7 @@ def test_the_page_shows_them_beside_m(tmp_path, capsys):
     assert "Segmentation of scenes: mIoU, per cent" in html and "linear, frozen" in html
     mass = pd.read_csv(profile / "middle_mass.csv").set_index("measure").loc["J_rms", "M"]
     assert f"{mass:.2f}" in html and "Classes of ViT, per cent" in html
+    assert ">None<" in html  # a class of that name
 
 
 # ------------------------------------------------------------------------------------------- the study
