@@ -34,7 +34,7 @@ from interactions.speed import settle
 
 USUAL_BUDGET = 3000
 LARGEST_SHOWN = 1024  # pixels
-LARGEST_RAISE = 10 * USUAL_BUDGET
+LARGEST_RAISE = 16 * USUAL_BUDGET
 """What a map takes by itself to give every pair a standard error; more than that is asked for."""
 
 

@@ -3,7 +3,7 @@
 The pilot spends a share of the budget on a few second differences; they are discarded, so the choice does not bias
 what is measured. They tell the variance of v, that of a second difference, and roughly the mean square of the
 interactions; from those follows the error of the mean square that each design would make with the budget. A pooled
-design whose effective number of draws stays below `MIN_DRAWS` is not considered.
+design that shows a pair's rarest pattern less than about `MIN_DRAWS` times is not considered.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interactions.estimators import pairwise, pooled, shared
 from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
+from interactions.estimators.weights import Weights, pattern_probabilities
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
@@ -132,7 +133,7 @@ def pilot_passes(budget: int) -> int:
 def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, generator: torch.Generator) -> Pilot:
     """Two second differences of each of a few pairs, on every game."""
     n_players = games[0].n_players
-    passes, weights = pilot_passes(budget), pooled.Weights.of(order, n_players)
+    passes, weights = pilot_passes(budget), Weights.of(order, n_players)
     found, spent = [], 0
     for game in games:
         sample = pairwise.draw(order, pairs, n_players, passes, generator, draws=2)
@@ -182,10 +183,10 @@ def difference_errors(
 def pooled_error(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget: int) -> dict[tuple[str, int], float]:
     """Predicted squared error of the pooled mean square; nothing where its draws would be too few."""
     squares, singles = pooled.allocation(budget)
-    if pooled.effective_draws(order, n_players, squares, singles) < MIN_DRAWS:
+    if pooled.rarest_draws(order, n_players, squares, singles) < MIN_DRAWS:
         return {}
-    none, one, both = pooled.pattern_probabilities(order + 1, n_players)
-    weight_none, weight_one, weight_both = pooled.Weights.of(order, n_players).single_3
+    none, one, both = pattern_probabilities(order + 1, n_players)
+    weight_none, weight_one, weight_both = Weights.of(order, n_players).single_3
     phi_square = none * weight_none**2 + 2 * one * weight_one**2 + both * weight_both**2
     variance = UNEXPLAINED * (phi_square * pilot.value_variance / singles + pilot.square_variance / squares)
     noise = 2 * PARTS / (PARTS - 1) * variance**2 + 4 * pilot.mean_square * variance

@@ -48,6 +48,7 @@ from interactions.estimators.surrogate import (
     fit,
     neighbour_smoothing,
 )
+from interactions.estimators.weights import Weights, pattern_probabilities, pattern_sums
 
 SQUARE_SHARE = 0.3
 """Share of the passes spent on squares, near the optimum that was measured (experiments/results/estimators)."""
@@ -209,17 +210,6 @@ class Part:
         return mean_PF, square_P + single_P
 
 
-def pattern_sums(
-    pattern_R3: Tensor, values_RF: Tensor, shown_RN: Tensor, both_PR: Tensor, first_P: Tensor, second_P: Tensor
-) -> Tensor:
-    """Σ over R coalitions of value × pattern[how many cells of the pair are shown], P×F; both_PR: both are."""
-    # pattern[T_i + T_j] = p0 + (p1 − p0)(T_i + T_j) + (p0 − 2 p1 + p2) T_i T_j
-    none_R1, one_R1, both_R1 = pattern_R3.T[..., None]
-    cell_NF = shown_RN.T @ (values_RF * (one_R1 - none_R1))
-    pair_PF = both_PR @ (values_RF * (none_R1 - 2 * one_R1 + both_R1))
-    return (values_RF * none_R1).sum(0) + cell_NF[first_P] + cell_NF[second_P] + pair_PF
-
-
 def features_for(passes: int) -> int:
     """How many functions a surrogate gets, by a rule that no value has a say in."""
     return FEATURES if passes >= MANY else FEWER_FEATURES
@@ -334,63 +324,37 @@ def levels(budget: int, again: float, cost: float) -> tuple[int, int]:
     return singles, min(singles, max(LEAST, round(again * singles)))
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What a value counts for a pair, by how many of the pair's cells its coalition shows.
-
-    `none`, `one` and `both` weigh the three terms of the formula; `single_3` is φ for 0, 1 and 2 cells shown.
-    """
-
-    none: float
-    one: float
-    both: float
-    single_3: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, order: int, n_players: int) -> "Weights":
-        none = 1 / pattern_probabilities(order, n_players)[0]
-        one = 1 / pattern_probabilities(order + 1, n_players)[1]
-        both = 1 / pattern_probabilities(order + 2, n_players)[2]
-        # A square adds one of n−m−1 hidden cells and takes away one of m+1 shown ones.
-        expected_one = both / (n_players - order - 1) + none / (order + 1) - one
-        return cls(none, one, both, (none, expected_one, both))
-
-    def corners(self) -> list[tuple[float, float, float]]:
-        """What the corners S, S∪{a}, S∪{b}, S∪{a,b} of a square count: the three terms, less the middle's mean v φ."""
-        none, one, both = self.single_3
-        middle = (-none / 2, -(self.one + one) / 2, -both / 2)
-        return [(self.none, 0.0, 0.0), middle, middle, (0.0, 0.0, self.both)]
-
-    def square_terms(self, shown_RN: Tensor, v_R: Tensor, both_PR: Tensor, first_P: Tensor, second_P: Tensor) -> Tensor:
-        """What each square counts for each pair, P×Q; R = 4Q rows, corner by corner, as `pattern_sums` has them."""
-        corner_R3 = v_R.new_tensor(self.corners()).repeat_interleave(len(v_R) // 4, 0)
-        none_R, one_R, both_R = (corner_R3 * v_R[:, None]).T
-        cell_NQ = (shown_RN * (one_R - none_R)[:, None]).unflatten(0, (4, -1)).sum(0).T
-        pair_PQ = (both_PR * (none_R - 2 * one_R + both_R)).unflatten(1, (4, -1)).sum(1)
-        return none_R.unflatten(0, (4, -1)).sum(0) + cell_NQ[first_P] + cell_NQ[second_P] + pair_PQ
-
-
-def pattern_probabilities(size: int, n_players: int) -> tuple[float, float, float]:
-    """Chances that a uniform coalition of `size` cells shows neither of two cells, the first alone, and both."""
-    k, n = size, n_players
-    return tuple(count / (n * (n - 1)) for count in ((n - k) * (n - k - 1), k * (n - k), k * (k - 1)))  # type: ignore
-
-
 def effective_draws(
     order: int, n_players: int, squares: int, singles: int, again: int = 0, correction: Tensor | float = 0.0
 ) -> Any:
-    """How many draws the standard error of a pair rests on (Welch and Satterthwaite's rule for a sum of means).
+    """How many draws the standard error of a pair rests on: the degrees of freedom of its variance (Welch and
+    Satterthwaite's rule for a sum of means), if what the surrogate leaves of v is white.
 
-    Of each level only those coalitions count that show the pair's rarest pattern, and a level's share of the variance
-    is taken to be its share of the passes, which is so where passes are shared out well. The mean of each part takes
-    one draw away. In two levels of precision `again` singles carry the share `correction` of the singles' variance.
+    Where the patterns that weigh most are rare, the variance of a level is that of few of its coalitions: by their
+    kurtosis, 2 / (kurtosis − 1) of them. The mean of each part takes one away. In two levels of precision `again`
+    singles carry the share `correction` of the singles' variance.
     """
+    weights = Weights.of(order, n_players)
+    square_2, square_4 = weights.square_moments(order, n_players)
+    single_2, single_4 = weights.moments(order, n_players)
+    kept = (
+        (1 - correction) * square_2 / squares
+    )  # the correction makes the singles' variance 1 / (1 − correction) of it
+    of_squares = kept / (kept + single_2 / singles)
+    square_part = (square_4 / square_2**2 - 1) / 2 / (squares - PARTS)
+    single_part = (1 - correction) ** 2 / (singles - PARTS)
+    if again:
+        single_part += correction**2 / (again - PARTS)
+    single_part *= (single_4 / single_2**2 - 1) / 2
+    return 1 / (of_squares**2 * square_part + (1 - of_squares) ** 2 * single_part)
+
+
+def rarest_draws(order: int, n_players: int, squares: int, singles: int) -> float:
+    """About how many coalitions show a pair's rarest pattern, squares and singles by their shares of the passes: with
+    few the halves of a pair say little, and no pool is considered (`auto`)."""
     none, one, both = pattern_probabilities(order + 1, n_players)
-    rarest = min(none, 2 * one, both)
-    rarest_square = (squares - PARTS) * min(
+    rarest_square = min(
         pattern_probabilities(order, n_players)[0], 2 * one, pattern_probabilities(order + 2, n_players)[2]
     )
-    of_singles = (1 - correction) ** 2 / ((singles - PARTS) * rarest)
-    if again:
-        of_singles += correction**2 / ((again - PARTS) * rarest)
-    return 1 / ((1 - SQUARE_SHARE) ** 2 * of_singles + SQUARE_SHARE**2 / rarest_square)
+    of_singles = (1 - SQUARE_SHARE) ** 2 / ((singles - PARTS) * min(none, 2 * one, both))
+    return 1 / (of_singles + SQUARE_SHARE**2 / ((squares - PARTS) * rarest_square))

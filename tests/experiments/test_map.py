@@ -267,9 +267,9 @@ def test_the_budget_follows_the_order():
     grid = PatchGrid(14)
     pairs = grid.neighbours(2)
     assert chosen_budget(None, "auto", 97, pairs, grid) == (3000, True)  # the middle order needs no more
-    budget, every_pair = chosen_budget(None, "auto", 9, pairs, grid)
-    assert every_pair and 3000 < budget <= 30_000
-    assert chosen_budget(500, "auto", 9, pairs, grid) == (500, False)
+    budget, every_pair = chosen_budget(None, "auto", 19, pairs, grid)
+    assert every_pair and 3000 < budget <= 50_000
+    assert chosen_budget(500, "auto", 19, pairs, grid) == (500, False)
     with pytest.raises(ValueError, match=r"it takes [0-9,]+ passes to give each of 1,950 pairs .* ask for --budget"):
         chosen_budget(None, "auto", 1, pairs, grid)
     assert chosen_budget(None, "auto", 0, pairs, grid) == (3000, True)  # exact

@@ -7,9 +7,21 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from interactions.estimators import DESIGNS, Plan, choose, draw, estimate_interactions, exact, pairwise, pooled, shared
+from interactions.estimators import (
+    DESIGNS,
+    Plan,
+    choose,
+    draw,
+    estimate_interactions,
+    exact,
+    pairwise,
+    passes_for_errors,
+    pooled,
+    shared,
+)
 from interactions.estimators.sample import MIN_DRAWS, halving_sides, random_coalitions
 from interactions.estimators.surrogate import RIDGES, Basis, evidence, fit, neighbour_smoothing
+from interactions.estimators.weights import Weights
 from interactions.grid import PatchGrid
 from tests.interactions.games import TableGame, all_coalitions, network_game
 
@@ -108,7 +120,7 @@ def test_the_surrogate_keeps_the_pool_unbiased_and_calibrated() -> None:
     game, pairs, count = network_game("attention", 3), PatchGrid(3).all_pairs(), 80
     truth = game.exact(3, pairs).mean
     plain, helped = (
-        replicates(game, Plan("pooled", {"surrogate": surrogate}), 3, 700, count) for surrogate in (False, True)
+        replicates(game, Plan("pooled", {"surrogate": surrogate}), 3, 800, count) for surrogate in (False, True)
     )
     mean_RP = torch.stack([run.mean for run in helped])
     z_P = (mean_RP.mean(0) - truth) / (mean_RP.std(0) / count**0.5)
@@ -120,9 +132,13 @@ def test_the_surrogate_keeps_the_pool_unbiased_and_calibrated() -> None:
     assert error[1] < 0.7 * error[0]
 
 
-@pytest.mark.parametrize(("kind", "side", "order", "budget"), [("attention", 4, 7, 600), ("convolution", 3, 3, 500)])
-def test_small_pools_with_a_surrogate_know_their_error(kind: str, side: int, order: int, budget: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "side", "order", "budget"),
+    [("attention", 4, 7, 770), ("convolution", 3, 3, 790), ("convolution", 4, 12, 8_850)],
+)
+def test_the_least_pools_that_know_their_error_know_it(kind: str, side: int, order: int, budget: int) -> None:
     game, pairs, count = network_game(kind, side), PatchGrid(side).all_pairs(), 100 if side == 3 else 40
+    assert 0.97 * budget < passes_for_errors(order, pairs, side**2)["pooled"] <= budget
     truth = game.exact(order, pairs).mean
     samples = [pooled.draw(order, pairs, side**2, budget, seeded(seed)) for seed in range(count)]
     runs = [sample.estimate(game(sample.coalitions_BN)) for sample in samples]
@@ -131,6 +147,22 @@ def test_small_pools_with_a_surrogate_know_their_error(kind: str, side: int, ord
     assert 0.88 < z_RP.square().mean() < (1.2 if side == 3 else 1.12)
     squares_R = torch.stack([run.halvings.prod(1).mean() for run in runs])
     assert abs(float(squares_R.mean() - truth.square().mean())) < 4 * float(squares_R.std()) / count**0.5
+
+
+@pytest.mark.parametrize("order", [1, 7, 12])
+def test_moments_of_what_squares_and_singles_count_are_those_of_normal_values(order: int) -> None:
+    pairs_P2, weights = PatchGrid(4).all_pairs(), Weights.of(order, 16)
+    sample = pooled.draw(order, pairs_P2, 16, 40_000, seeded(0))
+    corners, pairs_2P = 4 * len(sample.part_Q), pairs_P2.T
+    shown_RN, v_R = sample.coalitions_BN.double(), torch.randn(40_000, generator=seeded(1), dtype=torch.float64)
+    both_PR = shown_RN.T[pairs_2P[0]] * shown_RN.T[pairs_2P[1]]
+    of_squares_PQ = weights.square_terms(shown_RN[:corners], v_R[:corners], both_PR[:, :corners], *pairs_2P)
+    phi = v_R.new_tensor(weights.single_3)
+    of_singles_PS = phi[shown_RN[corners:][:, pairs_P2].sum(2).long()].T * v_R[corners:]
+    expected = weights.square_moments(order, 16), weights.moments(order, 16)
+    for terms, (second, fourth) in zip((of_squares_PQ, of_singles_PS), expected, strict=True):
+        assert float(terms.square().mean()) == pytest.approx(second, rel=0.06)
+        assert float(terms.pow(4).mean()) == pytest.approx(fourth, rel=0.15)
 
 
 def test_pooled_mean_over_all_pairs_is_the_second_difference_of_the_mean_value() -> None:
@@ -205,7 +237,7 @@ def test_the_pool_is_the_plain_formula_with_any_surrogate() -> None:
     values_B = game(sample.coalitions_BN)
     parts, basis = sample._parts(values_B), pooled.basis_of(n, order + 1, 1.2, pooled.features_for(400))
     fits_H4D = pooled.fit_without(basis, parts, [basis.functions(part.shown_RN) for part in parts])
-    weights, squares, half = pooled.Weights.of(order, n), len(sample.part_Q), 5
+    weights, squares, half = Weights.of(order, n), len(sample.part_Q), 5
     i, j = pairs[7].tolist()
     shown, part_B = sample.coalitions_BN.numpy().astype(int), torch.cat([sample.part_Q.repeat(4), sample.part_S])
     phi, total = weights.single_3, 0.0
