@@ -12,7 +12,7 @@ from torch import nn
 
 from a2mim.data import Source
 from a2mim.dist import World
-from a2mim.export import export_backbone
+from a2mim.export import export_backbone, save
 from a2mim.gallery import normalisation
 from a2mim.images import Images
 from a2mim.memory import MemoryImages
@@ -24,6 +24,7 @@ from a2mim.trainer import Trainer
 from experiments.commands.finetune import Settings as Finetune
 from experiments.commands.pretrain import Settings as Pretrain
 from experiments.commands.pretrain import method_settings
+from experiments.models import create_model
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet, recipes_of
 from experiments.training.asked import find_recipe
 from experiments.training.assembly import make_method, make_network
@@ -212,6 +213,52 @@ def test_the_last_norm_of_a_convnext_passes_on_to_fine_tuning(method, tmp_path):
     network = replace(tuned.network, weights=str(tmp_path / "backbone.safetensors"))
     after, _, report = make_network(network, 10, 64, 0)
     assert report.missing == () and torch.equal(after.head.norm.weight, made.backbone.norm_pre.weight)
+
+
+# Plain transformers, whose class token may be what the network hands out frozen.
+MASKED = ["a2mim_vit_base", "simmim_vit_base", "maskfeat_vit_base", "mae_vit_base"]
+
+
+@pytest.mark.parametrize("name", [f"imagenet:{each}" for each in MASKED] + ["cifar10:simmim_vit", "cifar10:a2mim_vit"])
+def test_the_loss_reaches_what_the_frozen_network_hands_out(name):
+    method, size = made_method(shallow(name)), shallow(name).augment.image_size
+    tokens = []
+    method.backbone.norm.register_forward_hook(lambda module, args, output: tokens.append(output))
+    loss = method({"image": torch.randn(2, 3, size, size)}, torch.Generator().manual_seed(0))["loss"]
+    (reached,) = torch.autograd.grad(loss, tokens[0])
+    x_BND = tokens[0].detach().requires_grad_()
+    (handed,) = torch.autograd.grad(method.backbone.forward_head(x_BND, pre_logits=True).square().sum(), x_BND)
+    assert reached[handed != 0].abs().max() > 0
+
+
+@pytest.mark.parametrize("method", ["a2mim", "simmim"])
+def test_an_own_vit_is_measured_like_the_same_weights_of_a_released_file(method, tmp_path):
+    recipe = shallow(f"imagenet:{method}_vit_base")
+    made, architecture, _ = make_network(recipe.network, 0, 64, 0)
+    torch.nn.init.normal_(made.cls_token)
+    export_backbone(made, tmp_path / "own.safetensors", architecture)
+    save(made.state_dict(), tmp_path / "released.safetensors")
+    own, released = (create_model("auto", tmp_path / f"{name}.safetensors")[0].eval() for name in ("own", "released"))
+    image = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(own(image), released(image))
+    torch.testing.assert_close(own(image), made.eval().forward_features(image)[:, 1:].mean(1))
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["own", "released"])
+@pytest.mark.parametrize("method", ["a2mim", "maskfeat"])
+def test_fine_tuning_loads_all_but_the_last_norm(method, stated, tmp_path):
+    """Behind the mean over tokens there is a new one, whatever the file says of pooling."""
+    before, after = f"{method}_vit_base", "finetune_vit_base" if method == "a2mim" else f"finetune_{method}_vit_base"
+    made, architecture, _ = make_network(shallow(f"imagenet:{before}").network, 0, 64, 0)
+    if stated:
+        export_backbone(made, tmp_path / "x.safetensors", architecture)
+    else:
+        save(made.state_dict(), tmp_path / "x.safetensors")
+    network = replace(shallow(f"imagenet:{after}").network, weights=str(tmp_path / "x.safetensors"))
+    tuned, _, report = make_network(network, 10, 64, 0)
+    assert report.missing == ("fc_norm.weight", "fc_norm.bias")
+    assert sorted(report.unexpected) == ["norm.bias", "norm.weight"]
+    assert tuned.global_pool == "avg" and isinstance(tuned.norm, nn.Identity)
 
 
 def made_method(recipe):

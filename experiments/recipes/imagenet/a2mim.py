@@ -34,8 +34,9 @@ _CNN_PRETRAIN = replace(
 
 
 def _with_final_norm(network: Network) -> Network:
-    """For pre-training: the last norm acts on tokens; fine-tuning has one behind the mean over tokens instead."""
-    return replace(network, model_args=(*network.model_args, "global_pool=token"))
+    """For pre-training: the last norm acts on tokens; fine-tuning has one behind the mean over tokens instead. Frozen,
+    the network is the mean over patches, as the released files are read: no loss reaches its last class token."""
+    return replace(network, model_args=(*network.model_args, "global_pool=avg", "use_fc_norm=False"))
 
 
 def _pretrain_vit(network: Network, method: str, set: tuple[str, ...], loop: Loop = FLOAT32) -> Pretrain:

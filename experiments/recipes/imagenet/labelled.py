@@ -13,9 +13,10 @@ _STRONG_MIXING = Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1)
 
 
 def _finetune_vit(network: Network, epochs: int, ema: float, repeats: int = 1) -> Finetune:
+    # the last norm of pre-training stays behind, and the one behind the mean over tokens is new, whatever the file has
+    pooled = (*network.model_args, "global_pool=avg", "use_fc_norm=True")
     return Finetune(
-        # the last norm of pre-training stays behind, and the one behind the mean over tokens is new
-        network=replace(network, partial=True),
+        network=replace(network, model_args=pooled, partial=True),
         augment=replace(_STRONG, repeats=repeats),
         mixing=_STRONG_MIXING,
         optim=replace(
@@ -50,7 +51,8 @@ def finetune_vit_large() -> Finetune:
 
 def _finetune_plain_vit(name: str, drop_path: float, optim: Optim, batch: int) -> Finetune:
     """A mean over tokens behind which there is a new norm, as for the paper's ViT."""
-    network = Network(name, ("global_pool=avg", f"drop_path_rate={drop_path}", IMAGENET_PIXELS), partial=True)
+    arguments = ("global_pool=avg", "fc_norm=True", f"drop_path_rate={drop_path}", IMAGENET_PIXELS)
+    network = Network(name, arguments, partial=True)
     loop = Loop(batch=batch, precision="bf16")
     return Finetune(network=network, augment=_STRONG, mixing=_STRONG_MIXING, optim=optim, loop=loop)
 

@@ -66,9 +66,10 @@ def mae_vit_large() -> Pretrain:
 
 
 def _maskfeat(name: str) -> Pretrain:
+    """Frozen, the network is the mean over patches behind the last norm: no loss reaches its last class token."""
     return Pretrain(
         method="maskfeat",
-        network=Network(name, (IMAGENET_PIXELS,)),
+        network=Network(name, ("global_pool=avg", "fc_norm=False", IMAGENET_PIXELS)),
         augment=Augmentation(scale=(0.5, 1.0)),
         optim=_MASKFEAT,
         loop=BF16,
