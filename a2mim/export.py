@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from a2mim.checkpoints import Checkpoint
 from a2mim.checkpoints.joined import whole
+from a2mim.checkpoints.load import only_heads
 from a2mim.gallery import normalisation
 from a2mim.runs import write_atomically
 
@@ -45,7 +46,7 @@ def export_backbone(
     backbone: nn.Module, path: Path, architecture: Mapping[str, Any], classes: Mapping[str, int] = NONE
 ) -> None:
     """Write the state of a timm model to `path`, and into its metadata what no state keeps: mean and deviation of the
-    images that it is shown, the epsilons of its layer norms, and these.
+    images that it is shown, the epsilons of its layer norms, the number of its attention heads, and these.
 
     architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}.
     classes: of its classifier, name -> number.
@@ -57,6 +58,8 @@ def export_backbone(
     metadata["pixels"] = json.dumps(normalisation(backbone))
     if epsilons := norm_epsilons(backbone):
         metadata["norm_eps"] = json.dumps(epsilons)
+    if heads := only_heads(backbone):
+        metadata["heads"] = json.dumps(heads)
     if classes:
         metadata["classes"] = json.dumps(dict(classes))
     write_atomically(path, lambda beside: save(state, beside, metadata))
@@ -75,13 +78,16 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[str, Any]) -> None:
-    """Write what was read of a checkpoint to `path`, with the model that it fits and the epsilons of its norms.
+    """Write what was read of a checkpoint to `path`, with the model that it fits, the epsilons of its norms and the
+    number of its heads.
 
     architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}.
     """
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture)), "source": checkpoint.source}
     if checkpoint.norm_eps:
         metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
+    if checkpoint.heads:
+        metadata["heads"] = json.dumps(checkpoint.heads)
     if checkpoint.classes:
         metadata["classes"] = json.dumps(checkpoint.classes)
     if checkpoint.assumed:

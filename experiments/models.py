@@ -21,10 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from a2mim.checkpoints import Checkpoint, load_into, read
-from a2mim.checkpoints.architecture import guess
+from a2mim.checkpoints.architecture import left_open
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
-from a2mim.checkpoints.stated import NotPlainError
 from a2mim.errors import one_line, out_of_memory
 from experiments.hub import offline_where_silent
 
@@ -33,9 +32,6 @@ AUTO = "auto"
 
 # What a finished training run leaves of its network, in its folder.
 BACKBONE = "backbone.safetensors"
-
-# timm's names of the models that a family of checkpoints may be loaded into under another name than the guessed one.
-RELATED = {"vit": ("vit", "deit", "deit3"), "beit": ("beit", "beitv2")}
 
 # timm's own prefixes for models that it fetches or finds in a folder; any other colon belongs to a factory.
 HUB_SOURCES = ("hf-hub:", "hf_hub:")
@@ -55,8 +51,9 @@ def create_model(
     Args:
         name: a timm model (`resnet50`, `vit_small_patch16_224.augreg_in1k`) or a Python factory `module:function` that
             returns an nn.Module; it gets num_classes and pretrained only where they are asked for, and model_args;
-            or `auto`, the model that the weights' file is of. A timm model gets from the file what no name says: how
-            it pools, its number of heads, its kind of biases (unless model_args say it).
+            or `auto`, the model that the weights' file is of. A timm model gets from the file, be it of a release or
+            of this project, what no name says: how it pools, its number of heads, its kind of biases (unless model_args
+            say it).
         weights: `pretrained` (what timm or the factory publishes), `random` (as initialised after seeding; a factory's
             model as it is returned), a file for the strict reader in a2mim.checkpoints, or the folder of a finished
             training run.
@@ -147,13 +144,7 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any], Mapp
         if found is None:
             raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
         return found.name, found.arguments, found.assumed
-    try:
-        found = None if is_factory(name) else guess(checkpoint)
-    except NotPlainError:  # what somebody named counts, not what the file says
-        return name, {}, {}
-    if found is None or name.split("_")[0] not in RELATED.get(found.family, (found.family,)):
-        return name, {}, {}
-    return name, {key: found.arguments[key] for key in found.form if key in found.arguments}, {}
+    return name, {} if is_factory(name) else left_open(name, checkpoint), {}
 
 
 def named(name: str, weights: str | Path) -> str:

@@ -16,11 +16,14 @@ from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.families import FAMILIES
 from a2mim.checkpoints.families.common import Architecture, class_count
 from a2mim.checkpoints.read import Checkpoint
-from a2mim.checkpoints.stated import is_plain, plain_network
+from a2mim.checkpoints.stated import FORM, NotPlainError, is_plain, plain_network
 from a2mim.errors import one_line
 from a2mim.shapes import shapes_alone
 
-__all__ = ["Architecture", "build", "classes", "guess"]
+__all__ = ["Architecture", "build", "classes", "guess", "left_open"]
+
+RELATED = ({"vit", "deit", "deit3"}, {"beit", "beitv2"})
+"""How timm's names of the models of one family begin: a checkpoint of one may be loaded into another."""
 
 
 def guess(checkpoint: Checkpoint) -> Architecture | None:
@@ -34,7 +37,7 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
     """
     if stated := checkpoint.architecture:
         name, arguments = plain_network(stated, f"checkpoint '{checkpoint.path}'")
-        return Architecture(name.split("_")[0], name, arguments)
+        return Architecture(name.split("_")[0], name, arguments, tuple(key for key in arguments if key in FORM))
     if checkpoint.unread:
         raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")
     with sound(checkpoint.path):
@@ -48,6 +51,22 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
         if is_plain(name):
             return Architecture(name.split("_")[0], name, classes(checkpoint, name))
     return None
+
+
+def left_open(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a file says of a timm model that was named and whose name leaves it open: how it pools, its number of heads,
+    its kind of biases, never a size. Nothing for a file of another family.
+
+    Raises CheckpointError as `guess` does, but for a network that no file may name: there the name alone counts.
+    """
+    try:
+        found = guess(checkpoint)
+    except NotPlainError:
+        return {}
+    family = name.split("_")[0]
+    if found is None or not (family == found.family or any({family, found.family} <= each for each in RELATED)):
+        return {}
+    return {key: found.arguments[key] for key in found.form if key in found.arguments}
 
 
 def among(checkpoint: Checkpoint) -> Architecture | None:

@@ -54,7 +54,9 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
     images, assumed = pixels(content, metadata, path, container, found, config)
     return Told(
         norm_eps(metadata, config, path, found) or found.norm_eps,
-        head_count(config, "num_attention_heads", path) or moco_heads(found.tensors, metadata),
+        head_count(config, "num_attention_heads", path)
+        or head_count({"heads": parsed(metadata.get("heads", "null"), f"the metadata of '{path}'")}, "heads", path)
+        or moco_heads(found.tensors, metadata),
         images,
         image_size(content, config, path),
         tuple(name for name in hints(content, beside, path) if name),

@@ -8,11 +8,11 @@ from typing import Any
 
 import timm
 
-from a2mim.checkpoints.architecture import Architecture, build
+from a2mim.checkpoints.architecture import Architecture, build, left_open
 from a2mim.checkpoints.archive import is_zip
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.identify import identify
-from a2mim.checkpoints.load import LoadReport, adapt, compare
+from a2mim.checkpoints.load import LoadReport, adapt, compare, only_heads, other_heads
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.shards import is_index
@@ -67,14 +67,17 @@ class Fit:
     report: LoadReport | None
     """None where timm cannot build the model."""
     problem: str = ""
+    heads: int | None = None
+    """Of the model's attentions, where all have as many."""
 
     @property
     def complete(self) -> bool:
-        return self.report is not None and self.report.complete
+        return self.report is not None and not self.problem
 
 
 def fit(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = NONE) -> Fit | None:
     """Compare a checkpoint with the timm model of that name, or with the one that its shapes suggest; loads nothing.
+    A named model gets from the file what its name leaves open, as `left_open` has it.
 
     arguments: of the model, which win over what the file suggests.
 
@@ -85,7 +88,10 @@ def fit(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = 
         raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")
     if model and not timm.is_model(model):
         raise ValueError(f"timm has no model '{model}': timm.list_models() names those it has")
-    found = Architecture(model.split("_")[0], model) if model else identify(checkpoint)
+    if model:
+        found: Architecture | None = Architecture(model.split("_")[0], model, left_open(model, checkpoint))
+    else:
+        found = identify(checkpoint)
     if found is not None and arguments:
         told = {key: words for key, words in found.assumed.items() if key not in arguments}
         found = replace(found, arguments={**found.arguments, **arguments}, assumed=told)
@@ -98,7 +104,7 @@ def fit(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = 
     with sound(checkpoint.path):
         tensors, adapted = adapt(checkpoint, empty)
         report = replace(compare(checkpoint, tensors, empty.state_dict()), adapted=adapted)
-    return Fit(found, report, report.differences)
+    return Fit(found, report, report.differences or other_heads(checkpoint, empty), only_heads(empty))
 
 
 def describe(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, Any] = NONE) -> dict[str, Any]:

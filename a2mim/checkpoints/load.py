@@ -92,7 +92,8 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
     if not fitting or not (report.complete or partial):
         unread = f"checkpoint '{checkpoint.path}' is {checkpoint.unread}" if checkpoint.unread else ""
         raise CheckpointError(unread or misfit(report, model, wanted, found))
-    check_heads(checkpoint, model)
+    if problem := other_heads(checkpoint, model):
+        raise CheckpointError(problem)
     model.load_state_dict(fitting, strict=report.complete)
     adapted += set_epsilons(model, checkpoint.norm_eps) + set_pixels(model, checkpoint.pixels)
     return replace(report, adapted=adapted)
@@ -158,16 +159,28 @@ def resize(key: str, found: Tensor, wanted: Tensor, model: Any, rule: PositionRu
     return None
 
 
-def check_heads(checkpoint: Checkpoint, model: Any) -> None:
-    """Refuse a model with another number of attention heads, which no shape tells."""
-    attentions = (module for name, module in model.named_modules() if name.endswith(".attn"))
-    heads = {each.num_heads for each in attentions if hasattr(each, "num_heads")}
-    if checkpoint.heads and heads - {checkpoint.heads}:
-        raise CheckpointError(
-            f"checkpoint '{checkpoint.path}' is of a network with {checkpoint.heads} attention heads, "
-            f"{model_name(model)} has {min(heads - {checkpoint.heads})}, with tensors of the same shapes: "
-            f"make the model with num_heads={checkpoint.heads}"
-        )
+def other_heads(checkpoint: Checkpoint, model: nn.Module) -> str:
+    """That a model has another number of attention heads than the checkpoint, which no shape tells; empty if not."""
+    other = head_counts(model) - {checkpoint.heads}
+    if not checkpoint.heads or not other:
+        return ""
+    return (
+        f"checkpoint '{checkpoint.path}' is of a network with {checkpoint.heads} attention heads, "
+        f"{model_name(model)} has {min(other)}, with tensors of the same shapes: "
+        f"make the model with num_heads={checkpoint.heads}"
+    )
+
+
+def head_counts(model: nn.Module) -> set[int]:
+    """How many heads the attentions of a transformer have; empty for a CNN."""
+    attentions: Any = (module for name, module in model.named_modules() if name.endswith(".attn"))
+    return {each.num_heads for each in attentions if hasattr(each, "num_heads")}
+
+
+def only_heads(model: nn.Module) -> int | None:
+    """The number of heads that all attentions of a model have; None where they differ, or there are none."""
+    counts = head_counts(model)
+    return counts.pop() if len(counts) == 1 else None
 
 
 def set_epsilons(model: nn.Module, epsilons: Mapping[str, float]) -> tuple[str, ...]:

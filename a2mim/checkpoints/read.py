@@ -37,7 +37,7 @@ class Checkpoint:
     norm_eps: Mapping[str, float] = field(default_factory=dict)
     """Beginning of module names → epsilon of the layer norms there."""
     heads: int | None = None
-    """Number of attention heads, where the source has another than the shapes suggest."""
+    """Number of attention heads, where the file or its source tells it."""
     positions: PositionRule = "bicubic"
     """How position embeddings are resized."""
     pixels: Pixels | None = None

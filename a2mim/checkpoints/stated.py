@@ -187,3 +187,14 @@ ARGUMENTS: dict[str, Check] = {
 }
 """Arguments of timm's models that a file may give, and what each may be (or None). All of them are sizes, switches,
 rates and words; none is a path, an address or the name of something to import."""
+
+FORM = frozenset(
+    {
+        *("num_heads", "qkv_bias", "qk_norm", "pre_norm", "class_token", "no_embed_class", "init_values"),
+        *("global_pool", "fc_norm", "use_fc_norm", "head_norm_first", "act_layer", "norm_layer", "aa_layer"),
+        *("use_abs_pos_emb", "use_rel_pos_bias", "use_shared_rel_pos_bias", "rope_temperature"),
+        *("avg_down", "stem_type", "stem_padding", "small_images", "bn_eps"),
+    }
+)
+"""Those that are a network's own choice and no size: whoever names a model of its family means them as the file says,
+for most leave every shape as it is."""

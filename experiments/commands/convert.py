@@ -27,7 +27,8 @@ class Settings:
     out: Annotated[Path, FILE]
     """The file to write (.safetensors)."""
     model: str = ""
-    """The timm model that it is of, instead of the one that the shapes suggest."""
+    """The timm model that it is of, instead of the one that the shapes suggest; what no name says (heads, pooling,
+    biases) still comes from the file."""
     model_args: tuple[str, ...] = ()
     """Arguments of the model that the file does not tell, such as num_heads=12."""
 
@@ -57,7 +58,9 @@ def run(settings: Settings) -> None:
     if not fitting.complete:
         raise ValueError(f"'{settings.file}' does not fit timm's {name} completely: {fitting.problem}")
     assumed = {**checkpoint.assumed, **fitting.architecture.assumed}
-    write_checkpoint(replace(checkpoint, assumed=assumed), settings.out, {"architecture": name, **arguments})
+    # what is assumed of the heads is not stated as if it were known
+    told = replace(checkpoint, assumed=assumed, heads=None if "num_heads" in assumed else fitting.heads)
+    write_checkpoint(told, settings.out, {"architecture": name, **arguments})
     given = "".join(f", {key}={value!r}" for key, value in arguments.items())
     for words in assumed.values():
         print(f"note: {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -115,6 +116,8 @@ def begin(
             rows = {part: images.rows() for part, images in parts.items()}
             refuse_other_images(folder, rows)
             refuse_other_input(folder, about["loaded"])
+            if about["loaded"]:
+                refuse_other_network(folder, about["architecture"])
             if said := longer_words(folder, settings, about["images"] // settings.loop.batch):
                 print(said, flush=True)
             open_run(folder, command, identity(settings), FREE, {"commit": commit()}, first)
@@ -140,6 +143,20 @@ def refuse_other_input(folder: Path, loaded: Mapping[str, Any] | None) -> None:
             f"{'; '.join(before) or 'as the model has it'}; now: {'; '.join(now) or 'as the model has it'}): begin a "
             "new run with another --out"
         )
+
+
+def refuse_other_network(folder: Path, architecture: Mapping[str, Any]) -> None:
+    """Raise ValueError where the weights that a run began with make another network now, of other heads or pooling."""
+    run = read_run(folder) if (folder / "run.json").exists() else {}
+    before, now = run.get("architecture"), json.loads(json.dumps(architecture))
+    if not before or before == now:
+        return
+    keys = [key for key in {**before, **now} if before.get(key, "unsaid") != now.get(key, "unsaid")]
+    told = "; ".join(f"{key} {before.get(key, 'unsaid')} then, {now.get(key, 'unsaid')} now" for key in keys)
+    raise ValueError(
+        f"the weights that the run in {folder} began with make another network than they did then ({told}): begin a "
+        "new run with another --out"
+    )
 
 
 def is_of_input(note: str) -> bool:

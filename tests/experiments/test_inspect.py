@@ -13,6 +13,7 @@ from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.describe import fit
 from a2mim.checkpoints.identify import UntoldError, identify
+from a2mim.export import export_backbone
 from a2mim.shapes import shapes_alone
 from experiments.cli import main
 from experiments.models import create_model, efficientnet_lite0_file, fitted
@@ -258,6 +259,79 @@ def test_a_named_model_gets_what_its_name_leaves_open(tmp_path):
         create_model("auto", tmp_path / "odd.pth")
     with pytest.raises(ValueError, match="read off a weights file"):
         create_model("auto", "random")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A network of 6 heads that pools the mean, where its name says 3 and the class token; sizes; its own export."""
+    sizes = {"img_size": 32, "patch_size": 8, "depth": 2, "num_classes": 0}
+    form = {"num_heads": 6, "global_pool": "avg", "fc_norm": False}
+    net = randomise(timm.create_model("vit_tiny_patch16_224", **sizes, **form)).float().eval()
+    file = tmp_path / "own.safetensors"
+    export_backbone(net, file, {"architecture": "vit_tiny_patch16_224", **sizes, **form})
+    return net, sizes, file
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "auto"])
+def test_an_own_export_keeps_heads_and_pooling_by_any_name_of_its_family(name, own):
+    net, sizes, file = own
+    model, _ = create_model(name, file, **({} if name == "auto" else sizes))
+    torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES))
+
+
+def test_what_is_said_of_a_network_wins_over_its_file_but_for_its_heads(own):
+    _, sizes, file = own
+    model, _ = create_model("vit_tiny_patch16_224", file, **sizes, global_pool="token")
+    assert model.global_pool == "token" and model.blocks[0].attn.num_heads == 6
+    with pytest.raises(ValueError, match=r"6 attention heads, .* has 3, .* make the model with num_heads=6"):
+        create_model("vit_tiny_patch16_224", file, **sizes, num_heads=3)
+    shared = {key: value for key, value in sizes.items() if key != "num_classes"}
+    with pytest.raises(ValueError, match="6 attention heads"):  # of one's own code, too
+        create_model("tests.experiments.test_inspect:of_three_heads", file, **shared)
+
+
+def of_three_heads(**sizes):
+    return timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["auto", "named"])
+def test_a_converted_file_keeps_its_heads(named, tmp_path, capsys):
+    """MoCo v3's ViT-S has 12, timm's 6, of the same shapes."""
+    net = ViT(dim=384, heads=12, depth=1)
+    net.pos_embed.data = sin_cos(384, 4, row_first=True)
+    net = randomise(net).float()
+    net.pos_embed.data = sin_cos(384, 4, row_first=True).float()
+    file, out = tmp_path / "moco.pth", tmp_path / "out.safetensors"
+    torch.save({"state_dict": {f"module.base_encoder.{key}": x for key, x in net.state_dict().items()}}, file)
+    sizes = {"img_size": 32, "patch_size": 8, "depth": 1, "num_classes": 0}
+    words = ["--model", "vit_small_patch16_224", "--model-args", *(f"{key}={x}" for key, x in sizes.items())]
+    assert main(["convert", str(file), "--out", str(out), *(words if named else [])]) == 0
+    for name, arguments in (("auto", {}), ("vit_small_patch16_224", sizes)):
+        model, _ = create_model(name, out, **arguments)
+        torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"12 attention heads, .* has 6"):
+        create_model("vit_small_patch16_224", out, num_heads=6, **sizes)
+    capsys.readouterr()
+    assert main(["convert", str(file), "--out", str(tmp_path / "6.safetensors"), *words, "num_heads=6"]) == 2
+    assert "12 attention heads" in capsys.readouterr().err and not (tmp_path / "6.safetensors").exists()
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["auto", "named"])
+def test_an_own_export_is_converted_as_it_is(named, own, tmp_path):
+    net, sizes, file = own
+    words = ["--model", "vit_tiny_patch16_224", "--model-args", *(f"{key}={x}" for key, x in sizes.items())]
+    assert main(["convert", str(file), "--out", str(tmp_path / "out.safetensors"), *(words if named else [])]) == 0
+    model, _ = create_model("auto", tmp_path / "out.safetensors")
+    torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES))
+
+
+def test_heads_that_are_assumed_are_not_stated_by_a_converted_file(tmp_path):
+    net = randomise(ViT(dim=384, heads=12, depth=1)).float()
+    torch.save({"model": net.state_dict()}, tmp_path / "net.pth")
+    assert main(["convert", str(tmp_path / "net.pth"), "--out", str(tmp_path / "out.safetensors")]) == 0
+    assert read(tmp_path / "out.safetensors").heads is None
+    model, _ = create_model("auto", tmp_path / "out.safetensors", num_heads=12)
+    torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
 
 
 def test_one_of_several_copies_by_the_name_of_the_file(tmp_path):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from a2mim.course import kept_states
 from a2mim.runs import open_run
 from experiments.cli import main
-from experiments.training.running import refuse_other_input
+from experiments.training.running import refuse_other_input, refuse_other_network
 from tests.a2mim.tiny import log_of, same
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -161,3 +161,12 @@ def test_weights_that_are_read_otherwise_than_before_are_no_way_to_go_on(tmp_pat
     refuse_other_input(tmp_path / "new", {"path": "mae.pth", "adapted": []})
     with pytest.raises(ValueError, match=r"'mae.pth' are read otherwise .*then: images .*now: as the model has it\)"):
         refuse_other_input(tmp_path, {"path": "mae.pth", "adapted": []})
+
+
+def test_a_run_does_not_go_on_where_its_weights_make_another_network_now(tmp_path):
+    before = {"architecture": "test_vit", "num_classes": 3, "img_size": [32, 32]}
+    open_run(tmp_path, "finetune", {}, about={"architecture": before})
+    refuse_other_network(tmp_path, {**before, "img_size": (32, 32)})
+    refuse_other_network(tmp_path / "new", before)
+    with pytest.raises(ValueError, match=r"num_classes 3 then, unsaid now; num_heads unsaid then, 6 now.*--out"):
+        refuse_other_network(tmp_path, {"architecture": "test_vit", "num_heads": 6, "img_size": (32, 32)})
