@@ -1,7 +1,10 @@
 """Short digests by which a resumed run notices that its model, its data set or an image is not what it was."""
 
 import hashlib
+import re
 from collections.abc import Iterable
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,46 @@ def model_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
     return digest.hexdigest()[:16]
+
+
+INACTIVE = ("Dropout", "DropPath", "StochasticDepth", "Identity")
+"""How the types of modules begin that do nothing in evaluation mode."""
+HOW = {"training", "fused_attn", "grad_checkpointing", "inplace"}
+"""Settings of torch's and timm's modules that say how, and not what, is computed."""
+
+
+def structure_digest(model: nn.Module) -> str:
+    """Of what a model computes with beside its tensors, which no tensor tells: each module's place, type and settings,
+    such as attention heads, pooling and activation.
+
+    Settings are public attributes that are numbers, words, functions or tuples of these. Private ones, a counter or a
+    cache, are the author's own affair, strings that are no word may be paths, and what is called after dropout or
+    initialisation acts in training alone, or before it.
+    """
+    digest = hashlib.sha256()
+    for place, module in model.named_modules():
+        kind = type(module).__name__
+        if not kind.startswith(INACTIVE):
+            digest.update(f"{place} {kind} {settings_of(module)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def settings_of(module: nn.Module) -> dict[str, str]:
+    """A module's settings in words, by their names."""
+    public = {key: value for key, value in sorted(vars(module).items()) if not key.startswith("_") and key not in HOW}
+    told = {key: in_words(value) for key, value in public.items() if "drop" not in key and "init" not in key}
+    return {key: words for key, words in told.items() if words}
+
+
+def in_words(value: Any) -> str:
+    """A setting's value; empty for what is none. None counts for nothing, since what a pass keeps begins so."""
+    if isinstance(value, FunctionType | BuiltinFunctionType):
+        return value.__qualname__
+    if isinstance(value, tuple):
+        parts = [in_words(each) for each in value]
+        return f"({', '.join(parts)})" if all(parts) else ""
+    word = isinstance(value, str) and re.fullmatch(r"[\w-]*", value)
+    return repr(value) if word or isinstance(value, bool | int | float) else ""
 
 
 def image_digest(image_CHW: Tensor) -> str:

@@ -102,7 +102,9 @@ def check_alike(ours: "Profile", published: "Profile") -> None:
     different += [
         name for name, usual in SINCE.items() if len({run.settings.get(name, usual) for run in (ours, published)}) > 1
     ]
-    if ours.record["model"]["digest"] != published.record["model"]["digest"]:
+    models = [run.record["model"] for run in (ours, published)]
+    structures = {model["structure"] for model in models if "structure" in model}  # records of before have none
+    if models[0]["digest"] != models[1]["digest"] or len(structures) > 1:
         different.append("model")
     if ours.record["image_shape"] != published.record["image_shape"]:
         different.append("size of the images")

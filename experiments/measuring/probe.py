@@ -29,7 +29,7 @@ from a2mim.plain import printable
 from a2mim.runs import write_atomically
 from a2mim.settings import Data
 from experiments.training.assembly import labelled
-from interactions.fingerprint import model_digest
+from interactions.fingerprint import model_digest, structure_digest
 
 FILE = "probe.safetensors"
 
@@ -69,8 +69,8 @@ def add_probe(
     """
     if getattr(model, "num_classes", None) != 0 or not hasattr(model, "forward_head"):
         raise ValueError("--probe is for timm models without a classifier, this one has its own: leave it out")
-    settings = {"weights": model_digest(model), "data": data, "image_size": image_size, **asdict(probe)}
-    settings = json.loads(json.dumps(settings))
+    network = {"weights": model_digest(model), "structure": structure_digest(model)}
+    settings = json.loads(json.dumps({**network, "data": data, "image_size": image_size, **asdict(probe)}))
     kept = read_probe(folder / FILE)
     if kept and settings_of(kept[0], settings) != settings:
         if (folder / "run.json").exists():
@@ -113,8 +113,9 @@ def read_probe(file: Path) -> Kept | None:
 
 
 def settings_of(about: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """What a classifier was fitted with; one from before that was written down knows its data alone."""
-    return about.get("settings", {**settings, "data": about["data"]})
+    """What a classifier was fitted with; one from before that was written down knows its data alone, or all but the
+    network's structure."""
+    return {"structure": settings["structure"], **about.get("settings", {**settings, "data": about["data"]})}
 
 
 def told(about: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from interactions.fingerprint import model_digest, names_digest
+from interactions.fingerprint import model_digest, names_digest, structure_digest
 from interactions.forecast import DryRun, foretell
 from interactions.outputs import device_of
 from interactions.runs import storage
@@ -67,6 +67,7 @@ class Material:
                 "class": type(self.model).__name__,
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "digest": model_digest(self.model),
+                "structure": structure_digest(self.model),
             },
             "data": {
                 "name": self.data_name,
@@ -202,6 +203,8 @@ def refuse_other_settings(
     """
     there, now = json.loads(json.dumps(usual)) | flat(record), flat(asked)
     allowed = ["model name", "data name", *free]
+    if "model structure" not in there:
+        allowed.append("model structure")  # of a run from before it was noted, which its weights have to tell
     if "data transform" not in there or "data transform" not in now:
         allowed.append("data transform")  # where one side does not say how its images are made, their pixels tell
     keys = [key for key in {**now, **there} if key not in allowed]

@@ -101,11 +101,12 @@ def test_a_refused_command_leaves_no_probe_for_the_next_one(headless, coloured, 
         ({"weights": 1}, "weights"),
         ({"probe": Probe(epochs=2)}, "epochs 1, not 2"),
         ({"data": "train"}, "data .*not .*train"),
+        ({"act": "relu"}, "structure"),
     ],
 )
 def test_a_probe_is_its_weights_its_data_and_its_settings(headless, coloured, tmp_path, change, said):
-    def add(folder, weights=0, probe=Probe(epochs=1), data=""):  # noqa: B008
-        model, _ = create_model("auto", headless)
+    def add(folder, weights=0, probe=Probe(epochs=1), data="", act="gelu"):  # noqa: B008
+        model, _ = create_model("auto", headless, act_layer=act)
         with torch.no_grad():
             next(model.parameters()).add_(weights)
         add_probe(model, str(coloured / data), SIZE, folder, torch.device("cpu"), probe)[1](folder)

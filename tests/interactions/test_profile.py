@@ -338,11 +338,11 @@ class Rounding(nn.Module):
 
     def __init__(self, size):
         super().__init__()
-        self.model, self.size, self.reduced = network(), size, 0
+        self.model, self.size, self._reduced = network(), size, 0
 
     def forward(self, x_BCHW):
         reduced = torch.is_autocast_enabled("cpu")
-        self.reduced += reduced * len(x_BCHW)
+        self._reduced += reduced * len(x_BCHW)
         with torch.autocast("cpu", enabled=False):
             error_B = x_BCHW[:, :, :6, :6].sum((1, 2, 3)).sin() + x_BCHW[:, :, 6:].mean((1, 2, 3))
             return self.model(x_BCHW) + reduced * self.size * error_B[:, None] * torch.arange(CLASSES)
@@ -356,7 +356,7 @@ def in_both(folder, size, monkeypatch):
     monkeypatch.setattr(levels, "cost_of", lambda *_: 0.1)
     models = {"bfloat16": Rounding(size), None: Rounding(size)}
     found = [profile(folder / str(amp), model, amp=amp, **POOLS) for amp, model in models.items()]
-    assert models["bfloat16"].reduced == by_record(found[0].record) and models[None].reduced == 0
+    assert models["bfloat16"]._reduced == by_record(found[0].record) and models[None]._reduced == 0
     return found, [made.pairs().set_index(["image", "order", "i", "j"]) for made in found]
 
 

@@ -169,11 +169,11 @@ class Interrupting(nn.Module):
 
     def __init__(self, passes=None):
         super().__init__()
-        self.model, self.left, self.seen = network(), passes, 0
+        self.model, self._left, self._seen = network(), passes, 0
 
     def forward(self, x_BCHW):
-        self.seen += len(x_BCHW)
-        if self.left is not None and self.seen > self.left:
+        self._seen += len(x_BCHW)
+        if self._left is not None and self._seen > self._left:
             raise KeyboardInterrupt
         return self.model(x_BCHW)
 
@@ -194,10 +194,10 @@ def test_an_interruption_loses_some_batches_at_most(tmp_path, monkeypatch, passe
     assert json.loads((tmp_path / "run" / "run.json").read_text())["seconds"] > 1000  # of the unit that is not done
     again = Interrupting()
     profile(tmp_path / "run", again, **asked)
-    prepared = whole.seen - 4 * 3 * 200  # images are chosen, and floors measured
+    prepared = whole._seen - 4 * 3 * 200  # images are chosen, and floors measured
     together = 4 * BATCH
     assert passes - prepared > together  # some were kept
-    assert model.seen + again.seen <= whole.seen + together + 2 * BATCH
+    assert model._seen + again._seen <= whole._seen + together + 2 * BATCH
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 

@@ -54,10 +54,10 @@ class Slow(nn.Module):
 
     def __init__(self, pause: float) -> None:
         super().__init__()
-        self.model, self.pause = network(), pause
+        self.model, self._pause = network(), pause
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        time.sleep(self.pause)
+        time.sleep(self._pause)
         return self.model(x_BCHW)
 
 
