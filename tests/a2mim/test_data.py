@@ -15,11 +15,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from timm.data import Mixup, create_transform
+from PIL import Image, ImageOps
+from timm.data import Mixup, auto_augment, create_transform
+from timm.data.auto_augment import rand_augment_transform
 from torch.utils.data import IterableDataset
 from torchvision import transforms
 
+from a2mim import samples
 from a2mim.bounds import check
 from a2mim.data import Source, examples, make_source, open_images
 from a2mim.dist import World
@@ -28,7 +30,7 @@ from a2mim.images import Images
 from a2mim.loading import Unreadable, WorkerDied, mixer, normalised
 from a2mim.memory import MemoryImages, padded_crop, random_table, resized_crop
 from a2mim.plan import Key, Plan
-from a2mim.samples import Samples, view_transform
+from a2mim.samples import Samples, posterize_to_black, view_transform
 from a2mim.seeds import seed_everything, seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
 from a2mim.trees import ReadFailed
@@ -139,9 +141,9 @@ def test_pixels_do_not_depend_on_workers_or_on_where_the_run_began(view):
 
 
 def test_one_image_is_augmented_anew_in_every_epoch_and_copy():
-    samples = Samples(tiny_images().raw, [view_transform(VIEW, (0,) * 3, (1,) * 3)], seed=0)
-    pixels = [samples[Key(*key)]["image"] for key in ((0, 3, 0), (1, 3, 0), (0, 3, 1), (0, 4, 0))]
-    assert torch.equal(pixels[0], samples[Key(0, 3)]["image"])
+    shown = Samples(tiny_images().raw, [view_transform(VIEW, (0,) * 3, (1,) * 3)], seed=0)
+    pixels = [shown[Key(*key)]["image"] for key in ((0, 3, 0), (1, 3, 0), (0, 3, 1), (0, 4, 0))]
+    assert torch.equal(pixels[0], shown[Key(0, 3)]["image"])
     assert all(not torch.equal(pixels[0], other) for other in pixels[1:])
 
 
@@ -182,6 +184,52 @@ def test_colours_blur_and_solarisation_are_torchvisions():
             made = ours(image)
         with seeded(seed):
             assert torch.equal(made, theirs(image)), seed
+
+
+OPS = sorted(auto_augment.NAME_TO_OP)
+
+
+@pytest.mark.parametrize("magnitude", [0, 2, 5, 10, 30])
+def test_every_operation_of_timms_policies_is_made_at_its_extremes(magnitude):
+    policy = rand_augment_transform(f"rand-m{magnitude}-p1-mmax30", transforms=OPS)
+    posterize_to_black(policy)
+    image = tiny_images(1, 24).raw[0][0]
+    for op in policy.ops:
+        for seed in range(2):  # operations turn or shift to both sides
+            with seeded(seed):
+                made = op(image)
+            assert (made.mode, made.size) == ("RGB", image.size), op.name
+
+
+@pytest.mark.parametrize(
+    ("policy", "draws"),
+    [
+        ("rand-m9-mstd0.5-inc1", range(450, 600)),  # 2 draws of no bit, of 6 in the first 5,000
+        ("rand-m10-inc1", range(30)),
+        ("v0", range(100)),
+        ("augmix-m10-mstd1", range(10)),
+    ],
+)
+def test_posterizing_that_keeps_no_bit_blackens_and_leaves_all_else_as_timm_makes_it(policy, draws, monkeypatch):
+    """By the formula of Pillow before 13, which took any number of bits."""
+    asked: list[int] = []
+
+    def before_13(image: Image.Image, bits: int) -> Image.Image:
+        asked.append(bits)
+        return image.point([value & ~(2 ** (8 - bits) - 1) for value in range(256)] * 3)
+
+    image, views = tiny_images(1, 24).raw[0][0], view_transform(replace(VIEW, auto_augment=policy), (0,) * 3, (1,) * 3)
+    made = {}
+    for draw in draws:
+        with seeded(draw):
+            made[draw] = views(image)
+    monkeypatch.setattr(ImageOps, "posterize", before_13)
+    monkeypatch.setattr(samples, "posterize_to_black", lambda policy: None)
+    timms = view_transform(replace(VIEW, auto_augment=policy), (0,) * 3, (1,) * 3)
+    for draw in draws:
+        with seeded(draw):
+            assert torch.equal(made[draw], timms(image)), draw
+    assert min(asked) < 1, "nothing was drawn that Pillow 13 refuses"
 
 
 def test_a_centre_crop_goes_with_no_other_augmentation():
