@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+HIDDEN = "hidden"
+"""Marks the type of a setting that is no option of a command line: the program itself writes it down."""
+
 LARGEST = 2**63 - 1
 """What torch and NumPy can count; a larger whole number is no setting of anything."""
 

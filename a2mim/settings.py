@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from a2mim.bounds import Count, Decay, Natural, NotNegative, Pixels, Positive, Range, Rate, Share, option
+from a2mim.bounds import HIDDEN, Count, Decay, Natural, NotNegative, Pixels, Positive, Range, Rate, Share, option
 
 Precision = Literal["float32", "bf16", "fp16"]
 Area = Annotated[float, Range(0, 1, above=True)]
@@ -58,7 +58,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How one view of a training image is made. The defaults are those of masked image modelling."""
+    """How one view of a training image is made. The defaults are those of masked image modelling; methods that compare
+    views have their papers' (simclr, byol, mocov3 and dino; run.json lists them, `views`), and what is typed wins."""
 
     image_size: Pixels = 224
     """Side of the square that the model sees, in pixels."""
@@ -67,7 +68,8 @@ class Augmentation:
     middle square of the image, all of its shorter side (evaluation may cut a margin from it, by the network's
     crop_pct), which nothing else is done to, no flip either."""
     scale: tuple[Area, Area] = (0.67, 1.0)
-    """Range of a resized crop's share of the image area."""
+    """Range of a resized crop's share of the image area (simclr, byol, mocov3: 0.08 to 1; dino: 0.4 to 1, and local
+    crops by --set local_scale)."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Range of a resized crop's aspect ratio."""
     padding: Annotated[int, Range(0, 65536)] = 4
@@ -75,27 +77,31 @@ class Augmentation:
     flip: Share = 0.5
     """Probability of a horizontal flip."""
     color_jitter: NotNegative = 0.0
-    """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm."""
+    """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm
+    (simclr: 0.8 by --set strength; byol, mocov3, dino: 0.4)."""
     saturation: NotNegative | None = None
-    """Strength of the change of saturation, where it is not that of color_jitter."""
+    """Strength of the change of saturation, where it is not that of color_jitter (byol, mocov3, dino: 0.2)."""
     hue: Annotated[float, Range(0, 0.5)] = 0.0
-    """Strength of the change of hue, at most 0.5."""
+    """Strength of the change of hue, at most 0.5 (simclr: 0.2 by --set strength; byol, mocov3, dino: 0.1)."""
     color_jitter_prob: Share = 1.0
-    """Probability of the colour jitter."""
+    """Probability of the colour jitter (simclr, byol, mocov3, dino: 0.8)."""
     grayscale: Share = 0.0
-    """Probability of dropping the colours."""
+    """Probability of dropping the colours (simclr, byol, mocov3, dino: 0.2)."""
     blur: Share = 0.0
-    """Probability of a Gaussian blur (σ up to 2 px, kernel a tenth of the side, as in SimCLR)."""
+    """Probability of a Gaussian blur (σ up to 2 px, kernel a tenth of the side; simclr: 0.5; byol, mocov3: 1 and 0.1;
+    dino: 1, 0.1 and 0.5; of each view by --set blur, of all alike by this)."""
     solarize: Share = 0.0
-    """Probability of inverting the brighter half of the values."""
+    """Probability of inverting the brighter half of the values (byol, mocov3, dino: 0.2 in the second view)."""
     auto_augment: str = ""
     """timm's policy string, such as rand-m9-mstd0.5-inc1."""
     erasing: Share = 0.0
     """Probability of random erasing (noise pixels)."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest", "random"] = "bicubic"
-    """How a crop is resized: bilinear, bicubic or random."""
+    """How a crop is resized: bilinear, bicubic or random (mocov3: bilinear)."""
     repeats: Count = 1
     """Repeated augmentation: copies of an image in an epoch, which then holds that many times fewer images."""
+    typed: Annotated[tuple[str, ...], HIDDEN] = ()
+    """Names of settings that hold for a method's own views, too, although they are the usual ones."""
 
     def check(self) -> None:
         """Raises ValueError for a range that begins behind its end, and for what a centre crop does not do."""
@@ -114,6 +120,10 @@ class Augmentation:
         """Names of the augmentations that are asked for besides a crop and a flip."""
         names = ("color_jitter", "saturation", "hue", "grayscale", "blur", "solarize", "auto_augment", "erasing")
         return [name for name in names if getattr(self, name)]
+
+
+OWN_VIEWS = ("scale", "color_jitter", "hue", "color_jitter_prob", "grayscale", "blur", "solarize", "interpolation")
+"""Of Augmentation what the papers of methods that compare views state otherwise than it does."""
 
 
 @dataclass(frozen=True)

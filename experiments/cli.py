@@ -47,7 +47,7 @@ from typing import Any, TypeVar
 
 from a2mim.bounds import check
 from a2mim.errors import one_line, out_of_memory
-from experiments.help import filled, introduction, parse, terminal_width
+from experiments.help import filled, introduction, named_in, parse, terminal_width, with_typed
 from experiments.memory import keep_freed_memory
 from interactions.forecast import DryRun
 
@@ -197,7 +197,10 @@ def start(
             f"{prog}: --out is empty: give it a name, or leave it out (is a shell's variable not set?)", file=sys.stderr
         )
         return BAD_INPUT
-    read = partial(parse, kind, args=arguments, prog=prog)
+
+    def read(**default: Any) -> S:
+        return with_typed(parse(kind, args=arguments, prog=prog, **default), named_in(arguments))
+
     settings = read()
     try:
         default = None if usual is None else usual(settings)

@@ -12,6 +12,7 @@ import shutil
 import sys
 import textwrap
 import typing
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from functools import cache, partial
 from itertools import chain, pairwise
@@ -27,6 +28,8 @@ from tyro.constructors import (
     StructFieldSpec,
     StructTypeInfo,
 )
+
+from a2mim.bounds import HIDDEN
 
 # What an option takes, where its type alone does not say: text that is anything else is a NAME, a path a FILE.
 WORDS = {
@@ -63,6 +66,22 @@ def parse(kind: type, **options: Any) -> Any:
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     with redirect_stdout(cast(TextIO, Folding(sys.stdout))):
         return tyro.cli(kind, description="", config=config, registry=registry, **options)
+
+
+def named_in(words: Sequence[str]) -> set[str]:
+    """The settings that a command line names."""
+    return {word.partition("=")[0].strip("-").replace("-", "_") for word in words if word.startswith("--")}
+
+
+def with_typed(settings: Any, names: Collection[str]) -> Any:
+    """Settings of which each part that has `typed` says which of its own these names are: of a value that is the
+    default nothing else would tell that it was asked for."""
+    changes = {
+        name: dataclasses.replace(part, typed=tuple(each for each in vars(part) if each in names))
+        for name, part in vars(settings).items()
+        if hasattr(part, "typed")
+    }
+    return dataclasses.replace(settings, **changes)
 
 
 class Folding:
@@ -185,6 +204,8 @@ def default_of(field: dataclasses.Field[Any], whole: Any) -> Any:
 def with_word(name: str, hint: Any, optional: bool) -> Any:
     """The type of an option, with the word for what it takes and its default as it is told."""
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if HIDDEN in getattr(hint, "__metadata__", ()):
+        return tyro.conf.Suppress[tyro.conf.Fixed[hint]]  # type: ignore[misc]
     if bare is bool or dataclasses.is_dataclass(bare):
         return hint
     extras = getattr(hint, "__metadata__", ())

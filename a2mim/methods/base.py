@@ -40,7 +40,7 @@ class Method(nn.Module):
 
     def views(self, given: Augmentation) -> tuple[Augmentation, ...]:
         """How the views of an image are made that `forward` expects: as in the method's paper, but for the settings of
-        `given` that are not Augmentation()'s own. Here the one view that is given."""
+        `given` that are not Augmentation()'s own or that it calls `typed`. Here the one view that is given."""
         return (given,)
 
     def after_step(self, begun: float, done: float) -> None:

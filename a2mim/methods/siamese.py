@@ -7,6 +7,7 @@ ones, so `--accumulate` is not the same as more processes here.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -55,8 +56,9 @@ ASYMMETRIC = (_T, overlay(_T, Augmentation(blur=0.1, solarize=0.2), Augmentation
 
 
 def paper_views(papers: Sequence[Augmentation], given: Augmentation) -> tuple[Augmentation, ...]:
-    """The views of a paper, each with every setting of `given` that is not Augmentation()'s own."""
-    return tuple(overlay(paper, given, Augmentation()) for paper in papers)
+    """The views of a paper, each with every setting of `given` that is not Augmentation()'s own, or that was typed."""
+    typed = {each.name: getattr(given, each.name) for each in dataclasses.fields(given) if each.name in given.typed}
+    return tuple(dataclasses.replace(overlay(paper, given, Augmentation()), **typed, typed=()) for paper in papers)
 
 
 def views_of(batch: dict[str, Any], count: int) -> list[Tensor]:

@@ -44,7 +44,8 @@ class Settings(Start):
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
     augment: Augmentation = field(default_factory=Augmentation)
-    """Methods that compare several views make them as their papers do, where nothing else is given here."""
+    """Methods that compare several views make them as their papers do, where nothing else is given here; run.json says
+    how (`views`)."""
     mixing: Mixing = field(default_factory=Mixing)
     evaluation: Evaluation = field(default_factory=Evaluation)
     optim: Optim = field(default_factory=Optim)

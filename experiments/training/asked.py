@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from a2mim.bounds import check
 from a2mim.plain import differences, overlay, to_plain
 from a2mim.runs import extends, read_run, stored_settings
-from a2mim.settings import FREE
+from a2mim.settings import FREE, OWN_VIEWS, Augmentation
 from experiments.models import failure
 from experiments.options import Start
 from experiments.training.recipe_files import PLAIN, function_in, read_settings, recipe_in
@@ -35,7 +35,7 @@ def resolved(settings: S, command: str) -> S:
         return _resumed(given, command)
     if given.recipe:
         given = laid_over(given.filled or made_by(given, command), given)
-    given = dataclasses.replace(given, filled=None)
+    given = with_needed(dataclasses.replace(given, filled=None))
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
     check(given)
@@ -61,6 +61,26 @@ def laid_over(base: Any, given: Any) -> Any:
     return overlay(base, given, given.filled or type(given)())
 
 
+def with_needed(settings: S) -> S:
+    """Settings that call typed only what would not hold for the method's own views otherwise: elsewhere the value says
+    it all, and a run is the same whether it was typed or not."""
+    given: Any = settings
+    if not hasattr(given, "augment") or not given.augment.typed:
+        return settings
+    typed = [name for name in OWN_VIEWS if name in given.augment.typed and has_own_views(given)]
+    needed = tuple(name for name in typed if getattr(given.augment, name) == getattr(Augmentation, name))
+    return dataclasses.replace(given, augment=dataclasses.replace(given.augment, typed=needed))
+
+
+def has_own_views(settings: Any) -> bool:
+    """Whether settings are of a method that may make views of its own: one of the user's may."""
+    from a2mim.methods import METHODS, Method  # heavy, and needed for few settings
+
+    if not hasattr(settings, "method"):
+        return False
+    return settings.method not in METHODS or METHODS[settings.method].views is not Method.views
+
+
 def stored_by(given: Any, command: str) -> tuple[Any, dict[str, Any]]:
     """The settings of the run to resume, and its record."""
     run = read_run(Path(given.resume))
@@ -76,7 +96,7 @@ def _resumed(given: Any, command: str) -> Any:
             f"--resume {given.resume} goes on in that folder, with its own settings: leave out --out and --recipe"
         )
     stored, run = stored_by(given, command)
-    wanted = laid_over(stored, given)
+    wanted = with_needed(laid_over(stored, given))
     parts = differences(to_plain(identity(stored)), to_plain(identity(wanted)))
     changed = [part for part in parts if part.split(" was ")[0] not in FREE]
     if changed and not extends(run, changed, wanted):

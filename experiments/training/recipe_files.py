@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from a2mim.bounds import complaint
 from a2mim.checkpoints.archive import read_text
 from a2mim.checkpoints.errors import short
 from a2mim.errors import one_line
-from experiments.help import parse
+from experiments.help import parse, with_typed
 from experiments.models import did_you_mean, failure
 from experiments.recipes import recipes_of
 
@@ -68,7 +69,8 @@ def recipe_in(module: ModuleType, name: str, lacks: str) -> Callable[[], Any]:
 
 
 def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] = ()) -> S:
-    """Settings from a file that has, by its name, the value of each option that is to be another than usual.
+    """Settings from a file that has, by its name, the value of each option that is to be another than usual; and
+    `typed`, the names of those that hold for a method's own views although they are the usual ones.
 
     elsewhere: options that are no part of a recipe.
 
@@ -86,6 +88,9 @@ def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] =
     if not isinstance(plain, dict):
         raise ValueError(f"{path} holds no settings: write an option a line, such as `lr: 0.001`")
     known, words = dict(options_of(kind)), dict[str, list[str]]()
+    typed = plain.pop("typed", []) if "typed" in known else []
+    if wrong := complaint(typed, list[str]):
+        raise ValueError(f"{path}: typed {wrong}: name settings of the views, such as [blur]")
     for key, value in plain.items():
         name = str(key).replace("-", "_")
         if name not in known:
@@ -97,7 +102,7 @@ def read_settings(path: Path, kind: type[S], elsewhere: typing.Collection[str] =
     if settings is None:
         wrong = next((key for key in words if parsed(kind, words[key]) is None), next(iter(words)))
         raise ValueError(f"{path}: {wrong} cannot be {short(repr(plain[wrong]))}")
-    return settings
+    return with_typed(settings, typed)
 
 
 def options_of(kind: Any) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from a2mim.images import Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import Method
 from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
+from a2mim.plain import to_plain
 from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE
 from a2mim.train import Hooks, describe, train
@@ -83,6 +84,8 @@ def train_run(
     """
     loaded = report and dataclasses.asdict(report)
     about = {"architecture": architecture, "loaded": loaded, "images": source.images.samples}
+    if source.views:  # not of pictures with annotations, whose settings say all
+        about["views"] = to_plain(source.views)
     parts = {"train": source.images} | ({"validation": gallery.images} if gallery else {})
     start = begin(settings, command, world, about, parts, first)
     hooked = Hooks(start, finished=draw_training, held_out=parts.get("validation"), **hooks)

@@ -18,7 +18,27 @@ from tests.a2mim.tiny import log_of, write_images
 METHODS = ("simclr", "byol", "mocov3", "dino")
 CIFAR = [f"cifar10_baselines:{name}" for name in vars(cifar10_baselines) if name.startswith(METHODS)]
 IMAGENET = [f"imagenet:{name}" for name in recipes_of(imagenet) if name.startswith(METHODS)]
+COLOURS = Augmentation(color_jitter=0.4, saturation=0.2, hue=0.1, color_jitter_prob=0.8, grayscale=0.2)
 RATE = ("--warmup-epochs", "1", "--lr-batch", "8", "--batch", "8", "--epochs", "2", "--workers", "0")
+
+
+def views_as_published(name: str) -> list[Augmentation]:
+    """The views of a recipe, from the papers and from its own words."""
+    cifar, method = name in CIFAR, name.split(":")[1].split("_")[0]
+    side = 32 if cifar else 224
+    if method == "simclr":
+        s, scale = (0.5, (0.2, 1.0) if name.endswith("_cpu") else (0.08, 1.0)) if cifar else (1.0, (0.08, 1.0))
+        colours = {"color_jitter": 0.8 * s, "hue": 0.2 * s, "color_jitter_prob": 0.8, "grayscale": 0.2}
+        return [Augmentation(side, scale=scale, **colours, blur=0 if cifar else 0.5)] * 2
+    scale = {"mocov3_resnet50": (0.2, 1.0), "dino_resnet50": (0.14, 1.0), "dino_vit_small": (0.4, 1.0)}
+    usual = ((0.4, 1.0) if method == "dino" and not name.endswith("_cpu") else (0.2, 1.0)) if cifar else (0.08, 1.0)
+    first = replace(COLOURS, image_size=side, scale=scale.get(name.split(":")[1], usual), blur=0 if cifar else 1.0)
+    first = replace(first, interpolation="bilinear" if method == "mocov3" else "bicubic")
+    both = [first, replace(first, blur=0 if cifar else 0.1, solarize=0.2)]
+    if method != "dino" or name.endswith("_cpu"):
+        return both
+    local = {"image_size": 16 if cifar else 96, "scale": (0.05, 0.14) if "dino_resnet50" in name else (0.05, 0.4)}
+    return [*both, *[replace(first, blur=0 if cifar else 0.5, **local)] * (4 if cifar else 8)]
 
 
 def test_dino_by_the_command_with_crops_of_two_sizes(tmp_path, capsys):
@@ -48,6 +68,7 @@ def test_recipes_for_cifar10_take_a_step(name):
     network, _, _ = make_network(recipe.network, 0, 32, 0)
     method = make_method(recipe.method, network, method_settings(recipe), 32, 0)
     views = method.views(recipe.augment)
+    assert list(views) == views_as_published(name)
     assert all(view.blur == 0 and view.color_jitter > 0 for view in views) and views[0].scale == recipe.augment.scale
     batch = {"image": [torch.randn(4, 3, view.image_size, view.image_size) for view in views]}
     out = method(batch, torch.Generator())
@@ -64,6 +85,7 @@ def test_recipes_for_imagenet_can_be_made(name):
         network, _, _ = make_network(described, 0, 224, 0)
         method = make_method(recipe.method, network, method_settings(recipe), 224, 0)
     views = method.views(recipe.augment)
+    assert list(views) == views_as_published(name)
     assert views[0].image_size == 224 and views[0].color_jitter_prob == 0.8
     if recipe.augment != Augmentation():
         assert views[0].scale == recipe.augment.scale
