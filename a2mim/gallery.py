@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.data import resolve_data_config
@@ -19,7 +20,7 @@ from a2mim.images import Images
 from a2mim.loading import guarded, heard, loader_settings, on_device, started, together
 from a2mim.memory import MemoryImages
 from a2mim.plan import Key
-from a2mim.samples import Batch, Samples, Stream, evaluation_transform
+from a2mim.samples import EVALUATED, Batch, Samples, Stream, evaluation_transform
 from a2mim.settings import Evaluation
 
 AS_TRAINED = Evaluation()
@@ -98,6 +99,14 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
     """Mean and standard deviation of the three channels that the timm `model` was configured with."""
     config = resolve_data_config({}, model=model)
     return tuple(config["mean"]), tuple(config["std"])
+
+
+def shown_by(model: nn.Module, size: int, evaluation: Evaluation) -> dict[str, Any]:
+    """What `make_gallery` does with an image of the same arguments, ready for JSON."""
+    mean, std = normalisation(model)
+    side = evaluation.eval_size or size
+    how = {"interpolation": EVALUATED, "crop_pct": evaluation.crop_pct}
+    return {"size": [side, side], **how, "mean": list(mean), "std": list(std)}
 
 
 def decoded(images: Images, size: int, workers: int = 0, crop_pct: float = 1.0) -> MemoryImages:

@@ -26,6 +26,8 @@ from a2mim.seeds import seeded
 from a2mim.settings import Augmentation
 from a2mim.trees import ReadFailed
 
+EVALUATED = "bicubic"
+"""How an image is resized that is evaluated on."""
 Batch = dict[str, Any]
 Told = tuple[str, int, str]
 
@@ -87,7 +89,7 @@ def posterize(image: Image.Image, bits: int, **more: Any) -> Image.Image:
 
 def evaluation_transform(size: int, crop_pct: float) -> transforms.Compose:
     """PIL image -> (3, size, size) uint8: resize so that a centre crop keeps `crop_pct` of the shorter side."""
-    return create_transform(size, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
+    return create_transform(size, crop_pct=crop_pct, interpolation=EVALUATED, normalize=False)
 
 
 class Samples(Dataset):

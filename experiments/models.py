@@ -26,6 +26,7 @@ from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.errors import one_line, out_of_memory
 from experiments.hub import offline_where_silent
+from experiments.machine import is_first
 
 # The model that a checkpoint's own shapes and names say it is of.
 AUTO = "auto"
@@ -128,6 +129,17 @@ def weights_file(weights: str | Path) -> Path | None:
 def unsaid(assumed: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, str]:
     """What is assumed of the arguments that were not given."""
     return {key: words for key, words in assumed.items() if key not in args}
+
+
+def tell_assumed(assumed: Mapping[str, str], pixels: str = "") -> None:
+    """Say on the terminal what of a model and of its images nothing told, and by which options it is told; the first
+    process says it for all.
+
+    pixels: the options for mean and deviation, of a command that has any.
+    """
+    for what, words in assumed.items() if is_first() else ():
+        given = pixels if what == "pixels" else f"--model-args {what}=N"
+        print(f"note: {words}{given and f' ({given})'}", flush=True)
 
 
 def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any], Mapping[str, str]]:

@@ -12,7 +12,8 @@ class Settings(Features):
     """Classify the validation images by the k training images of most similar features (DINO's protocol).
 
     Features are what the network hands to its classifier, of centre-cropped images; similarity is their cosine, and
-    each neighbour votes with exp(similarity / temperature). Writes knn.json: accuracy and all settings.
+    each neighbour votes with exp(similarity / temperature). Writes knn.json: accuracy, all settings, what
+    was loaded and assumed of the weights, and how images are shown.
 
     For example:
         a2mim knn --weights runs/a2mim-vit --data imagenet --out runs/a2mim-vit/knn.json
@@ -37,7 +38,7 @@ def run(settings: Settings) -> None:
 
     about = {"commit": commit()}
     with join(settings.device) as world:
-        (train,), test = both_features(settings, world, neighbours=settings.k)
+        (train,), test, made = both_features(settings, world, neighbours=settings.k)
         if world.main:
             result = knn(*train.pair, *test.pair, k=settings.k, temperature=settings.temperature, device=world.device)
-            write_result(settings, "knn", about | result, train, test)
+            write_result(settings, "knn", about | made | result, train, test)

@@ -17,7 +17,8 @@ class Settings(Features):
     out. With --head attentive a cross-attention with learned queries pools the tokens, or the places of a map, before
     its linear classifier, and is shown beside the linear one. With --labels or --per-class the classifiers see few
     labelled images, drawn anew for each of --seeds. Writes linear.json: accuracy, the rate that was chosen, a table
-    with a row for each head and seed, and all settings.
+    with a row for each head and seed, all settings, what was loaded and assumed of the weights, and how images are
+    shown.
 
     For example:
         a2mim linear --weights runs/a2mim-vit --data imagenet --out runs/a2mim-vit/linear.json
@@ -83,7 +84,7 @@ def run(settings: Settings) -> None:
     seeds = range(settings.seed, settings.seed + settings.seeds)
     few = Few(settings.labels, settings.per_class, seeds)
     with join(settings.device) as world:
-        trains, test = both_features(settings, world, few=few, tokens=settings.head == "attentive")
+        trains, test, made = both_features(settings, world, few=few, tokens=settings.head == "attentive")
         if world.main:
             rows = probe_all(settings, seeds, trains, test, world.device)
-            conclude(settings, about, rows, trains[0], test)
+            conclude(settings, about | made, rows, trains[0], test)

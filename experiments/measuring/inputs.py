@@ -62,7 +62,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
     from experiments.machine import is_first
-    from experiments.models import create_model, named
+    from experiments.models import create_model, named, tell_assumed
 
     model, config = create_model(
         settings.model,
@@ -81,9 +81,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)
-        for what, words in config.get("assumed", {}).items():
-            given = "--mean, --std" if what == "pixels" else f"--model-args {what}=N"
-            print(f"note: {words} ({given})", flush=True)
+    tell_assumed(config.get("assumed", {}), pixels="--mean, --std")
     return model, config
 
 

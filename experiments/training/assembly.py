@@ -24,7 +24,7 @@ from a2mim.plain import before, pairs
 from a2mim.settings import Augmentation, Data, Evaluation, Network
 from a2mim.trees import listed
 from experiments.datasets import size_arguments
-from experiments.models import create_model, did_you_mean, find_factory, fitted, unsaid, weights_file
+from experiments.models import create_model, did_you_mean, find_factory, fitted, tell_assumed, unsaid, weights_file
 
 # ------------------------------------------------------------------------------------------- network and method
 
@@ -36,8 +36,8 @@ def make_network(
     side, or of that height and width.
 
     Returns the model, what timm.create_model was given ({"architecture": name, **arguments}), and what was loaded from
-    a file (None: none was). Raises ValueError for unknown names, weights that do not fit, and a network
-    that does not take colours, FileNotFoundError.
+    a file (None: none was); what of that is assumed is said on the terminal, too. Raises ValueError for unknown names,
+    weights that do not fit, and a network that does not take colours, FileNotFoundError.
     """
     file = weights_file(network.weights)
     name, stored, assumed = fitted(network.model, read(file)) if file else (network.model, {}, {})
@@ -55,6 +55,7 @@ def make_network(
     report = load_backbone(model, file, network.partial) if file else None
     if report is not None:
         report = dataclasses.replace(report, assumed={**report.assumed, **unsaid(assumed, pairs(network.model_args))})
+        tell_assumed(report.assumed)
     if file and classes:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from a2mim.evaluate.accuracy import View, frozen_features, pooled
 from a2mim.evaluate.attentive import as_tokens, check_heads
 from a2mim.evaluate.fewshot import draw, labels_of
 from a2mim.evaluate.knn import check_neighbours
-from a2mim.gallery import make_gallery
+from a2mim.gallery import make_gallery, shown_by
 from a2mim.images import Images, chosen
 from a2mim.layouts import Layout, read_layout, refuse_unfit
 from a2mim.plain import to_plain
@@ -88,8 +88,9 @@ EVERY = Few(1.0, 0, (0,))
 
 def both_features(
     settings: Any, world: World, neighbours: int = 1, few: Few = EVERY, tokens: bool = False
-) -> tuple[list[Features], Features]:
-    """Features of the training images, for each seed of `few`, and of the validation images.
+) -> tuple[list[Features], Features, dict[str, Any]]:
+    """Features of the training images, for each seed of `few`, and of the validation images; and for the record, which
+    weights were loaded (None: no file's) and what is done with an image.
 
     neighbours: training images that are needed at least.
     tokens: also what comes before pooling, as the second view of each image (L, D).
@@ -103,7 +104,7 @@ def both_features(
     check_neighbours(neighbours, images.samples)
     held_out = open_held_out(data, images)
     images, drawn = few.draws(images)
-    model, _, _ = make_network(settings.network, 0, size, settings.model_seed)
+    model, _, report = make_network(settings.network, 0, size, settings.model_seed)
     if not callable(getattr(model, "forward_head", None)):
         raise ValueError(
             f"{type(model).__name__} has no forward_head, timm's verb for pooled features: use a timm model"
@@ -119,7 +120,8 @@ def both_features(
     model = model.to(world.device)
     train = features_of(model, images, "train", settings, world, views)
     test = features_of(model, held_out, "validation", settings, world, views)
-    return [train.only(each) for each in drawn], test
+    made = {"loaded": report and asdict(report), "transform": shown_by(model, size, settings.evaluation)}
+    return [train.only(each) for each in drawn], test, made
 
 
 def claim_result(settings: Any) -> None:
