@@ -5,13 +5,13 @@ A picture that cannot be decoded is told by name and left out; the others count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from timm.data import resolve_data_config
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -42,7 +42,10 @@ def as_it_is(sample: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images to evaluate on, in their own order, without augmentation."""
+    """Images to evaluate on, in their own order, without augmentation.
+
+    shown: makes the model's input of an image, normalised, where that is not the usual centre crop of `crop_pct`.
+    """
 
     images: Images
     size: int
@@ -52,6 +55,7 @@ class Gallery:
     batch: int = 256
     workers: int = 0
     memory: MemoryImages | None = None
+    shown: Callable[[Any], Tensor] | None = None
 
     def batches(self, world: World, channels_last: bool = False) -> Iterator[Batch]:
         """This process's share (every size-th image from rank on), each image once, normalised and on the device."""
@@ -60,11 +64,11 @@ class Gallery:
         )
 
     def loaded(self, world: World) -> Iterator[Batch]:
-        """The same before they are moved and normalised: uint8."""
+        """The same before they are moved and normalised: uint8, but what `shown` made."""
         return heard(self._loaded(world), self.images)
 
     def _loaded(self, world: World) -> Iterator[Batch]:
-        view = [evaluation_transform(self.size, self.crop_pct)]
+        view = [self.shown or evaluation_transform(self.size, self.crop_pct)]
         settings = {**loader_settings(self.workers, world.device), "persistent_workers": False}
         if self.images.streamed:
             return started(

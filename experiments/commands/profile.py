@@ -61,7 +61,8 @@ class Settings(Machine, Images, Network):
     after saying what it is."""
     probe: str = ""
     """Labelled training images (a folder, a .tar, timm's name of a data set): a checkpoint without a classifier gets a
-    linear one, fitted to them and kept in the run's folder. --value cosine needs none."""
+    linear one, fitted to them in the size, crop and normalisation of the measured images, and kept in the run's folder.
+    --value cosine needs none."""
     probe_epochs: Count = 100
     """Passes over the features of the probe's images."""
     class_map: str | None = None

@@ -148,8 +148,7 @@ def probe(
     from a2mim.evaluate.linear import Probe
     from experiments.measuring.probe import add_probe
 
-    size = config["input_size"][-1]
-    about, write = add_probe(model, settings.probe, size, settings.out, device, Probe(epochs=settings.probe_epochs))
+    about, write = add_probe(model, settings.probe, config, settings.out, device, Probe(epochs=settings.probe_epochs))
     held_out = max(about["held_out_top1"].values())
     print(
         f"probe: {len(about['classes'])} classes from {about['images']} images, {held_out:.1f} % right on held-out ones"

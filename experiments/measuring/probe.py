@@ -4,11 +4,15 @@ Where there is no run yet, the classifier is trained on frozen features (see a2m
 folder when the run begins; an interrupted run that goes on, or another process of it, reads that file. Features are
 standardised for training, and the standardisation becomes a part of the classifier:
 W (x - mean) / deviation + b = W' x + b'.
+
+Its images are shown as those that are measured: on pixels of another crop or normalisation it would be a classifier of
+other features.
 """
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -24,10 +28,12 @@ from a2mim.dist import World
 from a2mim.evaluate.accuracy import check_targets, pooled_features
 from a2mim.evaluate.linear import Probe, fit_best, score
 from a2mim.export import save
-from a2mim.gallery import make_gallery
+from a2mim.gallery import Gallery, normalisation
 from a2mim.plain import printable
 from a2mim.runs import write_atomically
 from a2mim.settings import Data
+from experiments.datasets import evaluation_transform
+from experiments.measuring.inputs import description
 from experiments.training.assembly import labelled
 from interactions.fingerprint import model_digest, structure_digest
 
@@ -48,16 +54,16 @@ Kept = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def add_probe(
-    model: nn.Module, data: str, image_size: int, folder: Path, device: torch.device, probe: Probe
+    model: nn.Module, data: str, config: Mapping[str, Any], folder: Path, device: torch.device, probe: Probe
 ) -> tuple[Any, Callable[[Path], None]]:
     """Give a timm model without a classifier one, fitted to labelled images, in place.
 
     A classifier that is kept in the folder is taken if it was fitted to the same features in the same way; one of
-    something else counts for nothing where there is no run yet, since it is of a command that did not begin one.
+    something else is fitted again where there is no run yet, since it is of a command that did not begin one.
 
     Args:
         data: labelled training images: a folder, a .tar, or timm's name of a data set.
-        image_size: side of the images in pixels.
+        config: how an image is shown to the model in the measurement (`open_model`), and so here.
         folder: of the run.
 
     Returns:
@@ -70,15 +76,16 @@ def add_probe(
     if getattr(model, "num_classes", None) != 0 or not hasattr(model, "forward_head"):
         raise ValueError("--probe is for timm models without a classifier, this one has its own: leave it out")
     network = {"weights": model_digest(model), "structure": structure_digest(model)}
-    settings = json.loads(json.dumps({**network, "data": data, "image_size": image_size, **asdict(probe)}))
+    settings = json.loads(json.dumps({**network, "data": data, **pixels_of(config), **asdict(probe)}))
     kept = read_probe(folder / FILE)
-    if kept and settings_of(kept[0], settings) != settings:
+    if kept and (differ := told(settings_of(kept[0], settings, model), settings)):
         if (folder / "run.json").exists():
-            raise ValueError(f"{folder / FILE} was fitted to {told(kept[0], settings)}: name another folder with --out")
+            raise ValueError(f"{folder / FILE} was fitted to {differ}: name another folder with --out")
+        print(f"note: {folder / FILE} was fitted to {differ}, and is fitted again", file=sys.stderr)
         kept = None
     if kept is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(f"the probe is fitted by one process: start without torchrun until {folder / FILE} is there")
-    about, content = kept or fit_probe(model, data, image_size, device, probe)
+    about, content = kept or fit_probe(model, data, config, device, probe)
     about = {**about, "settings": settings}
     attach(model, content["weight"], content["bias"])
     metadata = {"probe": json.dumps(about)}
@@ -112,25 +119,36 @@ def read_probe(file: Path) -> Kept | None:
     return about, tensors
 
 
-def settings_of(about: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """What a classifier was fitted with; one from before that was written down knows its data alone, or all but the
-    network's structure."""
-    return {"structure": settings["structure"], **about.get("settings", {**settings, "data": about["data"]})}
+def pixels_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is done with an image, as far as its pixels depend on it."""
+    shown = description(config)
+    names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
+    return {"image_size": shown["size"], **{name: shown[name] for name in names}}
 
 
-def told(about: dict[str, Any], settings: dict[str, Any]) -> str:
+def settings_of(about: dict[str, Any], settings: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """What a classifier was fitted with. One from before pixels were written down saw the usual crop, normalised as the
+    model says, whatever was measured, and knows no structure; one from before settings were knows its data alone."""
+    there = {"structure": settings["structure"], **about.get("settings", {**settings, "data": about["data"]})}
+    if "settings" in about and "crop_pct" in there:
+        return there
+    (mean, std), size = normalisation(model), there["image_size"]
+    before = {"interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "mean": [*mean], "std": [*std]}
+    return {**there, "image_size": size if isinstance(size, list) else [size, size], **before}
+
+
+def told(there: dict[str, Any], settings: dict[str, Any]) -> str:
     """What differs between the settings of a classifier and others."""
-    there = settings_of(about, settings)
     differ = [name for name in settings if there.get(name) != settings[name]]
     return "; ".join(f"{name} {there.get(name, 'unknown')}, not {settings[name]}" for name in differ)
 
 
-def fit_probe(model: Any, data: str, image_size: int, device: torch.device, probe: Probe) -> Kept:
+def fit_probe(model: Any, data: str, config: Mapping[str, Any], device: torch.device, probe: Probe) -> Kept:
     """The classifier, and what is known of it."""
     images = open_images(Data(data=data), flag="")
     classes = labelled(images)
     world = World(device=device)
-    gallery = make_gallery(images, model, image_size, device)
+    gallery = Gallery(images, config["input_size"][-1], (), (), shown=evaluation_transform(config))
     x_ND, target_N, _ = pooled_features(model.to(device), gallery, world)
     if len(x_ND) < 20:
         raise ValueError(f"{len(x_ND)} images are too few for a linear probe: it needs at least 20")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from a2mim.checkpoints import load_into
-from a2mim.evaluate.linear import Probe
+from a2mim.evaluate.linear import Probe, fit_best
 from experiments.cli import main
+from experiments.datasets import evaluation_transform
+from experiments.measuring.inputs import Input, adjusted
 from experiments.measuring.probe import FILE, add_probe, attach, read_probe
 from experiments.models import create_model
+from interactions.fingerprint import model_digest
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import randomise
 
@@ -102,14 +106,16 @@ def test_a_refused_command_leaves_no_probe_for_the_next_one(headless, coloured, 
         ({"probe": Probe(epochs=2)}, "epochs 1, not 2"),
         ({"data": "train"}, "data .*not .*train"),
         ({"act": "relu"}, "structure"),
+        ({"given": Input(std=(0.5,))}, r"std \[0.229, .*not \[0.5, 0.5, 0.5\]"),
+        ({"given": Input(crop_pct=1.0, interpolation="nearest")}, "bicubic, not nearest; crop_pct .*, not 1.0"),
     ],
 )
 def test_a_probe_is_its_weights_its_data_and_its_settings(headless, coloured, tmp_path, change, said):
-    def add(folder, weights=0, probe=Probe(epochs=1), data="", act="gelu"):  # noqa: B008
-        model, _ = create_model("auto", headless, act_layer=act)
+    def add(folder, weights=0, probe=Probe(epochs=1), data="", given=Input(), act="gelu"):  # noqa: B008
+        model, config = create_model("auto", headless, act_layer=act)
         with torch.no_grad():
             next(model.parameters()).add_(weights)
-        add_probe(model, str(coloured / data), SIZE, folder, torch.device("cpu"), probe)[1](folder)
+        add_probe(model, str(coloured / data), adjusted(config, given), folder, torch.device("cpu"), probe)[1](folder)
         return model.get_classifier().weight
 
     add(tmp_path)
@@ -149,11 +155,52 @@ def test_a_damaged_probe_is_one_sentence(tmp_path):
             read_probe(file)
 
 
+def test_the_probe_is_fitted_to_the_pixels_that_are_measured(headless, coloured, tmp_path):
+    """It was fitted to a crop of 0.875 in the model's own normalisation, whatever the measurement showed."""
+    shown = ("--crop-pct", "0.6", "--interpolation", "nearest", "--mean", "0.5", "--std", "0.25")
+    assert profile(headless, coloured, tmp_path, "--probe", str(coloured), "--probe-epochs", "5", *shown) == 0
+    kept = read_probe(tmp_path / FILE)
+    model, config = create_model("auto", headless)
+    given = Input(crop_pct=0.6, interpolation="nearest", mean=(0.5,), std=(0.25,))
+    view = evaluation_transform(adjusted(config, given))
+    files = [(file, label) for label, name in enumerate(COLOURS) for file in (coloured / "train" / name).glob("*.png")]
+    target_N = torch.tensor([label for _, label in sorted(files)])
+    with torch.no_grad():
+        x_ND = torch.cat([model.eval().forward_features(view(Image.open(file))[None]) for file, _ in sorted(files)])
+        x_ND = model.forward_head(x_ND, pre_logits=True)
+    deviation_D = x_ND.std(0).clamp(min=1e-6)
+    head, _, _ = fit_best((x_ND - x_ND.mean(0)) / deviation_D, target_N, 3, Probe(epochs=5))
+    torch.testing.assert_close(kept[1]["weight"], head.weight.detach() / deviation_D, rtol=1e-3, atol=1e-3)
+
+
+def test_a_probe_from_before_pixels_were_noted_is_taken_for_what_it_saw(headless, coloured, tmp_path, capsys):
+    """A crop of 0.875, normalised as the model says: there, a run goes on; elsewhere it is told and fitted again."""
+    model, _ = create_model("auto", headless)
+    probe, about = Probe(epochs=1), {"data": str(coloured), "images": 36, "classes": dict.fromkeys(COLOURS, 0)}
+    settings = {"weights": model_digest(model), "data": str(coloured), "image_size": SIZE, **asdict(probe)}
+    content = {"weight": torch.zeros(3, model.num_features), "bias": torch.zeros(3)}
+    about |= {"held_out_top1": {"0.1": 50.0}, "settings": settings}
+    save_file(content, tmp_path / FILE, metadata={"probe": json.dumps(about)})
+
+    def add(given):
+        model, config = create_model("auto", headless)
+        add_probe(model, str(coloured), adjusted(config, given), tmp_path, torch.device("cpu"), probe)
+        return bool(model.get_classifier().weight.any())
+
+    assert not add(Input(crop_pct=0.875)) and not capsys.readouterr().err
+    assert add(Input(crop_pct=1.0))
+    said = capsys.readouterr().err
+    assert f"note: {tmp_path / FILE} was fitted to crop_pct 0.875, not 1.0, and is fitted again" in said
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"fitted to crop_pct 0.875, not 1.0: name another folder"):
+        add(Input(crop_pct=1.0))
+
+
 def test_the_probe_is_right_on_images_that_it_has_not_seen(headless, coloured, tmp_path):
     model, config = create_model("auto", headless)
     assert config["input_size"] == (3, SIZE, SIZE)
     assert config["mean"] == timm.data.IMAGENET_DEFAULT_MEAN
-    add_probe(model, str(coloured), SIZE, tmp_path, torch.device("cpu"), Probe(epochs=30))
+    add_probe(model, str(coloured), config, tmp_path, torch.device("cpu"), Probe(epochs=30))
     transform = timm.data.create_transform((3, SIZE, SIZE), mean=config["mean"], std=config["std"], crop_pct=0.875)
     for label, name in enumerate(COLOURS):
         with Image.open(coloured / "validation" / name / "0.png") as picture:
@@ -163,7 +210,7 @@ def test_the_probe_is_right_on_images_that_it_has_not_seen(headless, coloured, t
 def test_a_model_with_a_classifier_is_refused(tmp_path):
     model = timm.create_model("test_vit", num_classes=3)
     with pytest.raises(ValueError, match="has its own"):
-        add_probe(model, "anything", SIZE, tmp_path, torch.device("cpu"), Probe())
+        add_probe(model, "anything", {}, tmp_path, torch.device("cpu"), Probe())
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
