@@ -15,10 +15,11 @@ from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from figures.curves import MIDDLE, PRIMARY, band_words, curve_of, read_strength, shade_middle
-from figures.interactions import FACETS, GAME, IMAGES, finish_strength
+from figures.game import FACETS, unlike_games
+from figures.interactions import finish_strength
 from figures.labels import fit_beside, label_curves
 from figures.panels import AROUND, HEIGHTS, Panels, draw_legend, legend_height, say_empty
-from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, unlike
+from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of
 from figures.seeds import draw_band, draw_seeds, last_point, mean_of, seed_words
 from figures.style import GREY, INK, Look, house_style
 from figures.tables import read_table
@@ -50,7 +51,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     tables = {run: read_course(run) for run in runs}
     panels = by_panel(runs)
     looks = looks_of(runs, grey)
-    note = unlike(runs, GAME | IMAGES)
+    note = unlike_games(runs)
     trainings = {
         ", ".join(filter(None, [panel, name])): [tables[run] for run in seeds]
         for panel, names in panels.items()

@@ -8,9 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.curves import PRIMARY
+from figures.game import FACETS, IMAGES, unlike_games
 from figures.interactions import (
-    FACETS,
-    IMAGES,
     draw_strength_panel,
     facets_of,
     finish_strength,
@@ -151,7 +150,7 @@ def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
 def _unlike(held: Mapping[str, Sequence[Run]], dropped: str, measure: str) -> list[str]:
     parts = {
         "Left": unlike(held[OCCLUSION], _facets(dropped) | IMAGES),
-        "Right": unlike(held[STRENGTH], facets_of(measure)),
+        "Right": unlike_games(held[STRENGTH], facets_of(measure)),
     }
     return [f"{where}: {words[0].lower()}{words[1:]}" for where, words in parts.items() if words]
 

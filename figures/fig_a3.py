@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
-from figures.interactions import IMAGES, tables_of
+from figures.game import IMAGES
+from figures.interactions import tables_of
 from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
 from figures.seeds import last_point, mean_of

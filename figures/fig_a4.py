@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
-from figures.interactions import IMAGES, tables_of
+from figures.game import IMAGES
+from figures.interactions import tables_of
 from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
 from figures.seeds import last_point

@@ -23,6 +23,7 @@ from figures.curves import (
     start_at_zero,
     ylabel_of,
 )
+from figures.game import FACETS, GAME, RAW, unlike_games
 from figures.panels import Panels
 from figures.runs import (
     Drawn,
@@ -30,39 +31,15 @@ from figures.runs import (
     Run,
     alike,
     by_panel,
-    data_name,
-    grid_words,
     holding,
-    images_of,
     label,
     looks_of,
-    order_words,
-    pair_words,
-    unlike,
 )  # fmt: skip
 from figures.seeds import draw_seeds, last_point, seed_words
 from figures.style import Look, house_style
-from figures.words import baseline_in_words, value_in_words
 
 TABLE = "strength.csv"
 COMMAND = "a2mim profile"
-
-
-FACETS: Facets = {
-    "grid": grid_words,
-    "output": lambda record: value_in_words(record["settings"]["value"]),
-    "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
-    "pairs": pair_words,
-    "data": data_name,
-}
-GAME: Facets = FACETS | {
-    "target": lambda record: str(record["settings"].get("target", "label")),
-    "orders": order_words,
-}
-"""What J of several runs needs alike; the last two are told only where it is not."""
-RAW: Facets = {"passes": lambda record: str(record["settings"].get("budget") or "as a precision needed")}
-"""What raw strengths need alike besides: noise lifts them, the more the fewer passes there are."""
-IMAGES: Facets = {"number of images": images_of}
 
 
 @house_style()
@@ -85,7 +62,7 @@ def draw_interactions(
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = strengths(runs, measure)
-    note = unlike(runs, facets_of(measure))
+    note = unlike_games(runs, facets_of(measure))
     words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, FACETS)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
     looks = looks_of(runs, grey)
@@ -101,8 +78,8 @@ def draw_interactions(
 
 
 def facets_of(measure: str) -> Facets:
-    """What runs need alike where this measure of them is drawn."""
-    return GAME | IMAGES | (RAW if measure == "J" else {})
+    """What runs need alike, but for their images, where this measure of them is drawn."""
+    return GAME | (RAW if measure == "J" else {})
 
 
 def strengths(runs: Sequence[Run], measure: str) -> "dict[Run, pd.DataFrame]":

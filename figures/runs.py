@@ -132,15 +132,25 @@ def looks_of(runs: Iterable[Run], grey: Collection[str] = ()) -> dict[str, Look]
 
 def unlike(runs: Sequence[Run], facets: Facets) -> str:
     """A sentence on what these runs were not measured alike in; empty where all is alike, or not recorded."""
+    return differ_in(phrases_of(runs, facets))
+
+
+def phrases_of(runs: Sequence[Run], facets: Facets) -> list[str]:
+    """A phrase for each facet that is not alike: what it is, and which runs have which."""
     phrases = []
     for facet, of in facets.items():
         runs_of: dict[str, list[Run]] = {}
         for run in runs:
-            if (value := _looked_up(of, run.record)) is not None:
+            if (value := looked_up(of, run.record)) is not None:
                 runs_of.setdefault(str(value), []).append(run)
         if len(runs_of) > 1:
-            listed = "; ".join(f"{value}: {', '.join(_who(some, runs))}" for value, some in runs_of.items())
+            listed = "; ".join(f"{value}: {', '.join(who(some, runs))}" for value, some in runs_of.items())
             phrases.append(f"{facet} ({listed})")
+    return phrases
+
+
+def differ_in(phrases: Sequence[str]) -> str:
+    """The phrases as a sentence; empty where there are none."""
     return f"These runs differ in {'; in '.join(phrases)}." if phrases else ""
 
 
@@ -148,11 +158,26 @@ def alike(runs: Sequence[Run], facets: Facets) -> str:
     """What all of these runs have in common of the facets, as a sentence; empty where nothing is known."""
     phrases = []
     for facet, of in facets.items():
-        values = {str(_looked_up(of, run.record)) for run in runs}
+        values = {str(looked_up(of, run.record)) for run in runs}
         if len(values) == 1 and (value := values.pop()) != "None":
             phrases.append(f"{facet} {value}")
     words = ", ".join(phrases)
     return f"{words[:1].upper()}{words[1:]}." if words else ""
+
+
+def who(some: Sequence[Run], runs: Sequence[Run]) -> list[str]:
+    """The panels of some of the runs, where these are whole panels, else the runs' names."""
+    panels = dict.fromkeys(run.panel for run in some)
+    whole = len(some) == sum(run.panel in panels for run in runs)
+    return list(panels if whole and all(panels) else dict.fromkeys(map(label, some)))
+
+
+def looked_up(of: Callable[[Record], Any], record: Record) -> Any:
+    """What a record says; None where it does not."""
+    try:
+        return of(record)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def data_name(record: Record) -> str:
@@ -220,7 +245,7 @@ def write_figure(
         "a2mim": _version(),
         "options": dict(options),
         "note": drawn.note,
-        "runs": [provenance(run, drawn.files.get(run, ())) for run in runs],
+        "runs": [provenance(run, drawn.files.get(run, ()), whole=bool(drawn.note)) for run in runs],
     }
     text = json.dumps(about, indent=1, default=str, allow_nan=False) + "\n"
     return [*files, write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))]
@@ -235,28 +260,41 @@ def figure_files(out: str | Path) -> list[Path]:
     return [path.with_name(name + suffix) for suffix in (*SUFFIXES, ".json")]
 
 
-def provenance(run: Run, files: Sequence[str]) -> dict[str, Any]:
+def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str, Any]:
     """Where the run's part of a figure comes from. What its run.json does not say is null.
 
     Args:
         files: of the run's folder, that were drawn; each is listed with its digest (sha256).
+        whole: with every image, and the kind of the model, by which a note on them is found again.
     """
     record = run.record
     model, images = record.get("model"), record.get("images")
+    name = model.get("name") if isinstance(model, Mapping) else model
+    count = len(images) if isinstance(images, list) else images
+    if whole:
+        name = _only(model, ("name", "class", "parameters", "digest"))
+        count = _only(images, ("image", "name", "target"))
     return {
         "name": run.name,
         "panel": run.panel,
         "folder": str(run.folder),
         "command": record.get("command"),
         "commit": record.get("commit"),
-        "model": model.get("name") if isinstance(model, Mapping) else model,
+        "model": name,
         "model_digest": model.get("digest") if isinstance(model, Mapping) else record.get("model_digest"),
         "data": record.get("data"),
-        "images": len(images) if isinstance(images, list) else images,
+        "images": count,
         "settings": record.get("settings"),
         "versions": record.get("versions"),
         "files": {file: digest_of(run.table(file)) for file in files},
     }
+
+
+def _only(value: Any, names: Collection[str]) -> Any:
+    """These parts of a mapping, or of each in a list of them; anything else as it is."""
+    if isinstance(value, list):
+        return [_only(each, names) for each in value]
+    return {name: value[name] for name in names if name in value} if isinstance(value, Mapping) else value
 
 
 def digest_of(path: Path) -> str:
@@ -283,20 +321,6 @@ def _refuse(things: Sequence[Any], sentence: str) -> None:
     for thing in things:
         if (times := things.count(thing)) > 1:
             raise ValueError(sentence.format(thing[0] if isinstance(thing, tuple) else thing, times))
-
-
-def _who(some: Sequence[Run], runs: Sequence[Run]) -> list[str]:
-    """The panels of some of the runs, where these are whole panels, else the runs' names."""
-    panels = dict.fromkeys(run.panel for run in some)
-    whole = len(some) == sum(run.panel in panels for run in runs)
-    return list(panels if whole and all(panels) else dict.fromkeys(map(label, some)))
-
-
-def _looked_up(of: Callable[[Record], Any], record: Record) -> Any:
-    try:
-        return of(record)
-    except (AttributeError, KeyError, TypeError):
-        return None
 
 
 def _version() -> str | None:

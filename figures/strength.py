@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from figures.curves import strength_figure
-from figures.interactions import COMMAND, FACETS, TABLE
+from figures.game import FACETS
+from figures.interactions import COMMAND, TABLE
 from figures.runs import Drawn, Run, alike, holding, label
 from figures.words import value_in_words
 

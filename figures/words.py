@@ -91,6 +91,11 @@ def place_in_words(place: str) -> str:
     return PLACES.get(words, words)
 
 
+def spaced(numbers: Iterable[float]) -> str:
+    """Such as the mean of each channel."""
+    return " ".join(f"{number:.4g}" for number in numbers)
+
+
 def column_in_words(column: str) -> str:
     """The header of a column of a table: J_rms is J (rms)."""
     return COLUMNS.get(column, column.replace("_", " "))

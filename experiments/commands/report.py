@@ -65,7 +65,8 @@ def differences_between(runs: "Sequence[Run]") -> "pd.DataFrame":
     shows them."""
     import pandas as pd
 
-    from experiments.measuring.comparison import identities, paired_differences, target_phrases
+    from experiments.measuring.comparison import paired_differences
+    from figures.game import identities, target_phrases
     from figures.report import MOST_PAIRED, profile_groups
     from interactions.profile import load_profile
 

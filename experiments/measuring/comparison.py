@@ -1,19 +1,19 @@
 """Runs side by side: one figure of their curves, their middle masses, and the paired differences of these."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.measuring.inputs import spaced
 from experiments.outputs import claim, tables_beside
 from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
-from figures.runs import grid_words, ground_words, pair_words, refuse_empty
+from figures.game import FILTER, identities, image_phrases, pixel_words
+from figures.runs import Facets, Run, differ_in, grid_words, ground_words, pair_words, phrases_of, refuse_empty
 from figures.style import check_suffix
 from figures.tables import read_table
 from figures.words import baseline_in_words, value_in_words
@@ -45,7 +45,7 @@ class Comparison:
         ]
         parts = [table.to_string(index=False, float_format="{:.3f}".format) for table in tables if len(table)]
         if self.unlike:
-            parts.insert(0, f"These runs differ in {'; in '.join(self.unlike)}.")
+            parts.insert(0, differ_in(self.unlike))
         if self.note:
             parts.insert(0, f"Note: {self.note}")
         return "\n\n".join([*parts, "wrote " + ", ".join(map(str, self.files))])
@@ -74,8 +74,8 @@ def compare_runs(
     Raises:
         FileNotFoundError: a folder without a profile.
         ValueError: fewer than two runs, an unfinished run, names that do not fit, an unknown measure, another suffix,
-            an `out` that is a run's own file, or runs that differ in images, target, value, baseline, grid, pairs or
-            orders.
+            an `out` that is a run's own file, or runs that differ in images, target, value, baseline, grid, pairs,
+            orders or filter.
     """
     out = check_suffix(out)
     if measure not in MASS_MEASURES:
@@ -83,7 +83,7 @@ def compare_runs(
     beside = tables_beside(out)
     claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
-    records = {name: run.record for name, run in runs.items()}
+    records = as_runs({name: run.record for name, run in runs.items()})
     unlike, pixels = tuple(differences_of(records)), pixel_words(records)
     if unlike and not anyway:
         raise ValueError(
@@ -166,28 +166,15 @@ def by_identity(run: Profile) -> pd.DataFrame:
     return run.images().assign(image=lambda rows: rows["image"].map(number_to_name))
 
 
-def identities(record: Record) -> dict[str, Record]:
-    """What the run noted of each image, by what tells the image apart: its name, where the names are the data set's
-    own and no two are alike, else the data set and the number."""
-    images, data = record["images"], record["data"]
-    if data["digest"] is not None and len({one["name"] for one in images}) == len(images):
-        return {one["name"]: one for one in images}
-    return {f"{data['name']} {one['image']}": one for one in images}
+def as_runs(records: Mapping[str, Record]) -> list[Run]:
+    """As `figures` takes them, where only the records are looked at."""
+    return [Run(Path(name), name, "", record) for name, record in records.items()]
 
 
-def differences_of(records: Mapping[str, Record]) -> list[str]:
+def differences_of(runs: Sequence[Run]) -> list[str]:
     """What the runs did not do alike of all that a comparison of M needs alike, one phrase each; empty if nothing."""
-    images = {run: identities(record) for run, record in records.items()}
-    phrases = []
-    by_size = sorted((set(of_run) for of_run in images.values()), key=len)
-    # Runs to a precision take one random order of the images, some more of it than others: that is no difference.
-    if not all(fewer <= more for fewer, more in pairwise(by_size)):
-        shared = set.intersection(*(set(of_run) for of_run in images.values()))
-        counts = ", ".join(f"{len(of_run)} in {run}" for run, of_run in images.items())
-        phrases.append(f"images ({counts}; {len(shared)} in all)")
-    phrases += target_phrases(list(images.values()))
-    one_grid = len({record["settings"]["grid"] for record in records.values()}) == 1
-    facets: dict[str, Callable[[Record], str]] = {
+    one_grid = len({run.record["settings"]["grid"] for run in runs}) == 1
+    facets: Facets = {
         "value": lambda record: record["settings"]["value"],
         "baseline": lambda record: record["settings"]["baseline"],
         "grid": grid_words,
@@ -196,38 +183,9 @@ def differences_of(records: Mapping[str, Record]) -> list[str]:
         "orders of M": lambda record: ", ".join(
             f"{one['order']:g}" for one in record["orders"] if in_middle(one["ratio"])
         ),
-        "filter": lambda record: "correct ones alone" if record["settings"].get("only_correct") else "all images",
+        **FILTER,
     }
-    for facet, of in facets.items():
-        runs_of: dict[str, list[str]] = {}
-        for run, record in records.items():
-            runs_of.setdefault(of(record), []).append(run)
-        if len(runs_of) > 1:
-            listed = "; ".join(f"{what}: {', '.join(runs)}" for what, runs in runs_of.items())
-            phrases.append(f"{facet} ({listed})")
-    return phrases
-
-
-def pixel_words(records: Mapping[str, Record]) -> str:
-    """Which runs show images of other mean and deviation to what seems to be one network; empty where none do."""
-    runs_of: dict[tuple[str, int], dict[str, list[str]]] = {}
-    for run, record in records.items():
-        model, shown = record["model"], record["settings"]["normalisation"]
-        words = f"mean {spaced(shown['mean'])} and deviation {spaced(shown['std'])}"
-        runs_of.setdefault((model["class"], model["parameters"]), {}).setdefault(words, []).append(run)
-    return " ".join(
-        f"Networks of one kind ({kind}, {parameters:,} parameters) are shown images of "
-        f"{'; of '.join(f'{words}: ' + ', '.join(runs) for words, runs in of.items())}; was each trained so?"
-        for (kind, parameters), of in runs_of.items()
-        if len(of) > 1
-    )
-
-
-def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
-    """A phrase if the runs explain different classes in images that all of them hold."""
-    shared = set.intersection(*(set(of_run) for of_run in images))
-    other = sum(len({of_run[name]["target"] for of_run in images}) > 1 for name in shared)
-    return [f"target class (of {other} of {len(shared)} shared images)"] if other else []
+    return [*image_phrases(runs), *phrases_of(runs, facets)]
 
 
 def common_ground(record: Record) -> str:

@@ -9,6 +9,7 @@ from math import floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from a2mim.bounds import Deviation, Mean, Pixels, Range
+from figures.words import spaced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +137,3 @@ def in_words(told: Mapping[str, Any]) -> str:
         f"Resize {told['resize']} {told['interpolation']}, {crop} {height}×{width}, "
         f"mean {spaced(told['mean'])}, std {spaced(told['std'])}"
     )
-
-
-def spaced(numbers: Any) -> str:
-    return " ".join(f"{number:.4g}" for number in numbers)

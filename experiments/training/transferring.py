@@ -23,8 +23,8 @@ from a2mim.segment import scores as segmented
 from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
 from figures.files import read_arrays
+from figures.game import GAME
 from figures.runs import open_runs, unlike
-from figures.sections.strength import FACETS
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -234,7 +234,7 @@ def refuse_unlike(profiles: Sequence[Path]) -> None:
     folders = list(dict.fromkeys(profiles))
     runs = open_runs(folders, list(map(str, folders))) if len(folders) > 1 else []
     check_records(runs)
-    if words := unlike(runs, FACETS):
+    if words := unlike(runs, GAME):
         raise ValueError(
             f"of the profiles, {words[0].lower()}{words[1:-1]}, and their M are not of one game: give profiles that "
             "were made alike, or - for a run without one"

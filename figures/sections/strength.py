@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
+from figures.game import FILTER, GAME, unlike_games
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
-from figures.runs import Facets, Run, alike, grid_words, order_words, pair_words, unlike
+from figures.runs import Facets, Run, alike, grid_words, unlike
 from figures.sections.common import MASS, curve, in_words, narrow, read
 from figures.words import baseline_in_words, data_in_words, value_in_words
 
@@ -15,24 +16,18 @@ TABLE = "strength.csv"
 MOST_PAIRED = 20  # runs that measured alike, of which every two are compared
 ORDER_AXIS = "order ratio m / (n − 2)"
 CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
-FACETS: Facets = {
-    "grid": grid_words,
-    "output": lambda record: value_in_words(record["settings"]["value"]),
-    "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
-    "target": lambda record: record["settings"]["target"],
-    "pairs": pair_words,
-    "orders": order_words,
-    "data": lambda record: data_in_words(record["data"]["name"]),
-}
+TOLD: Facets = {name: of for name, of in GAME.items() if name not in FILTER}
+"""What charts say that their runs have alike; that all images count goes without saying."""
 
 
 def profile_groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """The profiles, those together that measured alike (grid, value, baseline, target, pairs, orders, data)."""
+    """The profiles, those together that measured alike (grid, output, baseline, pairs, data, target, orders,
+    filter)."""
     groups: list[list[Run]] = []
     for run in runs:
         if not run.holds(TABLE):
             continue
-        like = next((group for group in groups if not unlike([group[0], run], FACETS)), None)
+        like = next((group for group in groups if not unlike([group[0], run], GAME)), None)
         if like is None:
             groups.append([run])
         else:
@@ -54,14 +49,15 @@ def summary_blocks(runs: Sequence[Run], differences: pd.DataFrame | None) -> lis
         caption = [
             f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean is M.",
             band_words(list(tables.values()), (PRIMARY,)).replace("Bands", "Bars"),
-            alike(group, FACETS),
+            alike(group, TOLD),
+            unlike_games(group),
         ]
         blocks.append(Charts(charts, " ".join(filter(None, caption)), title))
         paired, words = differences_of(group, differences)
         if len(paired):
             chosen = paired[paired["measure"] == PRIMARY]
             blocks += [narrow(chosen, ["run_a", "run_b"], "difference", 0.0, words), CHANCE]
-    if words := unlike([run for group in groups for run in group], FACETS):
+    if words := unlike([run for group in groups for run in group], GAME):
         blocks.append(f"What was not measured alike: {words[0].lower()}{words[1:]}")
     return blocks
 
@@ -124,6 +120,7 @@ def ground_of(run: Run) -> str:
     facts = [f"{grid_words(run.record)}{' grid' * isinstance(settings['grid'], int)}"] if "grid" in settings else []
     words = {"value": value_in_words, "baseline": baseline_in_words}
     facts += [of(str(settings[key])) for key, of in words.items() if key in settings]
+    facts += ["correct ones alone"] * bool(settings.get("only_correct"))
     facts += [data_in_words(str(data["name"]))] if isinstance(data, dict) and data.get("name") else []
     return ", ".join(facts)
 
@@ -134,11 +131,11 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     unit = value_in_words((group[0].record.get("settings") or {}).get("value", "units of v"))
     charts = [strength_chart(tables, measure, unit) for measure in measures]
     caption = [
-        alike(group, FACETS),
+        alike(group, TOLD),
         band_words(list(tables.values()), measures).replace("Bands", "Bars"),
         hollow_words(list(tables.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",
-        _images_words(group),
+        unlike_games(group),
         *(sentence for name, rows in tables.items() for sentence in left_out(rows, RELATIVE, of=f" of {name}")),
     ]
     blocks: list[Block] = [Charts(charts, " ".join(filter(None, caption)), title)]
@@ -151,14 +148,6 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     columns = ["run", "order", "ratio", "images", *(f"{m}{end}" for m in measures for end in ("", "_low", "_high"))]
     blocks.append(Fold("The numbers of these curves", [Rows("Strength by order", every[columns])]))
     return blocks
-
-
-def _images_words(group: list[Run]) -> str:
-    """A sentence where the runs of a group do not hold the same images."""
-    held = [{str(one.get("name")) for one in run.record.get("images") or []} for run in group]
-    if len({frozenset(names) for names in held}) < 2:
-        return ""
-    return f"These runs do not hold the same images: {len(set.intersection(*held))} are in all of them."
 
 
 def _strength_curve(name: str, rows: pd.DataFrame, measure: str) -> Curve:

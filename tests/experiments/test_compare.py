@@ -135,11 +135,11 @@ DIFFERENCES = {
     ),
     "images": (
         lambda record: record["images"][3].update(name="another"),
-        r"images \(8 in one, 8 in two; 7 in all\)",
+        r"images \(8 in one; 8 in two; 7 in all\)",
     ),
     "names": (
         lambda record: [one.update(name="other/" + one["name"]) for one in record["images"]],
-        r"images \(8 in one, 8 in two; 0 in all\)",
+        r"images \(8 in one; 8 in two; 0 in all\)",
     ),
 }
 
@@ -222,7 +222,7 @@ def test_unnamed_images_are_told_apart_by_data_set_and_number(tmp_path):
             small_network(0), photographs(), out=runs[-1], data_name=data_name, progress=False,
             grid=4, ratios=RATIOS, budget=200, radius=1, design="pairwise", batch_size=64,
         )  # fmt: skip
-    with pytest.raises(ValueError, match=r"images \(8 in cats, 8 in dogs; 0 in all\)"):
+    with pytest.raises(ValueError, match=r"images \(8 in cats; 8 in dogs; 0 in all\)"):
         compare_runs(runs, tmp_path / "figure.png")
 
 

@@ -94,6 +94,24 @@ def test_a_figure_is_drawn_again_from_copies_of_its_tables(figure, results, tmp_
     assert [file.read_bytes() for file in files] == before
 
 
+def test_a_figure_drawn_again_has_its_note(results, capsys):
+    """Of runs that are gone, too: what differed in their images and pixels is in the record of the figure."""
+    for k, name in enumerate(("one", "two")):
+        about = record(normalisation={"mean": [0.5], "std": [0.5 + k]})
+        about["model"] |= {"class": "Net", "parameters": 7}
+        about["images"] = about["images"][k : 40 + k]
+        (results / name / "run.json").write_text(json.dumps(about))
+    out = results / "kept" / "fig5"
+    assert cli.main(["figure", "fig5", str(results / "one"), str(results / "two"), "--out", str(out)]) == 0
+    before, note = out.with_suffix(".json").read_text(), json.loads(out.with_suffix(".json").read_text())["note"]
+    assert "images (40 in one; 40 in two; 39 in all)" in note and "Networks of one kind (Net, 7" in note
+    for name in ("one", "two"):
+        shutil.copy(results / name / "strength.csv", out.parent / f"{name}.csv")
+        shutil.rmtree(results / name)
+    assert cli.main(["figure", "again", str(out.with_suffix(".json"))]) == 0
+    assert out.with_suffix(".json").read_text() == before and note in capsys.readouterr().out
+
+
 def test_no_figure_is_drawn_over_where_another_is_refused(results, tmp_path, capsys):
     words = [str(results / "one"), str(results / "two")]
     for figure in ("fig5", "fig4"):

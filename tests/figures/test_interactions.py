@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import fig5, fig_a1, fig_a2
+from figures import fig1, fig5, fig_a1, fig_a2
 from figures.runs import open_runs
 from figures.style import grey_look, look
 from tests.figures.made_up import NOTE, record, strength_table, texts, write_run
@@ -184,3 +184,55 @@ def test_runs_without_any_interaction_have_empty_panels(tmp_path: Path):
     tables = [strength_table(k).assign(J_rms=np.nan, J_rms_low=np.nan, J_rms_high=np.nan) for k in range(2)]
     figure = fig5.draw(profiles(tmp_path, ["a", "b"], tables=tables)).figure
     assert not seen(figure)[0].texts and "No intervals." in caption(figure)
+
+
+def other_images(about: dict) -> None:
+    about["images"] = [{"image": k, "name": f"{k}.png", "target": 0} for k in range(30, 80)]
+
+
+def other_classes(about: dict) -> None:
+    about["images"] = [{**one, "target": int(k < 2)} for k, one in enumerate(about["images"])]
+
+
+def fewer_images(about: dict) -> None:
+    about["images"] = about["images"][:20]
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda _: None, ""),
+        (other_images, "These runs differ in images (50 in a; 50 in b; 20 in all)."),
+        (other_classes, "These runs differ in target class (of 2 of 50 shared images)."),
+        (fewer_images, "These runs differ in number of images (50: a; 20: b)."),
+        (
+            lambda about: about["settings"].update(only_correct=True),
+            "These runs differ in filter (all images: a; correct ones alone: b).",
+        ),
+        (
+            lambda about: about["settings"].update(normalisation={"mean": [0.5], "std": [0.25]}),
+            "Networks of one kind (Net, 7 parameters) are shown images of mean 0.5 and deviation 0.5: a; of mean 0.5 "
+            "and deviation 0.25: b; was each trained so?",
+        ),
+        (lambda about: about.update(images=None, model={"parameters": "seven"}), ""),
+    ],
+)
+def test_what_compare_refuses_or_tells_is_noted(change, note, tmp_path: Path):
+    """Such figures had no note: a filter, other images, explained classes or pixels were not looked at."""
+    abouts = [record(normalisation={"mean": [0.5], "std": [0.5]}) for _ in range(2)]
+    for about in abouts:
+        about["model"] |= {"class": "Net", "parameters": 7}
+        about["images"] = [{**one, "target": 0} for one in about["images"]]
+    change(abouts[1])
+    runs = profiles(tmp_path, ["a", "b"], abouts=abouts)
+    assert fig5.draw(runs).note == note
+    assert fig1.draw(runs).note.partition("Right: ")[2].lower() == note.lower()
+
+
+def test_networks_of_other_kinds_may_see_other_pixels_and_seeds_are_told_once(tmp_path: Path):
+    abouts = [record(normalisation={"mean": [0.1 * k], "std": [0.5]}) for k in range(3)]
+    for k, about in enumerate(abouts):
+        about["model"] |= {"class": f"Net{k}", "parameters": 7}
+        about["images"] = [{"image": n, "name": f"{n}.png"} for n in range(8 * (k > 1), 10 + 8 * (k > 1))]
+    runs = profiles(tmp_path, ["a", "a", "b"], abouts=abouts)
+    assert fig5.draw(runs).note == "These runs differ in images (10 in a; 10 in b; 2 in all)."

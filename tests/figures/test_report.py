@@ -115,13 +115,29 @@ def test_only_runs_that_measured_alike_share_charts(tmp_path: Path):
     assert together.charts[3].title.endswith("(log-odds)") and alone.charts[3].title.endswith("(cosine similarity)")
 
 
+def test_a_filter_for_correct_images_makes_another_group(tmp_path: Path):
+    one, two = made_up.profile(tmp_path / "one"), made_up.profile(tmp_path / "two", seed=1, only_correct=True)
+    sections = sections_of(opened(one, two))
+    _, alone = blocks(section(sections, "Interaction strength by order"), Charts)
+    assert alone.title == "14×14 grid, log-odds, mean colour, correct ones alone, photos"
+    (words,) = [block for block in section(sections, "Summary").blocks if "not measured alike" in str(block)]
+    assert str(words).endswith("these runs differ in filter (all images: one; correct ones alone: two).")
+
+
 def test_other_images_are_said(tmp_path: Path):
     one, two = made_up.profile(tmp_path / "one"), made_up.profile(tmp_path / "two")
     record = json.loads((two / "run.json").read_text())
     record["images"] = [{**image, "name": f"photo {k + 10}"} for k, image in enumerate(record["images"])]
     (two / "run.json").write_text(json.dumps(record))
-    (charts,) = blocks(section(sections_of(opened(one, two)), "Interaction strength by order"), Charts)
-    assert "These runs do not hold the same images: 40 are in all of them." in charts.caption
+    record["settings"] |= {"normalisation": {"mean": [0.5], "std": [0.25]}}
+    (two / "run.json").write_text(json.dumps(record))
+    other = json.loads((one / "run.json").read_text())
+    other["settings"] |= {"normalisation": {"mean": [0.5], "std": [0.5]}}
+    (one / "run.json").write_text(json.dumps(other))
+    for title in ("Summary", "Interaction strength by order"):
+        (charts,) = blocks(section(sections_of(opened(one, two)), title), Charts)
+        assert "These runs differ in images (50 in one; 50 in two; 40 in all)." in charts.caption
+        assert "shown images of mean 0.5 and deviation 0.5: one; of mean 0.5 and deviation 0.25: two;" in charts.caption
 
 
 def test_masses_and_differences_stand_with_their_group(tmp_path: Path):

@@ -112,13 +112,13 @@ def test_whole_panels_are_named_by_their_titles(tmp_path: Path):
 @pytest.mark.parametrize("out", ["figure", "figure.png", "new folder/figure.pdf", "v1.2"])
 def test_png_pdf_and_where_they_came_from(tmp_path: Path, out: str):
     runs = runs_in(tmp_path, ["a", "b"], ["ViT", "CNN"], [record(), None])
-    drawn = Drawn(Figure((2, 1)), {runs[0]: ["strength.csv"]}, "a note")
+    drawn = Drawn(Figure((2, 1)), {runs[0]: ["strength.csv"]}, "")
     files = write_figure(drawn, tmp_path / out, "fig5", runs, {"measure": "J"})
     stem = tmp_path / out.removesuffix(".png").removesuffix(".pdf")
     assert [str(file) for file in files] == [f"{stem}.png", f"{stem}.pdf", f"{stem}.json"]
     assert [file.read_bytes()[:4] for file in files[:2]] == [b"\x89PNG", b"%PDF"]
     about = json.loads(files[2].read_text())
-    assert about["figure"] == "fig5" and about["options"] == {"measure": "J"} and about["note"] == "a note"
+    assert about["figure"] == "fig5" and about["options"] == {"measure": "J"} and about["note"] == ""
     assert about["a2mim"] == "0.1.0"
     known, unknown = about["runs"]
     table = (runs[0].folder / "strength.csv").read_bytes()

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.measuring.comparison import differences_of, pixel_words
+from experiments.measuring.comparison import as_runs, differences_of
 from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, taken
 from experiments.studies.cifar10.plan import (
     FAMILIES,
@@ -27,6 +27,7 @@ from experiments.studies.cifar10.tables import copies
 from experiments.studies.kept import COMMANDS, STUDY
 from experiments.studies.methods import NAMES
 from experiments.studies.steps import is_complete, read_json
+from figures.game import pixel_words
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically
 
@@ -130,10 +131,10 @@ def refuse_unlike(settings: Settings) -> None:
     for family in settings.families:
         for setup in setups(family):
             folders = [setup.of(settings, *network) for network in everyone(settings) if network[0] == family]
-            records = {str(folder): load_profile(folder).record for folder in folders if is_complete(folder)}
-            if words := pixel_words(records):
+            runs = as_runs({str(folder): load_profile(folder).record for folder in folders if is_complete(folder)})
+            if words := pixel_words(runs):
                 raise ValueError(f"{words} They are to be measured alike: leave out, or measure again, what was not")
-            if joined_networks(settings) and len(records) > 1 and (phrases := differences_of(records)):
+            if joined_networks(settings) and len(runs) > 1 and (phrases := differences_of(runs)):
                 raise ValueError(
                     f"the networks of the joined study were measured otherwise than those of this one ({phrases[0]}): "
                     "join results of the same size"
