@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from figures.labels import LINE, label_points, lines_of
 from figures.runs import Drawn, Run, holding
-from figures.style import FIRST, grey_look, house_style, page, room
+from figures.style import FIRST, grey_look, house_style, page, room, wrap
 from figures.tables import read_table
 from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, means_of_seeds
 from figures.words import data_in_words, left_out, measure_in_words, setup_in_words
@@ -18,7 +18,8 @@ KEY = ["task", "data", "setup", "measure"]
 FEWEST = 4
 Panels = dict[tuple[str, ...], pd.DataFrame]
 """The rows of each panel by task, data, set-up and measure."""
-HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel at least; words around it
+HEIGHT, AROUND = 1.5, 0.75  # inches: of a panel at least; words around it, where its place is one line
+TITLE, SIZE = 2.8, 7  # inches, points: of a title's lines
 
 
 @house_style()
@@ -38,12 +39,12 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     ranks = correlations_of(held)
     panels, words = fitting(panels_of(held), title)
     heights = list(map(height_of, panels.values()))
-    figure = page(sum(heights) + AROUND * len(heights), title, "", words)
+    figure = page(sum(heights) + sum(map(around, panels)), title, "", words)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     for place, (key, rows) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[place, 0])
         plot_ranks(rows, axes)
-        axes.set_title(words_of(key, ranks.get(key), len(rows)), size=7, parse_math=False)
+        axes.set_title(words_of(key, ranks.get(key), len(rows)), size=SIZE, parse_math=False)
     return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, "")
 
 
@@ -54,7 +55,7 @@ def fitting(panels: Panels, title: str) -> tuple[Panels, str]:
         shown = {key: rows for key, rows in panels.items() if key in keys[:count]}
         others = left_out(in_words(key[1:] for key in keys[count:]))
         words = " ".join(filter(None, [caption(pd.concat(shown.values())), others]))
-        if sum(height_of(rows) + AROUND for rows in shown.values()) <= room(title, "", words):
+        if sum(height_of(rows) + around(key) for key, rows in shown.items()) <= room(title, "", words):
             break
     return shown, words
 
@@ -62,6 +63,11 @@ def fitting(panels: Panels, title: str) -> tuple[Panels, str]:
 def height_of(rows: pd.DataFrame) -> float:
     """Inches of a panel beside which the names of its points have room."""
     return max(HEIGHT, LINE * sum(len(lines_of(name)) for name in rows["run"].astype(str)))
+
+
+def around(key: tuple[str, ...]) -> float:
+    """Inches of the words around a panel."""
+    return AROUND + 1.2 * SIZE / 72 * (len(place_of(key)) - 1)
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -127,13 +133,18 @@ def plot_ranks(rows: pd.DataFrame, axes: Axes) -> Axes:
 
 def words_of(key: tuple[str, ...], rank: tuple[float, ...] | None, runs: int) -> str:
     """The title of a panel: what was done, and how both rank."""
-    _, data, setup, _ = key
-    place = f"{data_in_words(data)}, {setup_in_words(setup)}"
+    place = "\n".join(place_of(key))
     if rank is None or not np.isfinite(rank[0]):
         return f"{place}: {runs} runs"
     rho, low, high = (f"{number:.2f}".replace("-", "−") for number in rank[:3])
     between = f"[{low}, {high}]" if np.isfinite(rank[1]) else "(no interval)"
     return f"{place}\nρ = {rho} {between}, {p_in_words(rank[3])}, {runs} runs"
+
+
+def place_of(key: tuple[str, ...]) -> list[str]:
+    """Data and set-up, in lines."""
+    _, data, setup, _ = key
+    return wrap(f"{data_in_words(data)}, {setup_in_words(setup)}", TITLE, SIZE)
 
 
 def p_in_words(p: float) -> str:

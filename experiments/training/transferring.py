@@ -38,6 +38,8 @@ COLUMNS = [
 ]
 USUAL_PARTS = (*WHOLE, *SPLITS["validation"], "val2017")
 """Of the data, which go without saying."""
+NEIGHBOURS = {"k": 20, "temperature": 0.07}
+"""What a2mim knn does where nothing else is asked for, which goes without saying, too."""
 FEWEST = 4
 """Runs of a rank correlation."""
 DRAWS = 10_000
@@ -47,7 +49,8 @@ DRAWS = 10_000
 class Found:
     """One measure of one run.
 
-    task, data, setup: what was done, on which pictures, and with what (decoder or head, frozen or fine-tuned).
+    task, data, setup: what was done, on which pictures, and with what (decoder or head, frozen or fine-tuned, how few
+        training images).
     pictures: what a paired difference is taken of, None where nothing of each picture is kept.
     asked: images of the evaluation with those that could not be read, where nothing of each is kept in any measure.
     """
@@ -114,21 +117,21 @@ def found_in(path: Path) -> Iterator[Found]:
     if not run["finished"] or not run.get("last"):
         raise ValueError(f"{path} is not finished, or was never evaluated: go on with a2mim {task} --resume {path}")
     last, settings = run["last"], run["settings"]
-    images, data = int(last["val_images"]), data_of(settings)
+    images, data, few = int(last["val_images"]), data_of(settings), few_of(settings)
     if task == "finetune":
         between = ends(last, "top1", images)
-        yield Found(task, data, "fine-tuned", "top1", last["top1"], *between, images, asked=images + unread(run))
+        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, asked=images + unread(run))
         return
     how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
     if task == "segment":
         counts = counts_in(path)
         for measure in ("miou", "mean_accuracy", "pixel_accuracy"):
-            setup = f"{settings['decoding']['decoder']}, {how}"
+            setup = f"{settings['decoding']['decoder']}, {how}{few}"
             kept = counts if measure == "miou" else None
             yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
         return
     window = settings["detecting"].get("window", 0)  # older runs had none
-    setup = f"{settings['detecting']['detector']}, {how}" + f", windows of {window}" * bool(window)
+    setup = f"{settings['detecting']['detector']}, {how}" + f", windows of {window}" * bool(window) + few
     for kind in ("box", "mask"):
         for measure in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75"):
             if measure in last:
@@ -142,11 +145,12 @@ def probed(path: Path) -> Iterator[Found]:
         raise FileNotFoundError(f"{path} does not exist: give the result of a2mim linear or a2mim knn")
     try:
         result = json.loads(read_text(path, LONGEST_RECORD))
-        task, images, data = result["command"], int(result["test_images"]), data_of(result["settings"])
-        heads = result["heads"] if task == "linear" else {"nearest neighbours": result}
-        seeds = int(result["settings"].get("seeds", 1))
+        task, images, settings = result["command"], int(result["test_images"]), result["settings"]
+        data, few = data_of(settings), few_of(settings)
+        heads = result["heads"] if task == "linear" else {f"nearest neighbours{neighbours_of(settings)}": result}
+        seeds = int(settings.get("seeds", 1))
         for head, one in heads.items():
-            setup = f"{head}, mean of {seeds} seeds" if seeds > 1 else head  # whose interval is over the seeds
+            setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
             yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, asked=images + unread(result))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -161,6 +165,23 @@ def data_of(settings: Mapping[str, Any]) -> str:
     names = path.parts[-2:] if kind_of(path.name) else (path.name,)  # many a data set has a folder val
     part = data.get("val_split", "")
     return "/".join(names).removesuffix(".tar") + ("" if part in USUAL_PARTS else f" {part}")
+
+
+def few_of(settings: Mapping[str, Any]) -> str:
+    """To how few training images the run was restricted, with a comma before it; empty where it saw all."""
+    limit, share = int(settings["data"].get("limit", 0)), float(settings.get("labels", 1))
+    words = [f"{limit:,} training images"] * bool(limit)
+    if each := int(settings.get("per_class", 0)):
+        words.append(f"{each} labelled image{'s' * (each > 1)} a class")
+    elif share != 1:
+        words.append(f"{100 * share:g} % of the labels")
+    return "".join(f", {some}" for some in words)
+
+
+def neighbours_of(settings: Mapping[str, Any]) -> str:
+    """What of a vote of neighbours is not as usual, with a comma before it."""
+    asked = {name: settings.get(name, usual) for name, usual in NEIGHBOURS.items()}
+    return "".join(f", {name} {value:g}" for name, value in asked.items() if value != NEIGHBOURS[name])
 
 
 def unread(record: Mapping[str, Any]) -> int:

@@ -11,19 +11,23 @@ from scipy import stats
 
 from a2mim.detect.scores import matches_of
 from experiments.cli import main
+from experiments.commands.knn import Settings as Neighbours
 from experiments.studies import transfer
 from experiments.studies.steps import Step, finished
 from experiments.training.transferring import (
     KEY,
+    NEIGHBOURS,
     Entry,
     correlations,
     data_of,
+    found_in,
     rank_correlation,
     spearman,
     transfer_table,
 )
 from figures import prediction
 from figures.transfer import caption
+from figures.words import setup_in_words
 from tests.figures import made_up_runs as made_up
 from tests.sketches import sketched
 
@@ -129,6 +133,56 @@ def test_a_mean_of_seeds_says_what_its_interval_is_over(tmp_path):
     assert list(table["setup"]) == ["linear, mean of 3 seeds", "attentive, mean of 3 seeds"]
     assert "95 % intervals over 100 pictures, of a mean of seeds over the seeds." in caption(table)
     assert "over pictures, of a mean of seeds over the seeds." in prediction.caption(table)
+
+
+FEW = [
+    ({}, ""),
+    ({"labels": 1.0, "per_class": 0, "data": {"limit": 0}}, ""),
+    ({"labels": 0.2}, ", 20 % of the labels"),
+    ({"per_class": 1}, ", 1 labelled image a class"),
+    ({"per_class": 5, "seeds": 3}, ", 5 labelled images a class, mean of 3 seeds"),
+    ({"labels": 0.015, "data": {"limit": 5000}}, ", 5,000 training images, 1.5 % of the labels"),
+]
+
+
+def asking(path, settings):
+    result = json.loads(path.read_text())
+    data = result["settings"]["data"] | settings.get("data", {})
+    path.write_text(json.dumps(result | {"settings": result["settings"] | settings | {"data": data}}))
+    return path
+
+
+def test_probes_of_few_labels_are_another_set_up(tmp_path):
+    """All were "linear", in one panel, one correlation with M, and without a word."""
+    files = [asking(probed(tmp_path / f"{n}.json", 40 + n, 50.0), few) for n, (few, _) in enumerate(FEW)]
+    table = transfer_table([Entry(path.stem, path) for path in files])
+    assert list(table["setup"]) == [f"{head}{words}" for _, words in FEW for head in ("linear", "attentive")]
+    told = correlations(table.assign(M=1.0 + np.arange(len(table)))[table["setup"].str.startswith("linear")])
+    assert told.empty  # six probes, of which no four are alike
+    assert setup_in_words(table["setup"].iloc[-2]) == "linear, 5,000 training images, 1.5 % of the labels"
+
+
+def test_neighbours_and_trainings_of_few_images_are_another_set_up(tmp_path):
+    about = {"command": "knn", "top1": 50.0, "test_images": 100}
+    asked = [{"k": 20, "temperature": 0.07}, {"k": 5, "temperature": 0.07}, {"temperature": 0.1}]
+    files = []
+    for n, settings in enumerate(asked):
+        files.append(tmp_path / f"{n}.json")
+        files[-1].write_text(json.dumps(about | {"settings": settings | {"data": {"data": "x", "val": ""}}}))
+    files[-1] = asking(files[-1], {"data": {"limit": 40}})
+    of_knn = [found.setup for path in files for found in found_in(path)]
+    last = "nearest neighbours, temperature 0.1, 40 training images"
+    assert of_knn == ["nearest neighbours", "nearest neighbours, k 5", last]
+    assert {name: getattr(Neighbours(), name) for name in NEIGHBOURS} == NEIGHBOURS
+    runs = [segmented(tmp_path / "a", 5), detected(tmp_path / "b", 4)]
+    for run in runs:
+        asking(run / "run.json", {"data": {"limit": 40}})
+    tuned = {"top1": 50.0, "val_images": 100}
+    write(tmp_path / "c", "finetune", {"data": {"data": "x", "val": "", "limit": 40}}, tuned)
+    setups = {found.setup for run in (*runs, tmp_path / "c") for found in found_in(run)}
+    assert setups == {
+        f"{how}, 40 training images" for how in ("linear, frozen", "faster_rcnn, fine-tuned", "fine-tuned")
+    }
 
 
 def test_data_are_told_apart_where_all_call_their_folder_val(tmp_path, monkeypatch):

@@ -45,6 +45,17 @@ def test_both_can_be_read(tmp_path):
         assert_readable(of(draw, tmp_path, transfer_tables()).figure)
 
 
+@pytest.mark.rendered
+def test_a_long_set_up_stands_in_two_lines(tmp_path):
+    """It ended beyond the figure."""
+    setup = "attentive, 5,000 training images, 20 % of the labels, mean of 3 seeds"
+    tables = {name: table.replace({"attentive": setup}) for name, table in transfer_tables().items()}
+    drawn = of(prediction.draw, tmp_path, tables)
+    (axes,) = seen(drawn.figure)
+    assert axes.get_title("left").split("\nρ")[0].replace("\n", " ") == f"CIFAR-10 test, {setup}"
+    assert_readable(drawn.figure)
+
+
 def test_points_are_m_against_the_value_and_the_title_their_ranks(tmp_path):
     tables = transfer_tables()
     drawn = of(prediction.draw, tmp_path, tables)
