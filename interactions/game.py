@@ -5,6 +5,7 @@ as booleans and become pixels on the device.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,15 +22,11 @@ from interactions.outputs import class_logits, is_out_of_memory, refuse_one_outp
 from interactions.own import FUNCTIONS, absent_of, named, shape_of, values_of
 from interactions.segments import Segments
 from interactions.settings import whole
-from interactions.speed import Speed, as_speed, in_turns, prepared
+from interactions.speed import Speed, as_speed, best_batch, in_turns, prepared
 from interactions.tokens import DROP, TokenDrop
 from interactions.values import VALUES, Features, Value
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_BATCHES = (8, 16, 32, 64)
-QUICK = 0.1
-"""Seconds below which a batch is timed more than once."""
-ACCELERATOR_BATCHES = (32, 64, 128, 256, 512, 1024)
 
 
 class NonFiniteValueError(ValueError):
@@ -169,33 +166,25 @@ class PatchGame:
         self.speed, self.network, self.folds = other.speed, other.network, other.folds
         self.images_ICHW, self.absent_ICHW = self._laid_out(self.images_ICHW), self._laid_out(self.absent_ICHW)
 
-    def tune(self, sizes: Sequence[int] | None = None) -> tuple[int, float]:
-        """The batch size of most passes a second among `sizes`, larger ones tried as long as they gain and fit; and how
-        many those are (0 where none fits)."""
-        sizes = sizes or (CPU_BATCHES if self.device.type == "cpu" else ACCELERATOR_BATCHES)
-        best_size, best_rate = sizes[0], 0.0
-        for size in sizes:
-            try:
-                rate = self.rate(size)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                break
-            if rate < 1.02 * best_rate:
-                break
-            best_size, best_rate = size, rate
-        return best_size, best_rate
+    def tune(self, sizes: Sequence[int] = (), allowed: float = math.inf) -> tuple[int, float]:
+        """The batch size of most passes a second among `sizes`, found by so many passes; and how many those are."""
+        return best_batch(self, sizes, allowed)
 
-    def rate(self, size: int) -> float:
-        """Passes a second in batches of that size; quick ones are timed again, since a shared machine's pace leaps."""
-        trial = partial(self.trial, size)
-        seconds = in_turns([trial], self.device, turns=1)[0]
-        return size / (seconds if seconds > QUICK else min(seconds, *in_turns([trial], self.device, turns=5)))
+    def rate(self, size: int, turns: int = 2) -> float:
+        """Passes a second in batches of that size."""
+        return self.rows(size) / in_turns([partial(self.trial, size)], self.device, turns)[0]
 
     def trial(self, size: int) -> Tensor:
-        """v of as many coalitions, the empty one and all cells in turns; they are not counted."""
-        rows_BN = (torch.arange(size, device=self.device) % 2 == 1)[:, None].expand(-1, self.n_players)
-        return self._values(rows_BN, torch.zeros(size, dtype=torch.long, device=self.device))
+        """v of a batch of that size: the empty coalition and all cells in turns. `trials` counts it, `passes` not."""
+        rows = self.rows(size)
+        self.trials += rows
+        image_B = torch.zeros(rows, dtype=torch.long, device=self.device)
+        rows_BN = (torch.arange(rows, device=self.device) % 2 == 1)[:, None].expand(-1, self.n_players)
+        return self._values(rows_BN, image_B)
+
+    def rows(self, size: int) -> int:
+        """Coalitions in a trial's batch of that size."""
+        return size
 
     def double(self, model: nn.Module) -> "PatchGame":
         """The same game in float64, played by `model` (a float64 copy of this game's): the numerical reference."""
@@ -216,7 +205,7 @@ class PatchGame:
             "mean" if self.baseline == DROP else self.baseline, self.images_ICHW, self.normalisation
         )
         self.names = list(names) if names is not None else [f"image {k}" for k in range(len(self.images_ICHW))]
-        self.passes = 0
+        self.passes = self.trials = 0
         self.reference_I = self._reference(targets)
 
     def _reference(self, targets: ArrayLike | Tensor | None) -> Tensor:

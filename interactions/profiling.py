@@ -42,14 +42,14 @@ from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units, units_left
 from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
-from interactions.speed import Speed, recorded, settle
+from interactions.speed import TRIALS, Speed, recorded, settle
 from interactions.thumbnail import thumbnail
 from interactions.units import LEVELS, PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
 
 PILOT_IMAGES = 2
-PREPARATION = 0.05
-"""Of a run's passes that its preparation may take: pilot, floor, and in two levels the check of their rounding, each as
-much; a little is needed."""
+PREPARATION = 0.05 - TRIALS
+"""Of a run's passes that its preparation may take beside the trials of speed: pilot, floor, and in two levels the check
+of their rounding, each as much; a little is needed."""
 LEAST_PILOT = 32
 TABLES = ("strength.csv", "middle_mass.csv")
 
@@ -244,7 +244,7 @@ class Run:
             **settle(game, self.settings.speed, self.settings.batch_size, expected, self.progress),
             **forecast(expected, size, self.settings.precision is not None),
             "backed_off": False,
-            "preparation_passes": {"selection": selection.passes},
+            "preparation_passes": {"selection": selection.passes, "trials": game.trials},
             "skipped": selection.skipped,
             "wrong": selection.wrong,
             "tried": selection.tried,
@@ -281,7 +281,7 @@ class Run:
         ]
         if self.settings.design == PUBLISHED:
             orders = [{**one, "exact": one["order"] in (0, self.grid.max_order)} for one in orders]
-        spent = {"selection": record["preparation_passes"]["selection"], **rounding, "pilot": game.passes}
+        spent = {**record["preparation_passes"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
         budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each) for each in orders}
         entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])

@@ -5,6 +5,7 @@ measured, and a run that goes on runs in the recorded way.
 """
 
 import copy
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +22,21 @@ from interactions.outputs import is_out_of_memory, one_line
 if TYPE_CHECKING:
     from interactions.game import PatchGame
 
-SHORT = 3_000
-"""Passes of a run that is over before a choice has paid: finding one takes about 350."""
+TRIALS = 0.01
+"""Of a run's passes that trials of layout and batch size may take; a short run does without those that are too dear."""
+TURNS = (2, 5)
+"""How often each layout or size is timed, at least and at most, after a first time that does not count."""
 COMPILING_PAYS = 1_200.0
 """Seconds of a run from which compilation, which may take a minute and gain nothing, is tried."""
 GAIN = 1.03
 """By how much a way must be faster than a simpler one: less is chance."""
 COMPILED_TOLERANCE = 1e-3
-TRIAL_BATCH, SHORT_BATCH = {"cpu": 8}, {"cpu": 16}
-TRIAL_ELSEWHERE = 64
+TRIAL_BATCH, SHORT_BATCH, BATCHES = {"cpu": 8}, {"cpu": 16}, {"cpu": (8, 16, 32, 64)}
+TRIAL_ELSEWHERE, BATCHES_ELSEWHERE = 64, (32, 64, 128, 256, 512, 1024)
+LARGER = 1.02
+"""By how much a batch size must be faster than a smaller one."""
+SLOW = 1.0
+"""Seconds of a batch above which a larger one gains nothing: what a call costs by itself is small beside them."""
 
 
 @dataclass(frozen=True)
@@ -106,33 +113,96 @@ def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float
     Args:
         wanted: auto, or a name in `WAYS`.
         batch_size: coalitions in one pass; found where it is None.
-        passes: about as many as the run will take. A short one is not worth a choice.
+        passes: about as many as the run will take; trials take `TRIALS` of them, or two batches at the least.
 
     Returns:
         What a record says about it: speed, batch_size, passes_per_second (None where memory was short).
+        `game.trials` is what that took.
 
     Raises:
         ValueError: a network that cannot be compiled, where that is asked for.
     """
-    kind, long, rate = game.device.type, passes >= SHORT, None
-    if wanted != "auto":
-        game.run_as(as_speed(wanted))
-    elif long:
-        speed, rate = fastest(game, TRIAL_BATCH.get(kind, TRIAL_ELSEWHERE))
-        game.run_as(speed)
-    game.batch_size = batch_size
-    if game.batch_size is None:
-        game.batch_size, rate = game.tune() if long else (SHORT_BATCH.get(kind, TRIAL_ELSEWHERE), None)
+    allowed = TRIALS * passes
+    rate = choose(game, wanted, batch_size, allowed)
     if wanted == "auto" and rate and passes / rate > COMPILING_PAYS and game.tokens is None:
         rate = try_compiled(game, say)
-    return {"speed": asdict(game.speed), "batch_size": game.batch_size, "passes_per_second": rate or rate_of(game)}
+    rate = rate or rate_of(game, allowed - game.trials)
+    return {"speed": asdict(game.speed), "batch_size": game.batch_size, "passes_per_second": rate}
 
 
-def rate_of(game: "PatchGame") -> float | None:
+def choose(game: "PatchGame", wanted: str, batch_size: int | None, allowed: float = math.inf) -> float | None:
+    """Run a game in the layout and batch size that are asked for, or fastest by so many passes of trials; passes a
+    second where these told."""
+    rate, size = None, trial_size(game, allowed)
+    if wanted != "auto":
+        game.run_as(as_speed(wanted))
+    elif size:
+        speed, rate = fastest(game, size)
+        game.run_as(speed)
+    game.batch_size = batch_size
+    if batch_size is None:
+        game.batch_size, found = game.tune(allowed=allowed - game.trials)
+        rate = found or rate
+    return rate
+
+
+def trial_size(game: "PatchGame", allowed: float) -> int:
+    """The size of the batches by which layouts are tried; 0 where so many passes pay for none that tells."""
+    most = TRIAL_BATCH.get(game.device.type, TRIAL_ELSEWHERE)
+    affordable = [size for size in (most, most // 2) if cost([size] * len(EAGER), game) <= allowed]
+    return max(affordable, default=0)
+
+
+def cost(sizes: Sequence[int], game: "PatchGame") -> int:
+    """Passes to time batches of these sizes as seldom as tells something."""
+    return (1 + TURNS[0]) * sum(map(game.rows, sizes))
+
+
+def turns_for(sizes: Sequence[int], game: "PatchGame", allowed: float, least: int = TURNS[0]) -> int:
+    """How often batches of these sizes can be timed for so many passes."""
+    return int(max(least, min(TURNS[1], allowed // sum(map(game.rows, sizes)) - 1)))
+
+
+def best_batch(game: "PatchGame", sizes: Sequence[int] = (), allowed: float = math.inf) -> tuple[int, float]:
+    """The batch size of most passes a second, and how many those are: 0 where none fits in memory, or `allowed` pays
+    for no choice.
+
+    Args:
+        sizes: ascending; the usual ones of the device by themselves. They are timed in turns, for a shared machine
+            changes its pace; those are left out that do not fit in memory, that `allowed` does not pay for, or that
+            follow one which is `SLOW`.
+        allowed: passes.
+    """
+    usual = SHORT_BATCH.get(game.device.type, TRIAL_ELSEWHERE)
+    sizes = sizes or BATCHES.get(game.device.type, BATCHES_ELSEWHERE)
+    payable = [size for k, size in enumerate(sizes, 1) if cost(sizes[:k], game) <= allowed]
+    if len(payable) < min(2, len(sizes)):
+        return usual, 0.0
+    tried: list[int] = []
+    for size in payable:
+        try:
+            first = seconds_of(partial(game.trial, size), game.device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        tried.append(size)
+        if first > SLOW:
+            break
+    tasks = [partial(game.trial, size) for size in tried]
+    times = in_turns(tasks, game.device, turns_for(tried, game, allowed), warm=False) if tried else []
+    best, most = sizes[0], 0.0
+    for size, seconds in zip(tried, times, strict=True):
+        if game.rows(size) / seconds > LARGER * most:
+            best, most = size, game.rows(size) / seconds
+    return best, most
+
+
+def rate_of(game: "PatchGame", allowed: float) -> float | None:
     """Passes a second in batches of the game's size; None where memory is short, which the run deals with."""
     assert game.batch_size is not None
     try:
-        return game.rate(game.batch_size)
+        return game.rate(game.batch_size, turns_for([game.batch_size], game, allowed, least=1))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -145,6 +215,7 @@ def fastest(game: "PatchGame", size: int) -> tuple[Speed, float | None]:
     games = {speed: copy.copy(game) for speed in EAGER}
     for speed, own in games.items():
         own.run_as(speed)
+        own.trials = 0
     # Where nothing can be folded, to fold is no way of its own.
     kept = {speed: own for speed, own in games.items() if own.folds == speed.folded}
     try:
@@ -153,11 +224,13 @@ def fastest(game: "PatchGame", size: int) -> tuple[Speed, float | None]:
         if not is_out_of_memory(error):
             raise
         return Speed(), None
+    finally:
+        game.trials += sum(own.trials for own in kept.values())
     best, least = Speed(), seconds[0]
     for speed, taken in zip(kept, seconds, strict=True):
         if taken * GAIN < least:
             best, least = speed, taken
-    return best, size / least
+    return best, game.rows(size) / least
 
 
 def try_compiled(game: "PatchGame", say: bool) -> float:
@@ -183,9 +256,12 @@ def try_compiled(game: "PatchGame", say: bool) -> float:
     return compiled_rate
 
 
-def in_turns(tasks: Sequence[Callable[[], object]], device: torch.device, turns: int = 2) -> list[float]:
-    """The least seconds of each task, all run once beforehand and then in turns: a shared machine changes its pace."""
-    for task in tasks:
+def in_turns(
+    tasks: Sequence[Callable[[], object]], device: torch.device, turns: int = TURNS[0], warm: bool = True
+) -> list[float]:
+    """The least seconds of each task, all run in turns, since a shared machine changes its pace; once beforehand, to
+    warm up, unless that is done."""
+    for task in tasks if warm else ():
         task()
     times = [[seconds_of(task, device) for task in tasks] for _ in range(turns)]
     return [min(of_task) for of_task in zip(*times, strict=True)]

@@ -81,7 +81,7 @@ def time_model(name: str, settings: Settings, device: "torch.device") -> dict[st
     from experiments.models import create_model
     from interactions.game import PatchGame
     from interactions.grid import PatchGrid
-    from interactions.speed import SHORT, settle
+    from interactions.speed import choose
 
     model, config = create_model(name, "random")
     generator = torch.Generator().manual_seed(0)
@@ -92,7 +92,7 @@ def time_model(name: str, settings: Settings, device: "torch.device") -> dict[st
         PatchGrid(settings.grid),
         amp=settings.amp,
     )
-    settle(game, settings.speed, settings.batch_size, SHORT)
+    choose(game, settings.speed, settings.batch_size)
     size = game.batch_size
     assert size is not None
     passes = size * settings.batches

@@ -224,10 +224,9 @@ def best_bare(game: PatchGame, compiles: bool) -> tuple[Speed, int, Callable[[],
     import torch
 
     from experiments.benchmarks.game import bare_forward
-    from interactions.game import ACCELERATOR_BATCHES, CPU_BATCHES
-    from interactions.speed import EAGER, in_turns
+    from interactions.speed import BATCHES, BATCHES_ELSEWHERE, EAGER, in_turns
 
-    sizes = CPU_BATCHES if game.device.type == "cpu" else ACCELERATOR_BATCHES
+    sizes = BATCHES.get(game.device.type, BATCHES_ELSEWHERE)
     candidates: list[tuple[Speed, int, Callable[[], object]]] = []
     times: list[float] = []
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from interactions.game import CPU_BATCHES, NonFiniteValueError, PatchGame
+from interactions.game import NonFiniteValueError, PatchGame
 from interactions.grid import PatchGrid
 from interactions.outputs import DoesNotRun, is_out_of_memory
+from interactions.speed import BATCHES
 from interactions.values import CLASS_VALUES
 from tests.interactions.tiny import CLASSES, SIZE, Photos, network
 
@@ -245,8 +246,8 @@ def test_main_memory_that_runs_out_is_recognised():
 def test_the_batch_size_is_found_by_itself():
     game = PatchGame(network(), IMAGES[0], 1, GRID)
     values_B = game(some_coalitions())
-    assert game.batch_size in CPU_BATCHES
-    assert game.passes == 11  # the trials do not count
+    assert game.batch_size in BATCHES["cpu"]
+    assert game.passes == 11 and game.trials > 0
     reference = PatchGame(network(), IMAGES[0], 1, GRID, batch_size=5)(some_coalitions())
     torch.testing.assert_close(values_B, reference, rtol=1e-5, atol=1e-6)
 
@@ -254,22 +255,23 @@ def test_the_batch_size_is_found_by_itself():
 @pytest.mark.parametrize(
     ("rates", "best"),
     [
-        ({8: 10, 16: 20, 32: 20.1, 64: 99}, 16),  # larger ones only as long as they gain
+        ({8: 10, 16: 20, 32: 20.1, 64: 20.2}, 16),  # larger ones only where they gain
+        ({8: 10, 16: 10, 32: 20, 64: 20}, 32),  # which one need not, for the next to do
         ({8: 10, 16: 20, 32: 30, 64: None}, 32),  # and fit
         ({8: 10, 16: 9, 32: 8, 64: 7}, 8),
         ({8: 1, 16: 2, 32: 3, 64: 4}, 64),
         ({8: None}, 8),  # the run itself backs off further
     ],
 )
-def test_tuning_stops_where_speed_or_memory_ends(monkeypatch, rates, best):
-    def rate(size):
+def test_tuning_finds_where_speed_or_memory_ends(monkeypatch, rates, best):
+    def seconds(task, device):
+        size = task.args[0]
         if rates[size] is None:
             raise torch.OutOfMemoryError("out of memory")
-        return rates[size]
+        return size / rates[size] / 100
 
-    game = PatchGame(network(), IMAGES[0], 1, GRID)
-    monkeypatch.setattr(game, "rate", rate)
-    assert game.tune() == (best, rates[best] or 0)
+    monkeypatch.setattr("interactions.speed.seconds_of", seconds)
+    assert PatchGame(network(), IMAGES[0], 1, GRID).tune() == (best, pytest.approx(100 * (rates[best] or 0)))
 
 
 def test_tuning_runs_full_batches():
@@ -277,7 +279,7 @@ def test_tuning_runs_full_batches():
     game = PatchGame(watch, IMAGES, torch.tensor(TARGETS), GRID)
     del watch.batches[:]
     assert game.tune((2, 6, 7))[0] == 2
-    assert {*watch.sizes} == {2, 6} and watch.sizes[-1] == 6
+    assert {*watch.sizes} == {2, 6} and watch.sizes.count(6) == 1
 
 
 def test_other_images_keep_the_network_and_the_batch_size():

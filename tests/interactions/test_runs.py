@@ -229,14 +229,13 @@ def test_what_was_kept_of_a_unit_goes_with_it(tmp_path, monkeypatch):
 
 
 def test_the_batch_size_of_the_stopwatch_is_kept_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr("interactions.speed.SHORT", 1)
-    monkeypatch.setattr(PatchGame, "tune", lambda game: (16, 1.0))
+    monkeypatch.setattr(PatchGame, "tune", lambda game, **_: (16, 1.0))
     profile(tmp_path / "whole", batch_size=None)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("interactions.profiling.numerical_floors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         profile(tmp_path / "run", batch_size=None)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["batch_size"] == 16
-    monkeypatch.setattr(PatchGame, "tune", lambda game: (8, 1.0))  # another day, another pace
+    monkeypatch.setattr(PatchGame, "tune", lambda game, **_: (8, 1.0))  # another day, another pace
     assert profile(tmp_path / "run", batch_size=None).record["batch_size"] == 16
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 

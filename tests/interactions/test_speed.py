@@ -116,10 +116,36 @@ def test_the_fastest_way_is_taken(monkeypatch):
 def test_a_short_run_measures_nothing(monkeypatch):
     monkeypatch.setattr(speed, "in_turns", lambda *_, **__: pytest.fail("a stopwatch ran"))
     game = play()
-    assert settle(game, "auto", None, speed.SHORT - 1)["speed"] == {
-        "channels_last": False, "folded": False, "compiled": False,
-    }  # fmt: skip
-    assert game.batch_size == 16
+    assert not speed.choose(game, "auto", None, speed.TRIALS * 4_000)
+    assert game.speed == Speed() and game.batch_size == 16 and game.trials == 0
+
+
+@pytest.mark.parametrize("passes", [100, 4_800, 20_000, 50_000])
+@pytest.mark.parametrize(("way", "batch_size"), [("auto", None), ("plain", 16)])
+def test_trials_are_counted_and_take_a_small_share_of_a_run(passes, way, batch_size):
+    game, shown = play(), []
+    game.eager.register_forward_pre_hook(lambda _, given: shown.append(len(given[0])))
+    game.run_as = lambda chosen: None  # the hook stays; to lay out and to fold is no trial
+    record = settle(game, way, batch_size, passes)
+    assert game.trials == sum(shown) <= max(speed.TRIALS * passes, 2 * record["batch_size"])
+    assert record["passes_per_second"] > 0 and game.passes == 0
+
+
+def test_sizes_are_timed_in_turns(monkeypatch):
+    """A leap of the pace during one turn spoils no size's best."""
+    clock, turn = [0.0], []
+
+    def trial(game, size):
+        turn.append(size)
+        clock[0] += (4 + size) * (10 if 8 < len(turn) <= 12 else 1) / 1e3  # the second turn that counts is slow
+
+    monkeypatch.setattr(PatchGame, "trial", trial)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    assert play().tune() == (64, pytest.approx(64 / 68e-3))
+    assert turn == [8, 16, 32, 64] * 6
+    clock[0], turn[:] = 0.0, []
+    monkeypatch.setattr(speed, "SLOW", 0.03)
+    assert play().tune()[0] == 32 and set(turn) == {8, 16, 32}  # a slow batch gains nothing from a larger one
 
 
 @pytest.mark.parametrize(("gain", "taken"), [(2.0, True), (1.0, False)])
@@ -178,7 +204,7 @@ def test_a_run_goes_on_in_the_way_that_it_began_in(tmp_path, monkeypatch):
     def run(out):
         return profile_model(Net(), Photos(4), out=tmp_path / out, **asked)
 
-    monkeypatch.setattr(speed, "SHORT", 1)
+    monkeypatch.setattr(speed, "TRIALS", 1.0)
     monkeypatch.setattr(speed, "fastest", lambda game, size: (WAYS["folded"], 1.0))
     monkeypatch.setattr(speed, "COMPILING_PAYS", 1e9)
     run("whole")
