@@ -92,6 +92,8 @@ class PatchGame:
         self.backed_off = False
         self.on_batch: Callable[[int], object] | None = None
         """Called with the number of passes of each batch, for a progress bar."""
+        self.typical = max(1, self.n_players // 2)
+        """Cells of a coalition as most will be, by which passes with dropped tokens are tried."""
         self._hold(images, targets, names)
         self._refuse_dependent()
         self.tokens = self._find_tokens() if baseline == DROP else None
@@ -175,16 +177,21 @@ class PatchGame:
         return self.rows(size) / in_turns([partial(self.trial, size)], self.device, turns)[0]
 
     def trial(self, size: int) -> Tensor:
-        """v of a batch of that size: the empty coalition and all cells in turns. `trials` counts it, `passes` not."""
+        """v of a batch of that size: the empty coalition and all cells in turns; where tokens are dropped, one of the
+        typical number of cells. `trials` counts it, `passes` not."""
         rows = self.rows(size)
         self.trials += rows
+        if self.tokens is not None:
+            shown_BN = (torch.arange(self.n_players) < self.typical).expand(rows, -1)
+            image_B = torch.zeros(rows, dtype=torch.long)
+            return self._kept_values(self.tokens, shown_BN, image_B, self.typical, slice(None))
         image_B = torch.zeros(rows, dtype=torch.long, device=self.device)
         rows_BN = (torch.arange(rows, device=self.device) % 2 == 1)[:, None].expand(-1, self.n_players)
         return self._values(rows_BN, image_B)
 
     def rows(self, size: int) -> int:
         """Coalitions in a trial's batch of that size."""
-        return size
+        return size if self.tokens is None else self._room(size, self.tokens.share(self.typical))
 
     def double(self, model: nn.Module) -> "PatchGame":
         """The same game in float64, played by `model` (a float64 copy of this game's): the numerical reference."""
@@ -231,7 +238,7 @@ class PatchGame:
         """The values of `count` rows, batch by batch; share: of a whole pass that one of them costs."""
         parts, start = [], 0
         while start < count:
-            rows = slice(start, start + max(1, int(self.batch_size / share)))  # type: ignore[operator]
+            rows = slice(start, start + self._room(self.batch_size, share))  # type: ignore[arg-type]
             try:
                 parts.append(play(rows))
             except RuntimeError as error:
@@ -243,6 +250,11 @@ class PatchGame:
             if self.on_batch is not None:
                 self.on_batch(len(parts[-1]))
         return torch.cat(parts)
+
+    @staticmethod
+    def _room(size: int, share: float) -> int:
+        """Rows that take no more of the device than so many whole passes."""
+        return max(1, int(size / share))
 
     def _by_size(self, tokens: TokenDrop, coalitions_BN: Tensor, image_B: Tensor) -> Tensor:
         """Values of coalitions whose absent cells are dropped: those of one size are as long, and share batches."""

@@ -58,7 +58,7 @@ def cost_of(game: PatchGame, amp: str, size: int) -> float:
         if not is_out_of_memory(error) or size == 1:
             raise
         return cost_of(game, amp, size // 2)
-    game.passes += TIMED * size
+    game.passes += TIMED * game.rows(size)
     return min(reduced / full, 1.0)
 
 

@@ -199,6 +199,7 @@ class Run:
             game.refuse_empty()
         if self.ranked:
             self._saliency(game, pilot if self.given is None else selection.chosen)
+        game.typical = max(1, self.grid.n_players - round(sum(self.dropped_D) / len(self.dropped_D)))
         inner = sum(0 < dropped < self.grid.n_players for dropped in self.dropped_D)
         draws = sum(self.settings.seeds if kind == "random" else 1 for kind in self.settings.kinds)
         cuts = sum(1 if side == 1 else self.settings.seeds for side in grids)

@@ -359,6 +359,7 @@ class Run:
             speed=speed,
             names=names,
         )
+        self.game.typical = 1 + round(sum(self.ratios) / len(self.ratios))  # of m to m + 2 cells
         if 0 in self.ratios or settings.design == "exact":
             self.game.refuse_empty()
         return self.game

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from interactions.estimators import shared
+from interactions.forecast import DryRun
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
 from interactions.occlusion import measure_occlusion
@@ -282,3 +283,14 @@ def test_dropped_patches_are_gone_in_an_occlusion(photos, tmp_path):
         none = by_hand(model, photos[0][0], []).argmax()
     assert table.top1[1.0] == pytest.approx(100 * sum(label == none for _, label in photos) / 9)
     assert set(table.baseline) == {"drop"} and len(found.shuffled_images())
+
+
+def test_a_forecast_is_at_the_rate_of_passes_without_the_dropped_tokens(tmp_path):
+    model, seen = network().float(), []
+    model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[:2]))
+    asked = {"grid": SIDE, "orders": [1, 3], "images": 2, "budget": 96, "batch_size": 8, "baseline": "drop"}
+    photos = [(image.float(), 1) for image in IMAGES]
+    with pytest.raises(DryRun, match="a second"):
+        profile_model(model, photos, out=tmp_path, dry_run=True, progress=False, **asked)
+    tokens = 1 + 3  # two to four cells of a token each, behind the class token
+    assert [tuple(each) for each in seen[-2:]] == 2 * [(8 * 17 // tokens, tokens)]
