@@ -167,7 +167,10 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
     if progress:
-        tell_difference(curve, precision, count, None if over or following is None else following[0])
+        last, budgets = (None, ()) if over or following is None else following
+        passes = sum(((last or count) - count) * sum(of_run.values()) for of_run in budgets)
+        spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
+        tell_difference(curve, precision, count, last, passes, spent / max(seconds, 1e-3))
     if following is not None and not over and add_rounds(runs, records, *following):
         return list(records)
     more = following is not None and any(

@@ -247,8 +247,11 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
 
-def tell_difference(curve: Curve, half_width: float, count: int, last: int | None) -> None:
-    """Say on the terminal how far a pair of runs is."""
+def tell_difference(
+    curve: Curve, half_width: float, count: int, last: int | None, passes: int = 0, rate: float = 1.0
+) -> None:
+    """Say on the terminal how far a pair of runs is, and what its next round takes: passes of both, at `rate` passes a
+    second."""
     known = "no interval yet" if not np.isfinite(curve.widest) else f"difference of M known to ±{curve.widest:.3g}"
-    what = f"; measuring {last - count} more" if last else ""
+    what = f"; measuring {last - count} more, about {passes:,} passes and {duration(passes / rate)}" if last else ""
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from experiments.measuring.comparison import compare_runs
 from experiments.measuring.inputs import title
 from experiments.measuring.opening import Opened, measured_settings, open_all
 from experiments.records import ENDED
+from interactions.forecast import DryRun, duration
 from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
 from interactions.profile import profile_model
 from interactions.settings import PRECISION
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def run_pair(settings: "Settings", draw: "Callable[[Profile], None]") -> None:
-    """Measure both models, draw each curve and the comparison, and say what was written."""
+    """Measure both models, draw each curve and the comparison, and say what was written.
+
+    Raises:
+        ValueError: what cannot be measured as a pair; and as a profile does.
+        DryRun: where only the forecast was asked for.
+    """
     refuse(settings)
     both = apart(settings)
     opened = {name: open_all(own) for name, own in both.items()}
@@ -39,6 +45,9 @@ def run_pair(settings: "Settings", draw: "Callable[[Profile], None]") -> None:
     if settings.measure.of == "difference":
         precision = PRECISION if settings.measure.precision is None else settings.measure.precision
         measure |= {"precision": precision}
+    if settings.dry_run:
+        raise foretold(settings, (first, second), shared | measure)
+    if settings.measure.of == "difference":
         profiles = profile_pair(first, second, out=settings.out, **shared, **measure).profiles
     else:
         targets = (measure["target"], with_classes_of(settings.out / first.name, settings.measure).target)
@@ -60,12 +69,34 @@ def run_pair(settings: "Settings", draw: "Callable[[Profile], None]") -> None:
         report(settings.out, profiles)
 
 
+def foretold(settings: "Settings", subjects: "Sequence[Subject]", asked: "Mapping[str, Any]") -> DryRun:
+    """What both models together take, and each by itself."""
+    first, said = settings.out / subjects[0].name, {}
+    for one in subjects:
+        # Other classes than the first model's predictions take as long: these are not there yet where nothing is.
+        there = one is not subjects[0] and (first / "run.json").exists()
+        target = with_classes_of(first, settings.measure).target if there else asked["target"]
+        how = {name: getattr(one, name) for name in ("model_name", "normalisation", "transform")}
+        try:
+            profile_model(
+                one.model,
+                one.dataset,
+                out=settings.out / one.name,
+                dry_run=True,
+                **how,
+                **{**asked, "target": target, "of": "curve"},
+            )
+        except DryRun as told:
+            said[one.name] = told
+    passes, seconds = (sum(getattr(one, name) for one in said.values()) for name in ("passes", "seconds"))
+    lines = [f"both models, {passes:,} passes, {duration(seconds)} in {settings.out}"]
+    return DryRun("\n".join([*lines, *(f"{name}: {one}" for name, one in said.items())]), passes, seconds)
+
+
 def refuse(settings: "Settings") -> None:
     """Raises ValueError for settings that ask for two models and name one, or for what two cannot have."""
     if not settings.other:
         raise ValueError("--of difference and --other-weights speak of two models: name a second one after the first")
-    if settings.dry_run:
-        raise ValueError("--dry-run tells of one model at a time: leave the second one out")
     if settings.measure.of == "difference" and (
         settings.measure.budget is not None or settings.measure.design == "published"
     ):

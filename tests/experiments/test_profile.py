@@ -250,7 +250,12 @@ def test_two_models_in_one_run(photos, tmp_path, capsys):
     few = [*FEW[:-10], "--radius", "1", "--unit-images", "4", "--device", "cpu", "--batch-size", "64"]
     few = [word for word in few if word not in ("--design", "pairwise")]
     asked = ["profile", MODEL, other, "--weights", "random", "--data", str(photos), "--out", str(out)]
-    assert cli.main([*asked, *few, "--precision", "5", "--of", "difference", "--target", "predicted"]) == 0
+    few += ["--precision", "5", "--of", "difference", "--target", "predicted"]
+    assert cli.main([*asked, *few, "--dry-run"]) == 0 and not out.exists()
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    passes = [int(re.search(r"([\d,]+) passes", line).group(1).replace(",", "")) for line in lines]
+    assert passes[0] == passes[1] + passes[2] > 0 and lines[0].startswith("both models, ") and str(out) in lines[0]
+    assert cli.main([*asked, *few]) == 0
     said = capsys.readouterr().out
     assert "difference of M known to ±" in said and "there are no more images" in said
     folders = ["tests.interactions.tiny-network", "tests.experiments.test_profile-second_network"]

@@ -32,6 +32,7 @@ from interactions.precision import (
     next_round,
     of_squares,
     tell,
+    tell_difference,
 )
 from interactions.profile import load_profile, profile_model
 from interactions.profiling import Run
@@ -460,3 +461,12 @@ def test_what_a_precision_cannot_be_of_is_refused(tmp_path):
         with pytest.raises(ValueError, match=sentence):
             profile(tmp_path / "run", **asked)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_next_round_of_a_pair_takes_is_told(capsys):
+    tell_difference(Curve((0,), np.array([0.2]), np.array([0.15])), 0.1, 16, 32, 24_000, 100.0)
+    said = capsys.readouterr().err
+    assert said == (
+        "16 images each: difference of M known to ±0.15; asked for ±0.1; measuring 16 more, about 24,000 passes and "
+        "4 min\n"
+    )
