@@ -22,6 +22,7 @@ GRID = PatchGrid(4)
 PAIRS = GRID.neighbours(1)
 IMAGES = torch.stack([Photos(2)[k][0] for k in range(2)])
 DESIGNS = [("exact", 0, 300), ("pairwise", 7, 600), ("shared", 7, 600), ("pooled", 7, 600), ("pooled", 7, 2500)]
+TWO_LEVELS = {"again": 0.2, "cost": 0.5}
 
 
 def test_the_stand_in_refuses_what_an_accelerator_would():
@@ -33,9 +34,12 @@ def test_the_stand_in_refuses_what_an_accelerator_would():
         x @ y
 
 
-@pytest.mark.parametrize(("design", "order", "budget"), DESIGNS)
-def test_an_estimate_stays_on_its_device_and_waits_for_nothing(design, order, budget):
-    sample = draw(Plan(design), order, PAIRS, 16, budget, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    ("design", "order", "budget", "options"),
+    [*((*each, {}) for each in DESIGNS), *((*each, TWO_LEVELS) for each in DESIGNS[-2:])],
+)
+def test_an_estimate_stays_on_its_device_and_waits_for_nothing(design, order, budget, options):
+    sample = draw(Plan(design, options), order, PAIRS, 16, budget, torch.Generator().manual_seed(0))
     with one_device():
         found = sample.estimate(torch.randn(len(sample.coalitions_BN), dtype=torch.float64, device=DEVICE))
     assert {part.device for part in (found.mean, found.standard_error, found.halvings, found.draws)} == {DEVICE}
