@@ -58,13 +58,17 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     """The model with its weights, and the data configuration that its images are to have; says which on the terminal.
 
     Raises:
-        ValueError: mean or std of another number of channels than the model's; and as `create_model` does.
+        ValueError: mean or std of another number of channels than the model's; classes among the model's arguments; and
+            as `create_model` does.
     """
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
     from experiments.machine import is_first
     from experiments.models import create_model, named, tell_assumed
 
+    arguments = pairs(settings.model_args)
+    if "num_classes" in arguments:
+        raise ValueError("--model-args num_classes has an option of its own: give --num-classes N")
     model, config = create_model(
         settings.model,
         settings.weights,
@@ -73,7 +77,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         settings.partial,
         **{
             **size_arguments(named(settings.model, settings.weights), settings.input.image_size),
-            **pairs(settings.model_args),
+            **arguments,
         },
     )
     silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))

@@ -238,3 +238,11 @@ def test_a_study_whose_figure_fails_does_not_end_well(tmp_path, monkeypatch):
     assert lite0.draw_all(settings) == 2
     monkeypatch.setattr(pages.cli, "main", lambda words: 0)
     assert lite0.draw_all(settings) == 0
+
+
+def test_classes_among_the_arguments_of_the_model_are_refused(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    words = COMMANDS["profile"].replace("MODEL", "test_resnet").split()
+    assert main([*words, "--model-args", "num_classes=0", "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "give --num-classes N" in said and not (tmp_path / "run").exists()
