@@ -136,7 +136,7 @@ def unrivalled(checkpoint: Checkpoint, shaped: Architecture) -> Architecture:
     if shaped.family == "vit" and (width := checkpoint.tensors["patch_embed.proj.weight"].shape[0]) not in USUAL_WIDTHS:
         raise UntoldError(
             f"the shapes in '{path}' do not tell its number of attention heads, and none is usual at {width} channels: "
-            "name the timm model that it is of, or a factory, or give --model-args num_heads=N"
+            "name the timm model that it is of, with --model-args num_heads=N and what else differs, or a factory"
         )
     made_of = parts(ours)
     others = [name for name in alike(checkpoint, shaped) if differs(checkpoint, name, shaped, made_of)]

@@ -181,3 +181,12 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'a2mim\[demo\]'"):
         efficientnet_lite0_file()
+
+
+def test_heads_that_nothing_tells_are_given_with_the_name_of_the_model(tmp_path):
+    sizes = {"img_size": 32, "embed_dim": 144, "depth": 1, "num_heads": 4, "num_classes": 5}
+    torch.save(timm.create_model("vit_tiny_patch16_224", **sizes).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="name the timm model that it is of, with --model-args num_heads=N"):
+        create_model("auto", tmp_path / "x.pth")
+    model, _ = create_model("vit_tiny_patch16_224", tmp_path / "x.pth", **sizes)
+    assert model.blocks[0].attn.num_heads == 4
