@@ -41,6 +41,13 @@ SINGLE_NOISE = 0.3
 """Share of the remaining variance that is noise of single halves, where all pairs are measured. It cannot be told from
 the variance between images without measuring some of them twice, and matters little: either is averaged over images."""
 
+REST_NOISE = 0.25
+"""Of the variance between images, where these are too few for a precision whatever the passes: their interval is then a
+tenth longer than without any noise."""
+FINER, NEAR, WORTH = 2.0, 1.1, 1.25
+"""Images are measured anew with FINER times the passes at least, and where that takes away so much of their variance
+(WORTH). It need not be where the square of an error gets NEAR the wanted one without."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -49,6 +56,9 @@ class Way:
     single: float
     product: float
     least: float = LEAST_BUDGET
+
+    def noise(self, passes: float) -> float:
+        return self.single / passes + self.product / passes**2
 
 
 @dataclass(frozen=True)
@@ -201,29 +211,74 @@ class Parts:
         others = {**self.others, place: before}
         return replace(self, single_M=single_M, product_M=product_M, least_M=least_M, others=others)
 
+    def at_most(self) -> "Parts":
+        """The same with every order in the way of least noise at as many passes as there may be."""
+        parts = self
+        for place, other in self.others.items():
+            if other.noise(MOST_BUDGET) < Way(self.single_M[place], self.product_M[place]).noise(MOST_BUDGET):
+                parts = parts.otherwise(place)
+        return parts
+
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
         """Variance of an image's influence on J²(m) at those passes."""
         return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
 
 
-def in_best_ways(parts: Parts, error_M: np.ndarray | float) -> tuple[Parts, np.ndarray]:
+def in_best_ways(parts: Parts, error_M: np.ndarray | float, most: float = np.inf) -> tuple[Parts, np.ndarray]:
     """The parts with every order in the way with which the whole costs least, and the passes of each: one after the
-    other is turned, those of most passes first, as long as that saves something."""
-    budgets_M, images = allocate(parts, error_M)
+    other is turned, those of most passes first, as long as that saves something. `most` images, as for `allocate`."""
+    budgets_M, images = allocate(parts, error_M, most)
     cost, turned = images * (OVERHEAD + budgets_M.sum()), True
     while turned:
         turned = False
         for place in sorted(parts.others, key=lambda place: -budgets_M[place]):
             other = parts.otherwise(place)
-            of_other_M, images = allocate(other, error_M)
+            of_other_M, images = allocate(other, error_M, most)
             if (there := images * (OVERHEAD + of_other_M.sum())) < 0.99 * cost:
                 parts, budgets_M, cost, turned = other, of_other_M, there, True
     return parts, budgets_M
 
 
-def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, float]:
+def in_few(
+    parts: Parts, error_M: np.ndarray | float, available: int, so_far_M: np.ndarray
+) -> tuple[int, np.ndarray] | None:
+    """Where more images are needed than there are: after which image the next round begins, and the passes of each
+    order in it. None where nothing brings the error nearer.
+
+    It begins with the first image again where the noise of those measured so far, at `so_far_M` passes, is such that
+    measuring them anew costs less than making up for it in the others, or where these cannot make up for it.
+    """
+    rest, then, budgets_M = available - parts.count, parts, so_far_M
+    again, anew_M = for_the_rest(replace(parts, count=0), error_M, available)
+    square_M = parts.variance_M / available
+    if rest:
+        then, budgets_M = for_the_rest(parts, error_M, available)
+        square_M = (parts.count * parts.variance_M + rest * then.of_budgets(budgets_M)) / available**2
+    least_M = again.of_budgets(anew_M)
+    wide_M = square_M > np.maximum(NEAR * error_M**2, WORTH * least_M / available)
+    dear = rest * (OVERHEAD + budgets_M.sum()) > available * (OVERHEAD + anew_M.sum())
+    finer = (anew_M > FINER * so_far_M).any() and (parts.variance_M > WORTH * least_M).any()
+    if finer and (dear or wide_M.any()):
+        return 0, anew_M
+    return (parts.count, budgets_M) if rest else None
+
+
+def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> tuple[Parts, np.ndarray]:
+    """The parts and the passes of each order, as `in_best_ways`, of the images that are left of those available.
+
+    Each may still have the variance with which all together reach the error, if passes can do that. If not, the noise
+    is brought down to a part of what images differ by: beyond that passes cost much and tell next to nothing.
+    """
+    rest = available - parts.count
+    bearable_M = (error_M**2 * available**2 - parts.count * parts.variance_M) / rest
+    parts = parts.at_most()
+    least_M = parts.of_budgets(np.full(len(parts.single_M), MOST_BUDGET))
+    return in_best_ways(parts, np.sqrt(np.maximum(bearable_M, (1 + REST_NOISE) * least_M)), most=1)
+
+
+def allocate(parts: Parts, error_M: np.ndarray | float, most: float = np.inf) -> tuple[np.ndarray, float]:
     """Passes of each order, and the number of images, that reach a standard error of every J²(m) (one for all, or
-    one for each) at the least cost."""
+    one for each) at the least cost: `most` images, or infinitely many where passes cannot do it with these."""
     orders = len(parts.single_M)
 
     def cost(log: np.ndarray) -> float:
@@ -236,17 +291,17 @@ def allocate(parts: Parts, error_M: np.ndarray | float) -> tuple[np.ndarray, flo
     lowest_M = np.broadcast_to(np.asarray(parts.least_M, float), orders)
     start_M = np.log(np.maximum(lowest_M, FIRST_BUDGET))
     needed = np.log(max((parts.of_budgets(np.exp(start_M)) / error_M**2).max(), 1))
-    bounds = Bounds(np.append(0.0, np.log(lowest_M)), np.append(np.inf, np.full(orders, np.log(MOST_BUDGET))))
+    bounds = Bounds(np.append(0.0, np.log(lowest_M)), np.append(np.log(most), np.full(orders, np.log(MOST_BUDGET))))
     found = minimize(
         cost,
-        np.concatenate([[needed], start_M]),
+        np.concatenate([[min(needed, np.log(most))], start_M]),
         method="SLSQP",
         bounds=bounds,
         constraints=NonlinearConstraint(slack, 0, np.inf),
         options={"maxiter": 300},
     )
     budgets_M = np.clip(np.round(np.exp(found.x[1:])), lowest_M, MOST_BUDGET).astype(int)
-    return budgets_M, float(np.exp(found.x[0]))
+    return budgets_M, float(np.exp(found.x[0])) if (slack(found.x) > -0.1).all() else np.inf
 
 
 def images_needed(parts: Parts, budgets_M: np.ndarray, error_M: np.ndarray | float) -> int:

@@ -30,7 +30,16 @@ from interactions.masses import paired_mass
 from interactions.measured import Profile, load_profile
 from interactions.own import with_names
 from interactions.planning import learnt
-from interactions.precision import Curve, Round, curve_of, difference_curve, next_pair, reached, tell_difference
+from interactions.precision import (
+    Curve,
+    Round,
+    curve_of,
+    difference_curve,
+    is_over,
+    next_pair,
+    reached,
+    tell_difference,
+)
 from interactions.profiling import Run
 from interactions.rounds import cut_to_measured
 from interactions.runs.files import write_json
@@ -167,16 +176,17 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
     if progress:
-        last, budgets = (None, ()) if over or following is None else following
-        passes = sum(((last or count) - count) * sum(of_run.values()) for of_run in budgets)
         spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
-        tell_difference(curve, precision, count, last, passes, spent / max(seconds, 1e-3))
-    if following is not None and not over and add_rounds(runs, records, *following):
+        told = None if over else following
+        tell_difference(curve, precision, count, told, spent / max(seconds, 1e-3))
+    if following is not None and not over and add_rounds(runs, records, following):
         return list(records)
     more = following is not None and any(
-        len(record["images"]) < run.most(record) for run, record in zip(runs, records, strict=True)
+        following[0].first == 0 or len(record["images"]) < run.most(record)
+        for run, record in zip(runs, records, strict=True)
     )
-    ended = "minutes" if over and more else "precision" if following is None and count < most else "images"
+    enough = "precision" if is_over(count, most, curve, precision) else "images"
+    ended = "minutes" if over and more else enough
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
         record["reached"], record["difference"] = reached(curve_of(rows)), difference_reached(curve, precision, other)
         run.end(record, ended)
@@ -190,12 +200,13 @@ def shared_rows(runs: Sequence[Run], records: Sequence[Record]) -> list[pd.DataF
     return [rows[rows.image.isin(shared)] for rows in (a, b)]
 
 
-def add_rounds(runs: Sequence[Run], records: Sequence[Record], last: int, budgets: Sequence[Mapping[int, int]]) -> bool:
+def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequence[Round]) -> bool:
     """Give each run its round, where it does not have it yet; False where there are no more images."""
     added = False
-    for run, record, of_run in zip(runs, records, budgets, strict=True):
-        following = Round(len(record["images"]), last, of_run)
-        if following.first < last and run.add_round(record, following):
+    for run, record, of_run in zip(runs, records, following, strict=True):
+        count = len(record["images"])  # one of them may hold more images than both do
+        own = replace(of_run, first=count) if of_run.first else replace(of_run, last=max(of_run.last, count))
+        if own.first < own.last and run.add_round(record, own):
             record["status"], added = "running", True
             write_json(run.folder / "run.json", record)
     return added

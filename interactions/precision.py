@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import NO_TURNS, Parts, Turn, images_needed, in_best_ways
+from interactions.allocation import NO_TURNS, Parts, Turn, images_needed, in_best_ways, in_few
 from interactions.forecast import duration
 from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
@@ -33,7 +33,8 @@ SQUARE_ROWS = ("rms", "J_rms")
 @dataclass(frozen=True)
 class Round:
     """The images of a round by their places in the run's list, first to last − 1, the passes of each order, and how
-    many images there will be in all, by what is known before it."""
+    many images there will be in all, by what is known before it. It takes the place of earlier rounds of its images.
+    """
 
     first: int
     last: int
@@ -122,7 +123,8 @@ def next_round(
     unit_images: int,
     turns: Mapping[int, Turn] = NO_TURNS,
 ) -> Round | None:
-    """The round that follows what was measured; None where the widths are reached or the images used up.
+    """The round that follows what was measured; None where the widths are reached, or as near as the images bring them.
+    Where these are few it may measure all so far anew, with more passes (`allocation.in_few`).
 
     Args:
         images: all rows so far, with image, order, passes, mean_square, square_spread and pair_variance.
@@ -138,13 +140,16 @@ def next_round(
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
-    last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
-    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
+    following = further(parts, error_M, available, unit_images, passes_of(images))
+    if following is None:
+        return None
+    first, last, budgets, wanted = following
+    return Round(first, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
 def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool:
-    """Whether there are no more images to take, or no need of them."""
-    return count >= available or (count >= LEAST_IMAGES and curve.widest <= half_width)
+    """Whether the widths are reached, by as many images as have to be looked at."""
+    return count >= min(LEAST_IMAGES, available) and curve.widest <= half_width
 
 
 def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndarray:
@@ -168,21 +173,32 @@ def further(
     available: int,
     unit_images: int,
     so_far_M: np.ndarray,
-) -> tuple[int, np.ndarray, int]:
-    """How many images there should be after the next round, the passes of each order in it, and the images in all.
+) -> tuple[int, int, np.ndarray, int] | None:
+    """The next round: its first image, how many images there should be after it, the passes of each order in it, and
+    the images in all. None where neither images nor passes bring the error nearer.
 
     so_far_M: passes of each order so far. They are kept where the images tell nothing: where noise rules every order,
     the curve, which is relative to its mean, has no value yet.
     """
-    count = parts.count
-    if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
-        parts, budgets = in_best_ways(parts, error_M)
-        wanted = max(images_needed(parts, budgets, error_M), LEAST_IMAGES)
+    first = count = parts.count
+    known = np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all()
+    if known:
+        best, budgets = in_best_ways(parts, error_M)
+        wanted = max(images_needed(best, budgets, error_M), LEAST_IMAGES)
     else:
         budgets, wanted = np.maximum(so_far_M, parts.least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
+    if known and wanted > available:
+        if (found := in_few(parts, error_M, available, so_far_M)) is None:
+            return None
+        first, budgets = found
+        if first < count:
+            return first, count, budgets, available
+    if count >= available:
+        return None
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
-    return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
+    last = min(available, unit_images * ceil((count + added) / unit_images))
+    return first, last, budgets, min(wanted, available)
 
 
 def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
@@ -201,9 +217,8 @@ def next_pair(
     available: int,
     unit_images: int,
     turns: Sequence[Mapping[int, Turn]] = (NO_TURNS, NO_TURNS),
-) -> tuple[int, list[dict[int, int]]] | None:
-    """How many images two runs should hold next, and the passes of each one's orders; None where the difference of M is
-    as narrow as asked, or the images are used up. A pass counts alike in both.
+) -> tuple[Round, Round] | None:
+    """The next round of each run, as `next_round`, by the difference of M. A pass counts alike in both.
 
     Args:
         a, b: all rows so far of the images that both hold.
@@ -216,9 +231,15 @@ def next_pair(
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
-    last, budgets, _ = further(parts, error, available, unit_images, so_far_M)
-    of_a, of_b = np.split(budgets, [len(orders[0])])
-    return last, [dict(zip(each, of.tolist(), strict=True)) for each, of in zip(orders, (of_a, of_b), strict=True)]
+    following = further(parts, error, available, unit_images, so_far_M)
+    if following is None:
+        return None
+    first, last, budgets, wanted = following
+    of_a, of_b = (
+        Round(first, last, dict(zip(each, of.tolist(), strict=True)), wanted)
+        for each, of in zip(orders, np.split(budgets, [len(orders[0])]), strict=True)
+    )
+    return of_a, of_b
 
 
 def reached(curve: Curve) -> dict[str, object]:
@@ -242,16 +263,26 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
     what = ""
     if following:
         passes = following.passes_left
-        what = f"; measuring {following.last - following.first} more of about {max(following.wanted, following.last)} "
-        what += f"in all, about {passes:,} passes and {duration(passes / rate)} left"
+        what = f"; {measuring(following, count)} of about {max(following.wanted, following.last)} in all, "
+        what += f"about {passes:,} passes and {duration(passes / rate)} left"
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
 
+def measuring(following: Round, count: int) -> str:
+    """What a round does after so many images, in words."""
+    if following.first < count:
+        return f"measuring these {following.last - following.first} anew with more passes"
+    return f"measuring {following.last - following.first} more"
+
+
 def tell_difference(
-    curve: Curve, half_width: float, count: int, last: int | None, passes: int = 0, rate: float = 1.0
+    curve: Curve, half_width: float, count: int, following: Sequence[Round] | None, rate: float = 1.0
 ) -> None:
     """Say on the terminal how far a pair of runs is, and what its next round takes: passes of both, at `rate` passes a
     second."""
     known = "no interval yet" if not np.isfinite(curve.widest) else f"difference of M known to ±{curve.widest:.3g}"
-    what = f"; measuring {last - count} more, about {passes:,} passes and {duration(passes / rate)}" if last else ""
+    what = ""
+    if following:
+        passes = sum((of_run.last - of_run.first) * sum(of_run.budgets.values()) for of_run in following)
+        what = f"; {measuring(following[0], count)}, about {passes:,} passes and {duration(passes / rate)}"
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from interactions.game import PatchGame
 from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.measured import Profile
 from interactions.planning import Planning, learnt
-from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, is_over, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
@@ -31,6 +31,7 @@ from interactions.rounds import (
     budgets_of,
     cut_to_measured,
     entry_of,
+    forget_from,
     plans_of,
     round_at,
     rounds_of,
@@ -146,7 +147,7 @@ class Run:
         if following is not None and not over and self.add_round(record, following):
             write_json(self.folder / "run.json", record)
             return record
-        enough = "precision" if following is None and count < most else "images"
+        enough = "precision" if precision is not None and is_over(count, most, curve, precision) else "images"
         self.end(record, "minutes" if following is not None and over else enough)
         return record
 
@@ -158,12 +159,12 @@ class Run:
 
     def _wants_more(self, record: Mapping[str, Any]) -> bool:
         """Whether a finished run can come nearer to what is asked now."""
-        if len(record["images"]) >= self.most(record):
-            return False
+        few, cut = len(record["images"]) < self.most(record), record.get("ended") == "minutes"
         if self.settings.precision is None:
-            return record.get("ended") == "minutes" or self.settings.images != record["settings"]["images"]
+            return few and (cut or self.settings.images != record["settings"]["images"])
+        finer = self.settings.precision < (record["settings"].get("precision") or math.inf)
         width = self._width(record)
-        return width is None or width > self.settings.precision
+        return (few or cut or finer) and (width is None or width > self.settings.precision)
 
     def _width(self, record: Mapping[str, Any]) -> float | None:
         """How narrow a finished run got what the precision is of; None where it does not know."""
@@ -298,7 +299,8 @@ class Run:
         }
 
     def add_round(self, record: dict[str, Any], following: Round) -> bool:
-        """Choose the images of a round and its plans; False where the data set has no more that can be used."""
+        """Choose the images of a round and its plans; False where the data set has no more that can be used. What was
+        measured of its images is forgotten."""
         known = Selection(
             chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
             skipped=record["skipped"],
@@ -314,6 +316,7 @@ class Run:
         record["preparation_passes"]["selection"] += found.passes
         if not added:
             return False
+        forget_from(self.folder, record, following.first, self.settings.unit_images)
         rounds = rounds_of(record)
         entry = self._entry(record["orders"], following.first, len(images), following.budgets, added[0])
         record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}

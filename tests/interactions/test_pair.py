@@ -79,8 +79,17 @@ def test_a_finished_pair_is_left_as_it_is(measured):
 
 def test_a_finished_pair_whose_time_was_over_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "is_over", lambda run, record: True)
-    found = pair(tmp_path, precision=1e-6, data=Photos(9), ratios=(0.0, 0.5, 1.0))
+    found = pair(tmp_path, precision=1e-6, data=Photos(9), ratios=(0.0, 0.5, 1.0), design="exact")
     assert {profile.record["ended"] for profile in found.profiles.values()} == {"images"}
+
+
+def test_few_images_are_measured_anew_in_both(tmp_path):
+    asked = {"precision": 0.03, "data": Photos(20), "grid": 6, "design": "pairwise", "ratios": (0.4, 0.9)}
+    found = pair(tmp_path, **asked)
+    one, two = records_of(tmp_path)
+    assert all(len(profile.images().image.unique()) == 20 for profile in found.profiles.values())
+    for record in (one, two):
+        assert record["preparation_passes"]["coarse"] > 0 and record["rounds"][0]["first"] == 0
 
 
 def test_goes_on_where_one_folder_is_a_round_behind(measured, tmp_path):
@@ -189,8 +198,8 @@ def test_parts_of_a_difference_predict_its_error():
     moved = difference_of(mass_statistic(changed), mass_statistic(b))(np.arange(400)[None])[0][row, 0]
     step = 0.001 * a[a.order == 97].mean_square.mean()
     assert parts.slope_MM[0, ORDERS.index(97)] == pytest.approx(((moved - value[row, 0]) / step) ** 2, rel=0.01)
-    last, (of_a, of_b) = next_pair(a, b, curve, float(curve.half_widths[0]) / 1.2, 10_000, 4)
-    more = [rows_of(generator, 400, last, of) for of in (of_a, of_b)]
+    following = next_pair(a, b, curve, float(curve.half_widths[0]) / 1.2, 10_000, 4)
+    more = [rows_of(generator, each.first, each.last, each.budgets) for each in following]
     a, b = (pd.concat(rows, ignore_index=True) for rows in zip((a, b), more, strict=True))
     again = difference_curve(a, b, resamples=300)
     assert again.half_widths[0] == pytest.approx(curve.half_widths[0] / 1.2, rel=0.12)
@@ -202,7 +211,7 @@ def test_an_image_that_one_of_them_cannot_read_counts_for_neither(tmp_path):
         Subject("one", network(1), Photos(14)),
         Subject("two", network(2), Photos(14, broken=(3,))),
     ]
-    found = profile_pair(*subjects, out=tmp_path, precision=1e-6, progress=False, **ASKED)
+    found = profile_pair(*subjects, out=tmp_path, precision=1e-6, progress=False, **ASKED | {"design": "exact"})
     one, two = records_of(tmp_path)
     assert len(one["images"]) == 14 and len(two["images"]) == 13
     row = found.difference().set_index("measure").loc["J_rms"]
