@@ -1,8 +1,8 @@
 """The records of runs of any command, looked at before figures are drawn from them; names of runs, and why they end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from a2mim.runs import refuse_damaged as refuse_damaged_training
 from interactions.runs.kinds import KINDS
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 TRAININGS = ("pretrain", "finetune", "segment", "detect")
 ENDED = {"images": "there are no more images", "minutes": "the time is over", "precision": "as asked"}
 """Why a profile's run ended, in words."""
+
+
+def ended_in_words(record: Mapping[str, Any]) -> str:
+    """Why a finished profile's run ended: the images that were asked for, or all that there are, among it."""
+    asked = record["settings"].get("images")
+    if record["ended"] == "images" and asked is not None and len(record["images"]) >= asked:
+        return f"the {asked} images asked for are measured"
+    return ENDED[record["ended"]]
 
 
 def check_records(runs: "Iterable[Run]") -> None:

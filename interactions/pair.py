@@ -188,7 +188,10 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     enough = "precision" if is_over(count, most, curve, precision) else "images"
     ended = "minutes" if over and more else enough
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
-        record["reached"], record["difference"] = reached(curve_of(rows)), difference_reached(curve, precision, other)
+        record["reached"], record["difference"] = (
+            reached(curve_of(rows), rows),
+            difference_reached(curve, precision, other),
+        )
         run.end(record, ended)
     return list(records)
 

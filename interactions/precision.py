@@ -242,12 +242,26 @@ def next_pair(
     return of_a, of_b
 
 
-def reached(curve: Curve) -> dict[str, object]:
-    """How narrow the curve is, for a record: null where an order says nothing. `widest` is in the curve's units."""
+def reached(curve: Curve, images: pd.DataFrame) -> dict[str, object]:
+    """How narrow the curve of these images is, for a record: null where an order says nothing. `widest` is in the
+    curve's units, and so is `images_alone`."""
     half_widths = {order: float(width) for order, width in zip(curve.orders, curve.half_widths, strict=True)}
     widest = curve.widest if np.isfinite(curve.widest) else None
     finite = {k: w for k, w in half_widths.items() if isfinite(w)}
-    return {"measure": curve.measure, "relative": curve.relative, "widest": widest, "half_widths": finite}
+    found = {"measure": curve.measure, "relative": curve.relative, "widest": widest, "half_widths": finite}
+    return {**found, "images_alone": images_alone(images, curve)}
+
+
+def images_alone(images: pd.DataFrame, curve: Curve) -> float | None:
+    """How wide the curve of these images would about be at its widest, in its units, if no pass had any noise; None
+    where they do not tell."""
+    if images.image.nunique() < MIN_IMAGES or not np.isfinite(curve.widest):
+        return None
+    parts = Parts.of(images, of_relative=curve.measure == "J_rms")
+    half_M, square_M = curve.stretch * np.sqrt(parts.between_M / parts.count), curve.values**2
+    with np.errstate(invalid="ignore"):
+        widest = float(np.max((root_of(square_M + half_M) - root_of(square_M - half_M)) / 2 / curve.units))
+    return widest if isfinite(widest) else None
 
 
 def tell(curve: Curve, half_width: float, count: int, following: Round | None, rate: float) -> None:

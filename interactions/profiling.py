@@ -138,7 +138,7 @@ class Run:
         if precision is not None:
             images = in_full_passes(Profile(self.folder, record).images(), record)
             curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
-            record["reached"], record["orders"] = reached(curve), learnt(record["orders"], images)
+            record["reached"], record["orders"] = reached(curve, images), learnt(record["orders"], images)
             turns = self.planning.turns(record["orders"])
             following = next_round(images, curve, precision, most, self.settings.unit_images, turns)
             if self.progress:

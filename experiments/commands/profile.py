@@ -171,16 +171,36 @@ def protocol(record: "Mapping[str, Any]") -> str:
 
 def reached(record: "Mapping[str, Any]") -> str:
     """How narrow the curve got, and why the run ended."""
-    from experiments.records import ENDED
+    from experiments.records import ENDED, ended_in_words
+    from interactions.intervals import MIN_IMAGES
 
     if "reached" not in record:
         return f"{ENDED[record['ended']]}: the same command goes on" if record["ended"] == "minutes" else ""
-    widest = record["reached"]["widest"]
-    known = "unknown at some orders" if widest is None else f"±{widest:.3g} at the widest order"
-    measure = record["reached"]["measure"]
-    above = ", of itself where it is above 1" if record["reached"].get("relative") else ""
-    known += ", of itself" if measure == "rms" else above
-    return f"{measure} known to {known} (asked for ±{record['settings']['precision']:g}): {ENDED[record['ended']]}"
+    found, asked = record["reached"], record["settings"]["precision"]
+    of_itself = {"rms": ", of itself"}.get(
+        found["measure"], ", of itself where it is above 1" * bool(found.get("relative"))
+    )
+    known = f"known to ±{found['widest'] or 0:.3g} at the widest order{of_itself}"
+    if len(record["images"]) < MIN_IMAGES:
+        known = f"has no intervals: fewer than {MIN_IMAGES} images"
+    elif found["widest"] is None:
+        known = "has no interval at some orders, where noise rules"
+    alone = (record["ended"] == "images" and found.get("images_alone")) or 0
+    why = f"; however many passes, these images leave about ±{alone:.3g}" if alone > asked else ""
+    return f"{found['measure']} {known} (asked for ±{asked:g}): {ended_in_words(record)}{why}"
+
+
+def closing_table(profile: "Profile") -> str:
+    """The curve as lines of at most 100 characters, with half the interval of what the precision is of (± …)."""
+    from experiments.measuring.comparison import read
+
+    measure = profile.record.get("reached", {}).get("measure", "J_rms")
+    columns = ["order", "ratio", "design", "pairs", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
+    numbers = [*(name for name in columns if name != "design"), f"{measure}_low", f"{measure}_high"]
+    table = read(profile, "strength.csv", numbers, ["design"])
+    half = (table[f"{measure}_high"] - table[f"{measure}_low"]) / 2
+    table = table[columns].assign(order=table["order"].astype(int), **{f"±{measure}": half})
+    return table.to_string(index=False, float_format="{:.3g}".format)
 
 
 def report(profile: "Profile") -> None:
@@ -188,9 +208,8 @@ def report(profile: "Profile") -> None:
     from experiments.measuring.comparison import MASS, read
     from interactions.levels import in_words
 
-    columns = ["order", "ratio", "design", "pairs", "A", "A_corrected", "rms", "J", "J_corrected", "J_rms"]
-    record, table = profile.record, read(profile, "strength.csv", texts=columns)
-    print(table[columns].to_string(index=False, float_format="{:.3g}".format))
+    record = profile.record
+    print(closing_table(profile))
     for one in record["skipped"]:
         print(f"skipped {one['name']}: {one['reason']}")
     for said in filter(None, (in_words(record), pairs_measured(record), protocol(record))):

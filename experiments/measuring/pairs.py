@@ -11,7 +11,7 @@ from experiments.machine import commit, is_first
 from experiments.measuring.comparison import compare_runs
 from experiments.measuring.inputs import title
 from experiments.measuring.opening import Opened, measured_settings, open_all
-from experiments.records import ENDED
+from experiments.records import ended_in_words
 from interactions.forecast import DryRun, duration
 from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
 from interactions.profile import profile_model
@@ -147,5 +147,5 @@ def report(out: Path, profiles: Mapping[str, Any]) -> None:
         print(f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s")
     if told := next(iter(profiles.values())).record.get("difference"):
         width = "unknown" if told["half_width"] is None else f"known to ±{told['half_width']:.3g}"
-        ended = next(iter(profiles.values())).record["ended"]
-        print(f"difference of M {width} (asked for ±{told['asked']:g}): {ENDED[ended]}")
+        ended = ended_in_words(next(iter(profiles.values())).record)
+        print(f"difference of M {width} (asked for ±{told['asked']:g}): {ended}")

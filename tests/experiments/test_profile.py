@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
-from experiments.commands.profile import Settings, draw, pairs_measured, sampled
+from experiments.commands.profile import Settings, draw, pairs_measured, reached, sampled
 from experiments.measuring.pairs import apart
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
@@ -233,6 +233,31 @@ def test_of_how_many_pairs_is_told(photos, tmp_path, monkeypatch, capsys):
     assert said in captions[0] and said in capsys.readouterr().out
 
 
+def test_the_closing_table_says_how_narrow_every_order_is(photos, tmp_path, capsys):
+    assert profile(photos, tmp_path / "run", "--images", "8") == 0
+    lines, table = capsys.readouterr().out.splitlines(), pd.read_csv(tmp_path / "run" / "strength.csv")
+    (head,) = [k for k, line in enumerate(lines) if line.split()[:2] == ["order", "ratio"]]
+    assert lines[head].split()[-2:] == ["J_rms", "±J_rms"] and max(map(len, lines[head : head + 4])) <= 100
+    row, known = lines[head + 2].split(), table.iloc[1]
+    half = (known.J_rms_high - known.J_rms_low) / 2
+    assert row[0] == "7" and [float(word) for word in row[-2:]] == pytest.approx([known.J_rms, half], rel=0.01)
+
+
+def ended(widest, images, ended="images", asked=None, alone=None):
+    found = {"measure": "J_rms", "widest": widest, "images_alone": alone}
+    settings = {"precision": 0.1, "images": asked}
+    return reached({"reached": found, "ended": ended, "images": [{}] * images, "settings": settings})
+
+
+def test_the_end_says_why_it_is_no_narrower():
+    assert ended(None, 5) == "J_rms has no intervals: fewer than 8 images (asked for ±0.1): there are no more images"
+    assert ended(0.2, 60, asked=60).endswith("(asked for ±0.1): the 60 images asked for are measured")
+    assert ended(0.2, 40, asked=60).endswith("(asked for ±0.1): there are no more images")
+    assert ended(0.2, 40, alone=0.15).endswith("; however many passes, these images leave about ±0.15")
+    assert ended(0.2, 40, alone=0.05).endswith("there are no more images")
+    assert ended(0.09, 40, "precision") == "J_rms known to ±0.09 at the widest order (asked for ±0.1): as asked"
+
+
 def test_that_all_pairs_were_measured_is_told_too():
     record = {"pairs": 42, "orders": [{"order": 0, "pairs_measured": 42.0}, {"order": 7, "pairs_measured": 42.0}]}
     assert pairs_measured(record) == "Measured all 42 pairs of an image at every order."
@@ -257,7 +282,7 @@ def test_two_models_in_one_run(photos, tmp_path, capsys):
     assert passes[0] == passes[1] + passes[2] > 0 and lines[0].startswith("both models, ") and str(out) in lines[0]
     assert cli.main([*asked, *few]) == 0
     said = capsys.readouterr().out
-    assert "difference of M known to ±" in said and "there are no more images" in said
+    assert "difference of M known to ±" in said and "(asked for ±5): as asked" in said
     folders = ["tests.interactions.tiny-network", "tests.experiments.test_profile-second_network"]
     one, two = (json.loads((out / folder / "run.json").read_text()) for folder in folders)
     assert [image["target"] for image in one["images"]] == [image["target"] for image in two["images"]]
