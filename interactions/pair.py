@@ -185,7 +185,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
         following[0].first == 0 or len(record["images"]) < run.most(record)
         for run, record in zip(runs, records, strict=True)
     )
-    enough = "precision" if is_over(count, most, curve, precision) else "images"
+    enough = "precision" if is_over(count, most, curve.widest, precision) else "images"
     ended = "minutes" if over and more else enough
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
         record["reached"], record["difference"] = (

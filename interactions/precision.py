@@ -135,7 +135,7 @@ def next_round(
         turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
-    if is_over(count, available, curve, half_width):
+    if is_over(count, available, curve.widest, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
@@ -147,9 +147,9 @@ def next_round(
     return Round(first, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
-def is_over(count: int, available: int, curve: Curve, half_width: float) -> bool:
+def is_over(count: int, available: int, widest: float, half_width: float) -> bool:
     """Whether the widths are reached, by as many images as have to be looked at."""
-    return count >= min(LEAST_IMAGES, available) and curve.widest <= half_width
+    return count >= min(LEAST_IMAGES, available) and widest <= half_width
 
 
 def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndarray:
@@ -225,7 +225,7 @@ def next_pair(
         curve: `difference_curve` of the same rows.
         turns: of each run, as for `next_round`.
     """
-    if is_over(a.image.nunique(), available, curve, half_width):
+    if is_over(a.image.nunique(), available, curve.widest, half_width):
         return None
     parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))

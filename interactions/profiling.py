@@ -147,7 +147,7 @@ class Run:
         if following is not None and not over and self.add_round(record, following):
             write_json(self.folder / "run.json", record)
             return record
-        enough = "precision" if precision is not None and is_over(count, most, curve, precision) else "images"
+        enough = "precision" if precision is not None and is_over(count, most, curve.widest, precision) else "images"
         self.end(record, "minutes" if following is not None and over else enough)
         return record
 
@@ -163,8 +163,9 @@ class Run:
         if self.settings.precision is None:
             return few and (cut or self.settings.images != record["settings"]["images"])
         finer = self.settings.precision < (record["settings"].get("precision") or math.inf)
-        width = self._width(record)
-        return (few or cut or finer) and (width is None or width > self.settings.precision)
+        width, count = self._width(record), len(record["images"])
+        narrow = width is not None and is_over(count, self.most(record), width, self.settings.precision)
+        return (few or cut or finer) and not narrow
 
     def _width(self, record: Mapping[str, Any]) -> float | None:
         """How narrow a finished run got what the precision is of; None where it does not know."""

@@ -210,6 +210,11 @@ def refuse_other_settings(
     keys = [key for key in {**now, **there} if key not in allowed]
     told = {key: (there.get(key, "unknown"), now.get(key, "unknown")) for key in keys}
     differ = {key: (before, after) for key, (before, after) in told.items() if before != after}
+    if differ.keys() == {"budget"} and differ["budget"][0] is None and there.get("precision") is not None:
+        raise ValueError(
+            f"{folder} holds a run to a precision: give --precision as well (with --images or without), and no budget, "
+            "or another output folder"
+        )
     if differ:
         changes = "; ".join(f"{key} {before} there, {after} now" for key, (before, after) in differ.items())
         raise ValueError(

@@ -337,6 +337,25 @@ def test_a_finer_precision_goes_on_where_a_coarser_one_ended(tmp_path):
     assert profile(tmp_path / "run", count, precision=2.0).record == fine.record  # finer than asked is as good
 
 
+def test_more_images_of_a_run_to_a_precision_are_told_to_need_it_again(tmp_path):
+    profile(tmp_path / "run", 40, precision=5.0, ratios=(0.0, 1.0))
+    with pytest.raises(ValueError, match="holds a run to a precision: give --precision as well"):
+        profile(tmp_path / "run", 40, images=40, ratios=(0.0, 1.0))
+    assert profile(tmp_path / "run", 40, images=40, precision=5.0, ratios=(0.0, 1.0)).record["ended"] == "precision"
+
+
+def test_no_width_is_looked_at_before_the_least_images(tmp_path, monkeypatch):
+    """A run that the clock ended at its first round goes on, however narrow these few images say that it is."""
+    asked = {"count": 60, "ratios": (0.0, 0.5)}
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "is_over", lambda run, record: True)
+        cut = profile(tmp_path / "run", precision=1e-4, **asked).record
+    assert cut["ended"] == "minutes" and len(cut["images"]) == FIRST_IMAGES and cut["reached"]["widest"] < 5
+    again = profile(tmp_path / "run", precision=5.0, **asked).record
+    assert len(again["images"]) == LEAST_IMAGES
+    assert again["ended"] == "precision" and again["settings"]["precision"] == 5.0
+
+
 def test_what_a_finer_precision_takes_is_not_known_before(tmp_path):
     asked = {"count": LEAST_IMAGES + 5, "budget": None, "ratios": (0.0, 0.5)}
     profile(tmp_path / "run", precision=2.0, **asked)
