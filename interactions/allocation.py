@@ -41,12 +41,9 @@ SINGLE_NOISE = 0.3
 """Share of the remaining variance that is noise of single halves, where all pairs are measured. It cannot be told from
 the variance between images without measuring some of them twice, and matters little: either is averaged over images."""
 
-REST_NOISE = 0.25
-"""Of the variance between images, where these are too few for a precision whatever the passes: their interval is then a
-tenth longer than without any noise."""
-FINER, NEAR, WORTH = 2.0, 1.1, 1.25
-"""Images are measured anew with FINER times the passes at least, and where that takes away so much of their variance
-(WORTH). It need not be where the square of an error gets NEAR the wanted one without."""
+REST_NOISE = 1.0
+"""Of the variance between images, where these are too few for a precision: with noise as large as that an interval is
+at most 1.4 times as long as without any, and what shortens it further costs many passes."""
 
 
 @dataclass(frozen=True)
@@ -237,30 +234,6 @@ def in_best_ways(parts: Parts, error_M: np.ndarray | float, most: float = np.inf
             if (there := images * (OVERHEAD + of_other_M.sum())) < 0.99 * cost:
                 parts, budgets_M, cost, turned = other, of_other_M, there, True
     return parts, budgets_M
-
-
-def in_few(
-    parts: Parts, error_M: np.ndarray | float, available: int, so_far_M: np.ndarray
-) -> tuple[int, np.ndarray] | None:
-    """Where more images are needed than there are: after which image the next round begins, and the passes of each
-    order in it. None where nothing brings the error nearer.
-
-    It begins with the first image again where the noise of those measured so far, at `so_far_M` passes, is such that
-    measuring them anew costs less than making up for it in the others, or where these cannot make up for it.
-    """
-    rest, then, budgets_M = available - parts.count, parts, so_far_M
-    again, anew_M = for_the_rest(replace(parts, count=0), error_M, available)
-    square_M = parts.variance_M / available
-    if rest:
-        then, budgets_M = for_the_rest(parts, error_M, available)
-        square_M = (parts.count * parts.variance_M + rest * then.of_budgets(budgets_M)) / available**2
-    least_M = again.of_budgets(anew_M)
-    wide_M = square_M > np.maximum(NEAR * error_M**2, WORTH * least_M / available)
-    dear = rest * (OVERHEAD + budgets_M.sum()) > available * (OVERHEAD + anew_M.sum())
-    finer = (anew_M > FINER * so_far_M).any() and (parts.variance_M > WORTH * least_M).any()
-    if finer and (dear or wide_M.any()):
-        return 0, anew_M
-    return (parts.count, budgets_M) if rest else None
 
 
 def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> tuple[Parts, np.ndarray]:

@@ -182,8 +182,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     if following is not None and not over and add_rounds(runs, records, following):
         return list(records)
     more = following is not None and any(
-        following[0].first == 0 or len(record["images"]) < run.most(record)
-        for run, record in zip(runs, records, strict=True)
+        len(record["images"]) < run.most(record) for run, record in zip(runs, records, strict=True)
     )
     enough = "precision" if is_over(count, most, curve.widest, precision) else "images"
     ended = "minutes" if over and more else enough
@@ -207,8 +206,7 @@ def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequen
     """Give each run its round, where it does not have it yet; False where there are no more images."""
     added = False
     for run, record, of_run in zip(runs, records, following, strict=True):
-        count = len(record["images"])  # one of them may hold more images than both do
-        own = replace(of_run, first=count) if of_run.first else replace(of_run, last=max(of_run.last, count))
+        own = replace(of_run, first=len(record["images"]))  # one of them may hold more images than both do
         if own.first < own.last and run.add_round(record, own):
             record["status"], added = "running", True
             write_json(run.folder / "run.json", record)

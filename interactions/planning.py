@@ -16,6 +16,10 @@ from interactions.estimators import Plan
 from interactions.estimators.auto import SIGNAL_RANGE, Pilot, first_budget, least_pool, plan_from
 from interactions.levels import in_two_levels
 
+MANY_IMAGES, MOST_FOR_FEW = 300, 8.0
+"""A curve to ±0.1 takes some hundreds of images of a hundred passes an order. With fewer than MANY_IMAGES each begins
+with as many times the passes as there are too few, MOST_FOR_FEW times at the most."""
+
 Order = Mapping[str, Any]
 """An order as the record has it, with its pilot, or None where there is nothing to choose."""
 
@@ -33,9 +37,11 @@ class Planning:
         plan, found = self._in_float32(order, budget), order.get("reduced")
         return plan if found is None else in_two_levels(plan, found)
 
-    def first_budget(self, order: Order) -> int:
-        """The passes of an order in the first round of a run to a precision."""
-        return first_budget(*self._pilot(order)) if order.get("pilot") else FIRST_BUDGET
+    def first_budget(self, order: Order, available: int) -> int:
+        """The passes of an order in the first round of a run to a precision, for which there are so many images: where
+        they are few, passes have to take their place from the first one on."""
+        budget = first_budget(*self._pilot(order)) if order.get("pilot") else FIRST_BUDGET
+        return int(budget * min(max(MANY_IMAGES / available, 1.0), MOST_FOR_FEW))
 
     def turns(self, orders: Sequence[Order]) -> dict[int, Turn]:
         """From how many passes on each order is measured by pools, where there is a choice, and what pairs would do."""

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import NO_TURNS, Parts, Turn, images_needed, in_best_ways, in_few
+from interactions.allocation import NO_TURNS, Parts, Turn, for_the_rest, images_needed, in_best_ways
 from interactions.forecast import duration
 from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
@@ -33,8 +33,7 @@ SQUARE_ROWS = ("rms", "J_rms")
 @dataclass(frozen=True)
 class Round:
     """The images of a round by their places in the run's list, first to last − 1, the passes of each order, and how
-    many images there will be in all, by what is known before it. It takes the place of earlier rounds of its images.
-    """
+    many images there will be in all, by what is known before it."""
 
     first: int
     last: int
@@ -123,8 +122,7 @@ def next_round(
     unit_images: int,
     turns: Mapping[int, Turn] = NO_TURNS,
 ) -> Round | None:
-    """The round that follows what was measured; None where the widths are reached, or as near as the images bring them.
-    Where these are few it may measure all so far anew, with more passes (`allocation.in_few`).
+    """The round that follows what was measured; None where the widths are reached, or the images used up.
 
     Args:
         images: all rows so far, with image, order, passes, mean_square, square_spread and pair_variance.
@@ -140,11 +138,10 @@ def next_round(
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
-    following = further(parts, error_M, available, unit_images, passes_of(images))
-    if following is None:
+    if count >= available:
         return None
-    first, last, budgets, wanted = following
-    return Round(first, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
+    last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
+    return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
 def is_over(count: int, available: int, widest: float, half_width: float) -> bool:
@@ -173,32 +170,25 @@ def further(
     available: int,
     unit_images: int,
     so_far_M: np.ndarray,
-) -> tuple[int, int, np.ndarray, int] | None:
-    """The next round: its first image, how many images there should be after it, the passes of each order in it, and
-    the images in all. None where neither images nor passes bring the error nearer.
+) -> tuple[int, np.ndarray, int]:
+    """How many images there should be after the next round, the passes of each order in it, and the images in all.
+
+    Where more are wanted than there are, those that are left get more passes (`allocation.for_the_rest`).
 
     so_far_M: passes of each order so far. They are kept where the images tell nothing: where noise rules every order,
     the curve, which is relative to its mean, has no value yet.
     """
-    first = count = parts.count
-    known = np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all()
-    if known:
+    count = parts.count
+    if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
         best, budgets = in_best_ways(parts, error_M)
         wanted = max(images_needed(best, budgets, error_M), LEAST_IMAGES)
+        if wanted > available:
+            _, budgets = for_the_rest(parts, error_M, available)
     else:
         budgets, wanted = np.maximum(so_far_M, parts.least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
-    if known and wanted > available:
-        if (found := in_few(parts, error_M, available, so_far_M)) is None:
-            return None
-        first, budgets = found
-        if first < count:
-            return first, count, budgets, available
-    if count >= available:
-        return None
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
     added = min(max(wanted - count, unit_images), count, available - count)
-    last = min(available, unit_images * ceil((count + added) / unit_images))
-    return first, last, budgets, min(wanted, available)
+    return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
 
 
 def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
@@ -231,12 +221,12 @@ def next_pair(
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
-    following = further(parts, error, available, unit_images, so_far_M)
-    if following is None:
+    count = parts.count
+    if count >= available:
         return None
-    first, last, budgets, wanted = following
+    last, budgets, wanted = further(parts, error, available, unit_images, so_far_M)
     of_a, of_b = (
-        Round(first, last, dict(zip(each, of.tolist(), strict=True)), wanted)
+        Round(count, last, dict(zip(each, of.tolist(), strict=True)), wanted)
         for each, of in zip(orders, np.split(budgets, [len(orders[0])]), strict=True)
     )
     return of_a, of_b
@@ -277,16 +267,9 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
     what = ""
     if following:
         passes = following.passes_left
-        what = f"; {measuring(following, count)} of about {max(following.wanted, following.last)} in all, "
+        what = f"; measuring {following.last - count} more of about {max(following.wanted, following.last)} in all, "
         what += f"about {passes:,} passes and {duration(passes / rate)} left"
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
-
-
-def measuring(following: Round, count: int) -> str:
-    """What a round does after so many images, in words."""
-    if following.first < count:
-        return f"measuring these {following.last - following.first} anew with more passes"
-    return f"measuring {following.last - following.first} more"
 
 
 def tell_difference(
@@ -298,5 +281,5 @@ def tell_difference(
     what = ""
     if following:
         passes = sum((of_run.last - of_run.first) * sum(of_run.budgets.values()) for of_run in following)
-        what = f"; {measuring(following[0], count)}, about {passes:,} passes and {duration(passes / rate)}"
+        what = f"; measuring {following[0].last - count} more, about {passes:,} passes and {duration(passes / rate)}"
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)

@@ -31,7 +31,6 @@ from interactions.rounds import (
     budgets_of,
     cut_to_measured,
     entry_of,
-    forget_from,
     plans_of,
     round_at,
     rounds_of,
@@ -285,7 +284,8 @@ class Run:
             orders = [{**one, "exact": one["order"] in (0, self.grid.max_order)} for one in orders]
         spent = {**record["preparation_passes"], **rounding, "pilot": game.passes}
         spent["pilot"] -= sum(rounding.values())
-        budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each) for each in orders}
+        few = self.most(record)
+        budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each, few) for each in orders}
         entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])
         floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
         spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
@@ -300,8 +300,7 @@ class Run:
         }
 
     def add_round(self, record: dict[str, Any], following: Round) -> bool:
-        """Choose the images of a round and its plans; False where the data set has no more that can be used. What was
-        measured of its images is forgotten."""
+        """Choose the images of a round and its plans; False where the data set has no more that can be used."""
         known = Selection(
             chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
             skipped=record["skipped"],
@@ -317,7 +316,6 @@ class Run:
         record["preparation_passes"]["selection"] += found.passes
         if not added:
             return False
-        forget_from(self.folder, record, following.first, self.settings.unit_images)
         rounds = rounds_of(record)
         entry = self._entry(record["orders"], following.first, len(images), following.budgets, added[0])
         record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}

@@ -8,7 +8,6 @@ A run with a fixed number of images has one round, and one more for every time t
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,17 +101,3 @@ def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> No
     record["images"] = record["images"][:count]
     kept = [each for each in rounds_of(record) if each["first"] < count]
     record["rounds"] = [{**each, "last": min(each["last"], count)} for each in kept]
-
-
-def forget_from(folder: Path, record: dict[str, Any], first: int, unit_images: int) -> None:
-    """Remove the rounds from that image on, which are measured anew; their passes count as preparation (`coarse`)."""
-    if first >= len(record["images"]):
-        return
-    images, again = storage.read_part(folder, "images"), record["images"][first:]
-    spent = images[images.image.isin([one["image"] for one in again])].passes.sum()
-    for unit, chosen in enumerate(units_of(record, unit_images)):
-        if chosen[0].position >= first:
-            storage.remove_unit(folder, unit)
-    passes = record["preparation_passes"]
-    record["preparation_passes"] = {**passes, "coarse": passes.get("coarse", 0) + int(spent)}
-    record["rounds"] = [each for each in rounds_of(record) if each["first"] < first]

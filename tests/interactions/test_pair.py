@@ -83,15 +83,6 @@ def test_a_finished_pair_whose_time_was_over_is_done(tmp_path, monkeypatch):
     assert {profile.record["ended"] for profile in found.profiles.values()} == {"images"}
 
 
-def test_few_images_are_measured_anew_in_both(tmp_path):
-    asked = {"precision": 0.03, "data": Photos(20), "grid": 6, "design": "pairwise", "ratios": (0.4, 0.9)}
-    found = pair(tmp_path, **asked)
-    one, two = records_of(tmp_path)
-    assert all(len(profile.images().image.unique()) == 20 for profile in found.profiles.values())
-    for record in (one, two):
-        assert record["preparation_passes"]["coarse"] > 0 and record["rounds"][0]["first"] == 0
-
-
 def test_goes_on_where_one_folder_is_a_round_behind(measured, tmp_path):
     out, _ = measured
     shutil.copytree(out, tmp_path / "pair")

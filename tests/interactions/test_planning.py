@@ -56,13 +56,13 @@ def test_an_order_turns_from_pairs_to_pools_at_some_passes():
     assert turns[58].single == pytest.approx(LEAST_BUDGET * plan.predicted[f"pairwise {plan.options['draws']}"] ** 2)
     assert turns[19].passes == np.inf  # where few large squares are, pools never pay
     assert Planning("pairwise", PAIRS_P2, GRID.n_players).turns(ORDERS) == {}
-    assert PLANNING.first_budget(ORDERS[1]) == 800 and PLANNING.first_budget(ORDERS[2]) == 300
+    assert PLANNING.first_budget(ORDERS[1], 500) == 800 and PLANNING.first_budget(ORDERS[2], 500) == 300
 
 
 def test_a_design_that_was_asked_for_is_every_orders():
     planning = Planning("shared", PAIRS_P2, GRID.n_players)
     assert planning.plan({"order": 58, "pilot": None}, 400) == Plan("shared")
-    assert planning.first_budget({"order": 58, "pilot": None}) == 300
+    assert planning.first_budget({"order": 58, "pilot": None}, 500) == 300
 
 
 def test_what_the_images_told_corrects_a_pilot():
