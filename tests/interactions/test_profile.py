@@ -348,7 +348,7 @@ class Rounding(nn.Module):
             return self.model(x_BCHW) + reduced * self.size * error_B[:, None] * torch.arange(CLASSES)
 
 
-POOLS = {"design": "pooled", "budget": 600, "images": 4, "grid": 3, "batch_size": 16}
+POOLS = {"design": "pooled", "budget": 2000, "images": 4, "grid": 3, "batch_size": 16}
 
 
 def in_both(folder, size, monkeypatch):
@@ -374,7 +374,8 @@ def test_reduced_precision_is_corrected_by_a_sample_in_float32(tmp_path, monkeyp
         ratio = 1.5 * (found["rounding"] / (0.7 * found["spread"])) ** 0.5
         assert one_order["options"]["again"] == pytest.approx(max(0.1**0.5 * ratio, 0.05)) and 0.1**0.5 + ratio < 1
     exact = two.loc[two["count"] == np.inf]
-    assert len(exact) and exact["mean"].equals(one.loc[exact.index, "mean"])  # the first and the last order
+    # The first and the last order; batches hold rows of all orders, so that the last digits differ.
+    assert len(exact) and np.allclose(exact["mean"], one.loc[exact.index, "mean"], rtol=1e-4, atol=1e-6)
     truth = profile(tmp_path / "exact", Rounding(0.003), design="exact", images=4, grid=3).pairs()
     inner = two.drop(exact.index)
     truth = truth.set_index(["image", "order", "i", "j"])["mean"].loc[inner.index]
@@ -384,11 +385,12 @@ def test_reduced_precision_is_corrected_by_a_sample_in_float32(tmp_path, monkeyp
     passes = made.images().groupby("order").passes.mean()
     assert passes[3] > 1.5 * plain.images().groupby("order").passes.mean()[3]  # for the same budget
     spent = made.record["preparation_passes"]
-    assert spent["rounding"] <= 0.05 / 3 * 4 * 4 * 600 and set(spent) == {"selection", "rounding", "pilot", "floor"}
+    assert spent["rounding"] <= 0.05 / 3 * 4 * 4 * 2000
+    assert set(spent) == {"selection", "trials", "rounding", "pilot", "floor"}
     by_level = made.record["passes_by_level"]
     assert sum(by_level.values()) == made.images().passes.sum() and by_level["bfloat16"] > by_level["float32"]
     assert made.strength().design.str.contains("bfloat16 with .* % in float32").tolist() == [False, True, True, False]
-    assert (levels.in_full_passes(made.images(), made.record).query("order == 3").passes == 600).all()
+    assert (levels.in_full_passes(made.images(), made.record).query("order == 3").passes == 2000).all()
     assert "at 2 of 2 inner orders" in levels.in_words(made.record) and not levels.in_words(plain.record)
 
     model = Rounding(0.003)
