@@ -6,8 +6,8 @@ experiments/recipes/cifar10.py, with fewer epochs; nothing but --mask-at differs
 ViT the input of its first block is left out: but for the position embedding, that is the patch embedding's output.
 
 Should reach. The paper finds middle layers best. Of the CNN at the CPU size the later of its two places is better by
-1.3 points (0.2 to 2.4, three seeds), of the ViT the last of its four is best in every seed, by 1.8 points over the first
-on average (−1.6 to 5.2; experiments/results/token_position). The GPU size has not been run.
+1.3 points (0.2 to 2.4, three seeds), of the ViT the last of its four is best in every seed, by 1.8 points over the
+first on average (−1.6 to 5.2; experiments/results/token_position). The GPU size has not been run.
 
 Costs.
 
