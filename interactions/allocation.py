@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,9 +54,6 @@ class Way:
     single: float
     product: float
     least: float = LEAST_BUDGET
-
-    def noise(self, passes: float) -> float:
-        return self.single / passes + self.product / passes**2
 
 
 @dataclass(frozen=True)
@@ -210,15 +208,20 @@ class Parts:
 
     def at_most(self) -> "Parts":
         """The same with every order in the way of least noise at as many passes as there may be."""
-        parts = self
+        parts, noise_M = self, noise_at(self.single_M, self.product_M, MOST_BUDGET)
         for place, other in self.others.items():
-            if other.noise(MOST_BUDGET) < Way(self.single_M[place], self.product_M[place]).noise(MOST_BUDGET):
+            if noise_at(other.single, other.product, MOST_BUDGET) < noise_M[place]:
                 parts = parts.otherwise(place)
         return parts
 
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
         """Variance of an image's influence on J²(m) at those passes."""
-        return self.between_M + self.slope_MM @ (self.single_M / budgets_M + self.product_M / budgets_M**2)
+        return self.between_M + self.slope_MM @ noise_at(self.single_M, self.product_M, budgets_M)
+
+
+def noise_at(single: Any, product: Any, passes: Any) -> Any:
+    """Of an order's mean square in an image: w1 / b + w2 / b²."""
+    return single / passes + product / passes**2
 
 
 def in_best_ways(parts: Parts, error_M: np.ndarray | float, most: float = np.inf) -> tuple[Parts, np.ndarray]:
@@ -236,8 +239,8 @@ def in_best_ways(parts: Parts, error_M: np.ndarray | float, most: float = np.inf
     return parts, budgets_M
 
 
-def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> tuple[Parts, np.ndarray]:
-    """The parts and the passes of each order, as `in_best_ways`, of the images that are left of those available.
+def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> np.ndarray:
+    """The passes of each order, as `in_best_ways` has them, of the images that are left of those available.
 
     Each may still have the variance with which all together reach the error, if passes can do that. If not, the noise
     is brought down to a part of what images differ by: beyond that passes cost much and tell next to nothing.
@@ -246,7 +249,7 @@ def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> t
     bearable_M = (error_M**2 * available**2 - parts.count * parts.variance_M) / rest
     parts = parts.at_most()
     least_M = parts.of_budgets(np.full(len(parts.single_M), MOST_BUDGET))
-    return in_best_ways(parts, np.sqrt(np.maximum(bearable_M, (1 + REST_NOISE) * least_M)), most=1)
+    return in_best_ways(parts, np.sqrt(np.maximum(bearable_M, (1 + REST_NOISE) * least_M)), most=1)[1]
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float, most: float = np.inf) -> tuple[np.ndarray, float]:

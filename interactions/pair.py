@@ -187,10 +187,8 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     enough = "precision" if is_over(count, most, curve.widest, precision) else "images"
     ended = "minutes" if over and more else enough
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
-        record["reached"], record["difference"] = (
-            reached(curve_of(rows), rows),
-            difference_reached(curve, precision, other),
-        )
+        record["reached"] = reached(curve_of(rows), rows)
+        record["difference"] = difference_reached(curve, precision, other)
         run.end(record, ended)
     return list(records)
 

@@ -133,13 +133,11 @@ def next_round(
         turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
-    if is_over(count, available, curve.widest, half_width):
+    if count >= available or is_over(count, available, curve.widest, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
-    if count >= available:
-        return None
     last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
@@ -183,7 +181,7 @@ def further(
         best, budgets = in_best_ways(parts, error_M)
         wanted = max(images_needed(best, budgets, error_M), LEAST_IMAGES)
         if wanted > available:
-            _, budgets = for_the_rest(parts, error_M, available)
+            budgets = for_the_rest(parts, error_M, available)
     else:
         budgets, wanted = np.maximum(so_far_M, parts.least_M).round().astype(int), max(2 * count, LEAST_IMAGES)
     # At most twice as many as there are, so that a poor guess is mended soon; never fewer than one unit.
@@ -215,15 +213,13 @@ def next_pair(
         curve: `difference_curve` of the same rows.
         turns: of each run, as for `next_round`.
     """
-    if is_over(a.image.nunique(), available, curve.widest, half_width):
+    count = a.image.nunique()
+    if count >= available or is_over(count, available, curve.widest, half_width):
         return None
     parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
-    count = parts.count
-    if count >= available:
-        return None
     last, budgets, wanted = further(parts, error, available, unit_images, so_far_M)
     of_a, of_b = (
         Round(count, last, dict(zip(each, of.tolist(), strict=True)), wanted)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interactions.estimators import pairwise, pooled, shared
 from interactions.estimators.sample import MIN_DRAWS, PARTS, Game, check_order
-from interactions.estimators.weights import Weights, pattern_probabilities
+from interactions.estimators.weights import Weights
 
 PILOT_SHARE = 0.1
 PILOT_RANGE = (96, 600)
@@ -185,9 +185,7 @@ def pooled_error(pilot: Pilot, order: int, pairs: Tensor, n_players: int, budget
     squares, singles = pooled.allocation(budget)
     if pooled.rarest_draws(order, n_players, squares, singles) < MIN_DRAWS:
         return {}
-    none, one, both = pattern_probabilities(order + 1, n_players)
-    weight_none, weight_one, weight_both = Weights.of(order, n_players).single_3
-    phi_square = none * weight_none**2 + 2 * one * weight_one**2 + both * weight_both**2
+    phi_square, _ = Weights.of(order, n_players).moments(order, n_players)
     variance = UNEXPLAINED * (phi_square * pilot.value_variance / singles + pilot.square_variance / squares)
     noise = 2 * PARTS / (PARTS - 1) * variance**2 + 4 * pilot.mean_square * variance
     return {("pooled", 0): POOL_CORRELATION * noise / len(pairs)}

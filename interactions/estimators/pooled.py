@@ -337,9 +337,8 @@ def effective_draws(
     weights = Weights.of(order, n_players)
     square_2, square_4 = weights.square_moments(order, n_players)
     single_2, single_4 = weights.moments(order, n_players)
-    kept = (
-        (1 - correction) * square_2 / squares
-    )  # the correction makes the singles' variance 1 / (1 − correction) of it
+    # The correction makes the singles' variance 1 / (1 − correction) of what it would be.
+    kept = (1 - correction) * square_2 / squares
     of_squares = kept / (kept + single_2 / singles)
     square_part = (square_4 / square_2**2 - 1) / 2 / (squares - PARTS)
     single_part = (1 - correction) ** 2 / (singles - PARTS)
