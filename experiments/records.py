@@ -24,6 +24,23 @@ def ended_in_words(record: Mapping[str, Any]) -> str:
     return ENDED[record["ended"]]
 
 
+def pairs_measured(record: Mapping[str, Any]) -> str:
+    """How many of the pairs were measured; nothing of a run from before that was counted."""
+    known = all("pairs_measured" in one for one in record["orders"])
+    return sampled(record) or f"Measured all {record['pairs']:,} pairs of an image at every order." * known
+
+
+def sampled(record: Mapping[str, Any]) -> str:
+    """How many of the pairs were measured, where it is not all of them."""
+    measured = {one["order"]: one["pairs_measured"] for one in record["orders"] if "pairs_measured" in one}
+    some = [pairs for pairs in measured.values() if pairs < record["pairs"]]
+    if not some:
+        return ""
+    least, most = (f"{end(some):.4g}" for end in (min, max))
+    of_all = f"{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
+    return f"Sampled: {of_all} at {len(some)} of {len(measured)} orders."
+
+
 def check_records(runs: "Iterable[Run]") -> None:
     """Make sure that what the run.json of these folders say is what the commands write.
 

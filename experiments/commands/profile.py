@@ -120,6 +120,7 @@ def run(settings: Settings) -> None:
 def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
     from experiments.measuring.inputs import assumptions
+    from experiments.records import sampled
     from figures.curves import draw_strength
     from figures.runs import ground_words
     from figures.words import baseline_in_words, value_in_words
@@ -140,23 +141,6 @@ def draw(profile: "Profile") -> None:
         caption=caption,
         unit=value_in_words(settings["value"]),
     )
-
-
-def pairs_measured(record: "Mapping[str, Any]") -> str:
-    """How many of the pairs were measured; nothing of a run from before that was counted."""
-    known = all("pairs_measured" in one for one in record["orders"])
-    return sampled(record) or f"Measured all {record['pairs']:,} pairs of an image at every order." * known
-
-
-def sampled(record: "Mapping[str, Any]") -> str:
-    """How many of the pairs were measured, where it is not all of them."""
-    measured = {one["order"]: one["pairs_measured"] for one in record["orders"] if "pairs_measured" in one}
-    some = [pairs for pairs in measured.values() if pairs < record["pairs"]]
-    if not some:
-        return ""
-    least, most = (f"{end(some):.4g}" for end in (min, max))
-    of_all = f"{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
-    return f"Sampled: {of_all} at {len(some)} of {len(measured)} orders."
 
 
 def cut(record: "Mapping[str, Any]") -> str:
@@ -206,6 +190,7 @@ def closing_table(profile: "Profile") -> str:
 def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
     from experiments.measuring.comparison import MASS, read
+    from experiments.records import pairs_measured
     from interactions.levels import in_words
 
     record = profile.record

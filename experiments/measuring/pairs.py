@@ -11,7 +11,7 @@ from experiments.machine import commit, is_first
 from experiments.measuring.comparison import compare_runs
 from experiments.measuring.inputs import title
 from experiments.measuring.opening import Opened, measured_settings, open_all
-from experiments.records import ended_in_words
+from experiments.records import ended_in_words, pairs_measured
 from interactions.forecast import DryRun, duration
 from interactions.pair import Subject, profile_pair, refuse_unpaired, with_classes_of
 from interactions.profile import profile_model
@@ -144,7 +144,8 @@ def report(out: Path, profiles: Mapping[str, Any]) -> None:
     print(made.report("J_rms"))
     for name, profile in profiles.items():
         record = profile.record
-        print(f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s")
+        counted = f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s"
+        print("; ".join(filter(None, [counted, pairs_measured(record)])))
     if told := next(iter(profiles.values())).record.get("difference"):
         width = "unknown" if told["half_width"] is None else f"known to ±{told['half_width']:.3g}"
         ended = ended_in_words(next(iter(profiles.values())).record)

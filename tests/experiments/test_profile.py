@@ -14,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from experiments import cli, machine
-from experiments.commands.profile import Settings, draw, pairs_measured, reached, sampled
+from experiments.commands.profile import Settings, draw, reached
 from experiments.measuring.pairs import apart
+from experiments.records import pairs_measured, sampled
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
 from tests.figures import made_up
@@ -283,6 +284,7 @@ def test_two_models_in_one_run(photos, tmp_path, capsys):
     assert cli.main([*asked, *few]) == 0
     said = capsys.readouterr().out
     assert "difference of M known to ±" in said and "(asked for ±5): as asked" in said
+    assert len(re.findall(r" passes, \d+ s; (Measured all|Sampled: .* of) 42 pairs of an image", said)) == 2
     folders = ["tests.interactions.tiny-network", "tests.experiments.test_profile-second_network"]
     one, two = (json.loads((out / folder / "run.json").read_text()) for folder in folders)
     assert [image["target"] for image in one["images"]] == [image["target"] for image in two["images"]]

@@ -655,3 +655,16 @@ def test_two_processes_give_the_tables_of_one_and_are_told_alike_what_is_wrong(t
     record, alone = load_profile(out).record, load_profile(uninterrupted).record
     assert record["machine"]["processes"] == 2 and record["status"] == "complete"
     assert record["passes"] == alone["passes"] and record["images"] == alone["images"]
+
+
+@pytest.mark.slow
+def test_two_processes_reach_a_precision_by_the_rounds_of_one(tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert exit_code(tiny.run_to_a_precision, alone) == 0
+    assert exit_codes_of_two(tiny.run_to_a_precision, shared) == (0, 0)
+    same_tables(shared, alone, exact=False)
+    one, two = load_profile(alone).record, load_profile(shared).record
+    assert len(one["rounds"]) > 1 and one["ended"] == "precision"
+    told = ("rounds", "images", "passes", "ended", "reached")
+    assert {name: one[name] for name in told} == {name: two[name] for name in told}
+    assert (one["machine"]["processes"], two["machine"]["processes"]) == (1, 2)

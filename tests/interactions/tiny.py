@@ -79,6 +79,12 @@ def run(out: Path, pause: float = 0.0) -> None:
     profile_model(Slow(pause), Photos(9, broken=(3,)), out=out, progress=False, **ASKED)
 
 
+def run_to_a_precision(out: Path) -> None:
+    """Several rounds, each of which the images before it plan, by two orders with a choice of designs."""
+    asked = ASKED | {"grid": 3, "ratios": (0.0, 0.3, 0.5), "unit_images": 8, "budget": None, "design": "auto"}
+    profile_model(network(), Photos(90), out=out, progress=False, **{**asked, "images": None, "precision": 0.2})
+
+
 def run_with_files_up_to(size: int, out: Path) -> None:
     """The same on a disk that is full for every file of more than so many bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
