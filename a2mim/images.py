@@ -23,7 +23,7 @@ from a2mim.decoding import EXTENSIONS, Damaged, as_shown, decode
 from a2mim.errors import one_line
 from a2mim.labels import SYNSET, Classes, classes_of, counted, notes_of, read_class_map, translation
 from a2mim.parts import part_of
-from a2mim.trees import Entry, ReadFailed, Tree, folders_in, joined, open_tree, place_of, walk, wrapper
+from a2mim.trees import Entry, Folder, ReadFailed, Tree, folders_in, joined, open_tree, place_of, walk, wrapper
 
 STREAMED = ("wds/", "hfids/", "tfds/")
 # timm's names for any folder of images, in torchvision's manner; and torchvision's data sets of files.
@@ -109,6 +109,15 @@ class Images:
         labels = np.asarray(getattr(whole(self.raw), "targets", ()), dtype=np.int64)
         of_labels = hashlib.sha256(labels.tobytes()).hexdigest()[:16] if labels.ndim == 1 and len(labels) else "-"
         return [f"{self.name}\t{self.samples}\t{of_labels}"]
+
+    def refuse_among(self, out: Path) -> None:
+        """Raises ValueError for a folder of results among the images: its figures would be images the next time."""
+        tree = getattr(whole(self.raw), "tree", None)
+        if isinstance(tree, Folder) and out.resolve().is_relative_to(tree.root.resolve()):
+            raise ValueError(
+                f"{out} lies among the images in {tree.root}, where its figures would be read as images the next time: "
+                "give --out a folder elsewhere"
+            )
 
 
 class Files:

@@ -69,6 +69,7 @@ def finetune(settings: Settings, world: Any) -> Any:
         raise ValueError("--pictures-every draws reconstructions, and a fine-tuning makes none: leave it out")
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
+    images.refuse_among(Path(settings.out))
     classes = labelled(images)
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)

@@ -87,6 +87,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
         refuse_evaluation(settings)
     data, loop, size = settings.data, settings.loop, settings.augment.image_size
     images = open_images(data, seed=loop.seed)
+    images.refuse_among(folder)
     classes = labelled(images) if supervised else 0
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)

@@ -75,11 +75,13 @@ class Opened:
 
 
 def images_of(settings: Any, config: "Mapping[str, Any]", **how: Any) -> "ImageData":
-    """The images that settings name, as the model takes them. Raises as `open_images` does."""
+    """The images that settings name, as the model takes them. Raises as `open_images` and `refuse_among` do."""
     from experiments.datasets import evaluation_transform, open_images
 
     place = {"root": settings.data_root, "split": settings.split, "channels": config["input_size"][0]}
-    return open_images(settings.data, evaluation_transform(config), **place, **how)
+    data = open_images(settings.data, evaluation_transform(config), **place, **how)
+    data.images.refuse_among(settings.out)
+    return data
 
 
 def open_all(settings: "Settings") -> Opened:

@@ -140,6 +140,8 @@ def test_bad_images_and_models_are_one_sentence_and_leave_nothing(photos, tmp_pa
     ):
         assert profile(place, out, model=model) == 2
         assert said in capsys.readouterr().err and not out.exists()
+    assert profile(photos, photos / "runs/mine") == 2
+    assert "lies among the images in" in capsys.readouterr().err and not (photos / "runs").exists()
 
 
 def test_labels_outside_the_models_classes(photos, tmp_path, capsys):

@@ -229,6 +229,14 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(words, told, images, tmp_p
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_run_among_the_images_is_refused(command, images, capsys):
+    """Its figures would be images of the next run."""
+    given = ["--model", "test_vit", "--data", images, "--image-size", 32, "--workers", 0, "--device", "cpu"]
+    assert "lies among the images in" in sentence(capsys, command, *given, "--batch", 8, "--out", images / "train/run")
+    assert not (images / "train/run").exists()
+
+
 def test_a_loss_that_becomes_nan_names_the_step_and_leaves_a_state_to_go_on_from(images, tmp_path, capsys):
     words = ["pretrain", "--model", "test_vit", "--data", images, "--mask-cell", 16, *SMALL, "--out", tmp_path / "run"]
     words += ["--epochs", 2, "--warmup-epochs", 0, "--lr", 1e6, "--lr-batch", 1, "--weight-decay", 1e6]
