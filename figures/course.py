@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 from figures.curves import MIDDLE, PRIMARY, band_words, curve_of, read_strength, shade_middle
-from figures.game import FACETS, unlike_games
+from figures.game import TOLD, unlike_games
 from figures.interactions import finish_strength
 from figures.labels import fit_beside, label_curves
 from figures.panels import AROUND, HEIGHTS, Panels, draw_legend, legend_height, say_empty
@@ -61,7 +61,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     height = HEIGHTS.get(rows, 0.9 if rows < 5 else 0.75)
     names = [list(names) if len(runs) > 1 else [] for names in panels.values()]
     below = [legend_height({name: looks[name] for name in some}) * (not fit_beside(some, height)) for some in names]
-    words = " ".join(filter(None, [caption, words_of(tables, panels), alike(runs, FACETS)]))
+    words = " ".join(filter(None, [caption, words_of(tables, panels), alike(runs, TOLD)]))
     rest = sum(height + AROUND + legend for legend in below)
     shown = Panels(dict.fromkeys(trainings, ()), {}, 1, title, note, words, height, rest)
     for axes, (name, seeds) in zip(shown.axes[:, 0], trainings.items(), strict=True):

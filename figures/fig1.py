@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.curves import PRIMARY
-from figures.game import FACETS, IMAGES, unlike_games
+from figures.game import FACETS, TOLD, unlike_games
 from figures.interactions import (
     draw_strength_panel,
     facets_of,
@@ -19,7 +19,7 @@ from figures.interactions import (
 )
 from figures.occlusion import KINDS, accuracy_axis, share_axis
 from figures.panels import Panels, say_empty
-from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, unlike
+from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of
 from figures.seeds import draw_seeds, seed_words
 from figures.style import Look, house_style
 from figures.tables import read_table
@@ -69,7 +69,7 @@ def draw(
     if accuracies:
         words.append(_occlusion_words(held[OCCLUSION], accuracies, dropped))
     if tables:
-        words += ["Right:", strength_words(held[STRENGTH], tables, measure), alike(held[STRENGTH], FACETS)]
+        words += ["Right:", strength_words(held[STRENGTH], tables, measure), alike(held[STRENGTH], TOLD)]
     panels = by_panel(runs)
     shown = Panels(panels, looks, 2, title, note, " ".join(filter(None, words)))
     left, right = by_panel(held[OCCLUSION]), by_panel(held[STRENGTH])
@@ -149,7 +149,7 @@ def _missing(runs: Sequence[Run], held: Mapping[str, Sequence[Run]]) -> str:
 
 def _unlike(held: Mapping[str, Sequence[Run]], dropped: str, measure: str) -> list[str]:
     parts = {
-        "Left": unlike(held[OCCLUSION], _facets(dropped) | IMAGES),
+        "Left": unlike_games(held[OCCLUSION], _facets(dropped)),
         "Right": unlike_games(held[STRENGTH], facets_of(measure)),
     }
     return [f"{where}: {words[0].lower()}{words[1:]}" for where, words in parts.items() if words]

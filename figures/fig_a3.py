@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
-from figures.game import IMAGES
+from figures.game import unlike_games
 from figures.interactions import tables_of
 from figures.panels import Panels
-from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
+from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of
 from figures.seeds import last_point, mean_of
 from figures.spectrum import DEPTHS, frequency_axis
 from figures.style import COLUMN, house_style, wrap
@@ -49,7 +49,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     lasts = {run: last_entries(rows) for run, rows in tables.items()}
     if all(rows.empty for rows in lasts.values()):
         raise ValueError("no map has more than one position, so there is no frequency above 0 to draw")
-    note = unlike(runs, FACETS | IMAGES)
+    note = unlike_games(runs, FACETS)
     methods = _methods(by_panel(runs), tables)
     words = [
         caption,

@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from figures.depth import COMMAND, FACETS, curve_of, depth_words, draw_by_depth, read_blocks
-from figures.game import IMAGES
+from figures.game import unlike_games
 from figures.interactions import tables_of
 from figures.panels import Panels
-from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of, unlike
+from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of
 from figures.seeds import last_point
 from figures.style import house_style
 
@@ -33,7 +33,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = {run: read_blocks(run.table(TABLE), "variance", run) for run in runs}
-    note = unlike(runs, FACETS | IMAGES)
+    note = unlike_games(runs, FACETS)
     words = "Variance over the positions of a map, in squared units of the features."
     words = " ".join(filter(None, [caption, words, depth_words(runs, tables), alike(runs, FACETS)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}

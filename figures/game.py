@@ -4,8 +4,10 @@ explained classes; and the pixels, which tell of one network alone.
 `a2mim compare` refuses what figures and pages note, by the same functions.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from figures.runs import (
@@ -43,7 +45,15 @@ GAME: Facets = {
 """What J of several runs needs alike; the last three are told only where they are not."""
 RAW: Facets = {"passes": lambda record: str(record["settings"].get("budget") or "as a precision needed")}
 """What raw strengths need alike besides: noise lifts them, the more the fewer passes there are."""
+UNUSUAL: Facets = {
+    "images": lambda record: "correctly classified ones alone" if record["settings"].get("only_correct") else None,
+    "class": lambda record: _class_words(record["settings"]),
+}
+TOLD: Facets = FACETS | UNUSUAL
+"""What a caption says of runs that have it alike: of images and classes what is not as usual."""
 IMAGES: Facets = {"number of images": images_of}
+ONE_COLOUR = 0.1
+"""Of 1: mean colours that differ by less are hardly seen to."""
 
 
 def unlike_games(runs: Sequence[Run], facets: Facets = GAME) -> str:
@@ -51,6 +61,14 @@ def unlike_games(runs: Sequence[Run], facets: Facets = GAME) -> str:
     alike, or not recorded."""
     of_images = image_phrases(runs) or phrases_of(runs, IMAGES)
     return " ".join(filter(None, [differ_in([*phrases_of(runs, facets), *of_images]), pixel_words(runs)]))
+
+
+def _class_words(settings: Record) -> str | None:
+    """Which class v is of; None for each image's own label, and where v asks for none."""
+    target: Any = settings.get("target", "label")
+    if target == "label" or settings["value"] == "cosine":
+        return None
+    return str(target) if isinstance(target, int) or target == "predicted" else f"of {Path(target).name}"
 
 
 def identities(record: Record) -> dict[str, Record]:
@@ -85,6 +103,47 @@ def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
 
 
 def pixel_words(runs: Sequence[Run]) -> str:
+    """Sentences on what may be as it should, or not, of the pixels that the networks are shown; empty where nothing
+    is."""
+    return " ".join(filter(None, [normalisation_words(runs), photograph_words(runs), colour_words(runs)]))
+
+
+def photograph_words(runs: Sequence[Run]) -> str:
+    """How many images of one name are others by their pixels, in runs that show images alike: two folders may use the
+    same names. (Another version of a decoder changes pixels, too.)"""
+    digests: dict[tuple[str, str], set[str]] = {}
+    held: dict[tuple[str, str], int] = {}
+    for run in runs:
+        shown, of_run = looked_up(_shown, run.record), looked_up(identities, run.record) or {}
+        for name, one in of_run.items() if shown else ():
+            if digest := one.get("digest"):
+                digests.setdefault((shown, name), set()).add(digest)
+                held[shown, name] = held.get((shown, name), 0) + 1
+    shared = [each for each, count in held.items() if count > 1]
+    other = sum(len(digests[each]) > 1 for each in shared)
+    return f"Of {len(shared)} shared images {other} have other pixels: are they the same photographs?" if other else ""
+
+
+def colour_words(runs: Sequence[Run]) -> str:
+    """The colours of absent cells, where the baseline `mean` is one colour for one network and another for another."""
+    colours: dict[tuple[float, ...], list[Run]] = {}
+    for run in runs:
+        if colour := looked_up(_mean_colour, run.record):
+            colours.setdefault(colour, []).append(run)
+    if len(set(map(len, colours))) != 1:  # none, or images of other channels
+        return ""
+    if all(max(part) - min(part) <= ONE_COLOUR for part in zip(*colours, strict=True)):
+        return ""
+    listed = "; ".join(f"{spaced(colour)} in {', '.join(who(some, runs))}" for colour, some in colours.items())
+    return f"Absent cells have each network's own mean colour, which is not one ({listed}; 0 is black, 1 white)."
+
+
+def _mean_colour(record: Record) -> tuple[float, ...] | None:
+    settings: Any = record["settings"]
+    return tuple(map(float, settings["normalisation"]["mean"])) if settings["baseline"] == "mean" else None
+
+
+def normalisation_words(runs: Sequence[Run]) -> str:
     """Which runs show images of other mean and deviation to what seems to be one network; empty where none do. Networks
     of different families were trained with different ones, and rightly see them."""
     kinds: dict[str, dict[str, list[Run]]] = {}
@@ -104,6 +163,13 @@ def pixel_words(runs: Sequence[Run]) -> str:
 def _kind(record: Record) -> str:
     model: Any = record["model"]
     return f"{model['class']}, {model['parameters']:,} parameters"
+
+
+def _shown(record: Record) -> str:
+    """How an image becomes pixels; what is assumed of it is no part of that."""
+    transform: Any = record["data"].get("transform", {})
+    how = {name: value for name, value in transform.items() if name != "assumed"}
+    return json.dumps([how, record["settings"]["normalisation"], record["image_shape"]], sort_keys=True)
 
 
 def _pixels(record: Record) -> str:

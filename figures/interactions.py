@@ -23,7 +23,7 @@ from figures.curves import (
     start_at_zero,
     ylabel_of,
 )
-from figures.game import FACETS, GAME, RAW, unlike_games
+from figures.game import GAME, RAW, TOLD, unlike_games
 from figures.panels import Panels
 from figures.runs import (
     Drawn,
@@ -63,7 +63,7 @@ def draw_interactions(
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = strengths(runs, measure)
     note = unlike_games(runs, facets_of(measure))
-    words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, FACETS)]))
+    words = " ".join(filter(None, [caption, strength_words(runs, tables, measure), alike(runs, TOLD)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
     looks = looks_of(runs, grey)
     shown = Panels(panels, looks, title=title, note=note, caption=words)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from figures.curves import strength_figure
-from figures.game import FACETS
+from figures.game import TOLD
 from figures.interactions import COMMAND, TABLE
 from figures.runs import Drawn, Run, alike, holding, label
 from figures.words import value_in_words
@@ -21,5 +21,5 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     (run,) = runs
     settings = run.record.get("settings") or {}
     unit = value_in_words(settings["value"]) if "value" in settings else "units of v"
-    words = " ".join(filter(None, [caption, alike(runs, FACETS)]))
+    words = " ".join(filter(None, [caption, alike(runs, TOLD)]))
     return Drawn(strength_figure(run.table(TABLE), title or label(run), words, unit), {run: [TABLE]}, "")

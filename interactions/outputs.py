@@ -102,7 +102,7 @@ def class_logits(output: Any, images: int) -> Tensor:
         images: B.
 
     Raises:
-        ValueError: no output, or several, that could be meant; maps; another number of rows than images.
+        ValueError: no output, or several, that could be meant; features; maps; another number of rows than images.
     """
     x = one_tensor(output, LOGITS, rows=True)
     if x.ndim == 4 and x.shape[2:] == (1, 1):
@@ -161,6 +161,11 @@ def one_tensor(output: Any, names: tuple[str, ...], rows: bool = False) -> Tenso
     }
     if rows and len(tensors) > 1:
         tensors = {name: part for name, part in tensors.items() if part.ndim == 2} or tensors
+    if rows and len(tensors) == 1 and (name := next(iter(tensors))) in FEATURES:
+        raise ValueError(
+            f"the model returns features ({name}) and no scores of classes: take the one with a classifier, or measure "
+            "the value cosine, which needs none"
+        )
     if len(tensors) == 1:
         return next(iter(tensors.values()))
     listed = ", ".join(f"{name}: {shape(part)}" for name, part in tensors.items()) or "no tensor"

@@ -1,5 +1,6 @@
 """Which images of a data set a profile measures, and the class that is explained in each."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,6 +17,7 @@ from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
 from interactions.outputs import class_logits, device_of, is_out_of_memory, one_line, refuse_one_output, run
 from interactions.settings import ProfileSettings, whole
+from interactions.values import CLASS_VALUES
 
 HOPELESS = 20
 """So many unreadable images before a readable one, and the whole data set is taken to be unreadable."""
@@ -168,7 +170,18 @@ def logits_of(model: nn.Module, image_CHW: Tensor, name: str, value: str = "log_
     refuse_one_output(value, logits_BK.shape[1])
     if not bool(logits_BK.isfinite().all()):
         raise NonFiniteValueError(f"the model returned NaN or infinity for {name}: check the weights")
+    if value in CLASS_VALUES and is_probabilities(logits_BK[0]):
+        warnings.warn(
+            f"the model returns numbers for {name} that are at least 0 and sum to 1, as probabilities do, and {value} "
+            "takes scores from before a softmax: give the model without it",
+            stacklevel=2,
+        )
     return logits_BK[0]
+
+
+def is_probabilities(logits_K: Tensor) -> bool:
+    """Whether these are hardly scores: after a softmax they are at least 0 and sum to 1."""
+    return len(logits_K) > 1 and bool((logits_K >= 0).all()) and abs(float(logits_K.double().sum()) - 1) < 1e-4
 
 
 def _take(

@@ -51,7 +51,7 @@ def run(settings: Settings) -> None:
     from experiments.datasets import known_classes
     from experiments.machine import is_first, pick_device
     from experiments.measuring.inputs import open_model
-    from experiments.measuring.opening import Opened, images_of, own_device, with_own_functions
+    from experiments.measuring.opening import Opened, images_of, own_device, warn_about_labels, with_own_functions
     from interactions.occlusion import measure_occlusion
 
     measure = asdict(with_own_functions(settings.measure))
@@ -66,6 +66,8 @@ def run(settings: Settings) -> None:
             f"the images in '{settings.data}' have no labels, which accuracy needs: "
             "put those of each class into a folder of its own"
         )
+    if is_first():
+        warn_about_labels(model, data, "--class-map FILE")
     opened = Opened(model.to(pick_device(own_device(settings.device))), data, config)
     measured = measure_occlusion(
         opened.model,

@@ -122,17 +122,19 @@ def draw(profile: "Profile") -> None:
     from experiments.measuring.inputs import assumptions
     from experiments.records import sampled
     from figures.curves import draw_strength
-    from figures.runs import ground_words
+    from figures.game import UNUSUAL
+    from figures.runs import Run, alike, ground_words
     from figures.words import baseline_in_words, value_in_words
     from interactions import levels
 
     record, settings = profile.record, profile.settings
     height, width = record["image_shape"][1:]
     assumed = assumptions(record["data"].get("transform", {}))
+    words = [alike([Run(profile.folder, "", "", record)], UNUSUAL), levels.in_words(record), sampled(record)]
     caption = (
         f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
         f"{ground_words(record)}, baseline {baseline_in_words(settings['baseline'])}, {record['passes']:,} passes. "
-        + " ".join(filter(None, [levels.in_words(record), sampled(record), cut(record), protocol(record), assumed]))
+        + " ".join(filter(None, [*words, cut(record), protocol(record), assumed]))
     ).strip()
     draw_strength(
         profile.folder / "strength.csv",

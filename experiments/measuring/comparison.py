@@ -12,8 +12,8 @@ from experiments.outputs import claim, tables_beside
 from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
-from figures.game import FILTER, identities, image_phrases, pixel_words
-from figures.runs import Facets, Run, differ_in, grid_words, ground_words, pair_words, phrases_of, refuse_empty
+from figures.game import FILTER, UNUSUAL, identities, image_phrases, pixel_words
+from figures.runs import Facets, Run, alike, differ_in, grid_words, ground_words, pair_words, phrases_of, refuse_empty
 from figures.style import check_suffix
 from figures.tables import read_table
 from figures.words import baseline_in_words, value_in_words
@@ -192,4 +192,5 @@ def common_ground(record: Record) -> str:
     """What runs that may be compared have in common."""
     settings = record["settings"]
     of, baseline = value_in_words(settings["value"]), baseline_in_words(settings["baseline"])
-    return f"{ground_words(record)}, {of}, baseline {baseline}."
+    unusual = alike([Run(Path(), "", "", record)], UNUSUAL)
+    return f"{ground_words(record)}, {of}, baseline {baseline}. {unusual}".strip()

@@ -58,8 +58,8 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     """The model with its weights, and the data configuration that its images are to have; says which on the terminal.
 
     Raises:
-        ValueError: mean or std of another number of channels than the model's; classes among the model's arguments; and
-            as `create_model` does.
+        ValueError: mean or std of another number of channels than the model's; classes among the model's arguments, or
+            other ones than the published weights have; and as `create_model` does.
     """
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
@@ -80,6 +80,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
             **arguments,
         },
     )
+    refuse_new_classifier(settings, model)
     silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))
     config = adjusted(config, settings.input)
     if is_first():
@@ -88,6 +89,17 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         print(f"input: {in_words(description(config))}{told}", flush=True)
     tell_assumed(config.get("assumed", {}), pixels="--mean, --std")
     return model, config
+
+
+def refuse_new_classifier(settings: Measured, model: "nn.Module") -> None:
+    """Raise ValueError where a classifier of another size would take the place of the published one, at random."""
+    published = (getattr(model, "pretrained_cfg", None) or {}).get("num_classes")
+    if settings.weights == "pretrained" and settings.num_classes and published not in (None, settings.num_classes):
+        raise ValueError(
+            f"the published weights of '{settings.model}' are of {published} classes, and a classifier of "
+            f"{settings.num_classes} would be a random one: leave out --num-classes (folders called by ImageNet's "
+            "synsets, or --class-map, say which classes the images are of), or fine-tune the model first"
+        )
 
 
 def adjusted(config: Mapping[str, Any], given: Input) -> dict[str, Any]:

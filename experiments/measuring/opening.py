@@ -113,7 +113,8 @@ def open_all(settings: "Settings") -> Opened:
             "class into its own folder, or explain the model's own class (--target predicted, without --only-correct)"
         )
     if is_first():
-        warn_about_labels(settings, model, data)
+        if settings.measure.target == "label":
+            warn_about_labels(model, data, "--class-map FILE, --target predicted")
         if settings.measure.design == PUBLISHED:
             asked = (settings.measure, settings.measure.images, config["mean"], config["std"], description(config))
             print(protocol_in_words(changed_from_published(*asked)), flush=True)
@@ -174,13 +175,13 @@ def check_classifier(settings: "Settings", model: "nn.Module") -> None:
         )
 
 
-def warn_about_labels(settings: "Settings", model: "nn.Module", data: "ImageData") -> None:
-    """Say so where labels and classes can hardly mean the same."""
+def warn_about_labels(model: "nn.Module", data: "ImageData", ways: str) -> None:
+    """Say so where labels and classes can hardly mean the same; `ways` out of it."""
     classes = getattr(model, "num_classes", None)
-    if settings.measure.target == "label" and classes and data.classes and data.classes < classes:
+    if classes and data.classes and data.classes < classes:
         print(
             f"note: the labels count {data.classes} classes, the model {classes}; is label k the model's class k? "
-            "(--class-map FILE, --target predicted)",
+            f"({ways})",
             file=sys.stderr,
         )
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from figures.curves import MEASURES, PRIMARY
+from figures.game import unlike_games
 from figures.page.blocks import Curve, Rows
 from figures.panels import FAMILIES
-from figures.runs import Facets, Run, unlike
+from figures.runs import Facets, Run
 from figures.tables import has_rows, read_table
 from figures.words import count_in_words, setup_in_words
 
@@ -56,7 +57,7 @@ def spread(values: Sequence[Any], most: int) -> list[Any]:
 
 def unlike_in(runs: Sequence[Run], table: str, facets: Facets) -> str:
     """A sentence on what the runs with this table did not measure alike."""
-    return unlike([run for run in runs if run.holds(table)], facets)
+    return unlike_games([run for run in runs if run.holds(table)], facets)
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
-from figures.game import FILTER, GAME, unlike_games
+from figures.game import FILTER, GAME, UNUSUAL, unlike_games
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
 from figures.runs import Facets, Run, alike, grid_words, unlike
 from figures.sections.common import MASS, curve, in_words, narrow, read
@@ -16,7 +16,7 @@ TABLE = "strength.csv"
 MOST_PAIRED = 20  # runs that measured alike, of which every two are compared
 ORDER_AXIS = "order ratio m / (n − 2)"
 CHANCE = "One in twenty intervals leaves out the true value by chance, and more than one where many are looked at."
-TOLD: Facets = {name: of for name, of in GAME.items() if name not in FILTER}
+SAID: Facets = {name: of for name, of in GAME.items() if name not in FILTER} | {"images": UNUSUAL["images"]}
 """What charts say that their runs have alike; that all images count goes without saying."""
 
 
@@ -49,7 +49,7 @@ def summary_blocks(runs: Sequence[Run], differences: pd.DataFrame | None) -> lis
         caption = [
             f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean is M.",
             band_words(list(tables.values()), (PRIMARY,)).replace("Bands", "Bars"),
-            alike(group, TOLD),
+            alike(group, SAID),
             unlike_games(group),
         ]
         blocks.append(Charts(charts, " ".join(filter(None, caption)), title))
@@ -131,7 +131,7 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     unit = value_in_words((group[0].record.get("settings") or {}).get("value", "units of v"))
     charts = [strength_chart(tables, measure, unit) for measure in measures]
     caption = [
-        alike(group, TOLD),
+        alike(group, SAID),
         band_words(list(tables.values()), measures).replace("Bands", "Bars"),
         hollow_words(list(tables.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",

@@ -30,7 +30,7 @@ def photographs():
     return [(torch.randn(3, 16, 16, generator=generator), k % 4) for k in range(len(NAMES))]
 
 
-def measure(folder, seed=0, **settings):
+def measure(folder, seed=0, data=None, **settings):
     plan: dict[str, Any] = {
         "grid": 4,
         "ratios": RATIOS,
@@ -39,7 +39,7 @@ def measure(folder, seed=0, **settings):
         "design": "pairwise",
         "batch_size": 64,
     }
-    data = photographs()
+    data = data or photographs()
     profile_model(
         small_network(seed), data, out=folder, names=NAMES, data_name="photos", progress=False, **plan | settings
     )
@@ -317,3 +317,11 @@ def test_networks_of_one_kind_that_are_shown_other_images_are_told(runs, tmp_pat
     # Another network may well be normalised otherwise.
     change(runs[1], lambda record: record["model"].update(parameters=7))
     assert cli.main(["compare", *arguments]) == 0 and "Note:" not in capsys.readouterr().out
+
+
+def test_other_photographs_of_the_same_names_are_told(runs, tmp_path, capsys):
+    """Two folders that both hold 0.jpg, 1.jpg, ... were compared as if they were one, without a word."""
+    other = measure(tmp_path / "other", seed=3, data=[(image_CHW.flip(2), label) for image_CHW, label in photographs()])
+    assert cli.main(["compare", str(runs[0]), str(other), "--out", str(tmp_path / "figure.png")]) == 0
+    said = "Of 8 shared images 8 have other pixels: are they the same photographs?"
+    assert f"Note: {said}" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.hub import answers
+from experiments.measuring.inputs import refuse_new_classifier
 from experiments.models import create_model, efficientnet_lite0_file
 
 
@@ -87,6 +89,16 @@ def test_bad_input_is_one_sentence(name, weights, said):
     with pytest.raises((ValueError, OSError), match=said) as refused:
         create_model(name, weights)
     assert "\n" not in str(refused.value)
+
+
+def test_no_random_classifier_takes_the_place_of_the_published_one(monkeypatch):
+    """`--num-classes 10` beside published weights drew a head at random, and measured it under their name."""
+    asked = SimpleNamespace(model="test_resnet", weights="pretrained", num_classes=10)
+    model = timm.create_model("test_resnet", num_classes=10)
+    with pytest.raises(ValueError, match=r"published weights of 'test_resnet' are of 1000 classes, and .* random one"):
+        refuse_new_classifier(asked, model)
+    for usual in ({"num_classes": 1000}, {"num_classes": 0}, {"num_classes": None}, {"weights": "random"}):
+        refuse_new_classifier(SimpleNamespace(**{**vars(asked), **usual}), model)
 
 
 def test_unknown_argument_is_one_sentence():

@@ -23,6 +23,11 @@ def small_vit(num_classes=CLASSES):
     return timm.models.VisionTransformer(SIZE, 3, embed_dim=12, depth=2, num_heads=2, num_classes=num_classes)
 
 
+def of_many():
+    """A factory of one with more classes than the photographs have."""
+    return small_vit(num_classes=40)
+
+
 def headless():
     """A factory of a transformer without a classifier."""
     return small_vit(num_classes=0)
@@ -82,6 +87,13 @@ def test_data_without_labels_are_told_so(photos, tmp_path, capsys):
     assert occlusion(photos / "class-1", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert "have no labels, which accuracy needs" in said and not (tmp_path / "run").exists()
+
+
+def test_labels_that_can_hardly_be_the_models_classes_are_told(photos, tmp_path, capsys):
+    assert occlusion(photos, tmp_path / "run", model="tests.experiments.test_occlusion:of_many") == 0
+    assert (
+        f"the labels count {CLASSES} classes, the model 40; is label k the model's class k" in capsys.readouterr().err
+    )
 
 
 def test_a_model_without_a_classifier_is_told_so(photos, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Figures A3 and A4."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,17 @@ def test_a_block_of_one_position_has_no_high_frequency():
     table = block_tables()[0]
     single = table[(table["block"] != 3) | (table["frequency"] == 0)]
     assert fig_a3.last_entries(single)["block"].tolist() == [0, 1, 2, 4, 5, 6]
+
+
+@pytest.mark.parametrize("figure", [fig_a3, fig_a4])
+def test_other_images_are_said(figure, tmp_path: Path):
+    """Only their number was looked at."""
+    folders = spectra(tmp_path)
+    about = record("spectrum")
+    about["images"] = [{"image": k, "name": f"{k}.png"} for k in range(30, 80)]
+    (folders[1] / "run.json").write_text(json.dumps(about))
+    note = figure.draw(open_runs(folders, ["a", "b"])).note
+    assert note == "These runs differ in images (50 in a; 50 in b; 20 in all)."
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path):

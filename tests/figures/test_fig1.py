@@ -74,6 +74,15 @@ def test_other_settings_are_said(tmp_path: Path):
     assert "saliency (gradient: a, b; mean attention: c)" in fig1.draw(runs, dropped="salient").note
 
 
+def test_other_images_are_said(tmp_path: Path):
+    """Accuracies over as many other images had no note."""
+    about = record("occlusion")
+    about["images"] = [{"image": k, "name": f"{k}.png"} for k in range(30, 80)]
+    (tmp_path / "other").mkdir()
+    folders = [*occlusions(tmp_path), write_run(tmp_path / "other/c", {"occlusion.csv": occlusion_table()}, about)]
+    assert "Left: these runs differ in images (" in fig1.draw(open_runs(folders, ["a", "b", "c"])).note
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path):
     runs = open_runs([*occlusions(tmp_path), write_run(tmp_path / "empty")])
     with pytest.raises(ValueError, match=r"empty lacks occlusion.csv \(of `a2mim occlusion`\) or strength.csv"):

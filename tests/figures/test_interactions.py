@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import fig1, fig5, fig_a1, fig_a2
+from figures import fig1, fig5, fig_a1, fig_a2, strength
 from figures.runs import open_runs
 from figures.style import grey_look, look
 from tests.figures.made_up import NOTE, record, strength_table, texts, write_run
@@ -194,6 +194,10 @@ def other_classes(about: dict) -> None:
     about["images"] = [{**one, "target": int(k < 2)} for k, one in enumerate(about["images"])]
 
 
+def other_pixels(about: dict) -> None:
+    about["images"] = [{**one, "digest": one["digest"] + "0" * (k == 7)} for k, one in enumerate(about["images"])]
+
+
 def fewer_images(about: dict) -> None:
     about["images"] = about["images"][:20]
 
@@ -214,6 +218,18 @@ def fewer_images(about: dict) -> None:
             "Networks of one kind (Net, 7 parameters) are shown images of mean 0.5 and deviation 0.5: a; of mean 0.5 "
             "and deviation 0.25: b; was each trained so?",
         ),
+        (
+            other_pixels,
+            "Of 50 shared images 1 have other pixels: are they the same photographs?",
+        ),
+        (
+            lambda about: (
+                about.update(settings=about["settings"] | {"normalisation": {"mean": [0], "std": [1]}})
+                or about["model"].update(parameters=8)
+            ),
+            "Absent cells have each network's own mean colour, which is not one (0.5 in a; 0 in b; 0 is black, 1 "
+            "white).",
+        ),
         (lambda about: about.update(images=None, model={"parameters": "seven"}), ""),
     ],
 )
@@ -222,15 +238,24 @@ def test_what_compare_refuses_or_tells_is_noted(change, note, tmp_path: Path):
     abouts = [record(normalisation={"mean": [0.5], "std": [0.5]}) for _ in range(2)]
     for about in abouts:
         about["model"] |= {"class": "Net", "parameters": 7}
-        about["images"] = [{**one, "target": 0} for one in about["images"]]
+        about["images"] = [{**one, "target": 0, "digest": f"{k:x}"} for k, one in enumerate(about["images"])]
+        about["image_shape"] = [3, 8, 8]
     change(abouts[1])
     runs = profiles(tmp_path, ["a", "b"], abouts=abouts)
     assert fig5.draw(runs).note == note
     assert fig1.draw(runs).note.partition("Right: ")[2].lower() == note.lower()
 
 
+def test_a_caption_says_which_images_and_which_class_where_these_are_not_the_usual_ones(tmp_path: Path):
+    abouts = [record(only_correct=True, target=281), record(), record(target="runs/first")]
+    chosen, usual, first = profiles(tmp_path, ["a", "b", "c"], abouts=abouts)
+    assert "images correctly classified ones alone, class 281." in caption(fig5.draw([chosen]).figure)
+    assert "class" not in caption(fig5.draw([usual]).figure) and "class of first." in caption(fig5.draw([first]).figure)
+    assert "images correctly classified ones alone" in caption(strength.draw([chosen]).figure)
+
+
 def test_networks_of_other_kinds_may_see_other_pixels_and_seeds_are_told_once(tmp_path: Path):
-    abouts = [record(normalisation={"mean": [0.1 * k], "std": [0.5]}) for k in range(3)]
+    abouts = [record(normalisation={"mean": [0.05 * k], "std": [0.5]}) for k in range(3)]
     for k, about in enumerate(abouts):
         about["model"] |= {"class": f"Net{k}", "parameters": 7}
         about["images"] = [{"image": n, "name": f"{n}.png"} for n in range(8 * (k > 1), 10 + 8 * (k > 1))]

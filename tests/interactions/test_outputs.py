@@ -79,6 +79,23 @@ def test_what_could_mean_several_things_is_refused(returned, said, tmp_path):
         profile_model(Wrapped(returned), Photos(5), out=tmp_path / "run", progress=False, **ASKED)
 
 
+def test_features_are_no_scores_of_classes():
+    """Such a backbone was measured by the log-odds of one feature against the others."""
+    returned = lambda z: {"last_hidden_state": z[:, None].repeat(1, 3, 1), "pooler_output": z}  # noqa: E731
+    with pytest.raises(ValueError, match=r"returns features \(pooler_output\) and no scores of classes"):
+        PatchGame(Wrapped(returned), IMAGE, 0, GRID, batch_size=4)(ROWS)
+
+
+@pytest.mark.parametrize(("value", "told"), [("log_odds", True), ("probability", True), ("cosine", False)])
+def test_probabilities_for_scores_are_told(value, told, tmp_path, recwarn):
+    asked = {**ASKED, "value": value}
+    profile_model(Wrapped(lambda z: z.softmax(1)), Photos(5), out=tmp_path / "soft", progress=False, **asked)
+    assert any("sum to 1, as probabilities do" in str(one.message) for one in recwarn) == told
+    recwarn.clear()
+    profile_model(network(), Photos(5), out=tmp_path / "scores", progress=False, **asked)
+    assert not any("probabilities" in str(one.message) for one in recwarn)
+
+
 def test_features_are_read_by_name():
     returned = lambda z: {"last_hidden_state": z[:, None].repeat(1, 3, 1), "pooler_output": z}  # noqa: E731
     found = PatchGame(Wrapped(returned), IMAGE, None, GRID, "cosine", batch_size=4)(ROWS)
