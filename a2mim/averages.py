@@ -36,12 +36,14 @@ class Average:
         return dict(zip(self.names, totals.tolist(), strict=True))
 
     def state(self, world: World) -> dict[str, Any]:
-        return {"names": self.names, "sums": world.total(self.sums), "count": self.count}
+        return {"names": self.names, "mean_sums": world.total(self.sums) / world.size, "count": self.count}
 
     def load(self, state: dict[str, Any], world: World) -> None:
-        """The saved sums are those of all processes: the first one carries them on."""
+        """The saved sums are means over the processes, of which there may be others now: the first one carries them
+        on for all. (An older state has the sums of all processes, of which there have to be as many as then.)"""
         self.names, self.count = list(state["names"]), state["count"]
-        self.sums = state["sums"].to(self.device) * float(world.main)
+        sums = state["mean_sums"] * world.size if "mean_sums" in state else state["sums"]
+        self.sums = sums.to(self.device) * float(world.main)
 
     def reset(self) -> None:
         self.sums = torch.zeros_like(self.sums)

@@ -39,12 +39,19 @@ NO_MIXING = Mixing()
 
 
 def open_images(
-    data: Data, train: bool = True, classes: dict[str, int] | None = None, seed: int = 0, flag: str | None = None
+    data: Data,
+    train: bool = True,
+    classes: dict[str, int] | None = None,
+    seed: int = 0,
+    flag: str | None = None,
+    once: bool = False,
 ) -> Images:
     """Open the training or the validation images, and say what is to be known about them.
 
     classes: the training set's names and labels, which decide those of the validation images.
     flag: the option that chooses the part, where it is not that of Data ('': none).
+    once: training images, each once, as their features are taken: a streamed data set otherwise gives epochs, of which
+        some images are in twice and others not.
 
     Raises FileNotFoundError for a place that does not exist, and ValueError where it holds no images, not the part that
     is asked for, or other classes, where training and validation images turn out to be the same files, or where timm
@@ -62,7 +69,7 @@ def open_images(
         known=classes or None,
         limit=data.limit if train else 0,
         flag=("--split" if train else "--val-split") if flag is None else flag,
-        train=train,
+        train=train and not once,
         seed=seed,
         stream_length=data.stream_length,
     )
@@ -212,6 +219,8 @@ def make_source(
     """A Source whose pixels are normalised as `model` (a timm model) asks for, decoded into memory if wanted."""
     mean, std = normalisation(model)
     memory = None
+    if images.streamed and max(view.repeats for view in views) > 1:
+        raise ValueError(f"images of {images.name} arrive in one order, once each: repeated views need --repeats 1")
     if in_memory:
         memory = decoded(images, views[0].image_size, workers).to(device)
         memory.check(views)

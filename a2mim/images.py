@@ -234,7 +234,7 @@ def open_place(
     Raises:
         FileNotFoundError: no such path, no such class map.
         ValueError: no images there, no such part, folders that are none of the classes, synsets without a list, a
-            damaged tar, a data set that timm cannot open.
+            damaged tar, a data set that timm cannot open, a limit for a streamed one.
     """
     names = read_class_map(class_map) if class_map else known
     whose = f"the class map {class_map}" if class_map else whose
@@ -247,7 +247,12 @@ def open_place(
         tree = open_tree(Path(place))
         part = part_of(tree, split, default, flag, names or ())
         images = open_files(part, names, whose, model_classes, labels_needed, mode, unpack=part is tree)
-    if 0 < limit < images.samples and not images.streamed:
+    if limit and images.streamed:
+        raise ValueError(
+            f"--limit draws images at random, and those of {place} arrive in one order: leave it out (--stream-length "
+            "says how many make an epoch)"
+        )
+    if 0 < limit < images.samples:
         kept = np.sort(np.random.default_rng(0).permutation(images.samples)[:limit]).tolist()
         return chosen(images, kept)
     return images

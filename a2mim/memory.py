@@ -44,6 +44,11 @@ class MemoryImages:
         for view in views:
             if more := view.besides_cropping():
                 raise ValueError(f"{', '.join(more)}: images in memory are only cropped and flipped: drop --in-memory")
+            if view.crop == "resized" and view.interpolation not in ("bilinear", "bicubic"):
+                raise ValueError(
+                    f"images in memory are resized bilinearly, not by --interpolation {view.interpolation}: drop "
+                    "--in-memory, or leave the interpolation as it is"
+                )
             if view.crop == "padded" and view.image_size != self.images_NCHW.shape[-1]:
                 side = self.images_NCHW.shape[-1]
                 raise ValueError(f"a padded crop keeps the size of the images in memory: use --image-size {side}")

@@ -6,6 +6,7 @@ Schedules are written out here since timm has no warm-up that rises to a moving 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,10 @@ from a2mim.settings import Optim
 
 if TYPE_CHECKING:
     from a2mim.methods import Method
+
+
+ADAPTED_WHERE_DECAYED = ("lars", "lamb")
+"""timm's optimizers that adapt their rate to the size of weights, of groups with a weight decay alone."""
 
 
 def scaled_lr(optim: Optim, batch: int) -> float:
@@ -122,6 +127,12 @@ def of_classifier(backbone: Any) -> list[nn.Parameter]:
 def make_optimizer(method: Method, optim: Optim, batch: int) -> torch.optim.Optimizer:
     """timm's optimizer of that name. Raises ValueError as check_optimizer does, and for one that cannot be had here."""
     check_optimizer(optim)
+    if not optim.weight_decay and any(name in optim.optimizer.lower() for name in ADAPTED_WHERE_DECAYED):
+        warnings.warn(
+            f"{optim.optimizer} adapts its rate to weights that decay alone (timm), and --weight-decay 0 leaves none: "
+            "give it a small one, such as 1e-6, or another optimizer",
+            stacklevel=2,
+        )
     extra: dict[str, Any] = {"betas": optim.betas, "eps": optim.eps}
     if "lamb" in optim.optimizer.lower():  # which clips by itself, at 1 where it is told nothing
         extra["max_grad_norm"] = optim.clip_grad or None

@@ -104,7 +104,8 @@ def differences(before: Any, after: Any, name: str = "") -> list[str]:
 def overlay(base: T, given: T, default: T) -> T:
     """`base` with every setting of `given` that is not `default`'s: what was typed wins over a recipe.
 
-    Of texts such as ("momentum=0.99", "hidden=512") those of the same name are replaced and the others stay.
+    Of texts such as ("momentum=0.99", "hidden=512") those of the same name are replaced and the others stay; words
+    without a value, and none at all, take the place of all (but for `typed`, names of what was ever typed).
     """
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(base):  # type: ignore[arg-type]
@@ -112,12 +113,13 @@ def overlay(base: T, given: T, default: T) -> T:
         if dataclasses.is_dataclass(theirs) and type(theirs) is type(ours) is type(usual):
             changes[field.name] = overlay(ours, theirs, usual)
         elif theirs != usual:
-            changes[field.name] = _by_name(ours, theirs) if _are_texts(ours) and _are_texts(theirs) else theirs
+            added = field.name == "typed" or (_have_values(ours) and _have_values(theirs))
+            changes[field.name] = _by_name(ours, theirs) if added else theirs
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+def _have_values(texts: Any) -> bool:
+    return isinstance(texts, tuple) and bool(texts) and all(isinstance(each, str) and "=" in each for each in texts)
 
 
 def _by_name(ours: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:

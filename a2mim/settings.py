@@ -51,7 +51,8 @@ class Data:
     stream_length: Natural = 0
     """Images per epoch of a streamed data set (wds/, hfids/, tfds/), where it does not say so itself."""
     in_memory: bool = False
-    """Decode the training images once and keep them on the device: for small images; crop and flip only."""
+    """Decode the training images once and keep them on the device: for small images; crop and flip only, resized
+    bilinearly."""
     workers: Natural = 4
     """Processes that decode images (0: none). Results do not depend on it, except for streamed data sets."""
 
@@ -64,9 +65,9 @@ class Augmentation:
     image_size: Pixels = 224
     """Side of the square that the model sees, in pixels."""
     crop: Literal["resized", "padded", "centre"] = "resized"
-    """resized: random resized crop; padded: the whole image at this size, padded, and a random crop of it; centre: the
-    middle square of the image, all of its shorter side (evaluation may cut a margin from it, by the network's
-    crop_pct), which nothing else is done to, no flip either."""
+    """resized: random resized crop; padded: the middle square of the image at this size, padded, and a random crop of
+    it; centre: the middle square of the image, all of its shorter side (evaluation may cut a margin from it, by the
+    network's crop_pct), which nothing else is done to, no flip either."""
     scale: tuple[Area, Area] = (0.67, 1.0)
     """Range of a resized crop's share of the image area (simclr, byol, mocov3: 0.08 to 1; dino: 0.4 to 1, and local
     crops by --set local_scale)."""

@@ -97,8 +97,9 @@ class Features:
 
     out: Annotated[str, FILE] = ""
     """The file to write (.json)."""
-    image_size: Pixels = 224
-    """Side of the images in pixels."""
+    image_size: Pixels | None = None
+    """Side of the images in pixels; without it, that of the images which the weights were trained on, or 224 where
+    nothing tells."""
     model_seed: Natural = 0
     """Of random weights."""
     device: str = "auto"

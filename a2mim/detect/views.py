@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
 from a2mim.data import Source
@@ -77,7 +78,20 @@ def jittered(made: dict[str, Any], crop: tuple[int, int], scale: tuple[float, fl
     height, width = made["image"].shape[-2:]
     made = resized(made, float(torch.empty(1).uniform_(*scale)) * min(crop[0] / height, crop[1] / width))
     height, width = made["image"].shape[-2:]
-    return v2.RandomCrop((min(height, crop[0]), min(width, crop[1])))(made)
+    return of_masks(v2.RandomCrop((min(height, crop[0]), min(width, crop[1])))(made))
+
+
+def of_masks(made: dict[str, Any]) -> dict[str, Any]:
+    """With the boxes of what is left of each instance in a crop, without those of which nothing is (as Detectron2's
+    recipes with large-scale jitter have it); where there are no masks, boxes are cut alone."""
+    if "masks" not in made:
+        return made
+    kept = made["masks"].as_subclass(Tensor).bool().flatten(1).any(1)
+    boxes = masks_to_boxes(made["masks"][kept].as_subclass(Tensor))
+    boxes[:, 2:] += 1  # the last pixel's far side
+    rest = {name: tv_tensors.wrap(made[name][kept], like=made[name]) for name in ("masks", "labels")}
+    like = made["boxes"]
+    return {**made, **rest, "boxes": tv_tensors.wrap(boxes.to(like.dtype), like=like)}
 
 
 def evaluation_view(side: int, longest: int) -> View:

@@ -14,9 +14,9 @@ from a2mim.gallery import Gallery
 
 
 def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> list[Tensor]:
-    """How many targets are among the k best scores, for each k of `top`."""
-    best_BT = scores_BK.topk(min(max(top), scores_BK.shape[1]), dim=1).indices
-    right_BT = best_BT == target_B[:, None]
+    """How many targets are among the k best scores, for each k of `top`; a score of −∞ is none."""
+    score_BT, best_BT = scores_BK.topk(min(max(top), scores_BK.shape[1]), dim=1)
+    right_BT = (best_BT == target_B[:, None]) & (score_BT > -torch.inf)
     return [right_BT[:, :k].any(1).sum() for k in top]
 
 

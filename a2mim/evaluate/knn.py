@@ -9,6 +9,8 @@ from torch import Tensor
 from a2mim.evaluate.accuracy import class_count, hits
 
 CHUNK = 1024
+LEAST_VOTE = torch.finfo(torch.float32).tiny
+"""So that a far neighbour's is one, too."""
 
 
 def check_neighbours(k: int, images: int) -> None:
@@ -45,8 +47,9 @@ def knn(
         similarity_BK, neighbour_BK = (query_BD @ bank_DN).topk(k, dim=1)
         votes_BC = torch.zeros(len(query_BD), classes, device=device)
         # Relative to the nearest neighbour's: the same votes, which no temperature makes overflow.
-        weight_BK = ((similarity_BK - similarity_BK[:, :1]) / temperature).exp()
+        weight_BK = ((similarity_BK - similarity_BK[:, :1]) / temperature).exp().clamp(min=LEAST_VOTE)
         votes_BC.scatter_add_(1, bank_target_N[neighbour_BK], weight_BK)
-        right += torch.stack(hits(votes_BC, target_B))
+        # A class for which nobody votes is no guess, not even the fifth.
+        right += torch.stack(hits(votes_BC.masked_fill(votes_BC == 0, -torch.inf), target_B))
     top1, top5 = (100 * right / len(query_MD)).tolist()
     return {"top1": top1, "top5": top5}

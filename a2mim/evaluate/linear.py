@@ -22,6 +22,8 @@ from a2mim.evaluate.accuracy import class_count, hits
 
 CHUNK = 1024
 """Images that a classifier sees at once when it is scored."""
+SILENT = 1e-6
+"""Deviation below which a channel is left at its own scale (as scikit-learn's StandardScaler does)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def moments(x_ND: Tensor) -> tuple[Tensor, Tensor]:
     x_ND = x_ND.flatten(0, -2)
     if len(x_ND) < 2:
         raise ValueError("the features of one training image have no deviation to be divided by: use two or more")
-    return x_ND.mean(0), x_ND.std(0).clamp(min=1e-6)
+    deviation_D = x_ND.std(0)
+    # A channel that is silent in these images may speak in others, and must not drown the rest there.
+    return x_ND.mean(0), torch.where(deviation_D < SILENT, 1.0, deviation_D)
 
 
 def probed(

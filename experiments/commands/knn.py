@@ -34,8 +34,9 @@ def run(settings: Settings) -> None:
     from a2mim.dist import join
     from a2mim.evaluate.knn import knn
     from experiments.machine import commit
-    from experiments.training.frozen import both_features, write_result
+    from experiments.training.frozen import both_features, sized, write_result
 
+    settings = sized(settings)
     about = {"commit": commit()}
     with join(settings.device) as world:
         (train,), test, made = both_features(settings, world, neighbours=settings.k)

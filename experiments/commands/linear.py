@@ -77,9 +77,10 @@ def run(settings: Settings) -> None:
     """Probe, write, and say what was reached."""
     from a2mim.dist import join
     from experiments.machine import commit
-    from experiments.training.frozen import Few, both_features
+    from experiments.training.frozen import Few, both_features, sized
     from experiments.training.probing import conclude, probe_all
 
+    settings = sized(settings)
     about = {"commit": commit()}
     seeds = range(settings.seed, settings.seed + settings.seeds)
     few = Few(settings.labels, settings.per_class, seeds)

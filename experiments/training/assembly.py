@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -21,9 +22,11 @@ from a2mim.images import Files, Images
 from a2mim.layouts import refuse_unfit
 from a2mim.methods import METHODS, Method
 from a2mim.plain import before, pairs
+from a2mim.runs import read_run
 from a2mim.settings import Augmentation, Data, Evaluation, Network
 from a2mim.trees import listed
 from experiments.datasets import size_arguments
+from experiments.machine import is_first
 from experiments.models import create_model, did_you_mean, find_factory, fitted, tell_assumed, unsaid, weights_file
 
 # ------------------------------------------------------------------------------------------- network and method
@@ -53,7 +56,11 @@ def make_network(
     source = network.weights if file is None else "random"
     model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
     report = load_backbone(model, file, network.partial) if file else None
+    if is_first() and (own := own_size(network)) and isinstance(image_size, int) and own != image_size:
+        print(f"note: the weights are of images of {own} px, and these have {image_size} (--image-size)", flush=True)
     if report is not None:
+        if is_first() and not report.complete:
+            print(f"note: of {network.weights} {report.loaded} keys were loaded, {report.differences}", flush=True)
         report = dataclasses.replace(report, assumed={**report.assumed, **unsaid(assumed, pairs(network.model_args))})
         tell_assumed(report.assumed)
     if file and classes:
@@ -61,6 +68,21 @@ def make_network(
             torch.manual_seed(seed)
             model.reset_classifier(classes)  # type: ignore[operator]
     return model, {"architecture": name, "num_classes": classes, **arguments}, report
+
+
+def own_size(network: Network) -> int | None:
+    """Side of the square images that weights were trained on: by the record of a run, by the size that a file says is
+    built into its network, or as timm's published weights say; None where nothing tells."""
+    record = Path(network.weights) / "run.json"
+    if record.is_file():
+        size = read_run(record.parent)["settings"].get("augment", {}).get("image_size")
+    elif file := weights_file(network.weights):
+        size = fitted(network.model, read(file))[1].get("img_size")
+    elif network.weights == "pretrained" and (known := timm.get_pretrained_cfg(network.model, allow_unregistered=True)):
+        size = known.input_size[-1]
+    else:
+        size = None
+    return size if isinstance(size, int) else None
 
 
 def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:

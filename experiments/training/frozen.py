@@ -27,7 +27,7 @@ from a2mim.plain import to_plain
 from a2mim.runs import write_json
 from a2mim.versions import versions
 from experiments.outputs import claim
-from experiments.training.assembly import labelled, make_network, open_held_out
+from experiments.training.assembly import labelled, make_network, open_held_out, own_size
 from interactions.occluded import wilson
 
 
@@ -99,7 +99,7 @@ def both_features(
     """
     claim_result(settings)
     data, size = settings.data, settings.image_size
-    images = open_images(data)
+    images = open_images(data, once=True)
     labelled(images)
     check_neighbours(neighbours, images.samples)
     held_out = open_held_out(data, images)
@@ -122,6 +122,11 @@ def both_features(
     test = features_of(model, held_out, "validation", settings, world, views)
     made = {"loaded": report and asdict(report), "transform": shown_by(model, size, settings.evaluation)}
     return [train.only(each) for each in drawn], test, made
+
+
+def sized(settings: Any) -> Any:
+    """The settings with the size of the images: the one given, or the weights' own. Raises as `own_size` does."""
+    return replace(settings, image_size=settings.image_size or own_size(settings.network) or 224)
 
 
 def claim_result(settings: Any) -> None:

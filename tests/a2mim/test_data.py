@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torch.utils.data import IterableDataset
 from torchvision import transforms
 
+from a2mim import images as pictures
 from a2mim import samples
 from a2mim.bounds import check
 from a2mim.data import Source, examples, make_source, open_images
@@ -367,6 +369,8 @@ def test_memory_refuses_what_it_cannot_do():
     memory = MemoryImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="use --image-size 8"):
         memory.check((Augmentation(image_size=16, crop="padded"),))
+    with pytest.raises(ValueError, match="resized bilinearly, not by --interpolation lanczos"):
+        memory.check((Augmentation(image_size=8, interpolation="lanczos"),))
 
 
 @pytest.mark.parametrize("size", [12, 20, 32])
@@ -482,6 +486,23 @@ def test_a_stream_goes_on_within_an_epoch():
     with pytest.raises(ValueError, match="a streamed data set cannot be decoded into memory"):
         decoded(source.images, 16)
     assert examples(source, 4, CPU) is None
+    with pytest.raises(ValueError, match="arrive in one order, once each: repeated views need --repeats 1"):
+        make_source(source.images, (replace(VIEW, repeats=3),), timm.create_model("test_vit"), CPU)
+
+
+def test_a_limit_of_a_stream_is_refused(monkeypatch):
+    """It was left out of account without a word."""
+    trains = []
+
+    def open_named(*asked):
+        trains.append(asked[6])
+        return Images(Endless(), "stream", 32, streamed=True)
+
+    monkeypatch.setattr(pictures, "open_named", open_named)
+    assert open_images(Data(data="wds/photos")).streamed and open_images(Data(data="wds/photos"), once=True).streamed
+    assert trains == [True, False]  # features are of each image once, and not of an epoch
+    with pytest.raises(ValueError, match="--limit draws images at random, and those of wds/photos arrive in one order"):
+        open_images(Data(data="wds/photos", limit=8))
 
 
 def test_a_stream_begins_again_where_its_processes_have_too_few_images_for_an_epoch():

@@ -265,6 +265,25 @@ def test_boxes_and_masks_move_with_their_pictures(name):
         assert shapes == {(3, 87, 130)}
 
 
+def test_a_crop_leaves_the_boxes_of_what_is_left(monkeypatch):
+    """Of a thing like an L the rectangle that a crop leaves of its box need not hold a pixel of it."""
+    mask = np.zeros((2, 60, 60), np.uint8)
+    mask[0, 10:50, 10:14] = mask[0, 46:50, 10:50] = 1
+    mask[1, 30:58, 2:50] = 1
+    things = Things(np.array([[10, 10, 50, 50], [2, 30, 50, 58]], np.float32), np.array([1, 2]), mask)
+    picture = Image.fromarray(np.full((60, 60, 3), 9, np.uint8))
+    gone = smaller = 0
+    for seed in range(60):
+        torch.manual_seed(seed)
+        made = training_view(Frames((60,), 60, (60, 60), (1.5, 2.0), 0.5))(picture, things)
+        gone += 1 not in made["labels"]
+        for box, mask_HW in zip(made["boxes"].tolist(), made["masks"], strict=True):
+            rows, columns = mask_HW.any(1).nonzero().flatten(), mask_HW.any(0).nonzero().flatten()
+            assert box == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            smaller += box[2] - box[0] < 0.2 * (box[3] - box[1])
+    assert gone > 5 and smaller > 5
+
+
 def test_a_thin_picture_keeps_a_pixel():
     picture = Image.new("RGB", (2000, 1))
     nothing = Things(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 1, 2000), np.uint8))

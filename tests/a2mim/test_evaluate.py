@@ -91,11 +91,18 @@ def test_knn_against_brute_force(k, temperature):
             votes[bank_target[n]] += math.exp(cosine[n] / temperature)
         order = np.argsort(-votes)
         right += order[0] == target
-        right5 += target in order[:5]
+        right5 += target in order[:5] and votes[target] > 0
     arrays = (bank, bank_target, query, query_target)
     found = knn(*map(torch.tensor, arrays), k, temperature)  # type: ignore[call-arg, arg-type]
     assert found == pytest.approx({"top1": 100 * right / 37, "top5": 100 * right5 / 37})
     assert 20 < found["top1"] < 100
+
+
+def test_classes_without_a_vote_are_no_guesses():
+    """With one neighbour there is one guess: four more were the first classes by number, and half of them right."""
+    bank, queries = random_features(0, 50, classes=10), random_features(1, 200, classes=10)
+    found = knn(*bank, *queries, k=1)
+    assert found["top5"] == found["top1"] < 100
 
 
 def test_knn_needs_k_images():
@@ -167,6 +174,15 @@ def test_linear_probe_does_not_care_about_scale():
     probe = Probe(epochs=10, batch=32, lrs=(0.1,))
     first, second = linear_probe(*train, *test, probe), linear_probe(*scaled[0], *scaled[1], probe)
     assert abs(first["top1"] - second["top1"]) <= 4
+
+
+def test_a_channel_that_is_silent_in_training_does_not_drown_the_others():
+    train, test = random_features(0, 200, apart=3.0), random_features(1, 200, apart=3.0)
+    silent = [torch.cat([x, torch.zeros(len(x), 1)], 1) for x in (train[0], test[0])]
+    silent[0][0, -1], silent[1][::2, -1] = 1e-9, 1.0
+    probe = Probe(epochs=20, lrs=(0.3,))
+    whole = linear_probe(*train, *test, probe)["top1"]
+    assert linear_probe(silent[0], train[1], silent[1], test[1], probe)["top1"] > whole - 10
 
 
 def test_a_classifier_that_diverged_scores_nothing():

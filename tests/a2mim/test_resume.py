@@ -328,4 +328,8 @@ def test_what_is_typed_beside_a_recipe_replaces_what_has_its_name():
     found = overlay(recipe, typed, Network())
     assert found == Network("vit", ("img_size=32", "no-embed-class=False", "depth=6", "num_heads=2"))
     assert overlay(found, typed, Network()) == found  # typed once more to go on, it is the same run
+    # Words without a value are no settings by name: what is typed takes the place of all.
+    names = Optim(decay_also=("cls_token", "mask_token"))
+    assert overlay(names, Optim(decay_also=("mask_token",)), Optim()).decay_also == ("mask_token",)
+    assert overlay(names, Optim(), names).decay_also == ()
     assert overlay(Optim(betas=(0.9, 0.95)), Optim(betas=(0.8, 0.9)), Optim()).betas == (0.8, 0.9)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from timm.optim import param_groups_layer_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from a2mim.averages import Average
 from a2mim.bounds import check
 from a2mim.data import make_source
 from a2mim.methods import METHODS, A2MIMSettings
@@ -65,6 +67,39 @@ SGD = Optim(
     schedule="constant",
 )
 PLAIN = {"norm": False, "dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "told"), [("lars", 0.0, 1), ("lamb", 0.0, 1), ("lars", 1e-6, 0), ("adamw", 0.0, 0)]
+)
+def test_optimizers_that_adapt_where_weights_decay_tell_where_none_do(name, decay, told, recwarn):
+    make_optimizer(tiny_method(Classify), with_(OPTIM, optimizer=name, weight_decay=decay), 8)
+    assert sum("adapts its rate to weights that decay alone" in str(one.message) for one in recwarn) == told
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 4), (2, 3), (3, 3)])
+def test_a_mean_over_steps_goes_on_with_another_number_of_processes(before, after):
+    """A loss of 1 everywhere was told as 3.4 and as 0.4."""
+
+    def processes(count):
+        world = [SimpleNamespace(size=count, main=rank == 0, total=None) for rank in range(count)]
+        return world, [Average(torch.device("cpu")) for _ in range(count)]
+
+    def summed(averages):
+        return lambda _: sum(each.sums for each in averages)
+
+    (world, *_), averages = processes(before)
+    for each in averages * 3:
+        each.add({"loss": torch.tensor(1.0)})
+    world.total = summed(averages)
+    state = averages[0].state(world)
+    worlds, averages = processes(after)
+    for each, its in zip(averages, worlds, strict=True):
+        each.load(state, its)
+        for _ in range(2):
+            each.add({"loss": torch.tensor(1.0)})
+    worlds[0].total = summed(averages)
+    assert averages[0].means(worlds[0]) == pytest.approx({"loss": 1.0})
 
 
 def with_(settings, **changes):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import torch
 
 from a2mim.methods import A2MIM
 from a2mim.plain import pairs, to_plain
@@ -103,6 +104,32 @@ def test_finetuning_knn_and_linear_take_the_weights(pretrained, images, tmp_path
         assert found["settings"]["network"]["weights"] == str(run) and "timm" in found["versions"]
         assert found["commit"] == "aaaaaaa"
     assert "top-1" in capsys.readouterr().out
+
+
+def test_frozen_features_are_of_images_of_the_runs_own_size(pretrained, images, tmp_path, capsys):
+    """A network of small images was shown them at 224 px, its positions resized, without a word."""
+    words = ["knn", "--weights", pretrained, "--data", images, "--workers", 0, "--k", 3, "--out"]
+    assert main([str(word) for word in (*words, tmp_path / "own.json")]) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "own.json").read_text())["settings"]["image_size"] == 32
+    assert main([str(word) for word in (*words, tmp_path / "other.json", "--image-size", 64)]) == 0
+    assert "note: the weights are of images of 32 px, and these have 64" in capsys.readouterr().out
+    assert json.loads((tmp_path / "other.json").read_text())["settings"]["image_size"] == 64
+
+
+def test_what_a_partial_load_leaves_out_is_told(images, tmp_path, capsys):
+    """A recipe that leaves a norm behind took a file of half the blocks without a word."""
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    half = {name: x for name, x in state.items() if not name.startswith("blocks.3.")}
+    torch.save(half, tmp_path / "half.pth")
+    make_network(Network("test_vit", weights=str(tmp_path / "half.pth"), partial=True), 4, 160, 0)
+    said = capsys.readouterr().out
+    assert (
+        f"note: of {tmp_path / 'half.pth'} {len(half)} keys were loaded, {len(state) - len(half)} missing keys" in said
+    )
+    torch.save(state, tmp_path / "whole.pth")
+    make_network(Network("test_vit", weights=str(tmp_path / "whole.pth"), partial=True), 4, 160, 0)
+    assert "keys were loaded" not in capsys.readouterr().out
 
 
 def test_images_in_memory_have_the_same_neighbours(images, tmp_path, monkeypatch):
