@@ -63,7 +63,21 @@ def finished(step: Step) -> bool:
 
     if step.words[0] == "compare":
         return all(path.is_file() for path in (step.out, *tables_beside(step.out))) and is_of_all(step)
-    return step.out.is_file() or (is_complete(step.out) and is_drawn(step.out, step.words[0]))
+    return step.out.is_file() or (is_complete(step.out) and is_of_as_many(step) and is_drawn(step.out, step.words[0]))
+
+
+def can_grow(words: Sequence[str]) -> bool:
+    """Whether a command measures so many images, to which the same command with more of them adds."""
+    return words[0] == "profile" and {"--images", "--budget"} <= set(words) and "--checkpoints" not in words
+
+
+def is_of_as_many(step: Step) -> bool:
+    """Whether a profile holds as many images as are asked for, or all that there are."""
+    if not can_grow(step.words):
+        return True
+    record = read_record(step.out)
+    asked, there = int(step.words[step.words.index("--images") + 1]), len(record["images"])
+    return there >= asked or record.get("tried", 0) >= record["data"]["images"]
 
 
 def is_of_all(step: Step) -> bool:
@@ -206,6 +220,8 @@ def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
     for step in filter(finished, steps):
         refuse_other_recipe(step)
         there, now = known.get(place(step, folder)), essence(step, folder)
+        if there and can_grow(step.words):  # of more images than are asked for now, or as many
+            there, now = without(there, "--images"), without(now, "--images")
         if there is not None and not (len(there) == len(now) and all(map(alike, there, now))):
             was = ", ".join(f"'{one}'" for one in there if not any(alike(one, two) for two in now)) or "fewer words"
             new = ", ".join(f"'{two}'" for two in now if not any(alike(one, two) for one in there)) or "fewer words"
@@ -213,6 +229,11 @@ def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
                 f"{step.out} was made by another command ({was} there, {new} now): give the study's own settings, or "
                 "another --out"
             )
+
+
+def without(words: Sequence[str], option: str) -> list[str]:
+    """The words without an option and its value."""
+    return [word for before, word in pairwise(("", *words)) if option not in (before, word)]
 
 
 def refuse_other_recipe(step: Step) -> None:

@@ -31,6 +31,7 @@ from experiments.studies.steps import (
 from experiments.training.asked import find_recipe
 from figures import files
 from interactions.runs.files import write_json
+from tests.interactions.tiny import CLASSES, SIZE
 
 
 @pytest.fixture
@@ -248,9 +249,10 @@ def test_a_comparison_of_more_runs_is_another(tmp_path):
 
 
 def test_a_run_that_was_killed_while_it_drew_is_drawn_and_swept(tmp_path):
+    (photos := tmp_path / "photos").mkdir()
     for number in range(2):
-        Image.fromarray(np.full((16, 16, 3), 100 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    words = f"profile tests.interactions.tiny:network --weights random --data {tmp_path} --grid 4 --radius 1 --images 2"
+        Image.fromarray(np.full((16, 16, 3), 100 * number, np.uint8)).save(photos / f"{number}.png")
+    words = f"profile tests.interactions.tiny:network --weights random --data {photos} --grid 4 --radius 1 --images 2"
     words += " --ratios 0.5 --budget 200 --target 1 --image-size 12 --batch-size 16 --device cpu --out"
     run = tmp_path / "runs" / "a"
     steps = [Step((*words.split(), str(run)), run)]
@@ -260,6 +262,31 @@ def test_a_run_that_was_killed_while_it_drew_is_drawn_and_swept(tmp_path):
     (run / "strength.png").rename(half)
     assert not finished(steps[0]) and run_steps(steps) == 0
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == whole
+
+
+def test_a_profile_of_more_images_than_there_are_is_gone_on_with(photos, tmp_path):
+    """Also in a study: its commands were refused as others, and begun anew somewhere else."""
+    out = tmp_path / "study/profile"
+
+    def asked(images):
+        words = ("profile", "tests.interactions.tiny:network", "--weights", "random", "--image-size", str(SIZE))
+        words += ("--data", str(photos), "--grid", "4", "--radius", "1", "--ratios", "0.5", "--budget", "100")
+        return Step((*words, "--images", str(images), "--device", "cpu", "--out", str(out)), out)
+
+    def measured(images):
+        refuse_other_commands([asked(images)], tmp_path / "study")
+        assert run_steps([asked(images)], folder=tmp_path / "study") == 0
+        return [one["name"] for one in read_record(out)["images"]]
+
+    assert not finished(asked(2))
+    few = measured(2)
+    assert len(few) == 2 and finished(asked(2)) and not finished(asked(5))
+    more = measured(5)
+    assert len(more) == 5 and more[:2] == few and measured(3) == more
+    assert len(measured(1000)) == 2 * CLASSES and finished(asked(1000))  # all that there are
+    other = asked(5)
+    with pytest.raises(ValueError, match="was made by another command"):
+        refuse_other_commands([replace(other, words=(*other.words, "--baseline", "blur"))], tmp_path / "study")
 
 
 def test_a_training_by_an_older_recipe_is_not_taken_for_one_of_today(tmp_path):

@@ -144,6 +144,9 @@ class Settings(Scale):
     """Epochs of every training, as multiples of its recipe's (those of figure 6 excepted)."""
     sweep: bool = True
     """Also train A²MIM with its token in every place, for figure 6."""
+    images: Count | None = None
+    """Test images by whose interactions the networks are compared, in place of the size's (gpu: 100, cpu: 64). A study
+    that has measured fewer measures the rest of them."""
     joined: Path | None = None
     """Results of an earlier study of the same --size, --times and --quick, and of seeds and families that this one has,
     too (the folder with its study.json, accuracy.csv, masses.csv and images.tar.xz): its networks stand beside those of
@@ -294,21 +297,28 @@ class Measured:
         head = (verb, model, "--weights", *weights, *seeded, *words)
         return Step((*head, "--device", settings.device, "--out", str(out)), out, guess)
 
-    def profile(
-        self, name: str, *words: str, frozen: bool = False, grid: int = 8, times: int = 1, orders: tuple[str, ...] = ()
-    ) -> Step:
-        """Interactions; times: of the passes of the study's size; orders: those that are listed where it lists none."""
-        guess, how = self.effort(grid, times, orders)
-        return self.command("profile", name, guess, *how, *words, frozen=frozen)
+    def compared(self, setup: Setup) -> Step:
+        """The interactions by which networks are compared."""
+        orders = SOME_CELLS if setup.baseline == "drop" else ()
+        guess, how = self.effort(orders=orders, images=self.settings.images)
+        return self.command("profile", setup.folder, guess, *how, *setup.words, frozen=setup.frozen)
 
-    def effort(self, grid: int = 8, times: int = 1, orders: tuple[str, ...] = ()) -> tuple[float, tuple[str, ...]]:
-        """Seconds that a profile may take, and the words that say how much is measured."""
+    def profile(self, name: str, *words: str, grid: int = 8, times: int = 1) -> Step:
+        """Other interactions of the fine-tuned network; times: of the passes of the study's size."""
+        guess, how = self.effort(grid, times)
+        return self.command("profile", name, guess, *how, *words)
+
+    def effort(
+        self, grid: int = 8, times: int = 1, orders: tuple[str, ...] = (), images: int | None = None
+    ) -> tuple[float, tuple[str, ...]]:
+        """Seconds that a profile may take, and the words that say how much is measured; orders: those that are listed
+        where the size lists none; images: in place of the size's."""
         size = size_of(self.settings)
-        budget, listed = times * size.budget, size.ratios or orders
-        how = ("--grid", str(grid), "--images", str(size.images), "--budget", str(budget))
+        budget, listed, images = times * size.budget, size.ratios or orders, images or size.images
+        how = ("--grid", str(grid), "--images", str(images), "--budget", str(budget))
         ratios = ("--ratios", *listed) if listed else ()
         count = len(listed or PAPER_RATIOS)
-        return size.images * budget * count * size.pass_seconds[self.family], (*how, *ratios)
+        return images * budget * count * size.pass_seconds[self.family], (*how, *ratios)
 
     def through_training(self) -> Step:
         """Interactions of every state that its training kept, frozen."""
@@ -326,8 +336,7 @@ def measuring(settings: Settings, family: str, method: str, seed: int, usual: bo
     network = Measured(settings, family, method, seed)
     chosen = [setup for setup in setups(family) if (setup.baseline == "mean") == usual]
     for setup in chosen if is_measured(settings, family, method) else ():
-        orders = SOME_CELLS if setup.baseline == "drop" else ()
-        yield network.profile(setup.folder, *setup.words, frozen=setup.frozen, orders=orders)
+        yield network.compared(setup)
 
 
 def through_training(settings: Settings, family: str, methods: Iterable[str], seed: int) -> Iterator[Step]:
