@@ -12,7 +12,7 @@ from experiments.outputs import claim, tables_beside
 from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
-from figures.game import FILTER, UNUSUAL, identities, image_phrases, pixel_words
+from figures.game import FILTER, RAW, UNUSUAL, identities, image_phrases, pixel_words
 from figures.runs import Facets, Run, alike, differ_in, grid_words, ground_words, pair_words, phrases_of, refuse_empty
 from figures.style import check_suffix
 from figures.tables import read_table
@@ -75,7 +75,7 @@ def compare_runs(
         FileNotFoundError: a folder without a profile.
         ValueError: fewer than two runs, an unfinished run, names that do not fit, an unknown measure, another suffix,
             an `out` that is a run's own file, or runs that differ in images, target, value, baseline, grid, pairs,
-            orders or filter.
+            orders or filter; where J is drawn, which noise lifts, in passes.
     """
     out = check_suffix(out)
     if measure not in MASS_MEASURES:
@@ -84,7 +84,8 @@ def compare_runs(
     claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
     records = as_runs({name: run.record for name, run in runs.items()})
-    unlike, pixels = tuple(differences_of(records)), pixel_words(records)
+    raw = phrases_of(records, RAW) if measure == "J" else []
+    unlike, pixels = (*differences_of(records), *raw), pixel_words(records)
     if unlike and not anyway:
         raise ValueError(
             f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "

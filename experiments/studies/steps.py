@@ -8,6 +8,8 @@ taken for those of another.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shlex
 import statistics
 import time
@@ -35,6 +37,8 @@ PICTURES = {
     "spectrum": {"spectrum.png": "spectrum.csv", "variance.png": "variance.csv"},
 }
 """What a command draws into its run's folder when all else is there, and the table that it is drawn from."""
+DRAWN_WITHIN = 2.0
+"""Seconds by which a figure that was copied together with its table may be older."""
 COMMANDS = "commands.json"
 CONTENTS = " sha256:"
 """Stands before the digest of weights."""
@@ -93,11 +97,16 @@ def is_of_all(step: Step) -> bool:
 
 
 def is_drawn(folder: Path, command: str) -> bool:
-    """Whether a complete run has its figures; of a table without rows there is none."""
+    """Whether a complete run has its figures, drawn from the tables as they are; of a table without rows there is
+    none."""
     from figures.tables import has_rows
 
-    figures = PICTURES.get(command, {})
-    return all((folder / name).is_file() or not has_rows(folder / table) for name, table in figures.items())
+    for name, table in PICTURES.get(command, {}).items():
+        figure, rows = folder / name, folder / table
+        stale = figure.is_file() and rows.is_file() and figure.stat().st_mtime < rows.stat().st_mtime - DRAWN_WITHIN
+        if stale or (not figure.is_file() and has_rows(rows)):
+            return False
+    return True
 
 
 def is_complete(folder: Path) -> bool:
@@ -236,23 +245,56 @@ def without(words: Sequence[str], option: str) -> list[str]:
     return [word for before, word in pairwise(("", *words)) if option not in (before, word)]
 
 
+RECIPE = {
+    "": ("method", "set", "mask_at", "mask_ratio", "mask_cell", "loss", "bce_threshold"),
+    "network": ("model", "model_args", "partial"),
+    "augment": (),
+    "mixing": (),
+    "optim": (),
+    "loop": ("batch", "accumulate", "precision", "ema", "ema_warmup", "ema_warmup_epochs"),
+}
+"""What of a recipe makes a network another one (of a group that lists none, everything)."""
+OF_LENGTH = ("epochs", "warmup_epochs")
+
+
 def refuse_other_recipe(step: Step) -> None:
-    """Raise ValueError where a training's recipe has another optimizer now than when it was trained: it would stand
-    beside others under one name. (Epochs are the study's own words.)"""
+    """Raise ValueError where a training's recipe is another one now than when it was trained, or where it was trained
+    for longer than the study does: it would stand beside others under one name."""
     from a2mim.bounds import option
     from a2mim.plain import to_plain
     from experiments.training.asked import find_recipe
 
     if "--recipe" not in step.words:
         return
-    there = read_record(step.out).get("settings", {}).get("optim", {})
-    now = to_plain(find_recipe(step.words[step.words.index("--recipe") + 1])().optim)
-    for name in now.keys() - {"epochs", "warmup_epochs"}:
-        if name in there and there[name] != now[name] and option(name) not in step.words:
+    there, now = (
+        _of_recipe(settings)
+        for settings in (
+            read_record(step.out).get("settings", {}),
+            to_plain(find_recipe(step.words[step.words.index("--recipe") + 1])()),
+        )
+    )
+    if "--epochs" in step.words:
+        now["epochs"] = int(step.words[step.words.index("--epochs") + 1])
+    if (epochs := there.pop("epochs", None)) != now["epochs"] and epochs is not None:
+        raise ValueError(
+            f"{step.out} was trained for {epochs} epochs, and the study's networks are for {now['epochs']}: begin the "
+            "study in another --out (what extends a training leaves its measurements behind)"
+        )
+    for name in sorted(there.keys() & now.keys() - {*OF_LENGTH}):
+        if there[name] != now[name] and option(name) not in step.words:
             raise ValueError(
                 f"{step.out} was trained by an older recipe ({name} {there[name]!r} there, {now[name]!r} now): begin "
                 "the study in another --out"
             )
+
+
+def _of_recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that make a network, by name; as JSON has them."""
+    found: dict[str, Any] = {}
+    for group, names in RECIPE.items():
+        of_group = settings.get(group, {}) if group else settings
+        found |= {name: value for name, value in of_group.items() if name in (names or of_group)}
+    return dict(json.loads(json.dumps(found)))
 
 
 def remembered(folder: Path) -> dict[str, list[str]]:
@@ -275,11 +317,11 @@ def essence(step: Step, folder: Path) -> list[str]:
 
 
 def alike(there: str, now: str) -> bool:
-    """Whether a remembered word is that of now. What was remembered before there were digests has none, and a file that
-    has gone is known by its name alone."""
+    """Whether a remembered word is that of now. What was remembered before there were digests has none, and a file or a
+    folder that has gone is known by its name alone."""
     said, _, digest = there.partition(CONTENTS)
     word, _, known = now.partition(CONTENTS)
-    if said == word and (digest == known or not digest):
+    if said in (word, word.partition(" (files ")[0]) and (digest == known or not digest):
         return True
     return not Path(now).exists() and Path(now).name == said.partition(" (")[0]
 
@@ -310,7 +352,22 @@ def _portable(word: str, folder: Path) -> str:
         return str(path.relative_to(folder))
     if path.is_file():
         return f"{path.name} ({path.stat().st_size} bytes)"
-    return path.name if path.is_dir() else word
+    return f"{path.name} ({_listed(path)})" if path.is_dir() else word
+
+
+@cache
+def _listed(folder: Path) -> str:
+    """A digest by which folders of other images are told apart, although they have one name: of what lies in it, and in
+    the first and the last folder there, the names and the sizes of files. (A data set may have millions of them.)"""
+
+    def listed(place: Path) -> list[str]:
+        with os.scandir(place) as entries:
+            return sorted(f"{one.name}/" if one.is_dir() else f"{one.name} {one.stat().st_size}" for one in entries)
+
+    found = listed(folder)
+    below = [name for name in found if name.endswith("/")]
+    found += [name for each in (*below[:1], *below[-1:]) for name in listed(folder / each)]
+    return "files " + hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def report_plan(steps: Sequence[Step]) -> str:

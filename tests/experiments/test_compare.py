@@ -319,6 +319,15 @@ def test_networks_of_one_kind_that_are_shown_other_images_are_told(runs, tmp_pat
     assert cli.main(["compare", *arguments]) == 0 and "Note:" not in capsys.readouterr().out
 
 
+def test_raw_curves_of_other_passes_are_refused(tmp_path, capsys):
+    """Noise lifts them, the more the fewer passes there are."""
+    runs = [str(measure(tmp_path / str(budget), seed=1, budget=budget)) for budget in (200, 400)]
+    arguments = ["compare", *runs, "--out", str(tmp_path / "figure.png")]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--measure", "J"]) == 2
+    assert "they differ in passes (200: 200; 400: 400)" in capsys.readouterr().err
+
+
 def test_other_photographs_of_the_same_names_are_told(runs, tmp_path, capsys):
     """Two folders that both hold 0.jpg, 1.jpg, ... were compared as if they were one, without a word."""
     other = measure(tmp_path / "other", seed=3, data=[(image_CHW.flip(2), label) for image_CHW, label in photographs()])

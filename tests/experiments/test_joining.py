@@ -13,7 +13,15 @@ import pytest
 
 from experiments import cli
 from experiments.studies.cifar10.drawing import shown
-from experiments.studies.cifar10.joining import earlier_commands, earlier_study, join, keep_rows, refuse_unlike
+from experiments.studies.cifar10.earlier import other_images
+from experiments.studies.cifar10.joining import (
+    earlier_commands,
+    earlier_study,
+    join,
+    keep_rows,
+    refuse_foreign_results,
+    refuse_unlike,
+)
 from experiments.studies.cifar10.plan import Settings, backbone_of, folder_of, steps
 from experiments.studies.cifar10.tables import accuracies, differences
 from tests.experiments.test_compare import change, measure
@@ -77,7 +85,8 @@ def test_what_was_measured_stands_beside_what_is_measured_here(measured, earlier
 
 def test_joined_networks_are_not_trained_again_also_where_they_are_not_named_any_more(earlier, tmp_path):
     def planned(**settings):
-        return {step.out.relative_to(tmp_path / "study"): step.words for step in steps(Settings(**STUDY, **settings))}
+        made = [step for step in steps(Settings(**STUDY, **settings)) if step.words[0] != "occlusion"]  # see below
+        return {step.out.relative_to(tmp_path / "study"): step.words for step in made}
 
     new = {"out": tmp_path / "study", "methods": ("supervised", "mae")}
     whole, joined = planned(**new), planned(**new, joined=earlier)
@@ -239,3 +248,70 @@ def test_a_network_that_was_only_pretrained_is_trained_here(earlier, tmp_path):
     assert {"vit-mae-0-pretrain", "vit-mae-0"} <= {step.out.name for step in steps(study)}
     join(study)
     assert list(accuracies(study)["method"]) == ["supervised"]  # MAE's is that of here, once it is there
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_patches_are_those_salient_to_the_joined_supervised_network_at_every_start(kept, measured, earlier, tmp_path):
+    """Of an archive without its saliency the first start took each network's own, and every later one was refused."""
+    if kept:
+        study = Settings(**STUDY, out=tmp_path / "earlier")
+        occlusion = folder_of(study, "vit", "supervised", 0) / "occlusion"
+        (occlusion / "saliency").mkdir(parents=True)
+        (occlusion / "saliency/unit-00000.parquet").write_bytes(b"rows")
+        (occlusion / "run.json").write_text('{"status": "complete", "command": "occlusion"}')
+        keep_rows(study)
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+
+    def asked():
+        return {
+            step.out.parent.name: "--saliency" in step.words for step in steps(study) if step.words[0] == "occlusion"
+        }
+
+    before = asked()
+    assert before == {"vit-mae-0": kept}
+    join(study)
+    assert asked() == before
+    (folder_of(study, "vit", "mae", 0) / "occlusion").mkdir(parents=True)
+    assert asked() == before
+    if kept:
+        found = folder_of(study, "vit", "supervised", 0) / "occlusion/saliency/unit-00000.parquet"
+        assert found.read_bytes() == b"rows"
+
+
+def test_results_of_another_study_are_not_written_over(earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), results=earlier)
+    with pytest.raises(
+        ValueError, match=r"holds the results of another study \(vit-supervised-0, which is not in .*study"
+    ):
+        refuse_foreign_results(study)
+    assert not refuse_foreign_results(replace(study, joined=earlier))  # they stand beside its own
+    assert not refuse_foreign_results(replace(study, out=tmp_path / "earlier"))  # these are its own
+    assert not refuse_foreign_results(replace(study, results=None))
+
+
+def test_networks_of_other_images_are_told(earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    said = {**SAID["settings"], "train": "elsewhere/a.tar", "test": "other.tar"}
+    (earlier / "study.json").write_text(json.dumps({**SAID, "settings": said}))
+    assert other_images(study) == ""  # nothing is joined yet
+    join(study)
+    assert "of other names (--test other.tar there, b.tar here): are they the same?" in other_images(study)
+
+
+def test_networks_measured_on_other_photographs_of_the_same_names_are_not_compared(joined_study, tmp_path):
+    study = joined_study
+    refuse_unlike(study)
+    record = folder_of(study, "vit", "mae", 0) / "profile-8/run.json"
+    about = json.loads(record.read_text())
+    about["images"][0]["digest"] = "0" * 16
+    record.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="1 have other pixels: are they the same photographs"):
+        refuse_unlike(study)
+
+
+@pytest.fixture
+def joined_study(measured, earlier, tmp_path):
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("mae",), joined=earlier)
+    join(study)
+    shutil.copytree(measured[2], folder_of(study, "vit", "mae", 0) / "profile-8")
+    return study

@@ -301,3 +301,61 @@ def test_a_training_by_an_older_recipe_is_not_taken_for_one_of_today(tmp_path):
     with pytest.raises(ValueError, match=r"trained by an older recipe \(optimizer 'adamw' there, 'muon' now\): begin"):
         refuse_other_recipe(step)
     refuse_other_recipe(replace(step, words=(*words, "--optimizer", "adamw")))  # as it is typed
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [("augment", "flip", 0.1), ("mixing", "mixup", 0.8), ("network", "model_args", ["depth=2"]), ("loop", "batch", 64)],
+)
+def test_whatever_of_a_recipe_makes_another_network_is_looked_at(group, name, value, tmp_path):
+    """It was the optimizer alone."""
+    words = ("finetune", "--recipe", "cifar10:finetune_vit_cpu", "--out", str(tmp_path / "run"))
+    settings = to_plain(find_recipe("cifar10:finetune_vit_cpu")())
+    write_json(tmp_path / "run" / "run.json", {"finished": True, "settings": settings})
+    refuse_other_recipe(Step(words, tmp_path / "run"))
+    settings[group] |= {name: value}
+    write_json(tmp_path / "run" / "run.json", {"finished": True, "settings": settings})
+    with pytest.raises(ValueError, match=rf"was trained by an older recipe \({name} "):
+        refuse_other_recipe(Step(words, tmp_path / "run"))
+
+
+def test_a_training_that_was_extended_is_another_network(tmp_path):
+    """Its accuracy stood beside the interactions of what it was before."""
+    words = ("finetune", "--recipe", "cifar10:finetune_vit_cpu", "--epochs", "2", "--out", str(tmp_path / "run"))
+    settings = to_plain(find_recipe("cifar10:finetune_vit_cpu")())
+    settings["optim"]["epochs"] = 4
+    write_json(tmp_path / "run" / "run.json", {"finished": True, "settings": settings})
+    with pytest.raises(ValueError, match="was trained for 4 epochs, and the study's networks are for 2"):
+        refuse_other_recipe(Step(words, tmp_path / "run"))
+
+
+def test_a_folder_of_other_images_is_not_the_one_that_was_measured(tmp_path, typed):
+    """Folders were known by their names alone: a study went on with other images called train."""
+    for place in ("here", "there"):
+        (tmp_path / place / "train/cat").mkdir(parents=True)
+        (tmp_path / place / "train/cat/0.png").write_bytes(place.encode() * 3)
+    out = tmp_path / "study"
+
+    def of(place):
+        return Step(("profile", "net", "--data", str(tmp_path / place / "train"), "--out", str(out / "a")), out / "a")
+
+    out.mkdir()
+    assert run_steps([of("here")], folder=out) == 0
+    refuse_other_commands([of("here")], out)
+    with pytest.raises(ValueError, match=r"was made by another command \('train \(files .*there, 'train \(files"):
+        refuse_other_commands([of("there")], out)
+    known = json.loads((out / "commands.json").read_text())
+    known["a"] = [word.partition(" (files ")[0] for word in known["a"]]  # as it was written before
+    (out / "commands.json").write_text(json.dumps(known))
+    refuse_other_commands([of("here")], out)
+
+
+def test_a_figure_older_than_its_table_is_drawn_again(tmp_path):
+    step = Step(("profile", "net", "--out", str(tmp_path)), tmp_path)
+    (tmp_path / "run.json").write_text('{"status": "complete"}')
+    (tmp_path / "strength.csv").write_text("order\n1\n")
+    for name in ("strength.png", "course.png"):
+        (tmp_path / name).touch()
+    assert finished(step)
+    os.utime(tmp_path / "strength.png", (1e9, 1e9))
+    assert not finished(step)

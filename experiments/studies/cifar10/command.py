@@ -8,6 +8,7 @@ page, with the answer in words (answers.py).
 from dataclasses import replace
 
 from a2mim.errors import one_line
+from experiments.studies.cifar10.earlier import other_images
 from experiments.studies.cifar10.plan import Settings, steps
 from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_absent, refuse_other_commands
 
@@ -17,11 +18,19 @@ def run(settings: Settings) -> int:
     from experiments.machine import pick_device
     from experiments.studies.cifar10.declared import collect_declared
     from experiments.studies.cifar10.drawing import draw_all
-    from experiments.studies.cifar10.joining import earlier_commands, earlier_study, join, keep_rows, refuse_unlike
+    from experiments.studies.cifar10.joining import (
+        earlier_commands,
+        earlier_study,
+        join,
+        keep_rows,
+        refuse_foreign_results,
+        refuse_unlike,
+    )
     from experiments.studies.cifar10.tables import collect
     from experiments.studies.kept import write_commands, write_study
 
     made = steps(settings)
+    refuse_foreign_results(settings)
     # Tables and figures are of every method that is there, also of those that are not asked for now.
     whole = steps(replace(settings, methods=()))
     refuse_other_commands([step for step in whole if step.words[0] in CAN_STOP], settings.out)
@@ -35,6 +44,8 @@ def run(settings: Settings) -> int:
     def show() -> int:
         join(settings)
         refuse_unlike(settings)
+        if note := other_images(settings):
+            print(f"note: {note}")
         outs = {step.out for step in made}
         ran = [*made, *(step for step in whole if step.out not in outs and finished(step))]
         write_commands(settings.kept, ran, earlier_commands(settings))

@@ -1,7 +1,9 @@
 """Which networks an earlier study has, that stand beside those of this one."""
 
+import lzma
+import tarfile
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -52,6 +54,24 @@ def joined_networks(settings: "Settings") -> set[Network]:
     return there if begun else found
 
 
+def is_salient_to(settings: "Settings", place: Path) -> bool:
+    """Whether a joined study kept what is salient to a network: that of its occlusion in this folder of all runs."""
+    if taken(settings, ACCURACY).is_file() or settings.joined is None:
+        return (settings.out / place / "saliency").is_dir()
+    archive = settings.joined / ROWS
+    return any(name.startswith(f"{place}/saliency/") for name in _names_in(archive, archive.stat().st_mtime_ns))
+
+
+@cache
+def _names_in(archive: Path, changed: int) -> tuple[str, ...]:
+    """What an archive that was changed then holds; nothing where it is damaged, which is told when it is unpacked."""
+    try:
+        with tarfile.open(archive, "r:xz") as tar:
+            return tuple(tar.getnames())
+    except (tarfile.TarError, lzma.LZMAError, EOFError):
+        return ()
+
+
 def joined_accuracies(settings: "Settings") -> pd.DataFrame:
     """accuracy.csv of the networks that were joined; without rows where none were."""
     path, networks = taken(settings, ACCURACY), joined_networks(settings)
@@ -78,6 +98,18 @@ def refuse_other_scale(settings: "Settings", study: Path) -> None:
             f"the networks of {study} cannot stand beside those of this study ({'; '.join(other)}): give this one the "
             "same, or join other results"
         )
+
+
+def other_images(settings: "Settings") -> str:
+    """A note where the joined networks were trained, or measured, on what is called otherwise than the images of this
+    study; empty where they were not, or nothing tells."""
+    told = read_json(taken(settings, STUDY)).get("settings")
+    there = told if isinstance(told, dict) else {}
+    pairs = [(name, str(there.get(name, "")), getattr(settings, name)) for name in ("train", "test")]
+    other = [
+        f"--{name} {was} there, {now} here" for name, was, now in pairs if was and Path(was).name != Path(now).name
+    ]
+    return f"the joined networks are of images of other names ({'; '.join(other)}): are they the same?" if other else ""
 
 
 def refuse_unasked(settings: "Settings", networks: Collection[Network], table: Path) -> None:

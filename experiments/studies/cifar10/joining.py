@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measuring.comparison import as_runs, differences_of
-from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, taken
+from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, networks_in, taken
 from experiments.studies.cifar10.plan import (
     FAMILIES,
     Settings,
@@ -25,16 +25,16 @@ from experiments.studies.cifar10.plan import (
 )
 from experiments.studies.cifar10.tables import copies
 from experiments.studies.kept import COMMANDS, STUDY
-from experiments.studies.methods import NAMES
+from experiments.studies.methods import NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json
-from figures.game import normalisation_words
+from figures.game import normalisation_words, photograph_words
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically
 
 PLACE = re.compile(f"({'|'.join(FAMILIES)})-({'|'.join(NAMES)})-[0-9]{{1,9}}(-pretrain)?")
 """The folder of a network."""
-PART = re.compile(r"[a-z0-9-]+/(run\.json|[a-z_]+\.csv|images/unit-[0-9]{5}\.parquet)")
-"""Of a measuring run, in the folder of its network."""
+PART = re.compile(r"[a-z0-9-]+/(run\.json|[a-z_]+\.csv|(images|saliency)/unit-[0-9]{5}\.parquet)")
+"""Of a measuring run, in the folder of its network; by the saliency of one network others lose their patches."""
 RECORD = "run.json"
 LARGEST = 10**8
 """Bytes of a file in an archive."""
@@ -125,14 +125,29 @@ def _write(content: bytes, file: Path) -> None:
     file.write_bytes(content)
 
 
+def refuse_foreign_results(settings: Settings) -> None:
+    """Raise ValueError where --results holds networks that this study has not: theirs would be lost, or stay among
+    these."""
+    tables = [settings.kept / name for name in (ACCURACY, MASSES)]
+    if not all(table.is_file() for table in tables):
+        return
+    joined = joined_networks(settings)
+    for network in sorted(networks_in(*tables) - joined):
+        if not any((of(settings, *network)).exists() for of in (folder_of, backbone_of)) and network[1] != UNTRAINED:
+            raise ValueError(
+                f"{settings.kept} holds the results of another study ({'-'.join(map(str, network))}, which is not in "
+                f"{settings.out}): give another --results, or join them (--joined)"
+            )
+
+
 def refuse_unlike(settings: Settings) -> None:
     """Raise ValueError where profiles of one set-up, which tables compare, are not of the same images and orders, or
-    show them to the same network by another mean and deviation."""
+    show them to the same network by another mean and deviation, or are of other photographs of the same names."""
     for family in settings.families:
         for setup in setups(family):
             folders = [setup.of(settings, *network) for network in everyone(settings) if network[0] == family]
             runs = as_runs({str(folder): load_profile(folder).record for folder in folders if is_complete(folder)})
-            if words := normalisation_words(runs):
+            if words := normalisation_words(runs) or photograph_words(runs):
                 raise ValueError(f"{words} They are to be measured alike: leave out, or measure again, what was not")
             if joined_networks(settings) and len(runs) > 1 and (phrases := differences_of(runs)):
                 raise ValueError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from a2mim.bounds import Count
 from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
-from experiments.studies.cifar10.earlier import joined_networks
+from experiments.studies.cifar10.earlier import is_salient_to, joined_networks
 from experiments.studies.methods import METHODS, UNTRAINED
 from experiments.studies.steps import Step, is_complete
 from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_words, suffix, training_words
@@ -362,11 +362,19 @@ def further(settings: Settings, family: str, method: str, seed: int) -> Iterator
         yield network.profile("profile-16", grid=16)
     pictures = ("--images", str(size.pictures))
     # All networks lose the patches that are salient to the supervised one, where there is one.
-    of_supervised = folder_of(settings, family, "supervised", seed) / "occlusion"
-    given = method != "supervised" and ("supervised" in settings.all_methods or is_complete(of_supervised))
-    occluded = ("--grid", "8", *pictures, "--seeds", "3", *(("--saliency", str(of_supervised)) if given else ()))
+    given = salient_to_all(settings, family, seed) if method != "supervised" else None
+    occluded = ("--grid", "8", *pictures, "--seeds", "3", *(("--saliency", str(given)) if given else ()))
     yield network.command("occlusion", "occlusion", 90 * size.pictures * size.pass_seconds[family], *occluded)
     yield network.command("spectrum", "spectrum", 20, *pictures, frozen=True)
+
+
+def salient_to_all(settings: Settings, family: str, seed: int) -> Path | None:
+    """The occlusion of the supervised network, by whose saliency the others lose their patches; None where there is
+    none, now and at every later start: a joined network was not measured here, and may have been kept without it."""
+    out = folder_of(settings, family, "supervised", seed) / "occlusion"
+    if (family, "supervised", seed) in joined_networks(settings):
+        return out if is_salient_to(settings, out.relative_to(settings.out)) else None
+    return out if "supervised" in settings.all_methods or is_complete(out) else None
 
 
 def neighbours(settings: Settings, family: str, method: str, seed: int) -> Step:
