@@ -46,10 +46,15 @@ def refuse_other_images(folder: Path, rows: Rows) -> None:
 
 def keep_rows(folder: Path, rows: Rows) -> dict[str, Any]:
     """Write the list into the run's folder, unless it is there; returns what run.json says of it."""
-    about = {part: {"images": len(lines), "digest": digest(lines)} for part, lines in rows.items()}
+    about = summary(rows)
     if not (folder / FILE).exists() or read_run(folder).get("data") != about:
         write_atomically(folder / FILE, lambda beside: write_rows(beside, rows))
     return about
+
+
+def summary(rows: Rows) -> dict[str, Any]:
+    """How many images each part has, and by what they are known."""
+    return {part: {"images": len(lines), "digest": digest(lines)} for part, lines in rows.items()}
 
 
 def digest(rows: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from a2mim.evaluate.knn import check_neighbours
 from a2mim.gallery import make_gallery, shown_by
 from a2mim.images import Images, chosen
 from a2mim.layouts import Layout, read_layout, refuse_unfit
+from a2mim.manifest import summary
 from a2mim.plain import to_plain
 from a2mim.runs import write_json
 from a2mim.versions import versions
@@ -120,7 +121,11 @@ def both_features(
     model = model.to(world.device)
     train = features_of(model, images, "train", settings, world, views)
     test = features_of(model, held_out, "validation", settings, world, views)
-    made = {"loaded": report and asdict(report), "transform": shown_by(model, size, settings.evaluation)}
+    made = {
+        "loaded": report and asdict(report),
+        "transform": shown_by(model, size, settings.evaluation),
+        "data": summary({"train": images.rows(), "validation": held_out.rows()}),
+    }
     return [train.only(each) for each in drawn], test, made
 
 

@@ -53,6 +53,7 @@ class Found:
         training images).
     pictures: what a paired difference is taken of, None where nothing of each picture is kept.
     asked: images of the evaluation with those that could not be read, where nothing of each is kept in any measure.
+    digest: what these images are known by, empty where a record from before that was kept does not say.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Found:
     images: int
     pictures: Any = None
     asked: int = 0
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,15 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
     refuse_unlike([entry.profile for entry in entries if entry.profile])
     first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
     counted: dict[str, tuple[Path, int]] = {}
+    known: dict[str, tuple[Path, str]] = {}
     rows = []
     for entry in entries:
         beside = mass_in(entry.profile, mass) if entry.profile else {}
         for found in found_in(entry.path):
             if found.asked:
                 refuse_other_number(*counted.setdefault(found.data, (entry.path, found.asked)), entry.path, found)
+            if found.digest:
+                refuse_other_pictures(*known.setdefault(found.data, (entry.path, found.digest)), entry.path, found)
             key = (found.task, found.data, found.measure, *(() if across else (found.setup,)))
             leader, start = first.setdefault(key, (entry, found))
             about = {name: getattr(found, name) for name in (*KEY, "value", "low", "high", "images")}
@@ -120,7 +125,8 @@ def found_in(path: Path) -> Iterator[Found]:
     images, data, few = int(last["val_images"]), data_of(settings), few_of(settings)
     if task == "finetune":
         between = ends(last, "top1", images)
-        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, asked=images + unread(run))
+        of_all = {"asked": images + unread(run), "digest": digest_of(run)}
+        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **of_all)
         return
     how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
     if task == "segment":
@@ -152,7 +158,8 @@ def probed(path: Path) -> Iterator[Found]:
         for head, one in heads.items():
             setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
-            yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, asked=images + unread(result))
+            of_all = {"asked": images + unread(result), "digest": digest_of(result)}
+            yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **of_all)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
 
@@ -196,6 +203,20 @@ def refuse_other_number(leader: Path, images: int, path: Path, found: Found) -> 
         raise ValueError(
             f"{path} was evaluated on {found.asked:,} images and {leader} on {images:,}, both of {found.data}: compare "
             "runs on the same"
+        )
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """What the validation images are known by."""
+    return str(record.get("data", {}).get("validation", {}).get("digest", ""))
+
+
+def refuse_other_pictures(leader: Path, digest: str, path: Path, found: Found) -> None:
+    """Raises ValueError where two runs were evaluated on other images of one name."""
+    if found.digest != digest:
+        raise ValueError(
+            f"{path} and {leader} were evaluated on other images, although both are called {found.data}: compare runs "
+            "on the same"
         )
 
 

@@ -199,6 +199,20 @@ def test_data_are_told_apart_where_all_call_their_folder_val(tmp_path, monkeypat
     assert told == ["scenes/val", "scenes/val", "scenes", "scenes/val"]
 
 
+def test_accuracies_on_other_images_of_one_name_are_refused(tmp_path):
+    """Only their number was looked at."""
+    for name, digest in (("one", "aa"), ("two", "aa"), ("other", "bb"), ("old", "")):
+        path = probed(tmp_path / f"{name}.json", 40, 50.0)
+        data = {"data": {"validation": {"images": 100, "digest": digest}}} if digest else {}
+        path.write_text(json.dumps(json.loads(path.read_text()) | data))
+    entries = {name: Entry(name, tmp_path / f"{name}.json") for name in ("one", "two", "other", "old")}
+    transfer_table([entries["one"], entries["two"], entries["old"]])  # an older record does not say
+    with pytest.raises(
+        ValueError, match=r"other.json and .*one.json were evaluated on other images, although both are"
+    ):
+        transfer_table([entries["one"], entries["old"], entries["other"]])
+
+
 def test_accuracies_on_other_numbers_of_images_are_refused(tmp_path):
     """What could not be read counts; of segmentations the pictures themselves are looked at."""
     one, other = probed(tmp_path / "one.json", 40, 50.0), probed(tmp_path / "other.json", 40, 50.0)
