@@ -125,7 +125,7 @@ def found_in(path: Path) -> Iterator[Found]:
     images, data, few = int(last["val_images"]), data_of(settings), few_of(settings)
     if task == "finetune":
         between = ends(last, "top1", images)
-        of_all = {"asked": images + unread(run), "digest": digest_of(run)}
+        of_all: dict[str, Any] = {"asked": images + unread(run), "digest": digest_of(run)}
         yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **of_all)
         return
     how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
@@ -158,7 +158,7 @@ def probed(path: Path) -> Iterator[Found]:
         for head, one in heads.items():
             setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
-            of_all = {"asked": images + unread(result), "digest": digest_of(result)}
+            of_all: dict[str, Any] = {"asked": images + unread(result), "digest": digest_of(result)}
             yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **of_all)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
