@@ -55,7 +55,8 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
 
 def left_open(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file says of a timm model that was named and whose name leaves it open: how it pools, its number of heads,
-    its kind of biases, never a size. Nothing for a file of another family.
+    its kind of biases, its activation, the epsilon of its batch norms, never a size. Nothing for a file of another
+    family.
 
     Raises CheckpointError as `guess` does, but for a network that no file may name: there the name alone counts.
     """
@@ -66,7 +67,9 @@ def left_open(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     family = name.split("_")[0]
     if found is None or not (family == found.family or any({family, found.family} <= each for each in RELATED)):
         return {}
-    return {key: found.arguments[key] for key in found.form if key in found.arguments}
+    # What shapes do not tell and the source or the settings do.
+    told = {*checkpoint.arguments, *checkpoint.models.get(found.name, {})} & FORM
+    return {key: value for key, value in found.arguments.items() if key in {*found.form, *told}}
 
 
 def among(checkpoint: Checkpoint) -> Architecture | None:

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from a2mim.checkpoints import CheckpointError, architecture, joined, load_into, read
-from a2mim.checkpoints.architecture import build, guess
+from a2mim.checkpoints.architecture import build, guess, left_open
 from a2mim.checkpoints.describe import describe
 from a2mim.checkpoints.identify import identify
 from tests.a2mim.checkpoints import layouts, newer_layouts
@@ -76,6 +76,24 @@ def test_open_clip_with_a_network_of_timms(tmp_path):
     torch.save({**state, "logit_scale": torch.zeros(()), "text.ln.weight": torch.zeros(3)}, tmp_path / "open_clip.pt")
     checkpoint = read(tmp_path / "open_clip.pt")
     assert checkpoint.tensors.keys() == net.state_dict().keys() and sum(map(len, checkpoint.dropped.values())) == 2
+
+
+def test_a_named_clip_keeps_its_activation(tmp_path):
+    """timm's name of the network says GELU, OpenAI's code has another, and no shape tells."""
+    net = randomise(CLIPTower(dim=768, heads=12, depth=1, image=32, patch=32))
+    numbers = {key: torch.tensor(7) for key in ("input_resolution", "context_length", "vocab_size")}
+    torch.save({**{f"visual.{key}": x for key, x in net.state_dict().items()}, **numbers}, tmp_path / "clip.pt")
+    model, report, _ = renamed("vit_base_patch32_clip_224", tmp_path / "clip.pt", depth=1, img_size=32, num_classes=0)
+    assert report.complete
+    same(model(IMAGES), net.features(IMAGES, quick=True))
+
+
+def renamed(name, path, **arguments):
+    """The timm model of that name with what a file says of it, in float64, the report, and what the file said."""
+    checkpoint = read(path)
+    said = left_open(name, checkpoint)
+    model = timm.create_model(name, **{**said, **arguments}).double()
+    return model.eval(), load_into(model, checkpoint), said
 
 
 # --- ConvNeXt V2
@@ -197,6 +215,15 @@ def test_torchvision_cnns(tmp_path, name):
     torch.save(net.state_dict(), tmp_path / "net.pth")
     model, _, checkpoint = reread(tmp_path / "net.pth")
     assert checkpoint.source.startswith("torchvision")
+    with torch.no_grad():
+        same(model(IMAGES[:1]), net(IMAGES[:1]))
+
+
+def test_a_named_mobilenet_keeps_the_epsilon_of_its_batch_norms(tmp_path):
+    net = randomise(torchvision.models.mobilenet_v3_small(num_classes=5))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    model, _, said = renamed("mobilenetv3_small_100", tmp_path / "net.pth", num_classes=5)
+    assert said == {"bn_eps": 1e-3}
     with torch.no_grad():
         same(model(IMAGES[:1]), net(IMAGES[:1]))
 
