@@ -78,7 +78,7 @@ def create_model(
     pretrained = str(weights) == "pretrained"
     file = weights_file(weights)
     args = model_args if num_classes is None else {"num_classes": num_classes, **model_args}
-    checkpoint = read(file) if file else None
+    checkpoint = read(file, name) if file else None
     if checkpoint is not None:
         name, said, assumed = fitted(name, checkpoint)
         checkpoint = replace(checkpoint, assumed={**checkpoint.assumed, **unsaid(assumed, args)})

@@ -16,6 +16,7 @@ from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.families import FAMILIES
 from a2mim.checkpoints.families.common import Architecture, class_count
 from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.rotary import is_rotary
 from a2mim.checkpoints.stated import FORM, NotPlainError, is_plain, plain_network
 from a2mim.errors import one_line
 from a2mim.shapes import shapes_alone
@@ -66,6 +67,8 @@ def left_open(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     family = name.split("_")[0]
     if found is None or not (family == found.family or any({family, found.family} <= each for each in RELATED)):
+        return {}
+    if is_rotary(name) != is_rotary(found.name):  # shapes tell of another network
         return {}
     # What shapes do not tell and the source or the settings do.
     told = {*checkpoint.arguments, *checkpoint.models.get(found.name, {})} & FORM

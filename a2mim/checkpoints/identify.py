@@ -8,7 +8,6 @@ models that fit are compared by what they are made of, and where they differ the
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import timm
@@ -16,12 +15,17 @@ from torch import Tensor, nn
 
 import a2mim.networks
 from a2mim.checkpoints.architecture import Architecture, build, classes, guess
+from a2mim.checkpoints.convert import substitute
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.read import Checkpoint
+from a2mim.checkpoints.rotary import SCALES, models, rivals, spans, whole_names
 
 NATIVE = "timm"
 """The source of files under timm's own names, which those of many models are. Any other source has one kind of each."""
+
+LIKE_ROTARY = ("deit iii", "vit with beit's layer scale", "beit")
+"""Sources that write keys which timm's networks with rotary positions may have, too."""
 
 USUAL_WIDTHS = (192, 384, 768, 1024, 1280, 1408, 1664)
 """Of ViTs whose number of heads is the same wherever they were published."""
@@ -48,6 +52,9 @@ def identify(checkpoint: Checkpoint) -> Architecture | None:
     if found.sized and checkpoint.source == NATIVE and not told:
         with sound(checkpoint.path):
             found = from_evidence(checkpoint, found) or unrivalled(checkpoint, found)
+    elif found.sized and checkpoint.source in LIKE_ROTARY:
+        with sound(checkpoint.path):
+            refuse_rotary(checkpoint, found)
     check_size(checkpoint, found)
     return found
 
@@ -83,22 +90,14 @@ def from_evidence(checkpoint: Checkpoint, shaped: Architecture) -> Architecture 
 
 def named_in(text: str) -> Iterator[str]:
     """timm's models that a text names by whole words, the longest name first; then those that a name in it begins."""
-    words = [word for word in re.split(r"[^a-z0-9]+", text.lower()[:200]) if word]
-    spans = {"_".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
-    yield from sorted(spans & models(), key=len, reverse=True)
-    for span in sorted((span for span in spans if span.count("_") >= 2), key=len, reverse=True):
+    yield from whole_names(text)
+    for span in sorted((span for span in spans(text) if span.count("_") >= 2), key=len, reverse=True):
         if begun := sorted(name for name in models() if name.startswith(f"{span}_")):
             yield from begun[:MOST_BEGUN]
             return
 
 
 MOST_BEGUN = 8
-
-
-@cache
-def models() -> frozenset[str]:
-    """The names of timm's models."""
-    return frozenset(timm.list_models())
 
 
 def alternatives(checkpoint: Checkpoint, name: str, shaped: Architecture) -> Iterator[dict[str, Any]]:
@@ -133,6 +132,7 @@ def unrivalled(checkpoint: Checkpoint, shaped: Architecture) -> Architecture:
         return shaped
     if timm.model_entrypoint(shaped.name).__module__ == a2mim.networks.__name__:
         return shaped  # this project's own, each of one kind
+    refuse_rotary(checkpoint, shaped)
     if shaped.family == "vit" and (width := checkpoint.tensors["patch_embed.proj.weight"].shape[0]) not in USUAL_WIDTHS:
         raise UntoldError(
             f"the shapes in '{path}' do not tell its number of attention heads, and none is usual at {width} channels: "
@@ -146,6 +146,23 @@ def unrivalled(checkpoint: Checkpoint, shaped: Architecture) -> Architecture:
             "different things: name the one that it is of"
         )
     return shaped
+
+
+def refuse_rotary(checkpoint: Checkpoint, shaped: Architecture) -> None:
+    """Raise UntoldError where a network with rotary positions has the keys and shapes of a file found to be of one
+    without, unless the file is called by the code that wrote it."""
+    said = [text.lower() for text in (*checkpoint.hints, checkpoint.path.name)]
+    if shaped.family == "eva" or any(("deit" in text or "beit" in text) and "rope" not in text for text in said):
+        return
+    tensors = checkpoint.tensors
+    if checkpoint.source in LIKE_ROTARY:
+        tensors = substitute(tensors, SCALES)
+    if names := rivals(tensors):
+        ours = "" if checkpoint.source == NATIVE else f" ({checkpoint.source})"
+        raise UntoldError(
+            f"the keys and shapes in '{checkpoint.path}' are those of {shaped.name}{ours} and of "
+            f"{' and of '.join(names)}, which adds rotary positions: name the one that it is of, or call the file so"
+        )
 
 
 def alike(checkpoint: Checkpoint, shaped: Architecture) -> list[str]:

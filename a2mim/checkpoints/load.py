@@ -83,7 +83,7 @@ def load_into(model: nn.Module, checkpoint: str | Path | Checkpoint, partial: bo
         CheckpointError: the file is no checkpoint, or it does not fit; the message counts and lists the keys.
     """
     if not isinstance(checkpoint, Checkpoint):
-        checkpoint = read(checkpoint)
+        checkpoint = read(checkpoint, model_name(model))
     wanted = model.state_dict()
     with sound(checkpoint.path):
         found, adapted = adapt(checkpoint, model)

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from a2mim.checkpoints.configured import tell
+from a2mim.checkpoints.configured import hints, json_beside, tell
 from a2mim.checkpoints.contents import choose_copy, read_file, strip_prefixes, unwrap
 from a2mim.checkpoints.convert import Dropped, Pixels
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.resize import PositionRule
-from a2mim.checkpoints.sources import recognise
+from a2mim.checkpoints.rotary import is_named
+from a2mim.checkpoints.sources import NATIVE, Recognised, recognise
 from a2mim.checkpoints.stated import parsed, shown, whole
 
 
@@ -103,12 +104,15 @@ def checked_classes(said: Any, where: str) -> dict[str, int]:
     return dict(said)
 
 
-def read(path: str | Path) -> Checkpoint:
+def read(path: str | Path, model: str = "") -> Checkpoint:
     """Read a .safetensors file or a torch pickle (.pth, .pt, .bin) onto the CPU, running no code that it may hold.
 
     Of a file with several copies of the network one is named behind the path: `dino.pth#student`,
     `moco.pth#momentum_encoder`, `run.pth#model`, `openmixup.pth#ema`. Tensors of zip and safetensors files stay mapped
     to the file.
+
+    model: timm's name of the network, where it is known. It matters to files whose keys are those of several networks,
+    with rotary positions and without, and which themselves do not say whose they are.
 
     Raises:
         FileNotFoundError: no such file.
@@ -117,10 +121,10 @@ def read(path: str | Path) -> Checkpoint:
     path, copy = split_copy(path)
     content, metadata = read_file(path)
     with sound(path):
-        return understood(content, metadata, path, copy)
+        return understood(content, metadata, path, copy, model)
 
 
-def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str) -> Checkpoint:
+def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str, model: str = "") -> Checkpoint:
     """What a file holds, under timm's names. Raises CheckpointError as `read` does."""
     container, tensors, copies = unwrap(content, path, copy)
     prefix, tensors = strip_prefixes(tensors)
@@ -128,7 +132,11 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str)
     if copy and copy not in (container, *inner[:1]):
         known = ", ".join((*inner, *copies)) or "one alone, whose name is that of the file"
         raise CheckpointError(f"checkpoint '{path}' has no copy '{copy}' of the network: it has {known}")
-    found = recognise(tensors, tuple(map(str, content)) if container else ())
+    texts = (metadata.get("architecture", ""), *hints(content, json_beside(path, "config.json"), path), path.name)
+    if is_named(tensors, model, texts):
+        found = Recognised((NATIVE,), tensors, {}, {}, {})
+    else:
+        found = recognise(tensors, tuple(map(str, content)) if container else ())
     told = tell(content, metadata, path, container, found)
     return Checkpoint(
         found.tensors,

@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     if settings.out.is_dir():
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
     claim([settings.out], files_of(settings.file))
-    checkpoint = read(settings.file)
+    checkpoint = read(settings.file, settings.model)
     fitting = fit(checkpoint, settings.model, pairs(settings.model_args))
     if fitting is None:
         raise ValueError(f"no known model fits '{settings.file}': name the timm model that it is of with --model")

@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
 
     if settings.model:
         check_timm_name(settings.model, pretrained=False)
-    said = describe(read(settings.file), settings.model, pairs(settings.model_args))
+    said = describe(read(settings.file, settings.model), settings.model, pairs(settings.model_args))
     if settings.json:
         print(json.dumps(said, indent=2))
         return

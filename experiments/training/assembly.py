@@ -43,7 +43,7 @@ def make_network(
     weights that do not fit, and a network that does not take colours, FileNotFoundError.
     """
     file = weights_file(network.weights)
-    name, stored, assumed = fitted(network.model, read(file)) if file else (network.model, {}, {})
+    name, stored, assumed = fitted(network.model, read(file, network.model)) if file else (network.model, {}, {})
     if not name:
         raise ValueError("no network was named: use --model with the name of a timm model, such as resnet50")
     arguments = {
@@ -55,7 +55,7 @@ def make_network(
         raise ValueError(f"training reads three channels and the network takes {channels!r}: leave in_chans out")
     source = network.weights if file is None else "random"
     model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
-    report = load_backbone(model, file, network.partial) if file else None
+    report = load_backbone(model, file, network.partial, network.model) if file else None
     if is_first() and (own := own_size(network)) and isinstance(image_size, int) and own != image_size:
         print(f"note: the weights are of images of {own} px, and these have {image_size} (--image-size)", flush=True)
     if report is not None:
@@ -77,7 +77,7 @@ def own_size(network: Network) -> int | None:
     if record.is_file():
         size = read_run(record.parent)["settings"].get("augment", {}).get("image_size")
     elif file := weights_file(network.weights):
-        size = fitted(network.model, read(file))[1].get("img_size")
+        size = fitted(network.model, read(file, network.model))[1].get("img_size")
     elif network.weights == "pretrained" and (known := timm.get_pretrained_cfg(network.model, allow_unregistered=True)):
         size = known.input_size[-1]
     else:
@@ -85,9 +85,9 @@ def own_size(network: Network) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def load_backbone(model: nn.Module, file: Path, partial: bool) -> LoadReport:
-    """Load all of a checkpoint but its classifier, strictly unless `partial`."""
-    checkpoint = read(file)
+def load_backbone(model: nn.Module, file: Path, partial: bool, name: str = "") -> LoadReport:
+    """Load all of a checkpoint but its classifier, strictly unless `partial`. name: the model's, for `read`."""
+    checkpoint = read(file, name)
     classifier = classifier_prefixes(model)
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(classifier)}
     return load_into(model, dataclasses.replace(checkpoint, tensors=kept), partial)

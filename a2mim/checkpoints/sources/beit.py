@@ -22,7 +22,11 @@ COMPUTED = {POSITION_INDEX: INDEX, ATTENTION_MASK: INDEX}
 
 
 def is_beit(tensors: Tensors) -> bool:
-    scaled = has(tensors, r"blocks\.0\.attn\.q_bias") and has(tensors, r"blocks\.0\.gamma_1")
+    """A table of relative positions; or biases of queries and values, a layer scale and positions.
+
+    Without any positions such a file is of a network with rotary ones (timm's DINOv3).
+    """
+    scaled = all(key in tensors for key in ("blocks.0.attn.q_bias", "blocks.0.gamma_1", "pos_embed"))
     return scaled or has(tensors, rf"{TABLE}|rel_pos_bias\.relative_position_bias_table")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import timm
@@ -10,9 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from a2mim.checkpoints import read
+from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.describe import describe
+from a2mim.checkpoints.identify import UntoldError, identify
+from a2mim.checkpoints.sources import recognise
 from a2mim.checkpoints.sources.common import HALF, IMAGENET
+from a2mim.export import export_backbone
+from a2mim.shapes import shapes_alone
 from experiments.models import create_model
 from tests.a2mim.checkpoints import layouts
 from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, Swin, ViT, randomise
@@ -114,3 +119,69 @@ def test_a2mims_convnext_normalises_its_map_as_it_did_in_training(tmp_path):
     x_BDHW = net.backbone.feature_map(IMAGES)
     normalised = net.backbone.norm3(x_BDHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     same(model.forward_features(IMAGES), normalised)
+
+
+# --- rotary positions, which leave no trace in timm's vit_*_rope_ape_*: their keys are those of DeiT III's code
+
+
+ROPE = "vit_small_patch16_rope_ape_224"
+SMALL = {"depth": 1, "img_size": 64, "num_classes": 9}
+PHOTOS = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="module")
+def rope():
+    """Weights large enough that the angles show, which are no weights."""
+    net = timm.create_model(ROPE, **SMALL)
+    net.load_state_dict(randomise(timm.create_model(ROPE, **SMALL)).state_dict())
+    return net.eval()
+
+
+@pytest.mark.parametrize("said", ["name", "settings", "hub"])
+def test_rotary_positions_are_kept_where_anything_names_the_network(rope, tmp_path, said):
+    content = {"state_dict": rope.state_dict(), **({"arch": ROPE} if said == "settings" else {})}
+    file = tmp_path / {"name": f"{ROPE}.naver_in1k.pth", "hub": "pytorch_model.bin"}.get(said, "model_best.pth.tar")
+    torch.save(content, file)
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": ROPE}))
+    model, _ = create_model("auto", file)
+    torch.testing.assert_close(model.eval()(PHOTOS), rope(PHOTOS))
+    assert read(file).source == "timm"
+
+
+def test_rotary_positions_are_kept_where_the_model_is_named(rope, tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    torch.save(rope.state_dict(), file)
+    model, _ = create_model(ROPE, file, **SMALL)
+    torch.testing.assert_close(model.eval()(PHOTOS), rope(PHOTOS))
+    again = timm.create_model(ROPE, **SMALL)
+    load_into(again, file)
+    torch.testing.assert_close(again.eval()(PHOTOS), rope(PHOTOS))
+    plain, _ = create_model("deit3_small_patch16_224", file, **SMALL)  # what the user says counts
+    assert (plain.eval()(PHOTOS) - rope(PHOTOS)).abs().max() > 0.1
+    export_backbone(rope, tmp_path / "own.safetensors", {"architecture": ROPE, **SMALL})
+    own, _ = create_model("auto", tmp_path / "own.safetensors")
+    torch.testing.assert_close(own.eval()(PHOTOS), rope(PHOTOS))
+
+
+def shapes_of(name, file):
+    """A file with the tensors of a model of timm's, of which only the shapes are there."""
+    with shapes_alone():
+        found = recognise(timm.create_model(name).state_dict())
+    return Checkpoint(found.tensors, Path(file), container="", prefix="", source=found.name)
+
+
+def test_rotary_positions_are_asked_for_where_nothing_tells():
+    with pytest.raises(UntoldError, match=rf"vit_small_patch16_224 \(deit iii\) and of {ROPE}, which adds rotary"):
+        identify(shapes_of(ROPE, "checkpoint.pth"))
+    with pytest.raises(UntoldError, match=ROPE):  # of the code that made these networks, by DeiT III's
+        identify(shapes_of(ROPE, "rope_axial_ape_deit_small_patch16_LS.pth"))
+    assert identify(shapes_of(ROPE, "deit_3_small_224_1k.pth")).name == "vit_small_patch16_224"
+
+
+def test_timms_dinov3_with_biases_is_no_beit(tmp_path):
+    name, small = "vit_small_patch16_dinov3_qkvb", {"depth": 1, "img_size": 64}
+    net = timm.create_model(name, **small)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    assert read(tmp_path / "net.pth").source == "timm" and not read(tmp_path / "net.pth").norm_eps
+    model, _ = create_model(name, tmp_path / "net.pth", **small)
+    assert {each.eps for each in model.modules() if isinstance(each, nn.LayerNorm)} == {1e-5}
