@@ -49,7 +49,7 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
     Raises CheckpointError for numbers that are none of what they are called.
     """
     beside = json_beside(path, "config.json")
-    config = beside if found.names.name == "hugging face" else {}
+    config = of_images(beside) if found.names.name == "hugging face" else {}
     settings = config or arguments(content)
     images, assumed = pixels(content, metadata, path, container, found, config)
     return Told(
@@ -61,9 +61,16 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
         image_size(content, config, path),
         tuple(name for name in hints(content, beside, path) if name),
         settings,
-        {**found.arguments, **activation(config, path)},
+        {**found.arguments, **activation(config, path, found)},
         assumed,
     )
+
+
+def of_images(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A Hugging Face configuration, with what it says of the network that sees images where it is of two towers."""
+    tower = config.get("vision_config")
+    classes = {key: config[key] for key in ("id2label",) if key in config}
+    return {**config, **(tower if isinstance(tower, dict) else {}), **classes}
 
 
 def norm_eps(metadata: Mapping[str, str], config: Mapping[str, Any], path: Path, found: Recognised) -> dict[str, float]:
@@ -80,21 +87,24 @@ def norm_eps(metadata: Mapping[str, str], config: Mapping[str, Any], path: Path,
     return {**source.norm_eps, **stated} if stated and source.config_eps else stated
 
 
-ACTIVATIONS = {"gelu": "", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
-"""Hugging Face's name → timm's; empty for the usual one."""
+ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+"""Hugging Face's name → timm's."""
 
 
-def activation(config: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """The activation of a transformer's layers, where a configuration says another than the usual one."""
-    said = config.get("hidden_act", "gelu")
-    if config.get("model_type") == "resnet" or config.get("use_swiglu_ffn") or config.get("use_gated_mlp"):
+def activation(config: Mapping[str, Any], path: Path, found: Recognised) -> dict[str, str]:
+    """The activation of a transformer's layers, where a configuration says another than the source's code has."""
+    said = config.get("hidden_act")
+    if said is None or config.get("model_type") == "resnet":
+        return {}
+    if config.get("use_swiglu_ffn") or config.get("use_gated_mlp"):
         return {}
     if not isinstance(said, str) or said not in ACTIVATIONS:
         raise CheckpointError(
             f"config.json beside '{path}' states the activation {shown(said)}, and {', '.join(ACTIVATIONS)} are known: "
             "name the timm model that has it"
         )
-    return {"act_layer": ACTIVATIONS[said]} if ACTIVATIONS[said] else {}
+    usual = found.arguments.get("act_layer", "gelu")
+    return {} if ACTIVATIONS[said] == usual else {"act_layer": ACTIVATIONS[said]}
 
 
 def image_size(content: Any, config: Mapping[str, Any], path: Path) -> int | None:

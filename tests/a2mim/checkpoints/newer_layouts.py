@@ -85,6 +85,34 @@ class CLIPTower(nn.Module):
         return self.ln_post(x[:, 0])
 
 
+HUGGING_CLIP = {
+    "conv1": "embeddings.patch_embedding",
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_pre": "pre_layrnorm",
+    "ln_post": "post_layernorm",
+    "transformer.resblocks": "encoder.layers",
+    "ln_": "layer_norm",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def hugging_clip(net):
+    """The state of a CLIPTower in the names of transformers' modeling_clip.py; the projection stands outside of it."""
+    made = {}
+    for key, x in net.state_dict().items():
+        for old, new in HUGGING_CLIP.items():
+            key = key.replace(old, new)
+        block, joined, leaf = key.partition("attn.in_proj_")
+        parts = zip("qkv", x.chunk(3), strict=True) if joined else ()
+        made |= {f"vision_model.{block}self_attn.{n}_proj.{leaf}": part.contiguous() for n, part in parts}
+        if not joined and key != "proj":
+            made[f"vision_model.{key}"] = x
+    return made
+
+
 class CLIPResNet(nn.Module):
     """clip/model.py, ModifiedResNet: three convolutions, means before strides, attention from the mean of the map."""
 

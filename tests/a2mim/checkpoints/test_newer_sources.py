@@ -78,6 +78,20 @@ def test_open_clip_with_a_network_of_timms(tmp_path):
     assert checkpoint.tensors.keys() == net.state_dict().keys() and sum(map(len, checkpoint.dropped.values())) == 2
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("act", ["gelu", "quick_gelu", None])
+def test_clip_of_hugging_face_as_its_configuration_says(tmp_path, nested, act):
+    """Of both towers the configuration says of images what stands under vision_config."""
+    net = randomise(CLIPTower(heads=4))
+    save_file(newer_layouts.hugging_clip(net), tmp_path / "model.safetensors")
+    said = {"model_type": "clip_vision_model", "num_attention_heads": 4, **({"hidden_act": act} if act else {})}
+    whole = {"model_type": "clip", "vision_config": said, "text_config": {"hidden_act": "gelu"}}
+    (tmp_path / "config.json").write_text(json.dumps(whole if nested else said))
+    model, report, checkpoint = reread(tmp_path / "model.safetensors")
+    assert checkpoint.source == "hugging face" and not report.assumed
+    same(model(IMAGES), net.features(IMAGES, quick=act != "gelu"))
+
+
 def test_a_named_clip_keeps_its_activation(tmp_path):
     """timm's name of the network says GELU, OpenAI's code has another, and no shape tells."""
     net = randomise(CLIPTower(dim=768, heads=12, depth=1, image=32, patch=32))
