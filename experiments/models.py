@@ -81,7 +81,7 @@ def create_model(
     checkpoint = read(file, name) if file else None
     if checkpoint is not None:
         name, said, assumed = fitted(name, checkpoint)
-        checkpoint = replace(checkpoint, assumed={**checkpoint.assumed, **unsaid(assumed, args)})
+        checkpoint = replace(checkpoint, assumed=unsaid({**checkpoint.assumed, **assumed}, args))
         args = {**said, **args}
     elif name == AUTO:
         raise ValueError("the model 'auto' is read off a weights file: give one, or name a model")
@@ -138,8 +138,12 @@ def tell_assumed(assumed: Mapping[str, str], pixels: str = "") -> None:
     pixels: the options for mean and deviation, of a command that has any.
     """
     for what, words in assumed.items() if is_first() else ():
-        given = pixels if what == "pixels" else f"--model-args {what}=N"
+        given = pixels if what == "pixels" else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
         print(f"note: {words}{given and f' ({given})'}", flush=True)
+
+
+OTHERWISE = {"act_layer": "quick_gelu"}
+"""Argument of which something is assumed → what else it may be, where that is no number."""
 
 
 def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any], Mapping[str, str]]:

@@ -47,7 +47,10 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
         for recognised, describe in FAMILIES:
             if recognised(checkpoint.tensors):
                 found = describe(checkpoint)
-                return replace(found, sized=True, arguments={**found.arguments, **checkpoint.arguments})
+                assumed = {**found.assumed, **checkpoint.untold}
+                return replace(
+                    found, sized=True, arguments={**found.arguments, **checkpoint.arguments}, assumed=assumed
+                )
     for name in (*checkpoint.hints, checkpoint.path.stem.split("-")[0], checkpoint.path.name.split(".")[0]):
         if is_plain(name):
             return Architecture(name.split("_")[0], name, classes(checkpoint, name))

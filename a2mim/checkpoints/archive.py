@@ -1,8 +1,10 @@
 """What is looked at before a file is read: that it ends, and that it is no larger inside than outside."""
 
+import json
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from a2mim.checkpoints.errors import CheckpointError
 
@@ -22,6 +24,16 @@ def read_text(path: Path, longest: int = LONGEST_JSON) -> str:
     if (size := path.stat().st_size) > longest:
         raise CheckpointError(f"{path} has {size:,} bytes, and is read up to {longest:,}: it is not what it is called")
     return path.read_text(encoding="utf-8")
+
+
+def json_beside(path: Path, name: str) -> dict[str, Any]:
+    """A configuration beside a file of Hugging Face or of timm's hub; empty without one."""
+    beside = path.parent / name
+    try:
+        content = json.loads(read_text(beside))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def is_zip(path: Path) -> bool:

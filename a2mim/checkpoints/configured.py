@@ -4,14 +4,14 @@ All of it is what somebody wrote into a file: each is checked before it is used.
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from a2mim.bounds import Deviation, Mean, complaint
-from a2mim.checkpoints.archive import read_text
+from a2mim.checkpoints import open_clip
+from a2mim.checkpoints.archive import json_beside
 from a2mim.checkpoints.convert import Pixels, Tensors
 from a2mim.checkpoints.errors import CheckpointError
 from a2mim.checkpoints.positions import table_of
@@ -41,6 +41,8 @@ class Told:
     """Of timm.create_model, beyond what shapes tell."""
     assumed: Mapping[str, str]
     """What → in which words, where nothing told it."""
+    untold: Mapping[str, str]
+    """Arguments of timm.create_model that nothing tells → what the source's code does, in words."""
 
 
 def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, found: Recognised) -> Told:
@@ -51,18 +53,22 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
     beside = json_beside(path, "config.json")
     config = of_images(beside) if found.names.name == "hugging face" else {}
     settings = config or arguments(content)
+    clip = open_clip.configuration(path, found)
+    given = found.arguments | activation(config, path, found) | open_clip.arguments(clip, path, found)
     images, assumed = pixels(content, metadata, path, container, found, config)
     return Told(
         norm_eps(metadata, config, path, found) or found.norm_eps,
         head_count(config, "num_attention_heads", path)
         or head_count({"heads": parsed(metadata.get("heads", "null"), f"the metadata of '{path}'")}, "heads", path)
+        or open_clip.heads(clip, path, found)
         or moco_heads(found.tensors, metadata),
         images,
         image_size(content, config, path),
         tuple(name for name in hints(content, beside, path) if name),
         settings,
-        {**found.arguments, **activation(config, path, found)},
+        given,
         assumed,
+        {key: words for key, words in found.names.untold.items() if key not in given},
     )
 
 
@@ -185,6 +191,8 @@ def stated_pixels(content: Any, metadata: Mapping[str, str], path: Path, found: 
         where = f"preprocessor_config.json beside '{path}'"
         processor = json_beside(path, "preprocessor_config.json")
         stated = [processor[key] for key in ("image_mean", "image_std") if key in processor] or None
+    if stated is None and (stated := open_clip.pixels(open_clip.configuration(path, found))):
+        where = f"{open_clip.NAME} beside '{path}'"
     if stated is None and path.name in HUB_FILES:
         where, config = f"config.json beside '{path}'", json_beside(path, "config.json").get("pretrained_cfg")
         if isinstance(config, dict):
@@ -254,16 +262,6 @@ def head_count(config: Mapping[str, Any], name: str, path: Path) -> int | None:
     if said is not None and not whole(1, 1024)(said):
         raise CheckpointError(f"the settings of '{path}' state no number of heads in {name}: {shown(said)}")
     return said
-
-
-def json_beside(path: Path, name: str) -> dict[str, Any]:
-    """A configuration beside a file of Hugging Face or of timm's hub; empty without one."""
-    beside = path.parent / name
-    try:
-        content = json.loads(read_text(beside))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def moco_heads(tensors: Tensors, metadata: Mapping[str, Any]) -> int | None:

@@ -73,6 +73,8 @@ class Source:
     the others. Nothing but time depends on it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Of timm.create_model, where the source's code fixes what no shape tells."""
+    untold: Mapping[str, str] = field(default_factory=dict)
+    """Such arguments that the source leaves to settings outside of the file → what is taken without them, in words."""
     unread: str = ""
     """Why files of this kind are not read, and what to do instead: a part of a sentence."""
 

@@ -145,12 +145,18 @@ def describe(checkpoint: Checkpoint, model: str = "", arguments: Mapping[str, An
         "mis_shaped": dict(report.mis_shaped) if report else {},
         "fresh": {why: list(keys) for why, keys in checkpoint.fresh.items()},
         "adapted": list(report.adapted) if report else [],
-        "assumed": {**checkpoint.assumed, **(fitting.architecture.assumed if fitting else {})},
+        "assumed": untold(checkpoint, fitting, arguments),
         "dropped": {why: list(keys) for why, keys in checkpoint.dropped.items()},
         "norm_eps": dict(checkpoint.norm_eps),
         "pixels": checkpoint.pixels and {"mean": checkpoint.pixels[0], "std": checkpoint.pixels[1]},
         "positions": table_of(tensors.get("pos_embed")),
     }
+
+
+def untold(checkpoint: Checkpoint, fitting: Fit | None, arguments: Mapping[str, Any] = NONE) -> dict[str, str]:
+    """What is assumed of a network and its images, but for the arguments that were given."""
+    assumed = {**checkpoint.assumed, **(fitting.architecture.assumed if fitting else {})}
+    return {key: words for key, words in assumed.items() if key not in arguments}
 
 
 def file_format(path: Path) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from a2mim.checkpoints.configured import hints, json_beside, tell
+from a2mim.checkpoints.archive import json_beside
+from a2mim.checkpoints.configured import hints, tell
 from a2mim.checkpoints.contents import choose_copy, read_file, strip_prefixes, unwrap
 from a2mim.checkpoints.convert import Dropped, Pixels
 from a2mim.checkpoints.errors import CheckpointError, sound
@@ -61,6 +62,8 @@ class Checkpoint:
     """What nothing tells → what is taken, in words."""
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """timm's names of the models that the source has, each with its arguments; empty where shapes tell them."""
+    untold: Mapping[str, str] = field(default_factory=dict)
+    """Arguments of timm.create_model that neither file nor settings tell → what is taken, in words."""
     unread: str = ""
     """Why files of this kind are not read, and what to do instead; empty for those that are."""
 
@@ -160,6 +163,7 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str,
         told.arguments,
         told.assumed,
         found.models,
+        told.untold,
         found.unread,
     )
 

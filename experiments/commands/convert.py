@@ -38,7 +38,7 @@ def run(settings: Settings) -> None:
     import timm
 
     from a2mim.checkpoints import read
-    from a2mim.checkpoints.describe import fit
+    from a2mim.checkpoints.describe import fit, untold
     from a2mim.export import write_checkpoint
     from a2mim.plain import pairs, printable
     from experiments.outputs import claim
@@ -51,13 +51,14 @@ def run(settings: Settings) -> None:
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
     claim([settings.out], files_of(settings.file))
     checkpoint = read(settings.file, settings.model)
-    fitting = fit(checkpoint, settings.model, pairs(settings.model_args))
+    typed = pairs(settings.model_args)
+    fitting = fit(checkpoint, settings.model, typed)
     if fitting is None:
         raise ValueError(f"no known model fits '{settings.file}': name the timm model that it is of with --model")
     name, arguments = fitting.architecture.name, fitting.architecture.arguments
     if not fitting.complete:
         raise ValueError(f"'{settings.file}' does not fit timm's {name} completely: {fitting.problem}")
-    assumed = {**checkpoint.assumed, **fitting.architecture.assumed}
+    assumed = untold(checkpoint, fitting, typed)
     # what is assumed of the heads is not stated as if it were known
     told = replace(checkpoint, assumed=assumed, heads=None if "num_heads" in assumed else fitting.heads)
     write_checkpoint(told, settings.out, {"architecture": name, **arguments})

@@ -61,7 +61,7 @@ def make_network(
     if report is not None:
         if is_first() and not report.complete:
             print(f"note: of {network.weights} {report.loaded} keys were loaded, {report.differences}", flush=True)
-        report = dataclasses.replace(report, assumed={**report.assumed, **unsaid(assumed, pairs(network.model_args))})
+        report = dataclasses.replace(report, assumed=unsaid({**report.assumed, **assumed}, pairs(network.model_args)))
         tell_assumed(report.assumed)
     if file and classes:
         with torch.random.fork_rng(devices=[]):

@@ -73,3 +73,8 @@ def test_one_process_says_it_for_all(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     tell_assumed({"pixels": "assumed"})
     assert not capsys.readouterr().out
+
+
+def test_an_activation_is_given_by_its_name(capsys):
+    tell_assumed({"act_layer": "activations are assumed: GELU"})
+    assert capsys.readouterr().out == "note: activations are assumed: GELU (--model-args act_layer=quick_gelu)\n"

@@ -1,7 +1,7 @@
 """Image towers of CLIP and SigLIP: OpenAI's and open_clip's names, and those of Hugging Face transformers.
 
-OpenAI's models, and those of open_clip whose name says so, have quick GELUs; their files do not tell it, the file of
-settings beside a Hugging Face one does.
+OpenAI's models, and those of open_clip whose name says so, have quick GELUs; their files do not tell it, the settings
+beside those of Hugging Face and of open_clip's hub do (`open_clip.py`).
 """
 
 import re
@@ -56,6 +56,10 @@ CLIP = Source(
     norm_eps={"": 1e-5},
     pixels=OF_CLIP,
     arguments=POOLED,
+    untold={
+        "act_layer": "activations are assumed: GELU, for the file does not say; OpenAI's weights, and others that were "
+        "trained as theirs, have quick GELU"
+    },
 )
 OPENAI_CLIP = Source(
     # Only OpenAI's own files keep these three numbers.

@@ -73,7 +73,7 @@ class CLIPTower(nn.Module):
         self.transformer = Named(resblocks=nn.ModuleList(blocks))
         self.proj = vector(dim, 16)
 
-    def features(self, images, quick):
+    def features(self, images, quick, mean=False):
         x = patches(self.conv1(images))
         first = self.class_embedding.expand(len(x), 1, -1)
         x = self.ln_pre(torch.cat([first, x], 1) + self.positional_embedding)
@@ -82,7 +82,7 @@ class CLIPTower(nn.Module):
             x = x + block.attn.out_proj(attend(q, k, v, self.heads))
             y = block.mlp.c_fc(block.ln_2(x))
             x = x + block.mlp.c_proj(y * torch.sigmoid(1.702 * y) if quick else F.gelu(y))
-        return self.ln_post(x[:, 0])
+        return self.ln_post(x[:, 1:].mean(1) if mean else x[:, 0])
 
 
 HUGGING_CLIP = {
@@ -163,7 +163,7 @@ class CLIPResNet(nn.Module):
         query, key, value = (getattr(self.attnpool, f"{name}_proj")(tokens) for name in "qkv")
         return attend(query[:, :1], key, value, self.heads)[:, 0]
 
-    def features(self, images, quick):
+    def features(self, images, quick, mean=False):
         return self.attnpool.c_proj(self.pooled(images))
 
 

@@ -17,6 +17,7 @@ from a2mim.checkpoints import CheckpointError, architecture, joined, load_into, 
 from a2mim.checkpoints.architecture import build, guess, left_open
 from a2mim.checkpoints.describe import describe
 from a2mim.checkpoints.identify import identify
+from experiments.models import create_model
 from tests.a2mim.checkpoints import layouts, newer_layouts
 from tests.a2mim.checkpoints.layouts import Beit, HFViT, Named, Swin, ViT, randomise, vector
 from tests.a2mim.checkpoints.newer_layouts import CLIPTower, ConvNeXtV2, ConvStemViT, DINOv2
@@ -90,6 +91,47 @@ def test_clip_of_hugging_face_as_its_configuration_says(tmp_path, nested, act):
     model, report, checkpoint = reread(tmp_path / "model.safetensors")
     assert checkpoint.source == "hugging face" and not report.assumed
     same(model(IMAGES), net.features(IMAGES, quick=act != "gelu"))
+
+
+def open_clip(folder, net, **said):
+    """A file of open_clip's hub, with what it states beside it."""
+    state = {f"visual.{key}": x for key, x in net.state_dict().items()}
+    torch.save(state, folder / "open_clip_pytorch_model.bin")
+    preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": said, "preprocess_cfg": preprocess}))
+    return folder / "open_clip_pytorch_model.bin"
+
+
+MEAN = {"pool_type": "avg", "final_ln_after_pool": True}
+
+
+@pytest.mark.parametrize(("quick", "tower"), [(True, {}), (False, {}), (False, MEAN), (False, {"head_width": 32})])
+def test_open_clips_own_configuration(tmp_path, quick, tower):
+    net = randomise(CLIPTower(heads=4 if tower.get("head_width") else 2))
+    file = open_clip(tmp_path, net, quick_gelu=quick, vision_cfg={"width": 128, **tower})
+    model, _, checkpoint = reread(file)
+    same(model(IMAGES), net.features(IMAGES, quick=quick, mean=tower == MEAN))
+    assert checkpoint.pixels == ((0.5,) * 3, (0.25,) * 3) and not describe(checkpoint)["assumed"]
+
+
+@pytest.mark.parametrize("tower", [{"pool_type": "avg"}, {"global_average_pool": True}, {"width": 8}, {"width": "8"}])
+def test_open_clips_configuration_of_another_network_is_refused(tmp_path, tower):
+    with pytest.raises(CheckpointError, match=r"open_clip_config.json beside '.*' states (a pooling that|no width)"):
+        read(open_clip(tmp_path, randomise(CLIPTower()), vision_cfg=tower))
+
+
+def test_the_activation_of_clip_is_said_to_be_assumed(tmp_path):
+    """OpenAI's weights that were saved again, and open_clip's without their configuration."""
+    net = randomise(CLIPTower())
+    state = {f"visual.{key}": x.float() for key, x in net.state_dict().items()}
+    torch.save(state, tmp_path / "ViT-B-32-openai.pt")
+    said = describe(read(tmp_path / "ViT-B-32-openai.pt"))["assumed"]
+    assert set(said) == {"num_heads", "act_layer"} and said["act_layer"].startswith("activations are assumed: GELU")
+    quick = {"act_layer": "quick_gelu"}
+    assert set(describe(read(tmp_path / "ViT-B-32-openai.pt"), arguments=quick)["assumed"]) == {"num_heads"}
+    model, config = create_model("auto", tmp_path / "ViT-B-32-openai.pt", **quick)
+    assert set(config["assumed"]) == {"num_heads"}
+    same(model.double().eval()(IMAGES), net.float().double().features(IMAGES, quick=True))
 
 
 def test_a_named_clip_keeps_its_activation(tmp_path):
