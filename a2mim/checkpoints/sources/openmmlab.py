@@ -6,6 +6,7 @@ mim_resnet.py; tools/model_converters), github.com/open-mmlab/mmpretrain. Their 
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -24,11 +25,12 @@ from a2mim.checkpoints.sources.common import (
 )
 from a2mim.checkpoints.sources.convnext import STAGE_NAMES
 
+NECK = {rf"neck\.{ANY}": f"{DECODER}, or its projector"}
 DROPS = {
     POSITION_INDEX: INDEX,
     ATTENTION_MASK: INDEX,
     r"(backbone\.)?mask_(token|gamma)": MASK_TOKEN,
-    rf"neck\.{ANY}": f"{DECODER}, or its projector",
+    **NECK,
     rf"head\.(predictor|decoder)\.{ANY}": PROJECTOR,
     rf"(momentum_encoder|target_generator|target_network)\.{ANY}": "target network of the pre-training",
     r"data_preprocessor\.(mean|std)": "pixel mean and deviation of the data",
@@ -142,4 +144,25 @@ RESNET = Source(
     **OWN,
 )
 
-OPENMMLAB = (VIT, PRETRAINED_CONVNEXT, CONVNEXT, SWIN, RESNET)
+
+def classified(source: Source, linear: str) -> Source:
+    """The same names with a classifier behind the neck, which then computes and is not left out: a batch norm without
+    affine (ClsBatchNormNeck, of MAE's linear probe) becomes a part of the classifier, and nothing else is known.
+
+    linear: timm's name of the classifier.
+    """
+
+    def finish(tensors: Tensors) -> Tensors:
+        return fold_batch_norm(source.finish(tensors), norm="neck.bn", linear=linear, eps=1e-6, into=linear)
+
+    marks = (*source.marks, r"head\.(?:fc|layers\.head)\.weight", rf"neck\.{ANY}")
+    drops = {rule: why for rule, why in source.drops.items() if rule not in NECK}
+    return replace(source, marks=marks, drops=drops, finish=finish)
+
+
+OPENMMLAB = (
+    classified(VIT, "head"),
+    *(classified(each, "head.fc") for each in (CONVNEXT, SWIN)),
+    classified(RESNET, "fc"),
+    *(VIT, PRETRAINED_CONVNEXT, CONVNEXT, SWIN, RESNET),
+)

@@ -477,6 +477,29 @@ def test_mmpretrain_linear_probe(tmp_path):
     same(model(IMAGES), head.fc(head.bn(vit(IMAGES))))
 
 
+@pytest.mark.parametrize("make", [MMViT, resnet])
+def test_mmpretrain_linear_probe_with_its_batch_norm_in_the_neck(tmp_path, make):
+    """mmpretrain's mae_vit-base-p16_8xb2048-linear-coslr-90e_in1k: ClsBatchNormNeck, then a linear head."""
+    backbone = make()
+    wide = 128 if make is MMViT else widths()[-1]
+    fc = nn.Linear(wide, 9)
+    head = Named(layers=Named(head=fc)) if make is MMViT else Named(fc=fc)
+    neck = Named(bn=nn.BatchNorm1d(wide, affine=False, eps=1e-6))
+    net = mm(backbone, neck=neck, head=head)
+    mm_save(net, tmp_path / "probe.pth")
+    model, report, _ = reread(tmp_path / "probe.pth")
+    same(model(IMAGES), fc(neck.bn(backbone(IMAGES))))
+    assert not report.dropped
+
+
+@pytest.mark.parametrize("neck", [{"fc": nn.Linear(128, 128)}, {"bn": nn.BatchNorm1d(128)}])
+def test_another_neck_before_a_classifier_is_refused(tmp_path, neck):
+    net = mm(MMViT(), neck=Named(**neck), head=Named(fc=nn.Linear(128, 9)))
+    mm_save(net, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"unexpected keys? \(neck\."):
+        reread(tmp_path / "net.pth")
+
+
 def test_mmpretrain_swin_merges_patches_in_another_order(tmp_path):
     swin = layouts.MMSwin()
     net = mm(swin, head=Named(fc=nn.Linear(32, 9)))
