@@ -15,9 +15,13 @@ from a2mim.checkpoints.archive import json_beside
 from a2mim.checkpoints.convert import Pixels, Tensors
 from a2mim.checkpoints.errors import CheckpointError
 from a2mim.checkpoints.positions import table_of
+from a2mim.checkpoints.preprocessor import kept_pixels
 from a2mim.checkpoints.sources import Recognised
 from a2mim.checkpoints.sources.common import HALF, IMAGENET
+from a2mim.checkpoints.sources.openmmlab import OWN
 from a2mim.checkpoints.stated import number, parsed, shown, whole
+
+OPENMMLAB = OWN["name"]
 
 # What Hugging Face's hub calls a file of weights, with a config.json of its own beside it.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -191,6 +195,8 @@ def stated_pixels(content: Any, metadata: Mapping[str, str], path: Path, found: 
         where = f"preprocessor_config.json beside '{path}'"
         processor = json_beside(path, "preprocessor_config.json")
         stated = [processor[key] for key in ("image_mean", "image_std") if key in processor] or None
+    if stated is None and found.names.name == OPENMMLAB:
+        where, stated = f"data_preprocessor of checkpoint '{path}'", kept_pixels(content, found.left_out, path)
     if stated is None and (stated := open_clip.pixels(open_clip.configuration(path, found))):
         where = f"{open_clip.NAME} beside '{path}'"
     if stated is None and path.name in HUB_FILES:
@@ -227,6 +233,8 @@ def family_pixels(
         if not isinstance(kind, str):
             kind = "vit_mae" if any(key.startswith("decoder.") for key in found.left_out) else "vit"
         return TRAINED_WITH.get(kind), f" as of {kind}"
+    if found.names.name == OPENMMLAB:
+        return IMAGENET, " as of OpenMMLab's configurations"
     if found.names.name == "beit":
         said = (path.name.lower(), *hints(content, {}, path))
         second = any("beitv2" in text or "beit2" in text for text in said)

@@ -16,7 +16,6 @@ from a2mim.checkpoints.sources.common import (
     ANY,
     ATTENTION_MASK,
     DECODER,
-    IMAGENET,
     INDEX,
     MASK_TOKEN,
     POSITION_INDEX,
@@ -111,7 +110,6 @@ OWN: dict[str, Any] = {
     "where": "github.com/Westlake-AI/openmixup, github.com/open-mmlab/mmpretrain",
     "prefix": r"backbone\.",
     "drops": DROPS,
-    "pixels": IMAGENET,
 }
 CONVNEXT_MARK = r"(backbone\.)?stages\.0\.0\.depthwise_conv\.weight"
 

@@ -6,9 +6,10 @@ squeeze (block.N.fc1), and how many layers.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from a2mim.checkpoints.convert import Source, Tensors, rename, substitute
-from a2mim.checkpoints.sources.common import IMAGENET
+from a2mim.checkpoints.sources.common import HALF, IMAGENET
 
 WHERE = "github.com/pytorch/vision, torchvision/models/{}.py"
 LAYER = re.compile(r"(\d+)\.(\d+)\.(.*)")  # layer of a block, convolution (0) or norm (1), leaf
@@ -99,6 +100,14 @@ EFFICIENT_NET = Source(
     },
 )
 
+EFFICIENT_NET_V2_L = replace(
+    EFFICIENT_NET,
+    # The only one that deep; torchvision trained it with other means than all of its others.
+    marks=(*EFFICIENT_NET.marks, r"features\.6\.24\.block\.0\.0\.weight"),
+    pixels=HALF,
+    models={"efficientnetv2_l": EFFICIENT_NET.models["efficientnetv2_l"]},
+)
+
 # --- MobileNet V3
 
 DEPTHS = {15: (1, 2, 3, 4, 2, 3), 11: (1, 2, 3, 2, 3)}
@@ -171,4 +180,4 @@ REGNET = Source(
     tensors={f"regnet{kind}_{size}": count for kind, sizes in REGNETS.items() for size, count in sizes.items()},
 )
 
-NAMED = (EFFICIENT_NET, MOBILE_NET, REGNET)
+NAMED = (EFFICIENT_NET_V2_L, EFFICIENT_NET, MOBILE_NET, REGNET)

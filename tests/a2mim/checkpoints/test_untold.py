@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from a2mim.checkpoints import Checkpoint, load_into, read
+from a2mim.checkpoints import Checkpoint, CheckpointError, load_into, read
 from a2mim.checkpoints.describe import describe
 from a2mim.checkpoints.identify import UntoldError, identify
 from a2mim.checkpoints.sources import recognise
@@ -84,6 +85,43 @@ def test_mean_and_deviation_of_the_images(tmp_path, case):
     assert checkpoint.pixels == wanted
     assert ("pixels" in checkpoint.assumed) == assumed
     assert all("assumed" in words for words in checkpoint.assumed.values())
+
+
+def mm_file(folder, mean, std, config="model = dict()"):
+    """mmpretrain's file with the buffers of its data_preprocessor, which older versions save."""
+    net = randomise(Named(backbone=layouts.MMViT(), data_preprocessor=nn.Module()))
+    state = net.state_dict()
+    for name, x in (("mean", mean), ("std", std)) if mean else ():
+        state[f"data_preprocessor.{name}"] = torch.tensor(x).view(3, 1, 1)
+    torch.save({"meta": {"cfg": config}, "state_dict": state}, folder / "epoch_100.pth")
+    return folder / "epoch_100.pth"
+
+
+def test_a_data_preprocessor_tells_mean_and_deviation(tmp_path):
+    checkpoint = read(mm_file(tmp_path, [127.5] * 3, [63.75] * 3))
+    assert checkpoint.pixels == ((0.5,) * 3, (0.25,) * 3) and not checkpoint.assumed
+    checkpoint = read(mm_file(tmp_path, [], []))
+    assert checkpoint.pixels == IMAGENET and "ImageNet's as of OpenMMLab" in checkpoint.assumed["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "config"),
+    [([103.53, 116.28, 123.675], ""), ([], "data_preprocessor = dict(mean=[0, 0, 0], to_rgb=False)")],
+)
+def test_a_network_that_was_shown_blue_first_is_refused(tmp_path, mean, config):
+    with pytest.raises(CheckpointError, match="shown images with blue first"):
+        read(mm_file(tmp_path, mean, [58.395, 57.12, 57.375], config))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_b7"])
+def test_the_one_efficientnet_that_torchvision_trained_with_other_means(name):
+    with torch.device("meta"):
+        net = getattr(torchvision.models, name)()
+    (weights, *_) = torchvision.models.get_model_weights(name)
+    found = recognise(net.state_dict())
+    told = weights.transforms()
+    assert found.pixels == (tuple(told.mean), tuple(told.std))
+    assert (next(iter(found.models)) == "efficientnetv2_l") == (name == "efficientnet_v2_l")
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("vit_mae", IMAGENET), ("vit", HALF), ("deit", IMAGENET)])
