@@ -18,6 +18,7 @@ from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.preprocessor import kept_pixels
 from a2mim.checkpoints.sources import Recognised
 from a2mim.checkpoints.sources.common import HALF, IMAGENET
+from a2mim.checkpoints.sources.hugging_face_cnn import RESNET
 from a2mim.checkpoints.sources.openmmlab import OWN
 from a2mim.checkpoints.stated import number, parsed, shown, whole
 
@@ -104,9 +105,10 @@ ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": 
 def activation(config: Mapping[str, Any], path: Path, found: Recognised) -> dict[str, str]:
     """The activation of a transformer's layers, where a configuration says another than the source's code has."""
     said = config.get("hidden_act")
-    if said is None or config.get("model_type") == "resnet":
+    if found.names is RESNET:
+        refuse_other_resnet(config, path)
         return {}
-    if config.get("use_swiglu_ffn") or config.get("use_gated_mlp"):
+    if said is None or config.get("use_swiglu_ffn") or config.get("use_gated_mlp"):
         return {}
     if not isinstance(said, str) or said not in ACTIVATIONS:
         raise CheckpointError(
@@ -115,6 +117,16 @@ def activation(config: Mapping[str, Any], path: Path, found: Recognised) -> dict
         )
     usual = found.arguments.get("act_layer", "gelu")
     return {} if ACTIVATIONS[said] == usual else {"act_layer": ACTIVATIONS[said]}
+
+
+def refuse_other_resnet(config: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError for a ResNet that computes what no ResNet of timm's with its names and shapes does."""
+    usual = {"hidden_act": "relu", "downsample_in_bottleneck": False, "downsample_in_first_stage": False}
+    if other := [f"{key} = {shown(config[key])}" for key in usual if config.get(key, usual[key]) != usual[key]]:
+        raise CheckpointError(
+            f"config.json beside '{path}' states {', '.join(other)}, which no ResNet of timm's has: such a network "
+            "needs a factory"
+        )
 
 
 def image_size(content: Any, config: Mapping[str, Any], path: Path) -> int | None:

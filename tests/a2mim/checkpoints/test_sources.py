@@ -1,6 +1,7 @@
 """Every source: its layout with random weights, saved in its container, gives the same numbers through the reader."""
 
 import argparse
+import json
 
 import pytest
 import timm
@@ -591,6 +592,21 @@ def test_hugging_face_resnet(tmp_path, bottleneck):
     hf_save(net, tmp_path / "model.safetensors")
     model, _, _ = reread(tmp_path / "model.safetensors")
     same(model(IMAGES), net.classifier(net.resnet(IMAGES)))
+
+
+@pytest.mark.parametrize(
+    "said", [{"downsample_in_bottleneck": True}, {"downsample_in_first_stage": True}, {"hidden_act": "gelu"}]
+)
+def test_a_hugging_face_resnet_that_computes_something_else_is_refused(tmp_path, said):
+    """Of the same names and shapes; what its configuration usually says is no reason."""
+    net = randomise(layouts.HFResNet(first=8))
+    hf_save(Named(resnet=net), tmp_path / "model.safetensors")
+    usual = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_bottleneck": False}
+    (tmp_path / "config.json").write_text(json.dumps(usual))
+    assert read(tmp_path / "model.safetensors").source == "hugging face"
+    (tmp_path / "config.json").write_text(json.dumps(usual | said))
+    with pytest.raises(CheckpointError, match=f"states {next(iter(said))} = .*, which no ResNet of timm's has"):
+        read(tmp_path / "model.safetensors")
 
 
 # --- mutations
