@@ -132,7 +132,7 @@ def evaluation_transform(config: Mapping[str, Any], image_size: int | None = Non
         image_size: side in pixels, instead of the configured one.
     """
     size = (config["input_size"][0], image_size, image_size) if image_size else config["input_size"]
-    known = {name: value for name, value in config.items() if name != "assumed"}
+    known = {name: value for name, value in config.items() if name not in ("assumed", "adapted")}
     return create_transform(**{**known, "input_size": size}, is_training=False)
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.machinery import PathFinder
@@ -68,7 +68,7 @@ def create_model(
     Returns:
         The module, and the data configuration it asks for: mean, std, input_size, interpolation, crop_pct, crop_mode
         (timm's defaults, ImageNet statistics at 224 px, where the model says nothing), and under `assumed` in words
-        what neither the file nor model_args tell.
+        what neither the file nor model_args tell, under `adapted` what of the file was resized.
 
     Raises:
         ValueError: unknown name, tag or argument; no pretrained weights; a checkpoint that does not fit.
@@ -100,6 +100,8 @@ def create_model(
     config = timm.data.resolve_model_data_config(model)
     if checkpoint is not None and checkpoint.assumed:
         config["assumed"] = dict(checkpoint.assumed)
+    if checkpoint is not None and (resized := [note for note in report.adapted if "was resized" in note]):
+        config["adapted"] = resized
     if "img_size" in args:
         size = args["img_size"]
         config["input_size"] = (config["input_size"][0], *(size if isinstance(size, tuple) else (size, size)))
@@ -140,6 +142,12 @@ def tell_assumed(assumed: Mapping[str, str], pixels: str = "") -> None:
     for what, words in assumed.items() if is_first() else ():
         given = pixels if what == "pixels" else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
         print(f"note: {words}{given and f' ({given})'}", flush=True)
+
+
+def tell_adapted(notes: Sequence[str]) -> None:
+    """Say on the terminal what of the weights was resized to fit; the first process says it for all."""
+    for note in notes if is_first() else ():
+        print(f"note: {note}, for images of another size than the weights'", flush=True)
 
 
 OTHERWISE = {"act_layer": "quick_gelu"}

@@ -92,6 +92,7 @@ def run(settings: Settings) -> None:
     write_csv(tables[0], found.pairs)
     write_csv(tables[1], found.cells)
     about["input"] = description(found.config)
+    about |= {"adapted": found.config["adapted"]} if "adapted" in found.config else {}
     write_json(record, {"command": "map", **about, **counted(found)})
     print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")
 

@@ -64,7 +64,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
     from experiments.machine import is_first
-    from experiments.models import create_model, named, tell_assumed
+    from experiments.models import create_model, named, tell_adapted, tell_assumed
 
     arguments = pairs(settings.model_args)
     if "num_classes" in arguments:
@@ -88,6 +88,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)
     tell_assumed(config.get("assumed", {}), pixels="--mean, --std")
+    tell_adapted(config.get("adapted", ()))
     return model, config
 
 

@@ -58,6 +58,10 @@ class Opened:
         own = {"normalisation": self.normalisation, "accompany": self.accompany}
         return {"transform": description(self.config), **own}
 
+    def adapted(self) -> dict[str, Any]:
+        """What of the weights was resized to fit, for a record; nothing where nothing was."""
+        return {"adapted": self.config["adapted"]} if "adapted" in self.config else {}
+
     def of_run(self, settings: Any) -> dict[str, Any]:
         """Arguments of every measurement that takes a folder: where it lies, and what is measured is called."""
         from experiments.machine import commit
@@ -69,7 +73,7 @@ class Opened:
             "model_name": title(settings),
             "data_name": settings.data,
             "transform": description(self.config),
-            "about": {"commit": commit()},
+            "about": {"commit": commit(), **self.adapted()},
             "dry_run": settings.dry_run,
         }
 

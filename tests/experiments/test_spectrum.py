@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -47,6 +48,18 @@ def photos(tmp_path):
 def spectrum(data, out, *options, model=VIT, weights="random", size=SIZE):
     words = ["spectrum", model, "--weights", weights, "--data", str(data), "--out", str(out), "--device", "cpu"]
     return cli.main([*words, *(["--image-size", str(size)] if size else []), *options])
+
+
+def test_positions_that_were_resized_are_told_and_recorded(photos, tmp_path, capsys):
+    """As every measuring command does: they open models in one way."""
+    net = timm.create_model("test_vit", img_size=32)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    assert spectrum(photos, tmp_path / "run", model="test_vit", weights=str(tmp_path / "net.pth"), size=64) == 0
+    note = "pos_embed was resized from 1×"
+    (said,) = [each for each in capsys.readouterr().out.splitlines() if note in each]
+    assert said.startswith(f"note: {note}") and said.endswith("for images of another size than the weights'")
+    (told,) = json.loads((tmp_path / "run" / "run.json").read_text())["adapted"]
+    assert told.startswith(note)
 
 
 def test_writes_tables_figures_and_record_for_unlabelled_images_and_no_classifier(
