@@ -78,12 +78,13 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, architecture: Mapping[str, Any]) -> None:
-    """Write what was read of a checkpoint to `path`, with the model that it fits, the epsilons of its norms and the
-    number of its heads.
+    """Write what was read of a checkpoint to `path`, with the model that it fits, the epsilons of its norms, the number
+    of its heads and the rule by which its positions are resized.
 
     architecture: {"architecture": timm's name, and the keyword arguments of timm.create_model}.
     """
     metadata = {"format": "pt", "architecture": json.dumps(dict(architecture)), "source": checkpoint.source}
+    metadata["positions"] = checkpoint.positions
     if checkpoint.norm_eps:
         metadata["norm_eps"] = json.dumps(dict(checkpoint.norm_eps))
     if checkpoint.heads:

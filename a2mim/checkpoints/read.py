@@ -12,7 +12,7 @@ from a2mim.checkpoints.configured import hints, tell
 from a2mim.checkpoints.contents import choose_copy, read_file, strip_prefixes, unwrap
 from a2mim.checkpoints.convert import Dropped, Pixels
 from a2mim.checkpoints.errors import CheckpointError, sound
-from a2mim.checkpoints.resize import PositionRule
+from a2mim.checkpoints.resize import RULES, PositionRule
 from a2mim.checkpoints.rotary import is_named
 from a2mim.checkpoints.sources import NATIVE, Recognised, recognise
 from a2mim.checkpoints.stated import parsed, shown, whole
@@ -152,7 +152,7 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str,
         found.fresh,
         told.norm_eps,
         told.heads,
-        found.positions,
+        stated_positions(metadata, path) or found.positions,
         told.pixels,
         told.hints,
         metadata,
@@ -166,6 +166,17 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str,
         told.untold,
         found.unread,
     )
+
+
+def stated_positions(metadata: Mapping[str, str], path: Path) -> PositionRule | None:
+    """The rule by which positions are resized, as a converted file states that of its source; None where it does not.
+
+    Raises CheckpointError for a rule that is none.
+    """
+    said = metadata.get("positions")
+    if said is not None and said not in RULES:
+        raise CheckpointError(f"the metadata 'positions' of checkpoint '{path}' is none of {', '.join(RULES)}")
+    return next((rule for rule in RULES if rule == said), None)
 
 
 def split_copy(path: str | Path) -> tuple[Path, str]:

@@ -1,7 +1,7 @@
 """Position embeddings and tables of relative positions for another number of patches, by the source's own rules."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 PositionRule = Literal["bicubic", "antialiased", "align corners", "dino"]
+RULES: tuple[PositionRule, ...] = get_args(PositionRule)
 
 
 def square_side(n: int) -> int:

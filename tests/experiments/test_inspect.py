@@ -13,7 +13,7 @@ from a2mim.checkpoints import Checkpoint, load_into, read
 from a2mim.checkpoints.architecture import build
 from a2mim.checkpoints.describe import fit
 from a2mim.checkpoints.identify import UntoldError, identify
-from a2mim.export import export_backbone
+from a2mim.export import export_backbone, save
 from a2mim.shapes import shapes_alone
 from experiments.cli import main
 from experiments.models import create_model, efficientnet_lite0_file, fitted
@@ -314,6 +314,24 @@ def test_a_converted_file_keeps_its_heads(named, tmp_path, capsys):
     capsys.readouterr()
     assert main(["convert", str(file), "--out", str(tmp_path / "6.safetensors"), *words, "num_heads=6"]) == 2
     assert "12 attention heads" in capsys.readouterr().err and not (tmp_path / "6.safetensors").exists()
+
+
+def test_a_converted_file_resizes_its_positions_as_its_source_does(tmp_path):
+    """DINO's rule shifts the samples, timm's blurs: under timm's names nothing tells them apart."""
+    net = randomise(ViT()).float()
+    net.pos_embed.data = torch.randn(net.pos_embed.shape, generator=torch.Generator().manual_seed(3))
+    dino = Named(backbone=net, head=layouts.DINOHead(128)).float()
+    file, out = tmp_path / "dino.pth", tmp_path / "out.safetensors"
+    torch.save({"teacher": dino.state_dict()}, file)
+    assert main(["convert", str(file), "--out", str(out)]) == 0
+    models = [create_model("auto", each, img_size=16)[0] for each in (file, out)]
+    torch.testing.assert_close(models[1].pos_embed, models[0].pos_embed, rtol=0, atol=0)
+    grid = net.pos_embed.data[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+    shifted = nn.functional.interpolate(grid, scale_factor=(2.1 / 4, 2.1 / 4), mode="bicubic")  # vision_transformer.py
+    torch.testing.assert_close(models[1].pos_embed[:, 1:], shifted.flatten(2).transpose(1, 2))
+    save(read(out).tensors, tmp_path / "odd.safetensors", {"positions": "nearest"})
+    with pytest.raises(ValueError, match=r"the metadata 'positions' .* is none of bicubic, antialiased"):
+        read(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["auto", "named"])
