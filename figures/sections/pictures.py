@@ -14,10 +14,11 @@ from figures.page.blocks import Block, Fold, Gallery, Picture, Section
 from figures.pair_map import draw_pair_map
 from figures.pictures import newest_pictures, opened
 from figures.runs import Run
+from figures.sections.common import spread
 from figures.words import value_in_words
 
 RECONSTRUCTION = ("original", "masked", "predicted", "composite")
-SHEETS = 8  # at most, so that the page stays small
+SHEETS = 6  # at most, so that the page stays small
 
 
 def holds_pictures(run: Run) -> bool:
@@ -73,7 +74,7 @@ def _sheets(run: Run) -> list[Block]:
     if not sheets:
         return []
     words = f"Reconstructions of {run.name}: {min(len(sheets), SHEETS)} of {len(sheets)} runs"
-    return [Fold(words, [Picture(path, path.stem, path.stem, thumbnail=True) for path in sheets[:SHEETS]])]
+    return [Fold(words, [Picture(path, path.stem, path.stem, thumbnail=True) for path in spread(sheets, SHEETS)])]
 
 
 def _pair_maps(run: Run) -> list[Path]:
