@@ -3,9 +3,10 @@
 A model trained from one seed is one draw of what its method makes. The intervals of `strength.py` hold for the trained
 network as it is; those here also for another seed, as far as the seeds at hand can tell. Images and seeds are crossed:
 every seed is measured on the same images. So the variance of the mean over both is that of the seeds, from how their
-masses differ, plus that of the images, from their influence on the mean over the seeds; and since three seeds tell
-little about their own variance, the interval is Student's t with the degrees of freedom that Satterthwaite's rule gives
-to such a sum.
+masses differ, plus that of the images, from how the mean over the seeds changes where one of them is left out (the
+jackknife: M is no mean of images, and linearised its variance comes out too small where few images hold much of an
+order); and since three seeds tell little about their own variance, the interval is Student's t with the degrees of
+freedom that Satterthwaite's rule gives to such a sum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from interactions.intervals import MIN_IMAGES, standard_error
+from interactions.intervals import MIN_IMAGES
 from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic, within_possible
 
 Seeds = Sequence[pd.DataFrame]
-BLOCK = 1_000_000
+BLOCK = 200_000
 """Drawn images that are looked at together."""
 
 
@@ -174,21 +175,26 @@ def _spread(first: Seeds, second: Seeds) -> tuple[np.ndarray, np.ndarray, np.nda
     parts = [_of_seeds(tables, images) for tables in (first, second) if tables]
     values = [values_SK for values_SK, _ in parts]
     estimate_K = np.subtract.reduce([values_SK.mean(0) for values_SK in values])
-    influence_KI = np.subtract.reduce([influence for _, influence in parts])
+    without_KI = np.subtract.reduce([without for _, without in parts])
     several = [values_SK for values_SK in values if len(values_SK) > 1]
     with np.errstate(invalid="ignore", divide="ignore"):  # one image, or nothing varies
-        variance_VK = np.stack(
-            [standard_error(influence_KI) ** 2, *(values_SK.var(0, ddof=1) / len(values_SK) for values_SK in several)]
-        )
+        of_images_K = (images - 1) * without_KI.var(1)
+        variance_VK = np.stack([of_images_K, *(values_SK.var(0, ddof=1) / len(values_SK) for values_SK in several)])
         freedom_V1 = np.array([[images - 1], *([len(values_SK) - 1] for values_SK in several)])
         variance_K = variance_VK.sum(0)
         return estimate_K, variance_K, variance_K**2 / (variance_VK**2 / freedom_V1).sum(0)
 
 
 def _of_seeds(tables: Seeds, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """M of each seed, S×K, and each image's influence on their mean, K×I."""
-    found = [mass_statistic(table)(np.arange(images)[None]) for table in tables]
-    return np.stack([value[:, 0] for value, _ in found]), np.mean([influence[:, 0] for _, influence in found], axis=0)
+    """M of each seed, S×K, and their mean without each of the images, K×I."""
+    statistics = [mass_statistic(table) for table in tables]
+    value_SK = np.stack([each(np.arange(images)[None])[0][:, 0] for each in statistics])
+    if images == 1:
+        return value_SK, np.full((value_SK.shape[1], 1), np.nan)
+    others_II = np.array([np.delete(np.arange(images), left_out) for left_out in range(images)])
+    step = max(1, BLOCK // images)
+    blocks = [others_II[first : first + step] for first in range(0, images, step)]
+    return value_SK, np.mean([np.concatenate([each(block)[0] for block in blocks], -1) for each in statistics], axis=0)
 
 
 def _rows(who: Mapping[str, str], value: str, found: Interval, about: Mapping[str, int]) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from interactions.hierarchy import bootstrapped_differences, seeded_differences, seeded_masses
 from interactions.masses import middle_mass, paired_mass
@@ -134,3 +135,27 @@ def test_no_interval_goes_beyond_what_a_mass_can_be():
     assert (masses.M_low == 0).all() and (masses.M_high == 3).all()  # of three orders, of which one is the middle
     differences = seeded_differences({"a": seeds, "b": seeds}, [("a", "b")]).set_index("measure").loc[["J", "J_rms"]]
     assert (differences.low == -3).all() and (differences.high == 3).all()
+
+
+def test_the_variance_over_images_is_that_of_leaving_each_of_them_out():
+    """Linearised it is too small where one image holds much of an order: M is no mean of images."""
+    rng = np.random.default_rng(5)
+    seeds = [drawn(rng, 10), drawn(rng, 10)]
+    for each in seeds:  # which it does of this one
+        each.loc[(each.image == 3) & (each.order == 30), list(each.columns[4:])] *= 6.0
+    found = seeded_masses({"a": seeds}).set_index("measure")
+    of_seeds = pd.concat([middle_mass(each).set_index("measure").M for each in seeds], axis=1)
+    without = [
+        pd.concat([middle_mass(each[each.image != image]).set_index("measure").M for each in seeds], axis=1).mean(
+            axis=1
+        )
+        for image in range(10)
+    ]
+    of_images = 9 / 10 * ((np.array(without) - np.mean(without, 0)) ** 2).sum(0)
+    parts, freedom = np.array([of_images, of_seeds.var(axis=1, ddof=1) / 2]), np.array([[9], [1]])
+    half = stats.t.ppf(0.975, parts.sum(0) ** 2 / (parts**2 / freedom).sum(0)) * np.sqrt(parts.sum(0))
+    raw = found.loc["J"]
+    np.testing.assert_allclose(raw.M_low, max(0.0, raw.M - half[0]), rtol=1e-9)
+    np.testing.assert_allclose(of_seeds.mean(axis=1), found.M)
+    signed = found.loc["J_corrected"]  # which no bound cuts
+    np.testing.assert_allclose([signed.M_low, signed.M_high], signed.M + half[1] * np.array([-1, 1]), rtol=1e-9)
