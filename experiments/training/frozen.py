@@ -98,7 +98,6 @@ def both_features(
 
     Raises ValueError as its parts do.
     """
-    claim_result(settings)
     data, size = settings.data, settings.image_size
     images = open_images(data, once=True)
     labelled(images)
@@ -130,7 +129,9 @@ def both_features(
 
 
 def sized(settings: Any) -> Any:
-    """The settings with the size of the images: the one given, or the weights' own. Raises as `own_size` does."""
+    """The settings with the size of the images: the one given, or the weights' own. Raises as `claim_result` does,
+    before anything is read, and as `own_size`."""
+    claim_result(settings)
     return replace(settings, image_size=settings.image_size or own_size(settings.network) or 224)
 
 

@@ -212,9 +212,11 @@ def test_the_page_on_extending_runs(capsys, tmp_path, monkeypatch):
 def test_own_functions_on_the_command_line(tmp_path, capsys):
     for k in range(2):
         pixels = np.random.default_rng(k).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        (tmp_path / f"class-{k}").mkdir()
-        Image.fromarray(pixels).save(tmp_path / f"class-{k}" / "a.png")
-    words = f"profile tests.interactions.tiny:network --weights random --data {tmp_path} --split . --image-size 12"
+        (tmp_path / f"photos/class-{k}").mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / f"photos/class-{k}" / "a.png")
+    words = (
+        f"profile tests.interactions.tiny:network --weights random --data {tmp_path}/photos --split . --image-size 12"
+    )
     words += " --grid 3 --radius 1 --ratios 0 0.5 1 --images 2 --budget 100 --device cpu"
     own = ["--value", "tests.interactions.test_own:twice", "--baseline", "tests.interactions.test_own:dark"]
     assert not cli.main([*words.split(), *own, "--out", str(tmp_path / "run")])
