@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from interactions.intervals import MIN_IMAGES
+from interactions.intervals import MIN_IMAGES, Statistic
 from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic, within_possible
 
 Seeds = Sequence[pd.DataFrame]
@@ -119,10 +119,7 @@ def bootstrapped_differences(
 
 def _drawn(tables: Seeds, index_RI: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """K×R: the mean over as many seeds as there are, drawn anew for each resample of the images."""
-    step = max(1, BLOCK // index_RI.shape[1])
-    blocks = [index_RI[first : first + step] for first in range(0, len(index_RI), step)]
-    statistics = [mass_statistic(table) for table in tables]
-    value_SKR = np.stack([np.concatenate([each(block)[0] for block in blocks], -1) for each in statistics])
+    value_SKR = np.stack([_values(mass_statistic(table), index_RI) for table in tables])
     seed_RS = generator.integers(len(tables), size=(len(index_RI), len(tables)))
     value_KRS = np.moveaxis(value_SKR, 0, -1)
     return np.take_along_axis(value_KRS, np.broadcast_to(seed_RS, value_KRS.shape), -1).mean(-1)
@@ -188,13 +185,18 @@ def _spread(first: Seeds, second: Seeds) -> tuple[np.ndarray, np.ndarray, np.nda
 def _of_seeds(tables: Seeds, images: int) -> tuple[np.ndarray, np.ndarray]:
     """M of each seed, S×K, and their mean without each of the images, K×I."""
     statistics = [mass_statistic(table) for table in tables]
-    value_SK = np.stack([each(np.arange(images)[None])[0][:, 0] for each in statistics])
+    value_SK = np.stack([_values(each, np.arange(images)[None])[:, 0] for each in statistics])
     if images == 1:
         return value_SK, np.full((value_SK.shape[1], 1), np.nan)
     others_II = np.array([np.delete(np.arange(images), left_out) for left_out in range(images)])
-    step = max(1, BLOCK // images)
-    blocks = [others_II[first : first + step] for first in range(0, images, step)]
-    return value_SK, np.mean([np.concatenate([each(block)[0] for block in blocks], -1) for each in statistics], axis=0)
+    return value_SK, np.mean([_values(each, others_II) for each in statistics], axis=0)
+
+
+def _values(statistic: Statistic, index_RI: np.ndarray) -> np.ndarray:
+    """A statistic of each drawing of images, K×R, so many drawings at a time as memory bears."""
+    step = max(1, BLOCK // index_RI.shape[1])
+    blocks = [index_RI[first : first + step] for first in range(0, len(index_RI), step)]
+    return np.concatenate([statistic(block)[0] for block in blocks], -1)
 
 
 def _rows(who: Mapping[str, str], value: str, found: Interval, about: Mapping[str, int]) -> list[dict[str, object]]:

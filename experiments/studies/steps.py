@@ -266,13 +266,8 @@ def refuse_other_recipe(step: Step) -> None:
 
     if "--recipe" not in step.words:
         return
-    there, now = (
-        _of_recipe(settings)
-        for settings in (
-            read_record(step.out).get("settings", {}),
-            to_plain(find_recipe(step.words[step.words.index("--recipe") + 1])()),
-        )
-    )
+    recipe = find_recipe(step.words[step.words.index("--recipe") + 1])
+    there, now = _of_recipe(read_record(step.out).get("settings", {})), _of_recipe(to_plain(recipe()))
     if "--epochs" in step.words:
         now["epochs"] = int(step.words[step.words.index("--epochs") + 1])
     if (epochs := there.pop("epochs", None)) != now["epochs"] and epochs is not None:

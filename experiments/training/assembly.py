@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from a2mim.bounds import check
-from a2mim.checkpoints import LoadReport, load_into, read
+from a2mim.checkpoints import Checkpoint, LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Source, make_source, open_images
 from a2mim.dist import World
@@ -43,7 +43,8 @@ def make_network(
     weights that do not fit, and a network that does not take colours, FileNotFoundError.
     """
     file = weights_file(network.weights)
-    name, stored, assumed = fitted(network.model, read(file, network.model)) if file else (network.model, {}, {})
+    checkpoint = read(file, network.model) if file else None
+    name, stored, assumed = fitted(network.model, checkpoint) if checkpoint else (network.model, {}, {})
     if not name:
         raise ValueError("no network was named: use --model with the name of a timm model, such as resnet50")
     arguments = {
@@ -55,8 +56,8 @@ def make_network(
         raise ValueError(f"training reads three channels and the network takes {channels!r}: leave in_chans out")
     source = network.weights if file is None else "random"
     model, _ = create_model(name, source, 0 if file else classes, seed, **arguments)
-    report = load_backbone(model, file, network.partial, network.model) if file else None
-    if is_first() and (own := own_size(network)) and isinstance(image_size, int) and own != image_size:
+    report = load_backbone(model, checkpoint, network.partial) if checkpoint else None
+    if is_first() and (own := own_size(network, stored)) and isinstance(image_size, int) and own != image_size:
         print(f"note: the weights are of images of {own} px, and these have {image_size} (--image-size)", flush=True)
     if report is not None:
         if is_first() and not report.complete:
@@ -70,14 +71,18 @@ def make_network(
     return model, {"architecture": name, "num_classes": classes, **arguments}, report
 
 
-def own_size(network: Network) -> int | None:
+def own_size(network: Network, stored: Mapping[str, Any] | None = None) -> int | None:
     """Side of the square images that weights were trained on: by the record of a run, by the size that a file says is
-    built into its network, or as timm's published weights say; None where nothing tells."""
+    built into its network, or as timm's published weights say; None where nothing tells.
+
+    stored: what `fitted` says of the file, where that was asked; else it is read for that.
+    """
     record = Path(network.weights) / "run.json"
     if record.is_file():
         size = read_run(record.parent)["settings"].get("augment", {}).get("image_size")
     elif file := weights_file(network.weights):
-        size = fitted(network.model, read(file, network.model))[1].get("img_size")
+        stored = fitted(network.model, read(file, network.model))[1] if stored is None else stored
+        size = stored.get("img_size")
     elif network.weights == "pretrained" and (known := timm.get_pretrained_cfg(network.model, allow_unregistered=True)):
         size = known.input_size[-1]
     else:
@@ -85,9 +90,8 @@ def own_size(network: Network) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def load_backbone(model: nn.Module, file: Path, partial: bool, name: str = "") -> LoadReport:
-    """Load all of a checkpoint but its classifier, strictly unless `partial`. name: the model's, for `read`."""
-    checkpoint = read(file, name)
+def load_backbone(model: nn.Module, checkpoint: Checkpoint, partial: bool) -> LoadReport:
+    """Load all of a checkpoint but its classifier, strictly unless `partial`."""
     classifier = classifier_prefixes(model)
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(classifier)}
     return load_into(model, dataclasses.replace(checkpoint, tensors=kept), partial)

@@ -125,8 +125,7 @@ def found_in(path: Path) -> Iterator[Found]:
     images, data, few = int(last["val_images"]), data_of(settings), few_of(settings)
     if task == "finetune":
         between = ends(last, "top1", images)
-        of_all: dict[str, Any] = {"asked": images + unread(run), "digest": digest_of(run)}
-        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **of_all)
+        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **evaluated(run, images))
         return
     how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
     if task == "segment":
@@ -158,8 +157,8 @@ def probed(path: Path) -> Iterator[Found]:
         for head, one in heads.items():
             setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
-            of_all: dict[str, Any] = {"asked": images + unread(result), "digest": digest_of(result)}
-            yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **of_all)
+            about = evaluated(result, images)
+            yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **about)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
 
@@ -206,9 +205,10 @@ def refuse_other_number(leader: Path, images: int, path: Path, found: Found) -> 
         )
 
 
-def digest_of(record: Mapping[str, Any]) -> str:
-    """What the validation images are known by."""
-    return str(record.get("data", {}).get("validation", {}).get("digest", ""))
+def evaluated(record: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """How many validation images were asked for, of which so many could be read, and what all are known by."""
+    digest = record.get("data", {}).get("validation", {}).get("digest", "")
+    return {"asked": images + unread(record), "digest": str(digest)}
 
 
 def refuse_other_pictures(leader: Path, digest: str, path: Path, found: Found) -> None:
