@@ -20,15 +20,16 @@ from figures.runs import (
     images_of,
     looked_up,
     order_words,
+    output_words,
     pair_words,
     phrases_of,
     who,
 )
-from figures.words import baseline_in_words, spaced, value_in_words
+from figures.words import baseline_in_words, spaced
 
 FACETS: Facets = {
     "grid": grid_words,
-    "output": lambda record: value_in_words(record["settings"]["value"]),
+    "output": output_words,
     "baseline": lambda record: baseline_in_words(record["settings"]["baseline"]),
     "pairs": pair_words,
     "data": data_name,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from figures.files import read_json, write_atomically
 from figures.style import Look, looks, save
-from figures.words import data_in_words
+from figures.words import data_in_words, value_in_words
 
 Record = Mapping[str, Any]
 Facets = dict[str, Callable[[Record], Any]]
@@ -189,6 +189,17 @@ def images_of(record: Record) -> int:
     """How many images were measured; a record of a figure holds their number alone."""
     images = record["images"]
     return len(images) if isinstance(images, list) else images
+
+
+def output_words(record: Record) -> str:
+    """What of the network v is; with `cosine`, whether it compares the output instead of pooled features."""
+    settings = record["settings"]
+    return value_in_words(settings["value"]) + (" of the output" if settings.get("compared") == "output" else "")
+
+
+def unit_words(record: Record) -> str:
+    """The unit of an axis."""
+    return looked_up(output_words, record) or "units of v"
 
 
 def grid_words(record: Record) -> str:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from figures.curves import strength_figure
 from figures.game import TOLD
 from figures.interactions import COMMAND, TABLE
-from figures.runs import Drawn, Run, alike, holding, label
-from figures.words import value_in_words
+from figures.runs import Drawn, Run, alike, holding, label, unit_words
 
 
 def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
@@ -19,7 +18,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
     if len(runs) != 1:
         raise ValueError(f"strength shows one run in full, got {len(runs)}: draw fig5 of several")
     (run,) = runs
-    settings = run.record.get("settings") or {}
-    unit = value_in_words(settings["value"]) if "value" in settings else "units of v"
     words = " ".join(filter(None, [caption, alike(runs, TOLD)]))
-    return Drawn(strength_figure(run.table(TABLE), title or label(run), words, unit), {run: [TABLE]}, "")
+    return Drawn(
+        strength_figure(run.table(TABLE), title or label(run), words, unit_words(run.record)), {run: [TABLE]}, ""
+    )

@@ -45,6 +45,7 @@ from interactions.settings import FREE, ProfileSettings
 from interactions.speed import TRIALS, Speed, recorded, settle
 from interactions.thumbnail import thumbnail
 from interactions.units import LEVELS, PILOT, Task, draw_sample, image_table, measure, pair_table, random_stream
+from interactions.values import has_pooled_features
 
 PILOT_IMAGES = 2
 PREPARATION = 0.05 - TRIALS
@@ -85,6 +86,8 @@ class Run:
         settings = asdict(self.settings) | {"normalisation": asdict(self.normalisation)}
         if (classes := self._classes()) is not None:
             settings["target"] = classes.told  # the same wherever that run lies, and when it has grown
+        if settings["value"] == "cosine" and not has_pooled_features(self.material.model):
+            settings["compared"] = "output"  # another game than that of pooled features, which figures tell
         place = place_of(self.material.model, about)
         record = begin_run(
             self.folder,

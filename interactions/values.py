@@ -56,6 +56,11 @@ CLASS_VALUES: dict[str, Value] = {
 VALUES: dict[str, Value] = {**CLASS_VALUES, "cosine": cosine, "correct": correct}
 
 
+def has_pooled_features(model: nn.Module) -> bool:
+    """Whether a model says what it hands to its classifier, as those of timm do; `cosine` compares others' output."""
+    return hasattr(model, "forward_head")
+
+
 class Features(nn.Module):
     """The pooled features in front of a model's classifier, B×K.
 
@@ -69,7 +74,7 @@ class Features(nn.Module):
 
     def forward(self, x_BCHW: Tensor, rows: int | None = None) -> Tensor:
         """rows: B where it is not the number of images, as each may stand for several coalitions of its tokens."""
-        if hasattr(self.model, "forward_head"):
+        if has_pooled_features(self.model):
             output = self.model.forward_head(self.model.forward_features(x_BCHW), pre_logits=True)
         else:
             output = self.model(x_BCHW)

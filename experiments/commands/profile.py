@@ -123,8 +123,8 @@ def draw(profile: "Profile") -> None:
     from experiments.records import sampled
     from figures.curves import draw_strength
     from figures.game import UNUSUAL
-    from figures.runs import Run, alike, ground_words
-    from figures.words import baseline_in_words, value_in_words
+    from figures.runs import Run, alike, ground_words, unit_words
+    from figures.words import baseline_in_words
     from interactions import levels
 
     record, settings = profile.record, profile.settings
@@ -141,7 +141,7 @@ def draw(profile: "Profile") -> None:
         profile.folder / "strength.png",
         title=record["model"]["name"],
         caption=caption,
-        unit=value_in_words(settings["value"]),
+        unit=unit_words(record),
     )
 
 

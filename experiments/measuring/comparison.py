@@ -13,10 +13,22 @@ from experiments.records import distinct_names
 from figures.comparison import draw_comparison
 from figures.curves import PRIMARY
 from figures.game import FILTER, RAW, UNUSUAL, identities, image_phrases, pixel_words
-from figures.runs import Facets, Run, alike, differ_in, grid_words, ground_words, pair_words, phrases_of, refuse_empty
+from figures.runs import (
+    Facets,
+    Run,
+    alike,
+    differ_in,
+    grid_words,
+    ground_words,
+    output_words,
+    pair_words,
+    phrases_of,
+    refuse_empty,
+    unit_words,
+)
 from figures.style import check_suffix
 from figures.tables import read_table
-from figures.words import baseline_in_words, value_in_words
+from figures.words import baseline_in_words
 from interactions.masses import MASS_MEASURES, in_middle, paired_mass
 from interactions.profile import Profile, load_profile
 from interactions.runs.files import write_csv
@@ -107,7 +119,7 @@ def compare_runs(
         ),
         title=title,
         caption=" ".join(filter(None, [caption, "" if unlike else common_ground(first)])),
-        unit=value_in_words(first["settings"]["value"]),
+        unit=unit_words(first),
     )
     write_csv(beside[0], masses)
     write_csv(beside[1], paired)
@@ -176,7 +188,7 @@ def differences_of(runs: Sequence[Run]) -> list[str]:
     """What the runs did not do alike of all that a comparison of M needs alike, one phrase each; empty if nothing."""
     one_grid = len({run.record["settings"]["grid"] for run in runs}) == 1
     facets: Facets = {
-        "value": lambda record: record["settings"]["value"],
+        "value": output_words,
         "baseline": lambda record: record["settings"]["baseline"],
         "grid": grid_words,
         "pairs": pair_words,
@@ -192,6 +204,6 @@ def differences_of(runs: Sequence[Run]) -> list[str]:
 def common_ground(record: Record) -> str:
     """What runs that may be compared have in common."""
     settings = record["settings"]
-    of, baseline = value_in_words(settings["value"]), baseline_in_words(settings["baseline"])
+    of, baseline = output_words(record), baseline_in_words(settings["baseline"])
     unusual = alike([Run(Path(), "", "", record)], UNUSUAL)
     return f"{ground_words(record)}, {of}, baseline {baseline}. {unusual}".strip()

@@ -8,9 +8,9 @@ import pandas as pd
 from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
 from figures.game import FILTER, GAME, UNUSUAL, unlike_games
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
-from figures.runs import Facets, Run, alike, grid_words, unlike
+from figures.runs import Facets, Run, alike, grid_words, output_words, unit_words, unlike
 from figures.sections.common import MASS, curve, in_words, narrow, read
-from figures.words import baseline_in_words, data_in_words, value_in_words
+from figures.words import baseline_in_words, data_in_words
 
 TABLE = "strength.csv"
 MOST_PAIRED = 20  # runs that measured alike, of which every two are compared
@@ -118,8 +118,8 @@ def ground_of(run: Run) -> str:
     """What tells a group of profiles from the others, for its title."""
     settings, data = run.record.get("settings") or {}, run.record.get("data")
     facts = [f"{grid_words(run.record)}{' grid' * isinstance(settings['grid'], int)}"] if "grid" in settings else []
-    words = {"value": value_in_words, "baseline": baseline_in_words}
-    facts += [of(str(settings[key])) for key, of in words.items() if key in settings]
+    facts += [output_words(run.record)] if "value" in settings else []
+    facts += [baseline_in_words(str(settings["baseline"]))] if "baseline" in settings else []
     facts += ["correct ones alone"] * bool(settings.get("only_correct"))
     facts += [data_in_words(str(data["name"]))] if isinstance(data, dict) and data.get("name") else []
     return ", ".join(facts)
@@ -128,7 +128,7 @@ def ground_of(run: Run) -> str:
 def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: str) -> list[Block]:
     measures = (*RELATIVE, "rms")
     tables = tables_of(group, measures)
-    unit = value_in_words((group[0].record.get("settings") or {}).get("value", "units of v"))
+    unit = unit_words(group[0].record)
     charts = [strength_chart(tables, measure, unit) for measure in measures]
     caption = [
         alike(group, SAID),

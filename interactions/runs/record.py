@@ -205,6 +205,8 @@ def refuse_other_settings(
     allowed = ["model name", "data name", *free]
     if "model structure" not in there:
         allowed.append("model structure")  # of a run from before it was noted, which its weights have to tell
+    if "compared" not in there:
+        allowed.append("compared")  # of a run from before it was noted; its network tells
     if "data transform" not in there or "data transform" not in now:
         allowed.append("data transform")  # where one side does not say how its images are made, their pixels tell
     keys = [key for key in {**now, **there} if key not in allowed]

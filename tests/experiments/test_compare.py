@@ -109,7 +109,11 @@ def test_every_two_runs_are_compared(runs, tmp_path):
 
 
 DIFFERENCES = {
-    "value": (lambda record: record["settings"].update(value="logit"), r"value \(log_odds: one; logit: two\)"),
+    "value": (lambda record: record["settings"].update(value="logit"), r"value \(log-odds: one; logit: two\)"),
+    "features": (
+        lambda record: record["settings"].update(compared="output"),
+        r"value \(log-odds: one; log-odds of the output: two\)",
+    ),
     "baseline": (lambda record: record["settings"].update(baseline="blur"), r"baseline \(mean: one; blur: two\)"),
     "grid": (lambda record: record["settings"].update(grid=5), r"grid \(4×4: one; 5×5: two\)"),
     "radius": (

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -209,6 +210,13 @@ def test_head_free_value_needs_neither_label_nor_classifier(tmp_path):
     features = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Tanh())
     record = profile(tmp_path / "run", features, Photos(9, label=-1), value="cosine", images=2).record
     assert {one["target"] for one in record["images"]} == {None} and record["classes"] is None
+    assert record["settings"]["compared"] == "output"
+
+
+def test_features_in_front_of_a_classifier_are_the_usual_ones_to_compare(tmp_path):
+    model = timm.create_model("test_resnet", num_classes=CLASSES)
+    record = profile(tmp_path / "run", model, Photos(9), value="cosine", images=2).record
+    assert "compared" not in record["settings"]
 
 
 def test_only_correct_draws_on_until_there_are_enough(tmp_path):
