@@ -14,11 +14,12 @@ OPTIONS: Mapping[str, Any] = {"measure": str, "dropped": str, "title": str, "pic
 
 
 class Source(NamedTuple):
-    """Which figure it is, its runs, and the options that it was drawn with."""
+    """Which figure it is, its runs, the options that it was drawn with, and what was noted on it."""
 
     figure: str
     runs: list[Run]
     options: Mapping[str, Any]
+    note: str
 
 
 def read_source(path: str | Path) -> Source:
@@ -46,7 +47,7 @@ def read_source(path: str | Path) -> Source:
     folder = path.parent.parent if path.parent.name == "figures" else path.parent
     copies: dict[str, Path] = {}
     runs = [Run(Path(one["folder"]), one["name"], one["panel"], one, _tables(one, folder, copies)) for one in entries]
-    return Source(about["figure"], runs, options)
+    return Source(about["figure"], runs, options, str(about.get("note") or ""))
 
 
 def is_run(entry: Any) -> bool:

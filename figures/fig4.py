@@ -172,10 +172,11 @@ def _columns(runs: Sequence[Run], shown: Mapping[Run, Pictures], one_mask: bool,
         if k == 0 or not one_mask:
             columns.append(Column("masked" if one_mask else f"masked {run.name}", masked, log_spectrum(masked)))
     columns += [Column(run.name, pixels, log_spectrum(pixels)) for run, pixels in predicted.items()]
-    *others, last = predicted.values()
-    for pixels in others:
-        change = log_spectrum(pixels) - log_spectrum(last)
-        columns.append(Column("difference", pixels - last, change, differs=True))
+    *others, last = predicted
+    for run in others:
+        change = log_spectrum(predicted[run]) - log_spectrum(predicted[last])
+        heading = f"{run.name} less {last.name}"
+        columns.append(Column(heading, predicted[run] - predicted[last], change, differs=True))
     return columns
 
 

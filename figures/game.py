@@ -106,7 +106,7 @@ def target_phrases(images: Sequence[Mapping[str, Record]]) -> list[str]:
 def pixel_words(runs: Sequence[Run]) -> str:
     """Sentences on what may be as it should, or not, of the pixels that the networks are shown; empty where nothing
     is."""
-    return " ".join(filter(None, [normalisation_words(runs), photograph_words(runs), colour_words(runs)]))
+    return " ".join(filter(None, [shown_words(runs), photograph_words(runs), colour_words(runs)]))
 
 
 def photograph_words(runs: Sequence[Run]) -> str:
@@ -144,21 +144,25 @@ def _mean_colour(record: Record) -> tuple[float, ...] | None:
     return tuple(map(float, settings["normalisation"]["mean"])) if settings["baseline"] == "mean" else None
 
 
-def normalisation_words(runs: Sequence[Run]) -> str:
-    """Which runs show images of other mean and deviation to what seems to be one network; empty where none do. Networks
-    of different families were trained with different ones, and rightly see them."""
-    kinds: dict[str, dict[str, list[Run]]] = {}
+def shown_words(runs: Sequence[Run]) -> str:
+    """Which runs show images of other mean and deviation, of another size or cut otherwise to what seems to be one
+    network; empty where none do. Networks of different families were trained with different ones, and rightly see
+    them."""
+    kinds: dict[str, list[Run]] = {}
     for run in runs:
-        kind, pixels = looked_up(_kind, run.record), looked_up(_pixels, run.record)
-        if kind and pixels:
-            kinds.setdefault(kind, {}).setdefault(pixels, []).append(run)
-    return " ".join(
-        f"Networks of one kind ({kind}) are shown images of "
-        f"{'; of '.join(f'{pixels}: ' + ', '.join(who(some, runs)) for pixels, some in of.items())}; "
-        "was each trained so?"
-        for kind, of in kinds.items()
-        if len(of) > 1
-    )
+        if kind := looked_up(_kind, run.record):
+            kinds.setdefault(kind, []).append(run)
+    sentences = []
+    for kind, some in kinds.items():
+        for what in (_pixels, _size, _cut):
+            of: dict[str, list[Run]] = {}
+            for run in some:
+                if shown := looked_up(what, run.record):
+                    of.setdefault(shown, []).append(run)
+            if len(of) > 1:
+                listed = "; of ".join(f"{shown}: {', '.join(who(held, runs))}" for shown, held in of.items())
+                sentences.append(f"Networks of one kind ({kind}) are shown images of {listed}; was each trained so?")
+    return " ".join(sentences)
 
 
 def _kind(record: Record) -> str:
@@ -176,3 +180,15 @@ def _shown(record: Record) -> str:
 def _pixels(record: Record) -> str:
     shown = record["settings"]["normalisation"]
     return f"mean {spaced(shown['mean'])} and deviation {spaced(shown['std'])}"
+
+
+def _size(record: Record) -> str:
+    height, width = record["image_shape"][1:]
+    return f"{height}×{width} px"
+
+
+def _cut(record: Record) -> str:
+    transform: Any = record["data"]["transform"]
+    resize = transform["resize"]
+    sides = "×".join(map(str, resize)) if isinstance(resize, list) else resize
+    return f"{transform['crop_mode']} crop of what was resized to {sides} px {transform['interpolation']}"

@@ -10,7 +10,7 @@ from figures.labels import LINE, label_points, lines_of
 from figures.runs import Drawn, Run, holding
 from figures.style import FIRST, grey_look, house_style, page, room, wrap
 from figures.tables import read_table
-from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, means_of_seeds
+from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, mass_words, means_of_seeds
 from figures.words import data_in_words, left_out, measure_in_words, setup_in_words
 
 RANKS = "correlation.csv"
@@ -73,9 +73,9 @@ def around(key: tuple[str, ...]) -> float:
 def caption(table: pd.DataFrame) -> str:
     """What bars, ρ and p are."""
     return (
-        f"Bars: 95 % intervals, of M over images, of transfer over pictures{means_of_seeds(table)}. ρ: Spearman's rank "
-        "correlation, its interval over runs drawn with replacement, which does not hold the intervals of the points; "
-        "p: of all orders of the runs."
+        f"M: of {mass_words(table)}. Bars: 95 % intervals, of M over images, of transfer over "
+        f"pictures{means_of_seeds(table)}. ρ: Spearman's rank correlation, its interval over runs drawn with "
+        "replacement, which does not hold the intervals of the points; p: of all orders of the runs."
     )
 
 

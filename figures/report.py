@@ -105,10 +105,9 @@ def sections_of(
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:
     """The runs with a number in the name where several of one name hold the same table, as seeds of one model do."""
-    held = [tuple(map(run.holds, TABLES)) for run in runs]
-    whole = [(label(run), tables) for run, tables in zip(runs, held, strict=True)]
-    names = [
-        f"{name}{NUMBER}{whole[: k + 1].count((name, tables))}" if whole.count((name, tables)) > 1 else name
-        for k, (name, tables) in enumerate(whole)
-    ]
+    held = [{table for table in TABLES if run.holds(table)} for run in runs]
+    called, names = list(map(label, runs)), []
+    for k, name in enumerate(called):
+        alike = [other for other in range(len(runs)) if called[other] == name and held[other] & held[k] and other != k]
+        names.append(f"{name}{NUMBER}{1 + sum(other < k for other in alike)}" if alike else name)
     return [replace(run, name=name, panel="") for run, name in zip(runs, names, strict=True)]

@@ -276,7 +276,7 @@ def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str,
 
     Args:
         files: of the run's folder, that were drawn; each is listed with its digest (sha256).
-        whole: with every image, and the kind of the model, by which a note on them is found again.
+        whole: with what a note of runs that differ is made of: every image, its shape, the orders, the model's kind.
     """
     record = run.record
     model, images = record.get("model"), record.get("images")
@@ -284,7 +284,8 @@ def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str,
     count = len(images) if isinstance(images, list) else images
     if whole:
         name = _only(model, ("name", "class", "parameters", "digest"))
-        count = _only(images, ("image", "name", "target"))
+        count = _only(images, ("image", "name", "target", "digest"))
+        orders = _only(record.get("orders"), ("order", "ratio"))
     return {
         "name": run.name,
         "panel": run.panel,
@@ -298,6 +299,7 @@ def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str,
         "settings": record.get("settings"),
         "versions": record.get("versions"),
         "files": {file: digest_of(run.table(file)) for file in files},
+        **({"orders": orders, "image_shape": record.get("image_shape")} if whole else {}),
     }
 
 

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from figures.curves import PRIMARY
 from figures.forest import plot_intervals, row_height
 from figures.runs import Drawn, Run, holding
 from figures.style import GREY, Look, house_style, looks, page, room
 from figures.tables import read_table
-from figures.words import count_in_words, data_in_words, left_out, measure_in_words, setup_in_words
+from figures.words import column_in_words, count_in_words, data_in_words, left_out, measure_in_words, setup_in_words
 
 TABLE, COMMAND = "transfer.csv", "a2mim transfer"
 LEADS = ("miou", "box_ap", "mask_ap", "top1")
@@ -127,6 +128,12 @@ def means_of_seeds(table: pd.DataFrame) -> str:
     return ", of a mean of seeds over the seeds" if table["setup"].str.contains(", mean of ").any() else ""
 
 
+def mass_words(table: pd.DataFrame) -> str:
+    """The strength whose middle mass M is: by the primary measure where an older table does not say."""
+    measures = table.get("M_measure", pd.Series(PRIMARY, table.index))[table["M"].notna()]
+    return " or ".join(column_in_words(str(name)) for name in dict.fromkeys(measures.fillna(PRIMARY)))
+
+
 def caption(table: pd.DataFrame) -> str:
     """What bars and differences are."""
     images = table["images"].dropna().astype(int).tolist()
@@ -137,7 +144,7 @@ def caption(table: pd.DataFrame) -> str:
         words.append(f"Differences are paired over the pictures: of each run less the {first}.")
     if np.isfinite(table["M"]).any():
         words.append(
-            "M: mean of the relative strength over the order ratios 0.3 to 0.7, of the backbone; its bars are over the "
-            "images of its profile."
+            f"M: mean of the relative strength {mass_words(table)} over the order ratios 0.3 to 0.7, of the backbone; "
+            "its bars are over the images of its profile."
         )
     return " ".join([*words, "One training run each: nothing is known of others."])

@@ -366,8 +366,14 @@ class ImageGame:
 
 
 def as_images(images: ArrayLike, like: Tensor | None) -> Tensor:
-    """An array of images as a tensor of the model's type."""
-    return torch.as_tensor(np.asarray(images), dtype=torch.float32 if like is None else like.dtype)
+    """An array of images as a tensor of the model's type. Raises ValueError for one of whole numbers."""
+    array = np.asarray(images)
+    if array.dtype.kind in "iub":
+        raise ValueError(
+            f"the images are {array.dtype}: bytes are no normalised pixels; divide by 255, and normalise them as the "
+            "model's were"
+        )
+    return torch.as_tensor(array, dtype=torch.float32 if like is None else like.dtype)
 
 
 def as_classes(targets: ArrayLike | Tensor) -> Tensor:

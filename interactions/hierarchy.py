@@ -17,7 +17,14 @@ import pandas as pd
 from scipy.stats import t as student
 
 from interactions.intervals import MIN_IMAGES, Statistic
-from interactions.masses import MASS_MEASURES, Interval, mass_interval, mass_statistic, within_possible
+from interactions.masses import (
+    MASS_MEASURES,
+    Interval,
+    mass_interval,
+    mass_statistic,
+    refuse_other_orders,
+    within_possible,
+)
 
 Seeds = Sequence[pd.DataFrame]
 BLOCK = 200_000
@@ -37,7 +44,7 @@ def seeded_masses(
         Columns run, measure, M, M_low, M_high, images, seeds. With one seed the interval speaks of images alone.
 
     Raises:
-        ValueError: a run without seeds; seeds that share no image; no order in the middle.
+        ValueError: a run without seeds; seeds that share no image, or list other orders; no order in the middle.
     """
     rows = []
     for name, tables in runs.items():
@@ -131,6 +138,7 @@ def _shared_images(name: str, tables: Seeds) -> np.ndarray:
     shared = reduce(np.intersect1d, [table.image.unique() for table in tables])
     if len(shared) == 0:
         raise ValueError(f"the runs of {name} share no image: measure them over the same images")
+    refuse_other_orders(tables)
     return shared
 
 

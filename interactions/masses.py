@@ -59,7 +59,7 @@ def paired_mass(
         Columns run_a, run_b, measure, difference (M of a − M of b), low, high, images.
 
     Raises:
-        ValueError: two runs that share no image.
+        ValueError: two runs that share no image; runs of other orders.
     """
     rows, names = [], list(runs)
     for position, a in enumerate(names):
@@ -84,11 +84,12 @@ def mass_interval(
     """M of one run, or the difference to that of another one.
 
     Raises:
-        ValueError: runs over other images, as `mass_statistic`.
+        ValueError: runs over other images or orders; as `mass_statistic`.
     """
     tables = [images] if minus is None else [images, minus]
     if any(set(table.image) != set(images.image) for table in tables):
         raise ValueError("the two runs hold other images: compare them over those that both hold")
+    refuse_other_orders(tables)
     count, drawing = images.image.nunique(), (resamples, seed, confidence)
     statistics = [mass_statistic(table) for table in tables]
     statistic = statistics[0] if minus is None else difference_of(*statistics)
@@ -100,6 +101,18 @@ def mass_interval(
         low[row], high[row] = _ends_of_roots(tables, count, drawing) or (low[row], high[row])
     low, high = (np.where(few_K, np.nan, end) for end in (low, high))
     return within_possible((estimate, low, high), *tables)
+
+
+def refuse_other_orders(tables: Sequence[pd.DataFrame]) -> None:
+    """Raise ValueError where tables list other orders: J is relative to the mean over the list, so that M of one and of
+    another are other numbers."""
+    first, *others = [sorted(table.ratio.unique()) for table in tables]
+    if other := next((ratios for ratios in others if ratios != first), None):
+        words = " and ".join(", ".join(f"{ratio:g}" for ratio in ratios) for ratios in (first, other))
+        raise ValueError(
+            f"the runs list other orders (ratios {words}), and J is relative to the mean over those that are listed: "
+            "keep the same ones of each"
+        )
 
 
 def few_tell(images: pd.DataFrame) -> np.ndarray:

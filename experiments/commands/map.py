@@ -162,6 +162,7 @@ def caption_of(settings: Settings, found: Found) -> str:
 
 def draw(settings: Settings, out: Path, found: Found, caption: str, note: str) -> None:
     """The figure."""
+    from experiments.measuring.inputs import title
     from figures.pair_map import draw_pair_map
     from figures.words import value_in_words
 
@@ -172,7 +173,7 @@ def draw(settings: Settings, out: Path, found: Found, caption: str, note: str) -
         found.pairs["interaction"],
         out,
         found.cells["shapley"],
-        title=f"{settings.image.name}, {settings.model}",
+        title=f"{settings.image.name}, {title(settings)}",
         standard_errors=found.pairs["standard_error"],
         top=settings.lines,
         unit=value_in_words(settings.value),

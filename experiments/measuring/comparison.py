@@ -96,8 +96,10 @@ def compare_runs(
     claim((out, *beside))
     runs = named([Path(folder) for folder in folders], names)
     records = as_runs({name: run.record for name, run in runs.items()})
-    raw = phrases_of(records, RAW) if measure == "J" else []
-    unlike, pixels = (*differences_of(records), *raw), pixel_words(records)
+    raw = phrases_of(records, RAW)
+    unlike = (*differences_of(records), *(raw if measure == "J" else []))
+    aside = f"Noise lifts the raw J of the tables, and these runs differ in {raw[0]}." if raw and measure != "J" else ""
+    pixels = " ".join(filter(None, [pixel_words(records), aside]))
     if unlike and not anyway:
         raise ValueError(
             f"these runs did not measure the same thing, they differ in {'; in '.join(unlike)}: measure them alike, "
@@ -162,14 +164,15 @@ def read(run: Profile, table: str, numbers: Sequence[str] = (), texts: Sequence[
 
 
 def paired_differences(runs: Mapping[str, Profile], to_first: bool = False) -> pd.DataFrame:
-    """`paired_mass` of every two runs that share images, or of the first with each of the others."""
+    """`paired_mass` of every two runs that share images and list the same orders, or of the first with each of the
+    others."""
     images = {name: by_identity(run) for name, run in runs.items()}
     names = list(images)
     pairs = product(names[:1], names[1:]) if to_first else combinations(names, 2)
     columns = ["run_a", "run_b", "measure", "difference", "low", "high", "images"]
-    parts = [
-        paired_mass({a: images[a], b: images[b]}) for a, b in pairs if set(images[a]["image"]) & set(images[b]["image"])
-    ]
+    held, listed = ({name: set(table[column]) for name, table in images.items()} for column in ("image", "ratio"))
+    comparable = [(a, b) for a, b in pairs if held[a] & held[b] and listed[a] == listed[b]]
+    parts = [paired_mass({a: images[a], b: images[b]}) for a, b in comparable]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 

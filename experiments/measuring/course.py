@@ -34,7 +34,7 @@ NUMBERS = (
     "J_rms", "J_rms_low", "J_rms_high",
 )  # fmt: skip
 COLUMNS = ("step", "epoch", *NUMBERS, "rms_note", "M", "M_low", "M_high", "baseline")
-ALIKE = ("data", "settings", "commit", "device", "machine", "versions")
+ALIKE = ("data", "settings", "image_shape", "commit", "device", "machine", "versions")
 """Of the states' records, what the record of all of them says: it is that of the first one."""
 
 
@@ -199,7 +199,9 @@ def conclude(settings: "Settings", profiles: "Mapping[State, Profile]") -> None:
         "run": settings.model,
         "model": {**records[0]["model"], "name": settings.model, "digest": None},
         **about,
-        "images": max(one["images"] for one in told),
+        # By which figures tell courses that were not measured alike. States hold the same images, or fewer of them.
+        "images": max((record["images"] for record in records), key=len),
+        "orders": [{name: one[name] for name in ("order", "ratio")} for one in records[0]["orders"]],
         **{name: sum(one[name] for one in told) for name in ("passes", "seconds")},
         "states": told,
         "status": "complete",

@@ -23,7 +23,7 @@ from a2mim.segment import scores as segmented
 from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
 from figures.files import read_arrays
-from figures.game import GAME
+from figures.game import GAME, RAW
 from figures.runs import open_runs, unlike
 from figures.tables import read_table
 
@@ -34,7 +34,7 @@ PROBES = ("linear", "knn")
 KEY = ["task", "data", "setup", "measure"]
 COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
-    *("M", "M_low", "M_high"),
+    *("M", "M_low", "M_high", "M_measure"),
 ]
 USUAL_PARTS = (*WHOLE, *SPLITS["validation"], "val2017")
 """Of the data, which go without saying."""
@@ -86,7 +86,7 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
     Raises FileNotFoundError and ValueError for what is no finished run of transfer, a run on other pictures than the
     first, and a profile without that M.
     """
-    refuse_unlike([entry.profile for entry in entries if entry.profile])
+    refuse_unlike([entry.profile for entry in entries if entry.profile], mass)
     first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
     counted: dict[str, tuple[Path, int]] = {}
     known: dict[str, tuple[Path, str]] = {}
@@ -271,25 +271,26 @@ def difference(first: Found, second: Found, leader: Path, path: Path) -> dict[st
 # ------------------------------------------------------------------------------------------- the middle mass beside it
 
 
-def refuse_unlike(profiles: Sequence[Path]) -> None:
-    """Raises ValueError where M of these profiles is not of one game, and says nothing of their networks together."""
+def refuse_unlike(profiles: Sequence[Path], measure: str) -> None:
+    """Raises ValueError where M of these profiles is not of one game, and says nothing of their networks together; M of
+    the raw J is of one number of passes, too."""
     folders = list(dict.fromkeys(profiles))
     runs = open_runs(folders, list(map(str, folders))) if len(folders) > 1 else []
     check_records(runs)
-    if words := unlike(runs, GAME):
+    if words := unlike(runs, GAME | RAW if measure == "J" else GAME):
         raise ValueError(
             f"of the profiles, {words[0].lower()}{words[1:-1]}, and their M are not of one game: give profiles that "
             "were made alike, or - for a run without one"
         )
 
 
-def mass_in(profile: Path, measure: str) -> dict[str, float]:
-    """M, M_low and M_high of a profile. Raises ValueError where it has none by that measure."""
+def mass_in(profile: Path, measure: str) -> dict[str, float | str]:
+    """M, M_low, M_high and M_measure of a profile. Raises ValueError where it has none by that measure."""
     rows = read_table(profile / "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"], "the middle mass")
     rows = rows[rows["measure"] == measure]
     if len(rows) != 1 or rows["M"].isna().any():
         raise ValueError(f"{profile} has no middle mass M by {measure}: measure it at order ratios from 0.3 to 0.7")
-    return {name: float(rows[name].iloc[0]) for name in ("M", "M_low", "M_high")}
+    return {"M_measure": measure} | {name: float(rows[name].iloc[0]) for name in ("M", "M_low", "M_high")}
 
 
 def correlations(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

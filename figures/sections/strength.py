@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from figures.curves import MEASURES, MIDDLE, PRIMARY, RELATIVE, band_words, hollow_words, left_out, read_strength
-from figures.game import FILTER, GAME, UNUSUAL, unlike_games
+from figures.game import FILTER, GAME, RAW, UNUSUAL, unlike_games
 from figures.page.blocks import Block, Chart, Charts, Curve, Fold, Rows, Section
 from figures.runs import Facets, Run, alike, grid_words, output_words, unit_words, unlike
 from figures.sections.common import MASS, curve, in_words, narrow, read
@@ -135,7 +135,7 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
         band_words(list(tables.values()), measures).replace("Bands", "Bars"),
         hollow_words(list(tables.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",
-        unlike_games(group),
+        unlike_games(group, GAME | RAW),  # the raw curve is among them
         *(sentence for name, rows in tables.items() for sentence in left_out(rows, RELATIVE, of=f" of {name}")),
     ]
     blocks: list[Block] = [Charts(charts, " ".join(filter(None, caption)), title)]

@@ -176,8 +176,10 @@ def _charts(source: Source) -> Iterator[Block]:
     }
     if source.figure not in makers:
         return
+    note = source.note  # once, since it speaks of all panels
     for panel, names in by_panel(source.runs).items():
-        yield Charts(makers[source.figure](names), "", panel, list(source.options.get("grey", ())))
+        yield Charts(makers[source.figure](names), note, panel, list(source.options.get("grey", ())))
+        note = ""
 
 
 def _occlusions(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:

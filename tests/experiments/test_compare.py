@@ -328,6 +328,8 @@ def test_raw_curves_of_other_passes_are_refused(tmp_path, capsys):
     runs = [str(measure(tmp_path / str(budget), seed=1, budget=budget)) for budget in (200, 400)]
     arguments = ["compare", *runs, "--out", str(tmp_path / "figure.png")]
     assert cli.main(arguments) == 0
+    told = "Noise lifts the raw J of the tables, and these runs differ in passes (200: 200; 400: 400)."
+    assert told in capsys.readouterr().out
     assert cli.main([*arguments, "--measure", "J"]) == 2
     assert "they differ in passes (200: 200; 400: 400)" in capsys.readouterr().err
 

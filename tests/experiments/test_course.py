@@ -61,6 +61,9 @@ def test_every_state_is_a_usual_profile_of_the_same_images(tuned, images, measur
     record = record_of(measured)
     assert record["command"] == "course" and record["status"] == "complete" and record["run"] == str(tuned)
     assert [one["step"] for one in record["states"]] == [0, 1, 2, 3]
+    first = record_of(measured / STATES[0])
+    assert record["images"] == first["images"] and record["image_shape"] == first["image_shape"]
+    assert [one["order"] for one in record["orders"]] == [one["order"] for one in first["orders"]]
     assert record["passes"] == sum(record_of(measured / name)["passes"] for name in STATES)
 
 

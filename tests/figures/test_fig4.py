@@ -61,7 +61,7 @@ def test_pictures_their_spectra_and_what_the_runs_differ_in(tmp_path: Path):
     np.testing.assert_allclose(picture, (0.5 + times * change[1].transpose(1, 2, 0)).clip(0, 1), atol=1e-5)
     np.testing.assert_allclose(spectra, spectrum(one["predicted"][1]) - spectrum(two["predicted"][1]), atol=1e-4)
     assert f"{times:.2g} times as strong" in caption(drawn.figure)
-    assert {"original", "masked", "with", "without", "difference", "with less without"} <= set(texts(drawn.figure))
+    assert {"original", "masked", "with", "without", "with less without"} <= set(texts(drawn.figure))
     assert drawn.files == {run: ["pictures/step-00000010.npz"] for run in runs}
     assert_readable(drawn.figure)
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from figures import fig1, fig5, fig_a1, fig_a2, strength
-from figures.runs import open_runs
+from figures.again import read_source
+from figures.runs import open_runs, write_figure
 from figures.style import grey_look, look
 from tests.figures.made_up import NOTE, record, strength_table, texts, write_run
 from tests.figures.readable import assert_readable
@@ -198,6 +199,10 @@ def other_pixels(about: dict) -> None:
     about["images"] = [{**one, "digest": one["digest"] + "0" * (k == 7)} for k, one in enumerate(about["images"])]
 
 
+def another_crop(about: dict) -> None:
+    about["data"] = about["data"] | {"transform": {"crop_mode": "center", "resize": 9, "interpolation": "bicubic"}}
+
+
 def fewer_images(about: dict) -> None:
     about["images"] = about["images"][:20]
 
@@ -217,6 +222,20 @@ def fewer_images(about: dict) -> None:
             lambda about: about["settings"].update(normalisation={"mean": [0.5], "std": [0.25]}),
             "Networks of one kind (Net, 7 parameters) are shown images of mean 0.5 and deviation 0.5: a; of mean 0.5 "
             "and deviation 0.25: b; was each trained so?",
+        ),
+        (
+            lambda about: about.update(image_shape=[3, 16, 16]),
+            "Networks of one kind (Net, 7 parameters) are shown images of 8×8 px: a; of 16×16 px: b; was each trained "
+            "so?",
+        ),
+        (
+            another_crop,
+            "Networks of one kind (Net, 7 parameters) are shown images of center crop of what was resized to 8 px "
+            "bicubic: a; of center crop of what was resized to 9 px bicubic: b; was each trained so?",
+        ),
+        (
+            lambda about: about.update(orders=about["orders"][1:]),
+            "These runs differ in orders (0, 0.5, 1: a; 0.5, 1: b).",
         ),
         (
             other_pixels,
@@ -240,9 +259,14 @@ def test_what_compare_refuses_or_tells_is_noted(change, note, tmp_path: Path):
         about["model"] |= {"class": "Net", "parameters": 7}
         about["images"] = [{**one, "target": 0, "digest": f"{k:x}"} for k, one in enumerate(about["images"])]
         about["image_shape"] = [3, 8, 8]
+        about["data"] = about["data"] | {"transform": {"crop_mode": "center", "resize": 8, "interpolation": "bicubic"}}
+        about["orders"] = [{"order": m, "ratio": m / 2} for m in range(3)]
     change(abouts[1])
     runs = profiles(tmp_path, ["a", "b"], abouts=abouts)
-    assert fig5.draw(runs).note == note
+    drawn = fig5.draw(runs)
+    assert drawn.note == note
+    write_figure(drawn, tmp_path / "fig5", "fig5", runs, {})
+    assert fig5.draw(read_source(tmp_path / "fig5.json").runs).note == note
     assert fig1.draw(runs).note.partition("Right: ")[2].lower() == note.lower()
 
 

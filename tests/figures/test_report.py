@@ -372,6 +372,10 @@ def test_runs_of_one_name_are_seeds_that_look_alike_and_are_told_apart(tmp_path:
     runs = opened(*folders, made_up.occlusion(tmp_path / "o"), names=("ViT", "ViT", "ViT"))
     assert [run.name for run in told_apart(runs)] == ["ViT · 1", "ViT · 2", "ViT"]
     assert told_apart(told_apart(runs)) == told_apart(runs)
+    made_up.occlusion(folders[0])
+    assert [run.name for run in told_apart(opened(*folders, names=("ViT", "ViT")))] == ["ViT · 1", "ViT · 2"]
+    folders[0] = made_up.profile(tmp_path / "anew", seed=0)
+    runs = opened(*folders, runs[2].folder, names=("ViT", "ViT", "ViT"))
     sections = sections_of(runs)
     (charts,) = blocks(section(sections, "Interaction strength by order"), Charts)
     assert [(curve.name, curve.legend) for curve in charts.charts[0].curves] == [("ViT · 1", "ViT"), ("ViT · 2", "ViT")]
@@ -379,6 +383,15 @@ def test_runs_of_one_name_are_seeds_that_look_alike_and_are_told_apart(tmp_path:
     assert list(masses.table["run"]) == ["ViT · 1"] * 3 + ["ViT · 2"] * 3
     cards = [card.name for card in blocks(section(sections, "Models and runs"), Card)]
     assert cards == ["ViT · 1", "ViT · 2", "ViT"]
+
+
+def test_charts_of_a_study_have_the_notes_of_its_figures():
+    sections = sections_of(open_runs([Path(__file__).parents[2] / "experiments" / "results" / "lite0"]))
+    summary = [charts.caption for charts in blocks(sections[0], Charts)]
+    folds = {fold.summary: fold.blocks[0].caption for fold in blocks(section(sections, "Results of the study"), Fold)}
+    assert len(summary) == 1 and folds["Figure fig5"] == summary[0]
+    assert summary[0].startswith("These runs differ in number of images (324: ")
+    assert folds["Figure fig1"].startswith("Not given, and so not drawn: occlusion of random weights")
 
 
 def test_cards_of_one_model_say_which_command_they_are_of(tmp_path: Path):

@@ -36,6 +36,10 @@ def test_values_differences_and_m_stand_in_rows(tmp_path):
     assert [text.get_text() for text in apart.texts].count("compared with") == 2
     assert values.get_title("left") == "CamVid 320" and values.get_xlabel() == "mIoU (%)"
     assert "101 to 10000 pictures" in caption(drawn.figure)
+    assert "relative strength J (rms) over the order ratios" in caption(drawn.figure)
+    tables["transfer.csv"] = table.assign(M_measure="J")
+    assert "relative strength J (raw) over the order" in caption(of(transfer.draw, tmp_path, tables).figure)
+    assert "M: of J (raw)." in caption(of(prediction.draw, tmp_path, tables).figure)
     assert "of the backbone; its bars are over the images of its profile." in caption(drawn.figure)
 
 

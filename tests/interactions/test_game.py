@@ -38,6 +38,13 @@ def masked(image_CHW, coalition_N, absent):
     return x_CHW
 
 
+def test_bytes_are_no_normalised_pixels():
+    """They were played as if they were: an array's alone, since a model refuses a tensor of bytes."""
+    photo = np.full((3, 12, 12), 200, dtype=np.uint8)
+    with pytest.raises(ValueError, match="the images are uint8: bytes are no normalised pixels"):
+        PatchGame(Headed(), photo, 3, GRID)
+
+
 def logits_by_hand(model, images, coalitions_BN, image_B, absent=lambda image: 0.0):
     """One forward pass per coalition, float64 NumPy B×K."""
     rows = []

@@ -115,6 +115,9 @@ def test_what_cannot_be_compared_is_said():
         seeded_differences({"a": [drawn(rng)], "b": [table([[1, 2, 3]], images=[99])]}, [("a", "b")], resamples=10)
     with pytest.raises(ValueError, match="has no run"):
         seeded_masses({"a": []})
+    few = table([[1, 2, 3]])
+    with pytest.raises(ValueError, match="the runs list other orders"):
+        seeded_differences({"a": [few], "b": [few[few["ratio"] > few["ratio"].min()]]}, [("a", "b")], resamples=10)
     lonely = seeded_masses({"a": [table([[1, 2, 3]])]}, resamples=10)
     assert lonely.M.notna().all() and lonely.M_low.isna().all()
 

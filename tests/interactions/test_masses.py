@@ -143,6 +143,13 @@ def test_every_two_runs_are_compared():
     assert pairs == [pair for pair in (("a", "b"), ("a", "c"), ("b", "c")) for _ in MASS_MEASURES]
 
 
+def test_runs_of_other_orders_are_not_compared():
+    """J is relative to the mean over the listed orders: leaving some out made a difference of no difference."""
+    a = made_up(9, 5, ratios=RATIOS)
+    with pytest.raises(ValueError, match="the runs list other orders"):
+        paired_mass({"a": a, "b": a[a["ratio"] > min(RATIOS)]})
+
+
 def test_runs_without_a_shared_image_are_not_compared():
     a, b = made_up(3, 5, ratios=RATIOS), made_up(3, 5, ratios=RATIOS)
     b["image"] += 3

@@ -27,7 +27,7 @@ from experiments.studies.cifar10.tables import copies
 from experiments.studies.kept import COMMANDS, STUDY
 from experiments.studies.methods import NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json
-from figures.game import normalisation_words, photograph_words
+from figures.game import photograph_words, shown_words
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically
 
@@ -147,7 +147,7 @@ def refuse_unlike(settings: Settings) -> None:
         for setup in setups(family):
             folders = [setup.of(settings, *network) for network in everyone(settings) if network[0] == family]
             runs = as_runs({str(folder): load_profile(folder).record for folder in folders if is_complete(folder)})
-            if words := normalisation_words(runs) or photograph_words(runs):
+            if words := shown_words(runs) or photograph_words(runs):
                 raise ValueError(f"{words} They are to be measured alike: leave out, or measure again, what was not")
             if joined_networks(settings) and len(runs) > 1 and (phrases := differences_of(runs)):
                 raise ValueError(
