@@ -82,6 +82,16 @@ class Gallery:
         return started(DataLoader(samples, batch_sampler=cut, collate_fn=together, **settings))
 
 
+def refuse_shared_stream(images: Images, world: World) -> None:
+    """Raise ValueError where processes would share a stream: timm's readers deal them equal numbers of images, some
+    twice and others never, and evaluation is to count each once."""
+    if images.streamed and world.size > 1:
+        raise ValueError(
+            f"{images.name} is streamed, of which {world.size} processes would see some images twice and others never: "
+            "evaluate in one process, or give a folder or a .tar"
+        )
+
+
 def make_gallery(
     images: Images,
     model: nn.Module,

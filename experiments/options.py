@@ -2,6 +2,7 @@
 a group. Imports nothing heavy."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -15,6 +16,11 @@ def refuse_idle(settings: Any, beside: str, *names: str) -> None:
     for name in names:
         if getattr(settings, name) != getattr(type(settings), name):
             raise ValueError(f"{option(name)} has no effect without {beside}: leave it out, or give both")
+
+
+def is_begun(settings: Any) -> bool:
+    """Whether the training is there, and goes on with whatever was taken when it was begun."""
+    return (Path(settings.out) / "run.json").exists()
 
 
 def refuse_both(settings: Any, given: str, other: str) -> None:

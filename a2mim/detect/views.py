@@ -47,7 +47,9 @@ def as_tensors(picture: Image.Image, things: Things) -> dict[str, Any]:
 def training_view(frames: Frames) -> View:
     """Random size, perhaps a crop, and flip: -> image uint8 (3, h, w), boxes (N, 4), labels (N,), masks (N, h, w)."""
     crop = frames.crop if frames.crop[0] else None
-    rest = v2.Compose([v2.RandomHorizontalFlip(frames.flip), v2.SanitizeBoundingBoxes(SMALLEST)])
+    # Resizing rounds the far edge of a box that ends with its picture to beyond it, and such boxes are taken away.
+    whole = [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(SMALLEST)]
+    rest = v2.Compose([v2.RandomHorizontalFlip(frames.flip), *whole])
 
     def view(picture: Image.Image, things: Things) -> Batch:
         made = as_tensors(picture, things)

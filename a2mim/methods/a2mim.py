@@ -15,7 +15,8 @@ Cells of 32×32 pixels, 60 % of them masked, λ = 0.1. Released configurations, 
     ConvNeXt        1e-6        focal_l1  –               0               –                0.1, 0.1
 
 ConvNeXts normalise the last map before the decoder (timm: head_norm_first=True). γ takes weight decay on a ResNet (but
-not in the 100 epochs of ResNet-50), and none on a ConvNeXt.
+not in the 100 epochs of ResNet-50), and none on a ConvNeXt. Tokens are drawn from N(0, 0.02²) cut at ±2, on a ConvNeXt
+too, where the released call initialises no parameter and leaves zeros.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Negatives come from all processes, with gradients. Both views pass in one batch,
 
     ImageNet, ResNet-50: τ 0.1, width 2048 → 128, s = 1, blur 0.5; LARS (momentum 0.9), batch 4096, learning rate
         0.3·batch/256, 10 epochs of warm-up, cosine, weight decay 1e-6
-    CIFAR-10: τ 0.5, s = 0.5, no blur; batch 512, learning rate 0.5·batch/256
+    CIFAR-10: τ 0.5, s = 0.5, no blur; batch 512, learning rate 1.0·batch/256, weight decay 1e-4
 
 T: crops of 8 to 100 % of the area, flips, colour jitter s·(0.8, 0.8, 0.8, 0.2) with probability 0.8, grey with 0.2,
 blur with a kernel of a tenth of the image. Official heads scale after the last batch norm; here nothing does.

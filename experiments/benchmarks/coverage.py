@@ -58,9 +58,14 @@ def run(settings: Settings) -> None:
 
     from experiments.benchmarks.record import refuse_other_run
     from experiments.machine import pick_device, provenance
+    from interactions.intervals import MIN_IMAGES
     from interactions.profile import load_profile
     from interactions.runs.files import write_csv, write_json
 
+    if few := [n for n in settings.sizes if n < MIN_IMAGES]:
+        raise ValueError(
+            f"--sizes {few[0]}: below {MIN_IMAGES} images nothing has an interval to be counted, so give larger ones"
+        )
     refuse_other_run(settings.out, "populations")
     names = named(settings.runs)
     profiles = {name: load_profile(path) for name, path in names.items()}

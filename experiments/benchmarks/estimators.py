@@ -76,13 +76,13 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Measure what is missing, then summarise everything that was measured."""
-    from experiments.benchmarks.record import refuse_other_run
+    from experiments.benchmarks.record import quickened, refuse_other_run
     from experiments.machine import pick_device, provenance
     from interactions.runs.lock import held
     from interactions.runs.storage import refuse_unwritable
 
     if settings.quick:
-        settings = replace(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
+        settings = quickened(settings, images=1, ratios=(0.5,), rounds=2, replicates=2, pairs=12, budget=600)
     estimated_orders(settings)
     about = provenance(settings, pick_device("auto"))
     refuse_other_run(settings.out, "gain_least")

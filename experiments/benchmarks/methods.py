@@ -91,6 +91,7 @@ def run(settings: Settings) -> None:
 def completed(settings: Settings, device: str) -> Settings:
     """Settings with what was left open filled in, the supervised step first. Raises ValueError for what cannot be."""
     from a2mim.methods import METHODS
+    from experiments.benchmarks.record import quickened
     from experiments.models import did_you_mean
 
     for method in settings.methods:
@@ -100,8 +101,7 @@ def completed(settings: Settings, device: str) -> Settings:
     others = [method for method in settings.methods or METHODS if method != REFERENCE]
     settings = replace(settings, methods=(REFERENCE, *others))
     if settings.quick:
-        batch, models = settings.batch_size or 2, settings.models or QUICK
-        return replace(settings, models=models, batch_size=batch, image_size=64, repeats=2)
+        return quickened(settings, models=QUICK, batch_size=2, image_size=64, repeats=2)
     return replace(
         settings,
         models=settings.models or MODELS,

@@ -6,7 +6,7 @@ from typing import Any
 
 from a2mim.detect.settings import Coco, Detecting, Frames
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, is_begun, refuse_idle
 from experiments.training.filling import usual_of
 
 OPTIM = Optim(epochs=12, lr=1e-4, lr_batch=16, warmup_epochs=0.5, weight_decay=0.05)
@@ -50,6 +50,16 @@ def run(settings: Settings) -> None:
     carry_out(settings, "detect", detect)
 
 
+def refuse_idle_options(frames: Frames, detecting: Detecting) -> None:
+    """Raise ValueError for what was asked for and would not be done."""
+    if not frames.crop[0]:
+        refuse_idle(frames, "--crop", "scale")
+    if detecting.frozen and not detecting.frozen_norms:
+        raise ValueError(
+            "--no-frozen-norms has no effect beside --frozen, which trains nothing of the backbone: leave one out"
+        )
+
+
 def detect(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
     from a2mim.detect.evaluate import DetectGallery
@@ -62,6 +72,8 @@ def detect(settings: Settings, world: Any) -> Any:
     from experiments.training.segmenting import make_backbone
 
     data, frames, detecting, loop = settings.data, settings.frames, settings.detecting, settings.loop
+    if not is_begun(settings):
+        refuse_idle_options(frames, detecting)
     masks = detecting.detector == "mask_rcnn"
     images = open_coco(data, masks)
     held_out = open_coco(data, masks, train=False, like=images)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from a2mim.bounds import Share
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, is_begun
 from experiments.training.filling import usual_of
 
 # Fine-tuning as SimMIM and BEiT do it; see experiments/recipes/imagenet/ for each network's own.
@@ -62,7 +62,7 @@ def finetune(settings: Settings, world: Any) -> Any:
     from experiments.training.assembly import labelled, make_network, source_of, validation
     from experiments.training.running import train_run
 
-    begun = (Path(settings.out) / "run.json").exists()  # with whatever was taken then
+    begun = is_begun(settings)
     if settings.loss != "bce" and settings.bce_threshold is not None and not begun:
         raise ValueError("--bce-threshold has no effect without --loss bce: leave it out, or give both")
     if settings.loop.pictures_every and not begun:

@@ -6,7 +6,7 @@ from typing import Any
 
 from a2mim.segment.settings import Crops, Decoding, Scenes
 from a2mim.settings import Loop, Network, Optim
-from experiments.options import Start
+from experiments.options import Start, is_begun, refuse_idle
 from experiments.training.filling import usual_of
 
 OPTIM = Optim(epochs=50, lr=1e-3, lr_batch=16, warmup_epochs=1.0, weight_decay=0.01)
@@ -62,6 +62,8 @@ def refuse_single_pictures(settings: Settings, processes: int) -> None:
 def segment(settings: Settings, world: Any) -> Any:
     """Train in settings.out as one process of `world`; returns the folder and what `train` returned."""
     refuse_single_pictures(settings, world.size)
+    if settings.decoding.evaluate != "slide" and not is_begun(settings):
+        refuse_idle(settings.decoding, "--evaluate slide", "overlap")
     from a2mim.gallery import normalisation
     from a2mim.segment.evaluate import SceneGallery, refuse_unfit_whole
     from a2mim.segment.method import Segment

@@ -11,7 +11,9 @@ Reproduces the rows of A²MIM's table (Li et al., ICML 2023), as far as torchvis
 
 None of these was run here. What the numbers are from, each compared with the released file:
 
-    resnet50_2x     A2MIM's release, det_detectron2/configs/coco_R_50_C4_2x.yaml, which is facebookresearch/moco's:
+    resnet50_2x     A2MIM's release, det_detectron2/configs/coco_R_50_C4_2x.yaml, which is facebookresearch/moco's
+                    (as is Base-RCNN-C4-BN.yaml, from which the last two facts are; A2MIM's
+                    coco_R_50_C4_2x_moco.yaml beside it has a longer side of 1200, MoCo's 1333, as here):
                     180,000 steps of 16 pictures, rate 0.02, a tenth of it at 120,000 and 160,000, shorter sides 640 to
                     800, nothing frozen, batch norms trained (on several GPUs: --sync-bn)
     vit_base_1x     A2MIM's release, det_mmdetection/configs/coco/mask-rcnn_vit_base_giou_4conv1f_1x_coco.py: AdamW

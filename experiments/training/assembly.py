@@ -17,7 +17,7 @@ from a2mim.checkpoints import Checkpoint, LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
 from a2mim.data import Source, make_source, open_images
 from a2mim.dist import World
-from a2mim.gallery import Gallery, make_gallery
+from a2mim.gallery import Gallery, make_gallery, refuse_shared_stream
 from a2mim.images import Files, Images
 from a2mim.layouts import refuse_unfit
 from a2mim.methods import METHODS, Method
@@ -210,8 +210,10 @@ def source_of(
 def validation(
     data: Data, images: Images, model: nn.Module, size: int, world: World, evaluation: Evaluation
 ) -> Gallery:
-    """The validation images beside the training `images`, ready for the model."""
+    """The validation images beside the training `images`, ready for the model. Raises ValueError for a stream that
+    several processes would share."""
     held_out = open_held_out(data, images)
+    refuse_shared_stream(held_out, world)
     if evaluation.eval_size:
         refuse_unfit(model, evaluation.eval_size)
     return make_gallery(held_out, model, size, world.device, evaluation, workers=data.workers, in_memory=data.in_memory)

@@ -20,7 +20,7 @@ from a2mim.evaluate.accuracy import View, frozen_features, pooled
 from a2mim.evaluate.attentive import as_tokens, check_heads
 from a2mim.evaluate.fewshot import draw, labels_of
 from a2mim.evaluate.knn import check_neighbours
-from a2mim.gallery import make_gallery, shown_by
+from a2mim.gallery import make_gallery, refuse_shared_stream, shown_by
 from a2mim.images import Images, chosen
 from a2mim.layouts import Layout, read_layout, refuse_unfit
 from a2mim.manifest import summary
@@ -125,7 +125,8 @@ def both_features(
         "transform": shown_by(model, size, settings.evaluation),
         "data": summary({"train": images.rows(), "validation": held_out.rows()}),
     }
-    return [train.only(each) for each in drawn], test, made
+    # Of a stream the numbers are places, which reach beyond its images where workers read unequal shares.
+    return [train if few.all else train.only(each) for each in drawn], test, made
 
 
 def sized(settings: Any) -> Any:
@@ -152,6 +153,7 @@ def features_of(
     """Of all images of a part of the data."""
     data, size = settings.data, settings.image_size
     how = {"workers": data.workers, "in_memory": data.in_memory}
+    refuse_shared_stream(images, world)
     gallery = make_gallery(images, model, size, world.device, settings.evaluation, **how)
     found, target_N, index_N = frozen_features(model, gallery, world, views)
     skipped = [row for rows in world.collect(images.reports.skipped(part)) for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ from scipy.stats import permutation_test, rankdata
 from a2mim.checkpoints.archive import read_text
 from a2mim.detect import scores as detected
 from a2mim.detect.scores import Matches
-from a2mim.parts import SPLITS, WHOLE, kind_of
 from a2mim.redraws import ends_of
 from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
 from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
+from experiments.training.setups import crop_words, data_of, few_of, how_of, neighbours_of
 from figures.files import read_arrays
 from figures.game import GAME, RAW
-from figures.runs import open_runs, unlike
+from figures.runs import looked_up, open_runs, unlike
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -36,10 +36,6 @@ COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
     *("M", "M_low", "M_high", "M_measure"),
 ]
-USUAL_PARTS = (*WHOLE, *SPLITS["validation"], "val2017")
-"""Of the data, which go without saying."""
-NEIGHBOURS = {"k": 20, "temperature": 0.07}
-"""What a2mim knn does where nothing else is asked for, which goes without saying, too."""
 FEWEST = 4
 """Runs of a rank correlation."""
 DRAWS = 10_000
@@ -54,6 +50,7 @@ class Found:
     pictures: what a paired difference is taken of, None where nothing of each picture is kept.
     asked: images of the evaluation with those that could not be read, where nothing of each is kept in any measure.
     digest: what these images are known by, empty where a record from before that was kept does not say.
+    how: of the rest of how it came about, what runs of one set-up may differ in, a phrase each.
     """
 
     task: str
@@ -67,6 +64,7 @@ class Found:
     pictures: Any = None
     asked: int = 0
     digest: str = ""
+    how: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,10 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
     counted: dict[str, tuple[Path, int]] = {}
     known: dict[str, tuple[Path, str]] = {}
     rows = []
+    everything = told_apart([(entry, found) for entry in entries for found in found_in(entry.path)])
     for entry in entries:
         beside = mass_in(entry.profile, mass) if entry.profile else {}
-        for found in found_in(entry.path):
+        for found in (found for owner, found in everything if owner is entry):
             if found.asked:
                 refuse_other_number(*counted.setdefault(found.data, (entry.path, found.asked)), entry.path, found)
             if found.digest:
@@ -104,6 +103,20 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
             apart = {} if leader is entry else difference(start, found, leader.path, entry.path)
             rows.append({"run": entry.name, **about, **apart, **beside})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def told_apart(everything: Sequence[tuple[Entry, Found]]) -> list[tuple[Entry, Found]]:
+    """The same with what runs of one set-up differ in as a part of its name: of other epochs or other sizes of images
+    they are two."""
+    of_setup: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for _, found in everything:
+        of_setup.setdefault((found.task, found.data, found.setup), []).append(found.how)
+    named = []
+    for entry, found in everything:
+        others = of_setup[found.task, found.data, found.setup]
+        differing = [phrase for phrase in found.how if any(phrase not in how for how in others)]
+        named.append((entry, replace(found, setup=", ".join([found.setup, *differing]))))
+    return named
 
 
 # ------------------------------------------------------------------------------------------- what a run reached
@@ -122,26 +135,29 @@ def found_in(path: Path) -> Iterator[Found]:
     if not run["finished"] or not run.get("last"):
         raise ValueError(f"{path} is not finished, or was never evaluated: go on with a2mim {task} --resume {path}")
     last, settings = run["last"], run["settings"]
+    how = how_of(task, settings)
     images, data, few = int(last["val_images"]), data_of(settings), few_of(settings)
     if task == "finetune":
         between = ends(last, "top1", images)
-        yield Found(task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **evaluated(run, images))
+        yield Found(
+            task, data, f"fine-tuned{few}", "top1", last["top1"], *between, images, **evaluated(run, images), how=how
+        )
         return
-    how = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
+    state = "frozen" if settings["decoding" if task == "segment" else "detecting"]["frozen"] else "fine-tuned"
     if task == "segment":
         counts = counts_in(path)
         for measure in ("miou", "mean_accuracy", "pixel_accuracy"):
-            setup = f"{settings['decoding']['decoder']}, {how}{few}"
+            setup = f"{settings['decoding']['decoder']}, {state}{few}"
             kept = counts if measure == "miou" else None
-            yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept)
+            yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, kept, how=how)
         return
     window = settings["detecting"].get("window", 0)  # older runs had none
-    setup = f"{settings['detecting']['detector']}, {how}" + f", windows of {window}" * bool(window) + few
+    setup = f"{settings['detecting']['detector']}, {state}" + f", windows of {window}" * bool(window) + few
     for kind in ("box", "mask"):
         for measure in (f"{kind}_ap", f"{kind}_ap50", f"{kind}_ap75"):
             if measure in last:
                 matches = matches_in(path, kind) if measure == f"{kind}_ap" else None
-                yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, matches)
+                yield Found(task, data, setup, measure, last[measure], *ends(last, measure), images, matches, how=how)
 
 
 def probed(path: Path) -> Iterator[Found]:
@@ -157,37 +173,12 @@ def probed(path: Path) -> Iterator[Found]:
         for head, one in heads.items():
             setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
-            about = evaluated(result, images)
+            about = evaluated(result, images) | {
+                "how": tuple(filter(None, [looked_up(crop_words, result.get("transform"))]))
+            }
             yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **about)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error
-
-
-def data_of(settings: Mapping[str, Any]) -> str:
-    """The data by their file or folder, without what leads there, and the part of them that is no usual one."""
-    data = settings["data"]
-    path = Path(data["val"] or data["data"])
-    path = path.resolve() if not path.name or ".." in path.parts else path  # `.` and `..` are no names
-    names = path.parts[-2:] if kind_of(path.name) else (path.name,)  # many a data set has a folder val
-    part = data.get("val_split", "")
-    return "/".join(names).removesuffix(".tar") + ("" if part in USUAL_PARTS else f" {part}")
-
-
-def few_of(settings: Mapping[str, Any]) -> str:
-    """To how few training images the run was restricted, with a comma before it; empty where it saw all."""
-    limit, share = int(settings["data"].get("limit", 0)), float(settings.get("labels", 1))
-    words = [f"{limit:,} training images"] * bool(limit)
-    if each := int(settings.get("per_class", 0)):
-        words.append(f"{each} labelled image{'s' * (each > 1)} a class")
-    elif share != 1:
-        words.append(f"{100 * share:g} % of the labels")
-    return "".join(f", {some}" for some in words)
-
-
-def neighbours_of(settings: Mapping[str, Any]) -> str:
-    """What of a vote of neighbours is not as usual, with a comma before it."""
-    asked = {name: settings.get(name, usual) for name, usual in NEIGHBOURS.items()}
-    return "".join(f", {name} {value:g}" for name, value in asked.items() if value != NEIGHBOURS[name])
 
 
 def unread(record: Mapping[str, Any]) -> int:

@@ -27,7 +27,7 @@ from a2mim import samples
 from a2mim.bounds import check
 from a2mim.data import Source, examples, make_source, open_images
 from a2mim.dist import World
-from a2mim.gallery import Gallery, decoded, make_gallery
+from a2mim.gallery import Gallery, decoded, make_gallery, refuse_shared_stream
 from a2mim.images import Images
 from a2mim.loading import Unreadable, WorkerDied, mixer, normalised
 from a2mim.memory import MemoryImages, padded_crop, random_table, resized_crop
@@ -474,6 +474,13 @@ class Endless(IterableDataset):
         rng = np.random.default_rng([self.epoch, worker.id])
         for _ in range(self.images):
             yield Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)), int(rng.integers(4))
+
+
+def test_processes_do_not_share_a_stream_that_is_evaluated():
+    images = Images(Endless(), "wds/photos", 32, streamed=True)
+    refuse_shared_stream(images, World())
+    with pytest.raises(ValueError, match="wds/photos is streamed, of which 2 processes would see some images twice"):
+        refuse_shared_stream(images, World(0, 2, CPU))
 
 
 def test_a_stream_goes_on_within_an_epoch():

@@ -293,6 +293,19 @@ def test_a_thin_picture_keeps_a_pixel():
     assert evaluation_view(30, 60)(picture, nothing)["image"].shape == (3, 1, 60)
 
 
+@pytest.mark.parametrize(("width", "height", "side"), [(500, 375, 800), (375, 500, 800), (612, 612, 320)])
+def test_what_ends_with_its_picture_is_kept(width, height, side):
+    """Resizing rounds such an edge to beyond the picture, and what reaches beyond was taken away."""
+    boxes = np.array([[5, 5, width, 60], [5, 5, 60, height], [5, 5, 60, 60]], np.float32)
+    things = Things(boxes, np.arange(3), np.ones((3, height, width), np.uint8))
+    for seed in range(4):  # flipped and not
+        torch.manual_seed(seed)
+        made = training_view(Frames((side,), 1333))(Image.new("RGB", (width, height)), things)
+        assert made["labels"].tolist() == [0, 1, 2]
+        right, bottom = made["boxes"].amax(0)[2:].tolist()
+        assert made["boxes"].min() >= 0 and right <= made["image"].shape[2] and bottom == made["image"].shape[1]
+
+
 def test_pictures_of_a_batch_lie_in_its_corner():
     picture, things = painted()
     torch.manual_seed(0)

@@ -77,7 +77,8 @@ def test_the_supervised_step_comes_first_and_every_method_is_asked_for():
     assert bench.completed(bench.Settings(), "cpu").methods[0] == "supervised"
     assert set(bench.completed(bench.Settings(), "cpu").methods) == set(METHODS)
     assert bench.completed(bench.Settings(methods=("mae",)), "cuda").methods == ("supervised", "mae")
-    assert bench.completed(bench.Settings(quick=True), "cpu").out is None
+    quick = bench.completed(bench.Settings(quick=True, repeats=9), "cpu")
+    assert quick.out is None and (quick.image_size, quick.repeats, quick.models) == (64, 9, bench.QUICK)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
+from a2mim.images import Images
 from a2mim.methods import A2MIM
 from a2mim.plain import pairs, to_plain
 from a2mim.runs import newest_state
@@ -143,6 +145,23 @@ def test_images_in_memory_have_the_same_neighbours(images, tmp_path, monkeypatch
         assert main([str(word) for word in (*words, "--device", "cpu", "--out", out, *more)]) == 0
         found.append(json.loads(out.read_text())["top1"])
     assert found[0] == found[1] and [gallery.memory is not None for gallery in held] == [False, False, True, True]
+
+
+class Dealt(torch.utils.data.IterableDataset):
+    """A stream whose images one worker has all of, as of one shard."""
+
+    def __iter__(self):
+        if torch.utils.data.get_worker_info().id == 0:
+            yield from ((Image.new("RGB", (32, 32), (20 * k, 0, 0)), k % 2) for k in range(12))
+
+
+def test_all_features_of_a_stream_count_however_workers_share_it(tmp_path, monkeypatch):
+    streamed = Images(Dealt(), "wds/photos", 12, {"a": 0, "b": 1}, streamed=True)
+    monkeypatch.setattr(frozen, "open_images", lambda *_, **how: streamed)
+    monkeypatch.setattr(frozen, "open_held_out", lambda *_: streamed)
+    words = f"knn --model test_vit --weights random --data wds/photos --workers 2 --k 3 --out {tmp_path / 'knn.json'}"
+    assert main([*words.split(), "--image-size", "32", "--device", "cpu"]) == 0
+    assert json.loads((tmp_path / "knn.json").read_text())["train_images"] == 12
 
 
 def test_supervised_from_scratch_in_memory(images, tmp_path):

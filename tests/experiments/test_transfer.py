@@ -14,12 +14,11 @@ from experiments.cli import main
 from experiments.commands.knn import Settings as Neighbours
 from experiments.studies import transfer
 from experiments.studies.steps import Step, finished
+from experiments.training.setups import NEIGHBOURS, data_of
 from experiments.training.transferring import (
     KEY,
-    NEIGHBOURS,
     Entry,
     correlations,
-    data_of,
     found_in,
     rank_correlation,
     spearman,
@@ -228,6 +227,22 @@ def test_accuracies_on_other_numbers_of_images_are_refused(tmp_path):
     write(tuned, "finetune", {"data": {"data": "y", "val": ""}}, {"top1": 60.0, "val_images": 80})
     with pytest.raises(ValueError, match="tuned was evaluated on 80 images and"):
         transfer_table([*entries, Entry("tuned", tuned)])
+
+
+def test_runs_of_other_epochs_and_pixels_are_other_set_ups(tmp_path):
+    """They were one, and what fifty epochs on windows gave was said to be the weights' doing."""
+    runs = [segmented(tmp_path / name, 5 + k) for k, name in enumerate("abc")]
+    for run, epochs, evaluate in zip(runs, (4, 50, 4), ("whole", "slide", "whole"), strict=True):
+        record = json.loads((run / "run.json").read_text())
+        record["settings"]["decoding"]["evaluate"] = evaluate
+        record["settings"] |= {"optim": {"epochs": epochs}, "crops": {"crop": [224, 320], "short_side": 0}}
+        (run / "run.json").write_text(json.dumps(record))
+    table = transfer_table([Entry(run.name, run) for run in runs])
+    first, longer, like = (table[(table["run"] == name) & (table["measure"] == "miou")].iloc[0] for name in "abc")
+    assert longer["setup"] == "linear, frozen, 50 epochs, 224 px in windows of 224×320"
+    assert first["setup"] == like["setup"] == "linear, frozen, 4 epochs, 224 px"
+    assert np.isnan(longer["difference"]) and not np.isnan(like["difference"])
+    assert set(transfer_table([Entry(run.name, run) for run in runs[::2]])["setup"]) == {"linear, frozen"}
 
 
 def test_windows_of_attention_are_a_set_up(tmp_path):

@@ -54,7 +54,9 @@ are the same at whole epochs only.
 
 Known differences from the released code: bf16 instead of fp16; no mix_repeat (two mixed copies of each batch, used for
 fine-tuning ViT-B); with averages of weights go averages of batch statistics, where OpenMixup takes the running ones;
-vectors and the class token do not decay, where MoCo v3 decays all of a ViT; DINO's prototypes decay while they are
+vectors and the class token do not decay, where MoCo v3 decays all of a ViT, and where OpenMixup's rules, which go by
+names, reach neither the layer norms of a ConvNeXt (in fine-tuning those of stem and downsampling) nor the batch norms
+of a ResNet's shortcuts, whose scales decay there; DINO's prototypes decay while they are
 fixed, where the official code leaves them out of the step.
 RSB's binary cross entropy is RSB's own (soft labels count from 0.2 on, the mean over classes), where OpenMixup, which
 fine-tuned the networks of A²MIM's table, takes soft labels as they are and sums over classes: --loss bce_sum. Where the
