@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from a2mim.bounds import check
 from a2mim.errors import one_line
 from a2mim.gallery import decoded, normalisation
-from a2mim.images import Images, is_named, open_place, tell
+from a2mim.images import Images, evenly, is_named, open_place, tell
 from a2mim.loading import Unreadable, guarded, heard, loader_settings, mixer, on_device, started, together
 from a2mim.memory import MemoryImages
 from a2mim.parts import part_of
@@ -228,8 +227,8 @@ def make_source(
 
 
 def examples(source: Source, count: int, device: torch.device) -> Batch | None:
-    """`count` training images, evenly spaced and not augmented, as a batch; None for a streamed data set."""
-    chosen = [Key(0, int(index)) for index in np.linspace(0, source.images.samples - 1, count)]
+    """At most `count` training images, evenly spaced and not augmented, as a batch; None for a streamed data set."""
+    chosen = [Key(0, index) for index in evenly(source.images.samples, count)]
     if source.memory is not None:
         batch = source.memory.complete(chosen, 0)
     elif source.images.streamed:

@@ -253,9 +253,19 @@ def open_place(
             "says how many make an epoch)"
         )
     if 0 < limit < images.samples:
-        kept = np.sort(np.random.default_rng(0).permutation(images.samples)[:limit]).tolist()
-        return chosen(images, kept)
+        return few(images, limit)
     return images
+
+
+def few(images: Images, limit: int) -> Images:
+    """So many images, drawn once with a fixed seed, in their own order."""
+    return chosen(images, np.sort(np.random.default_rng(0).permutation(images.samples)[:limit]).tolist())
+
+
+def evenly(samples: int, count: int) -> list[int]:
+    """Numbers of at most `count` images, evenly spaced through all, each once; the first and, of two or more, the last
+    are among them."""
+    return np.unique(np.linspace(0, samples - 1, min(count, samples)).round().astype(int)).tolist()
 
 
 def chosen(images: Images, kept: Sequence[int]) -> Images:

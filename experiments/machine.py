@@ -1,7 +1,6 @@
 """What a number depends on besides its settings: the device, the machine, and the commit of the source tree."""
 
 import os
-import platform
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from a2mim.versions import versions
+from interactions.runs.machine import machine
 
 
 def pick_device(name: str) -> torch.device:
@@ -63,25 +63,3 @@ def commit(file: Path = Path(__file__)) -> str | None:
         return None
     head = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
     return head[:7] + "+changes" * any(not line.startswith("#") for line in lines)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What a timing was taken on, ready for JSON."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def processor() -> str:
-    """The processor's name, which Linux keeps in a file of its own."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"

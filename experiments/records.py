@@ -1,10 +1,12 @@
 """The records of runs of any command, looked at before figures are drawn from them; names of runs, and why they end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a2mim.runs import refuse_damaged as refuse_damaged_training
+from interactions.intervals import MIN_IMAGES
 from interactions.runs.kinds import KINDS
 from interactions.runs.storage import refuse_damaged
 
@@ -28,6 +30,14 @@ def pairs_measured(record: Mapping[str, Any]) -> str:
     """How many of the pairs were measured; nothing of a run from before that was counted."""
     known = all("pairs_measured" in one for one in record["orders"])
     return sampled(record) or f"Measured all {record['pairs']:,} pairs of an image at every order." * known
+
+
+def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
+    """The interval (low, high) of a row over so many images, or why there is none."""
+    if isnan(row["low"]):
+        return "[no interval: fewer than eight images]" if row["images"] < MIN_IMAGES else "[no interval]"
+    sign = "+" if signed else ""
+    return f"[{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
 
 
 def sampled(record: Mapping[str, Any]) -> str:

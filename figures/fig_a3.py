@@ -20,7 +20,7 @@ from figures.game import unlike_games
 from figures.interactions import tables_of
 from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of
-from figures.seeds import last_point, mean_of
+from figures.seeds import mean_of
 from figures.spectrum import DEPTHS, frequency_axis
 from figures.style import COLUMN, house_style, wrap
 
@@ -68,9 +68,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
         draw_by_depth(axes, names, looks, "log_amplitude")
         axes.set_ylabel("Δ log amplitude")
     shown.axes[-1, 0].set_xlabel("normalised depth")
-    for row, names in enumerate(panels.values()):
-        ends = {name: last_point([curve_of(rows, "log_amplitude") for rows in seeds]) for name, seeds in names.items()}
-        shown.name(row, ends)
+    shown.name_all(panels.values(), lambda rows: curve_of(rows, "log_amplitude"))
     _draw_small(shown.figure, shown.rest, methods, across)
     return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)
 

@@ -12,7 +12,6 @@ from figures.game import unlike_games
 from figures.interactions import tables_of
 from figures.panels import Panels
 from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of
-from figures.seeds import last_point
 from figures.style import house_style
 
 TABLE = "variance.csv"
@@ -49,7 +48,5 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-    for row, names in enumerate(panels.values()):
-        ends = {name: last_point([curve_of(rows, "variance") for rows in seeds]) for name, seeds in names.items()}
-        shown.name(row, ends)
+    shown.name_all(panels.values(), lambda rows: curve_of(rows, "variance"))
     return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)

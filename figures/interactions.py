@@ -35,7 +35,7 @@ from figures.runs import (
     label,
     looks_of,
 )  # fmt: skip
-from figures.seeds import draw_seeds, last_point, seed_words
+from figures.seeds import draw_seeds, seed_words
 from figures.style import Look, house_style
 
 TABLE = "strength.csv"
@@ -70,10 +70,7 @@ def draw_interactions(
     for each, names in zip(shown.axes[:, 0], panels.values(), strict=True):
         draw_strength_panel(each, names, looks, measure)
     finish_strength(list(shown.axes[:, 0]), tables.values(), measure)
-    for row, names in enumerate(panels.values()):
-        shown.name(
-            row, {name: last_point([curve_of(rows, measure) for rows in seeds]) for name, seeds in names.items()}
-        )
+    shown.name_all(panels.values(), lambda rows: curve_of(rows, measure))
     return Drawn(shown.figure, {run: [TABLE] for run in runs}, note)
 
 

@@ -1,15 +1,16 @@
 """Panels below each other, a row for each group of methods, with the names of the curves beside them or below."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.labels import fit_beside, label_curves
-from figures.seeds import legend_sample
+from figures.seeds import last_point, legend_sample
 from figures.style import COLUMN, GREY, MARGIN, Look, house_style, page, text_width, wrap
 
 HEIGHTS = {1: 1.3, 2: 1.05}
@@ -78,6 +79,13 @@ class Panels:
             return
         known = {name: (*end, self.looks[row][name]) for name, end in ends.items() if np.isfinite(end).all()}
         label_curves(self.axes[row, 0], known, self.height)
+
+    def name_all(
+        self, panels: Iterable[Mapping[str, Sequence[pd.DataFrame]]], curve: Callable[[pd.DataFrame], pd.DataFrame]
+    ) -> None:
+        """The same for every row, whose curves are the means of `curve` over the tables of each name's seeds."""
+        for row, names in enumerate(panels):
+            self.name(row, {name: last_point(list(map(curve, seeds))) for name, seeds in names.items()})
 
 
 def legend_height(looks: Mapping[str, Look], width: float = COLUMN) -> float:

@@ -138,9 +138,7 @@ def largest_mass(images: pd.DataFrame) -> np.ndarray:
     return np.where(np.isin(MASS_MEASURES, SIGNED), np.inf, images.order.nunique() / np.clip(known_K, 1, None))
 
 
-def _ends_of_roots(
-    tables: Sequence[pd.DataFrame], count: int, drawing: tuple[int, int, float]
-) -> tuple[float, float] | None:
+def _ends_of_roots(tables: Sequence[pd.DataFrame], count: int, drawing: Drawing) -> tuple[float, float] | None:
     """Of M of J_rms of one run, or of its difference to that of a second one; None where no square is near 0."""
     squares, weights, near = [], [], False
     for sign, table in zip((1, -1)[: len(tables)], tables, strict=True):

@@ -56,7 +56,6 @@ HANGS = 600
 
 # Small networks, images and budgets; sizes change what is measured, not which files are written.
 TINY = "--device cpu --batch-size 16 --speed plain --images 4 --unit-images 2"
-MEASURED = "{photos} --weights random --model tests.interactions.tiny:network"
 TRAINED = (
     "--image-size 32 --workers 0 --warmup-epochs 1 --lr-batch 8 --batch 8 --device cpu --epochs 2 --ema 0.9 --keep 1"
 )

@@ -16,7 +16,7 @@ from a2mim.detect.scores import Matches, matches_of
 from a2mim.detect.views import DetectSamples, evaluation_view
 from a2mim.dist import World
 from a2mim.gallery import one_by_one
-from a2mim.images import Images
+from a2mim.images import Images, evenly
 from a2mim.loading import normalised
 from a2mim.plan import Key
 from a2mim.samples import Batch
@@ -118,7 +118,7 @@ def shown(method: Detect, gallery: DetectGallery, count: int, world: World) -> I
     """Of `count` pictures, evenly spaced: image (H, W, 3) in [0, 1], what is in it (boxes (N, 4), labels (N,), masks
     (N, H, W) or None), and what is found with a score of a half or more (found_boxes, found_labels, found_scores,
     found_masks)."""
-    numbers = np.unique(np.linspace(0, gallery.images.samples - 1, count).round().astype(int)).tolist()
+    numbers = evenly(gallery.images.samples, count)
     samples = gallery.samples()
     for number in numbers:
         sample = samples[Key(0, number)]

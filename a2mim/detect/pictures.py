@@ -18,7 +18,7 @@ from tqdm import tqdm
 from a2mim.decoding import decode
 from a2mim.detect.annotations import Instance, Listing, Pictured, cut, read_listing
 from a2mim.detect.settings import Coco
-from a2mim.images import ESCAPED, Files, Images, Reports, chosen
+from a2mim.images import ESCAPED, Files, Images, Reports, chosen, few
 from a2mim.segment.pairs import size_of
 from a2mim.segment.places import ANNOTATIONS, IMAGES, has, read_other
 from a2mim.trees import Entry, Tree, folders_in, joined, listed, open_tree, place_of, walk, wrapper
@@ -181,8 +181,7 @@ def fewer(images: Images, coco: Coco) -> Images:
             images, [n for n in range(len(scenes)) if any(not i.crowd for i in scenes.pictured(n).instances)]
         )
     if 0 < coco.limit < images.samples:
-        kept = np.random.default_rng(0).permutation(images.samples)[: coco.limit]
-        images = chosen(images, np.sort(kept).tolist())
+        images = few(images, coco.limit)
     scenes = images.raw
     if not any(not each.crowd for n in range(len(scenes)) for each in scenes.pictured(n).instances):
         raise ValueError(

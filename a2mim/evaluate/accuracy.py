@@ -71,11 +71,9 @@ def pooled(model: Any, features: Tensor) -> Tensor:
     return model.forward_head(features, pre_logits=True)
 
 
-def pooled_features(
-    model: Any, gallery: Gallery, world: World, channels_last: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def pooled_features(model: Any, gallery: Gallery, world: World) -> tuple[Tensor, Tensor, Tensor]:
     """What timm's `model` hands to its classifier, for every image: as `frozen_features` returns it."""
-    (features_ND,), target_N, index_N = frozen_features(model, gallery, world, (pooled,), channels_last)
+    (features_ND,), target_N, index_N = frozen_features(model, gallery, world, (pooled,))
     return features_ND, target_N, index_N
 
 

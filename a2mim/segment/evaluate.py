@@ -15,7 +15,7 @@ from torch import Tensor
 
 from a2mim.dist import World
 from a2mim.gallery import one_by_one
-from a2mim.images import Images
+from a2mim.images import Images, evenly
 from a2mim.loading import normalised
 from a2mim.plan import Key
 from a2mim.samples import Batch
@@ -131,7 +131,7 @@ def count_all(
 @torch.no_grad()
 def shown(method: Segment, gallery: SceneGallery, count: int, world: World) -> Iterator[dict[str, np.ndarray]]:
     """image (H, W, 3) in [0, 1], target (H, W) and predicted (H, W) of `count` pictures, evenly spaced."""
-    numbers = np.unique(np.linspace(0, gallery.images.samples - 1, count).round().astype(int)).tolist()
+    numbers = evenly(gallery.images.samples, count)
     view: Any = evaluation_view(gallery.side)
     samples = SceneSamples(gallery.images.raw, [view])
     for number in numbers:

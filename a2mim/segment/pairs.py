@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from a2mim.decoding import Damaged, decode
-from a2mim.images import ESCAPED, Files, Images, Reports, chosen
+from a2mim.images import ESCAPED, Files, Images, Reports, few
 from a2mim.labels import read_class_map
 from a2mim.segment.places import paired, place_for
 from a2mim.segment.settings import Scenes
@@ -88,7 +88,7 @@ def open_scenes(scenes: Scenes, train: bool = True, classes: dict[str, int] | No
     pairs = Pairs(part.pictures, entries, part.masks, annotations, np.zeros(0, np.int64))
     images = Images(pairs, part.where, len(names), {}, labelled=True, names=names, reports=Reports(names))
     if train and 0 < scenes.limit < len(names):
-        images = chosen(images, np.sort(np.random.default_rng(0).permutation(len(names))[: scenes.limit]).tolist())
+        images = few(images, scenes.limit)
     values = look_through(images)
     first, ignored = scenes.first_class, set(scenes.ignore)
     count = len(named) if named else max((value for value in values if value not in ignored), default=0) - first + 1

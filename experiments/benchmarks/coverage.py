@@ -58,8 +58,8 @@ def run(settings: Settings) -> None:
 
     from experiments.benchmarks.record import refuse_other_run
     from experiments.machine import pick_device, provenance
+    from experiments.measuring.comparison import finished
     from interactions.intervals import MIN_IMAGES
-    from interactions.profile import load_profile
     from interactions.runs.files import write_csv, write_json
 
     if few := [n for n in settings.sizes if n < MIN_IMAGES]:
@@ -68,11 +68,7 @@ def run(settings: Settings) -> None:
         )
     refuse_other_run(settings.out, "populations")
     names = named(settings.runs)
-    profiles = {name: load_profile(path) for name, path in names.items()}
-    for name, profile in profiles.items():
-        if profile.record.get("status") != "complete":
-            raise ValueError(f"{names[name]} is not finished: start its command again")
-    tables = {name: profile.images() for name, profile in profiles.items()}
+    tables = {name: finished(path).images() for name, path in names.items()}
     about = provenance(settings, pick_device("cpu"))
     fixed = pd.concat([fixed_sizes(settings, name, found) for name, found in populations(tables).items()])
     sequential = pd.concat([sequential_runs(settings, name, table) for name, table in tables.items()])

@@ -206,11 +206,12 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
 
     from experiments.benchmarks.playing import readable
     from experiments.datasets import evaluation_transform
+    from experiments.machine import pick_device
     from experiments.models import create_model, efficientnet_lite0_file
     from interactions.game import PatchGame
 
     model, config = create_model("tf_efficientnet_lite0", str(efficientnet_lite0_file()))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device("auto")
     model = model.eval().to(device)
     as_measured = {name: config[name] for name in ("input_size", "mean", "std")} | {"crop_pct": 0.875}
     data = replace(photographs(settings), transform=evaluation_transform(as_measured, settings.image_size))
@@ -228,7 +229,7 @@ def photographs_game(settings: Settings, grid: "PatchGrid") -> "PatchGame":
             f"{settings.images} are asked for: give photographs with ImageNet labels, or fewer --images"
         )
     images, labels = zip(*found, strict=True)
-    batch = 64 if device == "cpu" else None
+    batch = 64 if device.type == "cpu" else None
     return PatchGame(model, torch.stack(images), torch.tensor(labels), grid, speed=settings.speed, batch_size=batch)
 
 

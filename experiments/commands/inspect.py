@@ -5,8 +5,6 @@ from typing import Any
 
 import tyro
 
-SHOWN = 4
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -56,6 +54,8 @@ def run(settings: Settings) -> None:
 
 def table(said: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows to print: what is known first, then what fits and what does not."""
+    from a2mim.checkpoints.errors import listed
+
     precision = ", ".join(f"{n} {kind}" for kind, n in said["precision"].items())
     rows = [
         ("file", f"{said['file']} ({said['bytes'] / 1e6:.1f} MB, {said['format']})"),
@@ -90,8 +90,3 @@ def table(said: dict[str, Any]) -> list[tuple[str, str]]:
     if said["pixels"]:
         rows.append(("images", f"normalised with mean {said['pixels']['mean']}, deviation {said['pixels']['std']}"))
     return rows + [("assumed", words) for words in said["assumed"].values()]
-
-
-def listed(keys: list[str]) -> str:
-    """The first few keys."""
-    return ", ".join(keys[:SHOWN]) + (" …" if len(keys) > SHOWN else "")

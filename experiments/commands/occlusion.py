@@ -84,14 +84,13 @@ def run(settings: Settings) -> None:
 
 def draw(measured: "Occlusion") -> None:
     """occlusion.png, from the tables that were written."""
-    from experiments.measuring.inputs import assumptions
+    from experiments.measuring.inputs import assumptions, images_in_words
     from figures.occlusion import draw_occlusion
 
     record, settings, name = measured.record, measured.settings, measured.record["model"]["name"]
-    height, width = record["image_shape"][1:]
     caption = (
-        f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px, in {settings['grid']}×"
-        f"{settings['grid']} cells; {shown(settings['baseline'], settings['masking'])}. "
+        f"{images_in_words(record)}, in {settings['grid']}×{settings['grid']} cells; "
+        f"{shown(settings['baseline'], settings['masking'])}. "
     )
     if {"salient", "non_salient"} & set(settings["kinds"]):
         source = record["saliency_from"] or settings["saliency"].replace("_", " ")

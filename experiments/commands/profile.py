@@ -13,7 +13,7 @@ from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_pub
 from interactions.settings import ProfileSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from interactions.profile import Profile
 
@@ -119,7 +119,7 @@ def run(settings: Settings) -> None:
 
 def draw(profile: "Profile") -> None:
     """strength.png, from the table that was written."""
-    from experiments.measuring.inputs import assumptions
+    from experiments.measuring.inputs import assumptions, images_in_words
     from experiments.records import sampled
     from figures.curves import draw_strength
     from figures.game import UNUSUAL
@@ -128,11 +128,10 @@ def draw(profile: "Profile") -> None:
     from interactions import levels
 
     record, settings = profile.record, profile.settings
-    height, width = record["image_shape"][1:]
     assumed = assumptions(record["data"].get("transform", {}))
     words = [alike([Run(profile.folder, "", "", record)], UNUSUAL), levels.in_words(record), sampled(record)]
     caption = (
-        f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px. "
+        f"{images_in_words(record)}. "
         f"{ground_words(record)}, baseline {baseline_in_words(settings['baseline'])}, {record['passes']:,} passes. "
         + " ".join(filter(None, [*words, cut(record), protocol(record), assumed]))
     ).strip()
@@ -192,7 +191,7 @@ def closing_table(profile: "Profile") -> str:
 def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
     from experiments.measuring.comparison import MASS, read
-    from experiments.records import pairs_measured
+    from experiments.records import between, pairs_measured
     from interactions.levels import in_words
 
     record = profile.record
@@ -210,8 +209,8 @@ def report(profile: "Profile") -> None:
     mass = read(profile, "middle_mass.csv", MASS, ["measure"]).set_index("measure")
     if "J_rms" in mass.index:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
-        interval = f"[{low:.3f}, {high:.3f}]" if low == low else "(no interval: fewer than eight images)"
-        print(f"M of J_rms {value:.3f} {interval}")
+        row: Mapping[Hashable, Any] = {"low": low, "high": high, "images": len(record["images"])}
+        print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
     print(
         f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "
         f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"

@@ -75,13 +75,11 @@ def draw(measured: "Spectrum") -> list[str]:
     """spectrum.png and variance.png, from the tables that were written; the names of those with anything to show."""
     import pandas as pd
 
-    from experiments.measuring.inputs import assumptions
+    from experiments.measuring.inputs import assumptions, images_in_words
     from figures.spectrum import draw_spectrum, draw_variance
 
     record = measured.record
-    height, width = record["image_shape"][1:]
-    caption = f"Images: {len(record['images'])} of {record['data']['name']}, {height}×{width} px."
-    caption = f"{caption} {assumptions(record['data'].get('transform', {}))}".strip()
+    caption = f"{images_in_words(record)}. {assumptions(record['data'].get('transform', {}))}".strip()
     drawn = []
     for name, figure in (("spectrum", draw_spectrum), ("variance", draw_variance)):
         table = pd.read_csv(measured.folder / f"{name}.csv")

@@ -38,7 +38,7 @@ LARGEST_RAISE = 16 * USUAL_BUDGET
 """What a map takes by itself to give every pair a standard error; more than that is asked for."""
 
 
-def read_photograph(path: Path, mode: str = "RGB") -> Image.Image:
+def read_photograph(path: Path) -> Image.Image:
     """An image file as the images of every data set are shown, and a word where it is of one colour.
 
     Raises:
@@ -48,7 +48,7 @@ def read_photograph(path: Path, mode: str = "RGB") -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"image '{path}' is no file: give the path of a picture")
     try:
-        image = decode(path.read_bytes(), mode)
+        image = decode(path.read_bytes(), "RGB")
     except Damaged as error:
         raise ValueError(f"'{path}' cannot be read as an image ({error}): give a JPEG, PNG or the like") from error
     if is_constant(image):

@@ -9,6 +9,7 @@ from math import floor
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from a2mim.bounds import Deviation, Mean, Pixels, Range
+from figures.runs import data_name, images_of
 from figures.words import spaced
 
 if TYPE_CHECKING:
@@ -139,6 +140,12 @@ def description(config: Mapping[str, Any]) -> dict[str, Any]:
 def assumptions(told: Mapping[str, Any]) -> str:
     """What of a model and of its images nothing told, as sentences for a caption."""
     return " ".join(f"{words[:1].upper()}{words[1:]}." for words in told.get("assumed", {}).values())
+
+
+def images_in_words(record: Mapping[str, Any]) -> str:
+    """How many images of which data a run measured, and how large they are, for a caption."""
+    height, width = record["image_shape"][1:]
+    return f"Images: {images_of(record)} of {data_name(record)}, {height}×{width} px"
 
 
 def title(settings: Measured) -> str:

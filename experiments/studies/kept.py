@@ -1,8 +1,10 @@
 """What every study keeps beside its tables: commands.sh, and study.json."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,11 @@ from experiments.studies.steps import Step, finished, typed
 from interactions.runs.files import write_atomically, write_json
 
 COMMANDS, STUDY = "commands.sh", "study.json"
+
+
+def keep_copy(source: Path, place: Path) -> None:
+    """A file of a run in the folder of results, byte for byte."""
+    write_atomically(place, partial(shutil.copyfile, source))
 
 
 def write_commands(kept: Path, steps: Sequence[Step], earlier: str = "") -> None:

@@ -126,11 +126,9 @@ def steps(settings: Settings) -> list[Step]:
 
 def draw_all(settings: Settings) -> int:
     """figures/ and report.html, of what is there; the exit code: 0, or that of the first figure that failed."""
-    import pandas as pd
-
+    from experiments.studies.kept import keep_copy
     from experiments.studies.pages import Shown, draw, write_page
     from figures.report import open_runs, sections_of
-    from interactions.runs.files import write_csv
 
     codes = []
     found: dict[str, list[Shown]] = {}
@@ -139,7 +137,7 @@ def draw_all(settings: Settings) -> int:
             if is_complete(folder := settings.out / name / verb):
                 found.setdefault(verb, []).append(Shown(folder, label, "EfficientNet-Lite0"))
                 for table in folder.glob("*.csv"):
-                    write_csv(settings.kept / "tables" / f"{name}-{table.name}", pd.read_csv(table))
+                    keep_copy(table, settings.kept / "tables" / f"{name}-{table.name}")
     for figure, verbs in {
         "fig1": ("occlusion", "profile"),
         "fig5": ("profile",),

@@ -128,13 +128,11 @@ def lite0_weights() -> Path:
 def draw_all(kept: Path, made: list[Step]) -> int:
     """transfer.csv, its figure, per_class tables and report.html of what is there; the exit code: 0, or that of the
     first command that failed."""
-    import pandas as pd
-
     from experiments import cli
+    from experiments.studies.kept import keep_copy
     from experiments.studies.pages import write_page
     from experiments.training.transferring import Entry, transfer_table
     from figures.report import open_runs, sections_of
-    from interactions.runs.files import write_csv
 
     runs = [step.out for step in made if is_complete(step.out)]
     if not runs:
@@ -142,8 +140,7 @@ def draw_all(kept: Path, made: list[Step]) -> int:
         return 0
     names = [NAMES[run.name.rpartition("-")[2]] for run in runs]
     for run in runs:
-        classes = pd.read_csv(run / "per_class.csv", dtype=str, keep_default_na=False)  # one may be called None
-        write_csv(kept / "tables" / f"{run.name.partition('-')[2]}-per_class.csv", classes)
+        keep_copy(run / "per_class.csv", kept / "tables" / f"{run.name.partition('-')[2]}-per_class.csv")
     code = cli.main(["transfer", *map(str, runs), "--names", *names, "--out", str(kept)])
     table = transfer_table([Entry(*each) for each in zip(names, runs, strict=True)])
     write_page(kept, sections_of(open_runs(runs, [run.name for run in runs]), transfer=table), f"Transfer: {kept.name}")

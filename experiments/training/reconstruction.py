@@ -18,6 +18,7 @@ from a2mim.checkpoints.load import LoadReport, model_name, set_epsilons, set_pix
 from a2mim.checkpoints.pretraining import pretraining
 from a2mim.decoding import Damaged
 from a2mim.gallery import normalisation
+from a2mim.images import evenly
 from a2mim.methods import A2MIM, MaskFeat, Method, SparK
 from a2mim.methods.patches import MaskedPatches
 from a2mim.methods.restore import BACKBONE, RESTORED, load_method, own_tensors, restore
@@ -266,8 +267,7 @@ def chosen(data: ImageData, count: int) -> list[int]:
     """Numbers of `count` images, evenly spaced through the data set; of a stream the first ones."""
     if count < 1:
         raise ValueError(f"--count {count} draws nothing: give 1 or more")
-    count = min(count, len(data))
-    return list(range(count)) if data.streamed else [int(n) for n in np.linspace(0, len(data) - 1, count)]
+    return list(range(min(count, len(data)))) if data.streamed else evenly(len(data), count)
 
 
 def readable(data: ImageData, numbers: Sequence[int]) -> tuple[list[int], Tensor]:

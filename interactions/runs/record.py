@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from interactions.fingerprint import model_digest, names_digest, structure_digest
@@ -20,6 +19,7 @@ from interactions.outputs import device_of
 from interactions.runs import storage
 from interactions.runs.files import write_json
 from interactions.runs.kinds import PREPARING
+from interactions.runs.machine import machine
 from interactions.runs.units import units_of
 from interactions.selection import Images
 
@@ -173,19 +173,11 @@ def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> 
 def place_of(model: nn.Module, about: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     """When, where and with which versions this process works, and what else there is to say about that."""
     device = device_of(model)
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         **about,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device.type,
-        "machine": {
-            "accelerator": gpu,
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "processes": int(os.environ.get("WORLD_SIZE", 1)),
-            "system": platform.platform(),
-        },
+        "machine": {**machine(device), "processes": int(os.environ.get("WORLD_SIZE", 1))},
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}},
     }
 

@@ -54,7 +54,7 @@ def describe_vit(checkpoint: Checkpoint) -> Architecture:
 FORM = ("qkv_bias", "init_values", "class_token", "no_embed_class", "global_pool", "fc_norm")
 
 
-def vit_form(checkpoint: Checkpoint, sizes: Mapping[str, Any], block: str = "blocks.0.") -> dict[str, Any]:
+def vit_form(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a ViT that say which of its parts there are."""
     tensors, patch = checkpoint.tensors, sizes["patch_size"]
     tokens = [tensors[key].shape[1] for key in ("cls_token", "dist_token", "reg_token") if key in tensors]
@@ -66,8 +66,8 @@ def vit_form(checkpoint: Checkpoint, sizes: Mapping[str, Any], block: str = "blo
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     return {
         "img_size": square_side(length if bare else length - sum(tokens)) * patch,
-        "qkv_bias": any(f"{block}{part}qkv.bias" in tensors for part in ("attn.", "attns.0.attn.")),
-        "init_values": 1e-5 if any(f"{block}{part}gamma" in tensors for part in ("ls1.", "attns.0.ls.")) else None,
+        "qkv_bias": any(f"blocks.0.{part}qkv.bias" in tensors for part in ("attn.", "attns.0.attn.")),
+        "init_values": 1e-5 if any(f"blocks.0.{part}gamma" in tensors for part in ("ls1.", "attns.0.ls.")) else None,
         "class_token": "cls_token" in tensors,
         "reg_tokens": registers,
         "pre_norm": "norm_pre.weight" in tensors,

@@ -23,7 +23,6 @@ OF_CLIP: Pixels = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
 LEAF = r"(weight|bias)"
 NORM_LEAF = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 ANY = r"(\w+\.)*\w+"
-BLOCK = r"blocks\.0\."
 ATTENTION = r"blocks\.0\.attn\.qkv\.weight"
 TABLE = r"blocks\.0\.attn\.relative_position_bias_table"
 

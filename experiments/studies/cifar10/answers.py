@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.records import between
 from experiments.studies.cifar10.declared import MEASURE, TABLE, TESTED
 from experiments.studies.cifar10.plan import FAMILIES, MASKED, Settings, size_of
 from experiments.studies.methods import LABELS
 from figures.words import setup_in_words
-from interactions.intervals import MIN_IMAGES
 from interactions.published import CONTEXTS, contexts_of
 
 PUBLISHED = "J"
@@ -98,14 +98,6 @@ def answer(network: str, setup: str, method: str, rows: pd.DataFrame) -> str:
 def sample(row: Mapping[Hashable, Any] | pd.Series) -> str:
     """How many images and seeds a row is of."""
     return f"n = {row['images']} images, {row['seeds']} {'seed' if row['seeds'] == 1 else 'seeds'}"
-
-
-def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
-    """The interval of a row, or why there is none."""
-    if isnan(row["low"]):
-        return "[no interval: fewer than eight images]" if row["images"] < MIN_IMAGES else "[no interval]"
-    sign = "+" if signed else ""
-    return f"[{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
 
 
 def noise(settings: Settings) -> list[str]:

@@ -7,7 +7,6 @@ losses are taken from the copies that were kept of them. Nothing else of an arch
 import io
 import lzma
 import re
-import shutil
 import tarfile
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from experiments.studies.cifar10.plan import (
     setups,
 )
 from experiments.studies.cifar10.tables import copies
-from experiments.studies.kept import COMMANDS, STUDY
+from experiments.studies.kept import COMMANDS, STUDY, keep_copy
 from experiments.studies.methods import NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json
 from figures.game import photograph_words, shown_words
@@ -82,11 +81,11 @@ def join(settings: Settings) -> None:
     for place in sorted(places):
         for target, source in copies(place):
             if (kept / source).is_file() and not target.exists():
-                write_atomically(target, partial(shutil.copyfile, kept / source))
+                keep_copy(kept / source, target)
     # The accuracies last: what is written before is taken once more where this was cut short.
     for name in (COMMANDS, STUDY, MASSES, ACCURACY):
         if (kept / name).is_file():
-            write_atomically(taken(settings, name), partial(shutil.copyfile, kept / name))
+            keep_copy(kept / name, taken(settings, name))
 
 
 def earlier_commands(settings: Settings) -> str:

@@ -1,8 +1,6 @@
 """Tables of a CIFAR-10 study, and copies of what is worth keeping, made of whatever is finished, each time anew."""
 
-import shutil
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,13 @@ from experiments.studies.cifar10.plan import (
     folder_of,
     setups,
 )
+from experiments.studies.kept import keep_copy
 from experiments.studies.methods import LABELS, NAMES, UNTRAINED
 from experiments.studies.steps import is_complete, read_json, read_record
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.masses import middle_mass
 from interactions.profile import load_profile
-from interactions.runs.files import write_atomically, write_csv
+from interactions.runs.files import write_csv
 
 Profile = Callable[[Settings, str, str, int], Path]
 """Where a profile of a network, method and seed is."""
@@ -195,7 +194,7 @@ def keep_copies(settings: Settings) -> None:
         for folder in {of(settings, family, method, seed) for of in (folder_of, backbone_of)}:
             for source, place in copies(folder):
                 if source.is_file():
-                    write_atomically(settings.kept / place, partial(shutil.copyfile, source))
+                    keep_copy(source, settings.kept / place)
 
 
 def copies(folder: Path) -> list[tuple[Path, str]]:
