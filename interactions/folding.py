@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from interactions.independence import close
+
 FOLDED_TOLERANCE = 1e-4
 """Of a difference of outputs, in units of the largest one: float32 rounds a network of fifty layers by some 1e-6."""
 
@@ -40,8 +42,7 @@ def folded(model: nn.Module, x_BCHW: Tensor, forward: Callable[[nn.Module, Tenso
         found = forward(network, x_BCHW)
     except Exception:  # a copy, and a network that looks into its own layers, may fail in any way at all
         return None
-    close = bool((found - expected).abs().max() <= FOLDED_TOLERANCE * expected.abs().max())
-    return network if close else None
+    return network if close(expected, found, FOLDED_TOLERANCE) else None
 
 
 def follow(

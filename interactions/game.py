@@ -19,7 +19,7 @@ from interactions.full_precision import full_precision
 from interactions.grid import PatchGrid
 from interactions.independence import refuse_dependent
 from interactions.outputs import class_logits, is_out_of_memory, refuse_one_output, run
-from interactions.own import FUNCTIONS, absent_of, named, shape_of, values_of
+from interactions.own import FUNCTIONS, absent_of, named, refuse_mixing, shape_of, values_of
 from interactions.segments import Segments
 from interactions.settings import whole
 from interactions.speed import Speed, as_speed, best_batch, in_turns, prepared
@@ -86,6 +86,7 @@ class PatchGame:
         self.normalisation = normalisation or Normalisation()
         self.speed = as_speed(speed)
         self.eager = self.network = (Features(model) if value == "cosine" else model).eval()
+        self.resting = [module for module in self.eager.modules() if not module.training]
         self.batch_size = None if batch_size is None else whole(batch_size, "batch_size")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more, or None to have it found")
@@ -111,8 +112,10 @@ class PatchGame:
         """v of each coalition (bool, B×n), float64 B on the device. `image` says whose: one index, or one a row (B).
 
         Raises:
-            ValueError: what are no coalitions of this game's players.
+            ValueError: what are no coalitions of this game's players; a model that was put into training mode.
         """
+        if any(module.training for module in self.resting):
+            raise ValueError("the model is in training mode, where v is random or the batch's: call its eval() first")
         coalitions_BN = torch.as_tensor(coalitions_BN)
         self._refuse_other_players(coalitions_BN)
         image_B = torch.as_tensor(image, device=coalitions_BN.device).expand(len(coalitions_BN))
@@ -332,6 +335,8 @@ class PatchGame:
             forward = partial(self._outputs, self.eager, reduced=False)
             model = self.eager.model if isinstance(self.eager, Features) else self.eager
             refuse_dependent(model, forward, self.images_ICHW[0], self.absent_ICHW[0])
+            two_BCHW = torch.stack([self.images_ICHW[0], self.absent_ICHW[0]])
+            refuse_mixing(self.value, partial(forward, two_BCHW), self.reference_I[:1])
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

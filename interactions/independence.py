@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-"""Of a difference, in units of the largest number of the tensor that it is seen in."""
+"""Of a difference, in units of the largest number that differs from row to row in the tensor that it is seen in."""
 ALONE = 0.1
 """The same for the image alone: a batch of another size rounds otherwise, in 16 bits by some per cent."""
 
@@ -43,31 +43,43 @@ def refuse_dependent(model: nn.Module, forward: Forward, image_CHW: Tensor, abse
     copies = image_CHW.expand_as(mixed).contiguous()
     ends, tolerance = (0, 3), TOLERANCE.get(image_CHW.dtype, 1e-5)
     found = forward(mixed)
-    if differ(rows_of(found, 4), rows_of(forward(mixed), 4), tolerance):
+    rows = rows_of(found, 4)
+    if differ(rows, rows_of(forward(mixed), 4), tolerance):
         where = place_of(model, forward, mixed, mixed, range(4), tolerance)
         raise ValueError(
             f"two passes over the same images give two outputs{where}: what draws at random, or keeps a state, has to "
             "be switched off in evaluation mode"
         )
-    if differ(rows_of(found, 4, ends), rows_of(forward(copies), 4, ends), tolerance):
+    if differ(rows_of(found, 4, ends), rows_of(forward(copies), 4, ends), tolerance, rows):
         where = place_of(model, forward, mixed, copies, ends, tolerance)
         raise ValueError(
             f"the output for an image depends on the other images of its batch{where}: a batch normalisation needs its "
             "running statistics, and no layer may mix the images of a batch"
         )
-    if differ(rows_of(found, 4, (0,)), rows_of(forward(image_CHW[None]), 1), ALONE):
+    if differ(rows_of(found, 4, (0,)), rows_of(forward(image_CHW[None]), 1), ALONE, rows):
         raise ValueError(
             "the output for an image depends on how many others are in its batch: no layer may mix the images of a "
             "batch, or count them"
         )
 
 
-def differ(first: Sequence[Tensor], second: Sequence[Tensor], tolerance: float) -> bool:
-    """Whether any two tensors differ by more than the tolerance times the largest number of the first."""
-    return any(
-        a.shape == b.shape and a.numel() > 0 and bool((a - b).abs().max() > tolerance * a.abs().max())
-        for a, b in zip(first, second, strict=False)
-    )
+def differ(
+    first: Sequence[Tensor], second: Sequence[Tensor], tolerance: float, like: Sequence[Tensor] | None = None
+) -> bool:
+    """Whether any two tensors differ by more than the tolerance times the scale of the first, or of those that it is
+    `like`."""
+    pairs = zip(first, second, like or first, strict=False)
+    return any(a.shape == b.shape and a.numel() > 0 and not close(a, b, tolerance, scale) for a, b, scale in pairs)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float, like: Tensor | None = None) -> bool:
+    """Whether two tensors are equal up to the tolerance times the largest number of those that differ from row to row:
+    a class that a model masks by a constant, −10⁹ or −∞, says nothing of how large the others are."""
+    like = a if like is None else like
+    varying = (like != like[:1]).any(0).expand_as(like) & like.isfinite()
+    told = like[varying] if bool(varying.any()) else like[like.isfinite()]
+    same = (a == b) | (a.isnan() & b.isnan())
+    return bool((same | ((a - b).abs() <= tolerance * told.abs().max())).all()) if told.numel() else bool(same.all())
 
 
 def rows_of(output: Any, images: int, which: Sequence[int] | None = None) -> list[Tensor]:

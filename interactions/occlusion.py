@@ -127,6 +127,7 @@ class Run:
         settings.check()
         self.material, self.folder, self.progress = material, folder, progress
         self.settings, self.normalisation = settings, normalisation
+        self.read_again = partial(read_again, material.dataset, labelled=True)
         self.grid = PatchGrid(settings.grid)
         self.baseline = AT_POINT.get((settings.baseline, settings.masking), settings.baseline)
         if self.baseline not in (*BASELINES, *FUNCTIONS["baseline"], DROP):
@@ -155,13 +156,14 @@ class Run:
             "occlusion",
             say=self.progress,
             dry_run=dry_run,
+            again=self.read_again,
         )
 
     def measure_units(self, record: dict[str, Any], ranks: Ranks) -> None:
         """Measure and write this rank's share of the units that are not there yet."""
 
         def measure_unit(chosen: Sequence[Chosen], on_batch: Callable[[int], object], _: Any) -> tuple[Any, Any]:
-            images_ICHW, speed = read_again(self.material.dataset, chosen), recorded(record)
+            images_ICHW, speed = self.read_again(chosen), recorded(record)
             game = self._play(PatchGame, chosen, images_ICHW, record["batch_size"], speed, on_batch)
             parts, sizes = self._occlude(game, chosen), [game.batch_size]
             if record["shuffle_grids"]:
@@ -194,7 +196,7 @@ class Run:
         self.grid.pixels(torch.ones(1, self.grid.n_players, dtype=torch.bool), *size)  # refuses too fine a grid
         grids = shuffle_grids(self.settings.shuffle_grids, size)
         pilot = selection.chosen[:PILOT_IMAGES]
-        game = self._play(PatchGame, pilot, read_again(self.material.dataset, pilot), None, Speed())
+        game = self._play(PatchGame, pilot, self.read_again(pilot), None, Speed())
         if self.grid.n_players in self.dropped_D:
             game.refuse_empty()
         if self.ranked:

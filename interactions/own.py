@@ -4,7 +4,8 @@ A function given where a name is wanted is called `module:function@digest`; a la
 by a digest of their numbers. What was given is kept under that name, beside the package's own names (`VALUES`,
 `BASELINES`), which stay as they are. The name goes into every record, so that a run is not gone on with, nor
 compared, after what it names has changed. Nothing is imported or read from a record: who goes on gives it again. (The
-digest of a function is of its own source; what it reads or calls is not seen.)
+digest of a function is of its own source, its defaults and what it takes from around it; what it reads or calls
+elsewhere is not seen.)
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -20,12 +22,15 @@ from interactions.baselines import BASELINES, Normalisation
 from interactions.estimators.sample import as_pairs, check_pairs
 from interactions.fingerprint import tensor_bytes
 from interactions.grid import PatchGrid, ratios_of
+from interactions.independence import close
 from interactions.segments import Segments
 from interactions.values import VALUES
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {"value": VALUES, "baseline": BASELINES}
-# Given so far. A name holds the digest of what it names, so that it never comes to mean something else.
+# Given so far. A name holds the digest of what it names and of what that holds; it never comes to mean something else.
 FUNCTIONS: dict[str, dict[str, Any]] = {kind: {} for kind in KNOWN}
+STEADY = 1e-6
+"""By how much values of one's own may differ that are to be the same, as a share."""
 SEGMENTS: dict[str, Segments] = {}
 PAIRS: dict[str, Tensor] = {}
 
@@ -44,12 +49,52 @@ def named(kind: str, given: str | Callable[..., Any]) -> str:
     if not inspect.isfunction(given):
         raise ValueError(f"a {kind} is a name or a function, not {given!r}: write a function that calls it")
     try:
-        source = inspect.getsource(given)
+        told = inspect.getsource(given).encode() + captured(given)
     except (OSError, TypeError) as error:
         raise ValueError(f"the source of the {kind} {given.__qualname__} is not there: keep it in a file") from error
-    name = f"{given.__module__}:{given.__qualname__}@{digest_of(source.encode())}"
+    name = f"{given.__module__}:{given.__qualname__}@{digest_of(told)}"
+    there = FUNCTIONS[kind].get(name)
+    if there is not None and code_of(there) != code_of(given):
+        raise ValueError(
+            f"another {kind} is called {name}, too, as two on one line are: write each as a function of its own name"
+        )
     FUNCTIONS[kind][name] = given
     return name
+
+
+def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a function does, wherever it stands."""
+    code = function.__code__
+    return code.co_code, code.co_consts, code.co_names
+
+
+def captured(function: Callable[..., Any]) -> bytes:
+    """What a function holds besides its source: defaults, and what it takes from around it; empty for one without.
+
+    Raises:
+        ValueError: something of which no digest can tell whether it is the same.
+    """
+    around = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    held = {name: cell.cell_contents for name, cell in around.items()}
+    held |= {str(number): default for number, default in enumerate(function.__defaults__ or ())}
+    held |= function.__kwdefaults__ or {}
+    return b"".join(name.encode() + b"=" + plain_bytes(name, content) + b";" for name, content in held.items())
+
+
+def plain_bytes(name: str, content: Any) -> bytes:
+    """Of a number, a word, a tensor, a function or a sequence of these. Raises ValueError for anything else."""
+    if content is None or isinstance(content, bool | int | float | str | bytes):
+        return repr(content).encode()
+    if isinstance(content, Tensor):
+        return digest_of(tensor_bytes(content)).encode()
+    if isinstance(content, tuple | list):
+        return b"(" + b",".join(plain_bytes(name, each) for each in content) + b")"
+    if inspect.isfunction(content):
+        return digest_of(inspect.getsource(content).encode() + captured(content)).encode()
+    raise ValueError(
+        f"a value or baseline holds a {type(content).__name__} ({name}), of which no record could tell whether it is "
+        "the same: hold numbers, words, tensors or functions, or read it from the module"
+    )
 
 
 def function_of(kind: str, name: str) -> Callable[..., Tensor]:
@@ -67,16 +112,52 @@ def values_of(name: str, outputs_BK: Tensor, reference_B: Tensor) -> Tensor:
     return values_B.double()
 
 
+def refuse_mixing(name: str, look: Callable[[], Tensor], reference_1: Tensor) -> None:
+    """Nothing, where a value of one's own makes of each row of outputs, which `look` gives, a number of that row alone.
+
+    Raises:
+        ValueError: it draws at random, or looks at the other rows.
+    """
+    if name not in FUNCTIONS["value"]:
+        return
+    outputs_BK = look()
+    again_B, values_B = (values_of(name, outputs_BK, reference_1.expand(len(outputs_BK))) for _ in range(2))
+    alone_B = torch.cat([values_of(name, output_K[None], reference_1) for output_K in outputs_BK])
+    if not close(values_B[:, None], again_B[:, None], STEADY):
+        raise ValueError(f"the value {name!r} of the same outputs is another one each time: it may draw nothing")
+    if not close(values_B[:, None], alone_B[:, None], STEADY):
+        raise ValueError(
+            f"the value {name!r} of a coalition depends on the others of its batch: take each row by itself (dim=1)"
+        )
+
+
 def absent_of(name: str, images_ICHW: Tensor, normalisation: Normalisation) -> Tensor:
     """What absent cells show by the baseline of that name, as large as the images. Raises ValueError for one of one's
     own that gives what cannot be."""
-    absent = function_of("baseline", name)(images_ICHW, normalisation)
+    baseline = function_of("baseline", name)
+    absent = baseline(images_ICHW, normalisation)
     try:
-        return absent.expand_as(images_ICHW)
+        absent_ICHW = absent.expand_as(images_ICHW)
+        if name in FUNCTIONS["baseline"]:
+            refuse_unsteady(
+                name, absent_ICHW, baseline(images_ICHW, normalisation), baseline(images_ICHW[:1], normalisation)
+            )
+        return absent_ICHW
     except (RuntimeError, AttributeError) as error:
         raise ValueError(
             f"the baseline {name!r} gave {shape_of(absent)} for images {shape_of(images_ICHW)}: give a picture for each"
         ) from error
+
+
+def refuse_unsteady(name: str, absent_ICHW: Tensor, again: Tensor, alone: Tensor) -> None:
+    """Raise ValueError for a baseline that shows another picture the second time, or beside other images: a run that
+    goes on, or that several processes share, would be of two games."""
+    if not torch.equal(absent_ICHW, again.expand_as(absent_ICHW)):
+        raise ValueError(
+            f"the baseline {name!r} gives another picture each time: draw with a generator of its own seed"
+        )
+    if not torch.allclose(absent_ICHW[:1], alone.expand_as(absent_ICHW[:1]), rtol=1e-4, atol=1e-5):
+        raise ValueError(f"the baseline {name!r} of an image depends on the others beside it: make each of itself")
 
 
 def shape_of(given: Any) -> str:
@@ -124,6 +205,8 @@ def with_names(settings: Mapping[str, Any], orders: Sequence[int] | None = None)
     named_by = {kind: partial(named, kind) for kind in KNOWN} | players
     known = {key: named_by[key](given) if key in named_by else given for key, given in settings.items()}
     if orders is not None:
+        if "ratios" in settings:
+            raise ValueError("orders and ratios say the same thing: give one of them")
         known["ratios"] = ratios_of(orders, players_of(known["grid"]).n_players)
     return known
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from interactions.ahead import read_ahead
 from interactions.asked import checked
@@ -90,13 +90,12 @@ def profile_model(
 
     Raises:
         ValueError: impossible settings; a folder that holds a run with others, or at which another process is at work;
-            no usable image; a label outside the model's classes; reduced precision where its rounding error reaches
-            the strength.
+            no usable image; a DataLoader of a part of its data set; a label outside the model's classes.
         NonFiniteValueError: the model returned NaN or infinity; names the image.
         OSError: a folder that cannot be written to, a full disk.
     """
     settings = with_names({"grid": grid, "pairs": pairs, **settings}, orders)
-    images: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
+    images: Any = data_of(dataset) if isinstance(dataset, DataLoader) else dataset
     own = None if out is not None else temporary()  # goes with the profile, and at once where none is made
     folder = Path(own.name if out is None else out)  # type: ignore[union-attr]
     wanted = settled(ProfileSettings(**with_published(settings))).resolved()
@@ -110,6 +109,20 @@ def profile_model(
     if own is not None:
         weakref.finalize(profile, own.cleanup)
     return profile
+
+
+def data_of(loader: DataLoader[Any]) -> Any:
+    """The data set of a loader. Raises ValueError for one that hands out a part of it, which would not be seen."""
+    sampler, dataset = loader.sampler, cast(Any, loader.dataset)
+    whole = type(sampler) is SequentialSampler or (
+        type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset)
+    )
+    if not whole:
+        raise ValueError(
+            f"the loader hands out images by a {type(sampler).__name__}, and its data set holds others, too: give the "
+            "data set itself, or a torch.utils.data.Subset of it"
+        )
+    return dataset
 
 
 def temporary() -> tempfile.TemporaryDirectory[str]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Run:
         self.grid, self.pairs_P2, self.ratios = checked(settings)
         self.planning = Planning(settings.design, self.pairs_P2, self.grid.n_players)
         self.game: PatchGame | None = None
+        self.read_again = partial(read_again, material.dataset, labelled=settings.needs_labels)
         self.until = time.monotonic() + 60 * settings.minutes if settings.minutes else math.inf
 
     def begin(
@@ -103,6 +105,7 @@ class Run:
             self.progress,
             dry_run,
             self._planned,
+            self.read_again,
         )
         if record["status"] == "complete" and self._wants_more(record):
             record["status"] = "running"
@@ -345,7 +348,7 @@ class Run:
 
     def _play(self, chosen: Sequence[Chosen], batch_size: int | None, speed: Speed) -> PatchGame:
         """The game on these images, with the network of the games before."""
-        images_ICHW = read_again(self.material.dataset, chosen)
+        images_ICHW = self.read_again(chosen)
         targets = None if chosen[0].target is None else torch.tensor([one.target for one in chosen])
         names, settings = [one.name for one in chosen], self.settings
         if self.game is not None:

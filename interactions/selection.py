@@ -139,15 +139,23 @@ def read(images: Images, number: int) -> tuple[Tensor, int | None]:
     return image_CHW, None if label is None or label < 0 else label
 
 
-def read_again(images: Images, chosen: Sequence[Chosen]) -> Tensor:
+def read_again(images: Images, chosen: Sequence[Chosen], labelled: bool = False) -> Tensor:
     """The images that were chosen earlier, I×C×H×W.
 
+    labelled: whether their labels count.
+
     Raises:
-        ValueError: an image whose pixels are not those of the selection.
+        ValueError: an image whose pixels are not those of the selection; one with another label that counts.
     """
     tensors = []
     for one in chosen:
-        tensors.append(read(images, one.image)[0])
+        image_CHW, label = read(images, one.image)
+        tensors.append(image_CHW)
+        if labelled and label != one.label:
+            raise ValueError(
+                f"the label of {one.name} is {label}, and was {one.label} when the run began: restore the labels (and "
+                "what maps them), or start a new run in another folder"
+            )
         if image_digest(tensors[-1]) != one.digest:
             raise ValueError(
                 f"{one.name} is not the image that it was when the run began: restore the data set and its transform "

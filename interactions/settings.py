@@ -186,6 +186,11 @@ class Execution:
 class ProfileSettings(Execution, Effort, Game):  # the fields of the last one come first
     """Everything that decides the result of a profile, besides the model and the images."""
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the images' labels count: as what is explained, or as what correct ones are told by."""
+        return self.only_correct or (self.target == "label" and self.value != "cosine")
+
     def resolved(self) -> "ProfileSettings":
         """With what was left open filled in: a precision, or a number of images and passes."""
         if self.design == "published":

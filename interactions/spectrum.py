@@ -14,6 +14,7 @@ the intervals are made: one float for each image, block and frequency (some 200 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,10 @@ def measure_spectrum(
             return 1 / seconds_of(lambda: measure_maps(model, blocks_of(record), x_1CHW), device)
 
         asked, place = material.asked(settings), place_of(model, about)
-        return begin_run(folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run)
+        again = partial(read_again, dataset)
+        return begin_run(
+            folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run, again=again
+        )
 
     def measure(record: dict[str, Any], ranks: Ranks) -> None:
         measure_units(folder, record, unit_images, ranks, unit_measure(model, dataset, blocks_of(record)), progress)

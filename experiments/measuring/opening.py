@@ -106,8 +106,7 @@ def open_all(settings: "Settings") -> Opened:
     else:
         check_classifier(settings, model)
         known = known_classes(model, settings.weights)
-    explained = settings.measure.value != "cosine" and settings.measure.target == "label"
-    needed = explained or settings.measure.only_correct
+    needed = settings.measure.needs_labels
     classes = getattr(model, "num_classes", None)
     labels = {"class_map": settings.class_map, "model_classes": classes, "known": known, "labels_needed": needed}
     data = images_of(settings, config, **labels)

@@ -15,7 +15,7 @@ from torch import Tensor
 from interactions.estimators import exact, pairwise, pooled, shared
 from interactions.estimators.auto import DRAWS, LEAST_BUDGET, Plan, choose, pilot_passes
 from interactions.estimators.needs import check_budget, passes_for_errors
-from interactions.estimators.sample import Game, Interactions, Sample, as_pairs
+from interactions.estimators.sample import Game, Interactions, Sample, as_pairs, finite
 from interactions.settings import whole
 
 DESIGNS: dict[str, Callable[..., Sample]] = {
@@ -58,12 +58,17 @@ def estimate_interactions(
         budget: passes to spend, a pilot included. The exact design takes what it needs.
         design: exact | pairwise | shared | pooled, or auto: what a pilot predicts to measure the strength best.
             A budget too small for all pairs measures a uniform subset of them; the others are NaN.
-        generator: CPU source of the coalitions; seed 0 when None.
+        generator: CPU source of the coalitions; seed 0 when None. Where several images, or orders, are averaged, each
+            needs one of its own: with the same, all see the same pairs and contexts, which no interval over images
+            knows of.
         every_pair: let auto choose only among the designs that measure every pair with a standard error.
 
     Raises:
-        ValueError: an impossible order, pair, budget or design; with every_pair, a budget that no design makes do with.
+        ValueError: an impossible order, pair, budget or design; with every_pair, a budget that no design makes do with;
+            a game on several images, of which `game.of(image)` is one; values that are NaN or infinite.
     """
+    if getattr(game, "n_images", 1) > 1:
+        raise ValueError(f"the game is on {game.n_images} images: estimate game.of(image) of each")  # type: ignore[attr-defined]
     if design not in DESIGN_NAMES:
         raise ValueError(f"unknown design {design!r}: choose one of {', '.join(DESIGN_NAMES)}")
     generator = generator or torch.Generator().manual_seed(0)
@@ -76,7 +81,7 @@ def estimate_interactions(
         elif plan.design == "shared":
             plan = with_a_group(plan, order, pairs_P2, game.n_players, budget)
     sample = draw(plan, order, pairs_P2, game.n_players, budget - plan.passes, generator)
-    measured = sample.estimate(game(sample.coalitions_BN))
+    measured = sample.estimate(finite(game(sample.coalitions_BN)))
     return replace(measured, passes=measured.passes + plan.passes)
 
 

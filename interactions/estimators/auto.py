@@ -8,7 +8,7 @@ design that shows a pair's rarest pattern less than about `MIN_DRAWS` times is n
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
@@ -149,6 +149,8 @@ def run_pilot(games: Sequence[Game], order: int, pairs: Tensor, budget: int, gen
         found.append(torch.stack([*variances, square]))
         spent += len(values_B)
     value, difference, terms, square = torch.stack(found).mean(0).tolist()
+    if not isfinite(value):  # asked at the end, where the device is waited for anyway
+        raise ValueError("the game gave NaN or infinity for a coalition of the pilot: give finite values")
     least_signal, most_signal = (share * difference for share in SIGNAL_RANGE)
     return Pilot(value, difference, terms, min(max(square, least_signal), most_signal), spent)
 

@@ -116,3 +116,12 @@ def check_pairs(pairs_P2: Tensor, n_players: int) -> None:
         raise ValueError("no pairs to measure: give at least one")
     if bool((pairs_P2[:, 0] == pairs_P2[:, 1]).any()) or int(pairs_P2.min()) < 0 or int(pairs_P2.max()) >= n_players:
         raise ValueError(f"pairs must be two different cells out of 0 to {n_players - 1}")
+
+
+def finite(values_B: Tensor) -> Tensor:
+    """The values of a game. Raises ValueError for NaN or infinity, which would read as pairs that were left out."""
+    if broken := int((~values_B.isfinite()).sum()):
+        raise ValueError(
+            f"the game gave NaN or infinity for {broken} of {len(values_B)} coalitions: give finite values"
+        )
+    return values_B

@@ -21,7 +21,7 @@ from interactions.runs.files import write_json
 from interactions.runs.kinds import PREPARING
 from interactions.runs.machine import machine
 from interactions.runs.units import units_of
-from interactions.selection import Images
+from interactions.selection import Chosen, Images
 
 LIBRARIES = ("a2mim", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "captum")
 
@@ -94,6 +94,7 @@ def begin_run(
     say: bool = False,
     dry_run: bool = False,
     planned: Callable[[Mapping[str, Any]], int | None] = lambda record: len(record["images"]),
+    again: Callable[[Sequence[Chosen]], object] | None = None,
 ) -> dict[str, Any]:
     """The record to go on with. A fresh run's is written in two steps: first what `settle` finds out, then what
     `prepare` measures with that. A finished run that has its units and its tables is left as it is.
@@ -109,6 +110,7 @@ def begin_run(
         free: settings that may differ from those of the run that is there.
         say: how long it will take, where that is long; dry_run: only that.
         planned: the images that a run that is there will have when it is done, None where nobody knows; may refuse it.
+        again: reads images of a run that is there, and refuses what are not those: the first one is, whatever follows.
 
     Raises:
         ValueError: the folder holds a run with other settings, or of another command.
@@ -131,6 +133,8 @@ def begin_run(
             if images is None:
                 raise DryRun(f"{folder} is finished; only its next images can tell what more is asked of it takes")
             foretell(record, folder, say, dry_run, passes_left(folder, record, images))
+        if again and record["images"]:
+            again([Chosen(**record["images"][0])])
         storage.remove_leftovers(folder)
         if "units" not in record:
             storage.mark_old_units(folder, PARTS.get(command, ("images",)))

@@ -68,7 +68,7 @@ def test_writes_the_tables_the_figure_and_the_record(photos, tmp_path, capsys, m
     said = capsys.readouterr()
     assert f"wrote {out / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it" in said.out
     assert "4 images" in said.out and "of 42 pairs of an image at 1 of 3 orders" in said.out
-    assert re.search(r"^M of J_rms [\d.]+ \(no interval: fewer than eight images\)$", said.out, re.M)
+    assert re.search(r"^M of J_rms [\d.]+ \[no interval: fewer than eight images\]$", said.out, re.M)
 
 
 def test_the_same_command_again_changes_nothing(photos, tmp_path):

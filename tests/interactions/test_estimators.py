@@ -499,3 +499,25 @@ def test_exact_enumeration_plays_what_an_order_asks_for() -> None:
 def test_exact_enumeration_has_a_limit() -> None:
     with pytest.raises(ValueError, match="2\\^25"):
         exact.draw(3, PatchGrid(5).all_pairs(), 25)
+
+
+class Undefined:
+    """A game that has no value where nothing is shown."""
+
+    n_players = 6
+
+    def __call__(self, coalitions_BN: torch.Tensor) -> torch.Tensor:
+        return coalitions_BN.double().sum(1).log()
+
+
+@pytest.mark.parametrize("design", ["auto", "exact", "pairwise"])
+def test_values_that_are_none_are_no_pairs_left_out(design: str) -> None:
+    with pytest.raises(ValueError, match="the game gave NaN or infinity for"):
+        estimate_interactions(Undefined(), 0, [(0, 1), (2, 3)], 200, design)
+
+
+def test_a_game_on_several_images_is_no_game_on_one() -> None:
+    game = TableGame(torch.zeros(2**9))
+    game.n_images = 2
+    with pytest.raises(ValueError, match=r"the game is on 2 images: estimate game.of\(image\) of each"):
+        estimate_interactions(game, 1, [(0, 1)], 200)

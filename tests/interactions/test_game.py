@@ -38,6 +38,16 @@ def masked(image_CHW, coalition_N, absent):
     return x_CHW
 
 
+def test_a_model_in_training_mode_is_not_measured():
+    model = Headed()
+    game = PatchGame(model, IMAGES[0], 3, GRID)
+    model.train()
+    with pytest.raises(ValueError, match=r"the model is in training mode.*call its eval\(\) first"):
+        game(some_coalitions())
+    model.eval()
+    assert game(some_coalitions()).isfinite().all()
+
+
 def test_bytes_are_no_normalised_pixels():
     """They were played as if they were: an array's alone, since a model refuses a tensor of bytes."""
     photo = np.full((3, 12, 12), 200, dtype=np.uint8)

@@ -73,6 +73,27 @@ def test_a_stochastic_model_is_refused(draw, where):
         PatchGame(Net(by_hand=draw), Photos(1)[0][0], 1, GRID, batch_size=4)
 
 
+class Masked(nn.Module):
+    """A model that knows some of its classes alone, as is usual for parts of ImageNet."""
+
+    def __init__(self, model, fill):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mask_K", torch.where(torch.arange(CLASSES) < 2, 0.0, fill))
+
+    def forward(self, x_BCHW):
+        return self.model(x_BCHW) + self.mask_K
+
+
+@pytest.mark.parametrize("fill", [-1e9, -torch.inf])
+def test_classes_that_are_masked_hide_nothing(fill):
+    """A tolerance of a hundred thousandth of 10⁹ let everything pass, and so did a difference that is NaN."""
+    drawing = Net(by_hand=lambda x_BCHW: nn.functional.dropout(x_BCHW, 0.1))
+    with pytest.raises(ValueError, match="two passes over the same images give two outputs"):
+        PatchGame(Masked(drawing, fill), Photos(1)[0][0], 1, GRID, batch_size=4)
+    PatchGame(Masked(Net(), fill), Photos(1)[0][0], 1, GRID, batch_size=4)
+
+
 def test_features_are_looked_at_too():
     with pytest.raises(ValueError, match=r"depends on the other images of its batch \(in 'mix', BatchNorm2d"):
         PatchGame(MIXING["batch statistics"][0], Photos(1)[0][0], None, GRID, "cosine", batch_size=4)

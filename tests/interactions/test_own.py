@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from experiments import cli
 from interactions import PatchGame, PatchGrid, Segments, load_profile, profile_model
@@ -66,10 +66,9 @@ def test_own_functions_give_a_number_for_each_coalition():
     image_CHW, grid = torch.randn(3, 12, 12), PatchGrid(3)
     right_B = PatchGame(network(), image_CHW, 0, grid, whether_right)(coalitions())
     assert right_B.dtype == torch.float64 and set(right_B.tolist()) <= {0.0, 1.0}
-    for value, gave in ((in_columns, "20×1"), (all_in_one, "a single number")):
-        game = PatchGame(network(), image_CHW, 0, grid, value, batch_size=64)
-        with pytest.raises(ValueError, match=f"gave {gave} for 20 coalitions: give one number for each"):
-            game(coalitions())
+    for value, gave in ((in_columns, "2×1"), (all_in_one, "a single number")):
+        with pytest.raises(ValueError, match=f"gave {gave} for 2 coalitions: give one number for each"):
+            PatchGame(network(), image_CHW, 0, grid, value, batch_size=64)
     with pytest.raises(ValueError, match="gave 1×3×5×12 for images 1×3×12×12: give a picture for each"):
         PatchGame(network(), image_CHW, 0, grid, baseline=too_small)
 
@@ -111,6 +110,73 @@ def test_a_function_is_known_by_its_source():
     exec("def f(a, b): return a", names)
     with pytest.raises(ValueError, match=r"the source of the value f is not there: keep it in a file"):
         named("value", names["f"])
+
+
+def scores_of(k):
+    return lambda logits_BK, target_B: logits_BK[:, k]
+
+
+def test_a_function_is_known_by_what_it_holds():
+    """Two closures of one source shared a name, and a game that was there followed the later one."""
+    model, rows_BN = network(), coalitions()
+    first = PatchGame(model, IMAGES[0], 1, PatchGrid(3), scores_of(0), batch_size=20)
+    before = first(rows_BN)
+    second = PatchGame(model, IMAGES[0], 1, PatchGrid(3), scores_of(1), batch_size=20)
+    assert first.value != second.value and torch.equal(first(rows_BN), before)
+    assert not torch.allclose(second(rows_BN), before) and first.value == named("value", scores_of(0))
+
+    def of_default(logits_BK, target_B, k=0):
+        return logits_BK[:, k]
+
+    first = named("value", of_default)
+    of_default.__defaults__ = (1,)
+    assert named("value", of_default) != first
+    two = [lambda z, y: z[:, 0], lambda z, y: z[:, 1]]  # fmt: skip
+    named("value", two[0])
+    with pytest.raises(ValueError, match=r"another value is called .* as two on one line are"):
+        named("value", two[1])
+    with pytest.raises(ValueError, match=r"holds a object \(k\), of which no record could tell"):
+        named("value", scores_of(object()))
+
+
+def alike(logits_BK, target_B):
+    return logits_BK.log_softmax(0)[:, 0]
+
+
+def drawn(logits_BK, target_B):
+    return logits_BK[:, 0] + torch.rand(())
+
+
+def noise(images_BCHW, normalisation):
+    return torch.randn_like(images_BCHW)
+
+
+def common(images_BCHW, normalisation):
+    return images_BCHW.mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"value": alike}, "depends on the others of its batch"),
+        ({"value": drawn}, "another one each time"),
+        ({"baseline": noise}, "gives another picture each time"),
+        ({"baseline": common}, "depends on the others beside it"),
+    ],
+)
+def test_own_functions_neither_draw_nor_look_at_others(own, said):
+    with pytest.raises(ValueError, match=said):
+        PatchGame(network(), IMAGES, [0, 1, 0, 1], PatchGrid(3), **own)
+
+
+def test_orders_and_ratios_are_not_given_both():
+    with pytest.raises(ValueError, match="orders and ratios say the same thing"):
+        profile_model(network(), PHOTOS, out=None, ratios=(0.5,), **SMALL)
+
+
+def test_a_loader_of_a_part_is_refused():
+    with pytest.raises(ValueError, match="by a SubsetRandomSampler, and its data set holds others, too"):
+        profile_model(network(), DataLoader(PHOTOS, sampler=SubsetRandomSampler([0, 1])), out=None, **SMALL)
 
 
 def test_a_changed_function_is_another_run(tmp_path):

@@ -575,6 +575,20 @@ def test_every_start_says_what_it_was_asked_to_say(tmp_path):
     assert [start["commit"] for start in again["resumed"]] == ["bbbbbbb"]
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_finished_run_is_not_that_of_other_images_or_labels(more, tmp_path):
+    """Their names told them apart, where they had any: the old table was handed out, or images of other classes were
+    added to it."""
+    profile(tmp_path / "run", photos=Photos(9), images=2)
+    there = [Photos(9)[k] for k in range(9)]
+    flipped, other = [(x.flip(2), label) for x, label in there], [(x, (label + 1) % CLASSES) for x, label in there]
+    with pytest.raises(ValueError, match="is not the image that it was when the run began"):
+        profile(tmp_path / "run", photos=flipped, images=2 + more)
+    with pytest.raises(ValueError, match="when the run began: restore the labels"):
+        profile(tmp_path / "run", photos=other, images=2 + more)
+    assert len(profile(tmp_path / "run", photos=Photos(9), images=2 + more).record["images"]) == 2 + more
+
+
 def test_an_image_that_changed_is_noticed(tmp_path):
     class Random(Photos):
         def __getitem__(self, index):
