@@ -81,6 +81,11 @@ def open_images(
 def refuse_training_images(data: Data) -> None:
     """Raises ValueError where the validation images would be the training images."""
     places = ((data.data, data.split, "train", "--split"), (data.val or data.data, data.val_split, VAL, "--val-split"))
+    if is_named(data.data) and data.val in ("", data.data) and data.val_split == data.split:
+        raise ValueError(
+            f"the validation images would be the training images, {data.split} of {data.data}: name another part with "
+            "--val-split, or other images with --val"
+        )
     if any(is_named(name) or not Path(name).exists() for name, *_ in places):
         return
     train, val = (part_of(open_tree(Path(name).resolve()), *rest) for name, *rest in places)

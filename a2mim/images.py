@@ -136,9 +136,24 @@ class Files:
         """These images alone."""
         return Files(self.tree, [self.entries[n] for n in kept], [self.labels[n] for n in kept], self.mode)
 
+    def same(self, others: Files) -> bool:
+        """Whether these are the same files, by whatever way they are reached: as many, of which the first and the last
+        are."""
+        if len(self) != len(others) or not self.entries:
+            return False
+        return all(identity(self.tree, self.entries[n]) == identity(others.tree, others.entries[n]) for n in (0, -1))
+
     def rows(self) -> list[str]:
         pairs = zip(self.entries, self.labels, strict=True)
         return [f"{entry.name.translate(ESCAPED)}\t{entry.size}\t{label}" for entry, label in pairs]
+
+
+def identity(tree: Tree, entry: Entry) -> tuple[Any, ...]:
+    """What tells a file on disk, or within a tar, from all others."""
+    path = tree.root / entry.name
+    inside = () if path.exists() else (joined(getattr(tree, "base", ""), entry.name),)
+    known = (tree.root if inside else path).stat()
+    return known.st_dev, known.st_ino, *inside
 
 
 class Named:

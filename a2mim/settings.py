@@ -51,8 +51,8 @@ class Data:
     stream_length: Natural = 0
     """Images per epoch of a streamed data set (wds/, hfids/, tfds/), where it does not say so itself."""
     in_memory: bool = False
-    """Decode the training images once and keep them on the device: for small images; crop and flip only, resized
-    bilinearly."""
+    """Decode the training images once, the middle square of each at the size of the training, and keep them on the
+    device: for small images; crop and flip only, resized bilinearly."""
     workers: Natural = 4
     """Processes that decode images (0: none). Results do not depend on it, except for streamed data sets."""
 
@@ -81,7 +81,8 @@ class Augmentation:
     """Strength of the change of brightness, contrast and saturation; auto_augment takes its place, as in timm
     (simclr: 0.8 by --set strength; byol, mocov3, dino: 0.4)."""
     saturation: NotNegative | None = None
-    """Strength of the change of saturation, where it is not that of color_jitter (byol, mocov3, dino: 0.2)."""
+    """Strength of the change of saturation, where it is not that of color_jitter (byol, mocov3, dino: 0.2); none beside
+    auto_augment, nor of hue."""
     hue: Annotated[float, Range(0, 0.5)] = 0.0
     """Strength of the change of hue, at most 0.5 (simclr: 0.2 by --set strength; byol, mocov3, dino: 0.1)."""
     color_jitter_prob: Share = 1.0
@@ -270,7 +271,8 @@ class Loop:
     minutes: NotNegative = 0.0
     """Save and stop after this long (0: never); the same command goes on."""
     anyway: bool = False
-    """Go on with another number of processes than saved the run; the result then differs in its last bits at least."""
+    """Go on with another number of processes than saved the run, or of those that read a stream; the result then
+    differs in its last bits at least."""
 
     def together(self, processes: int) -> int:
         """Images over which batch statistics are taken, and which a method can compare: of one micro-batch, and with

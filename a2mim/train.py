@@ -80,6 +80,7 @@ def training(
     state = newest_state(folder)
     if state is not None:
         refuse_other_number(folder, state, world, loop)
+        refuse_other_workers(folder, state, source, loop)
         if world.main:
             settle_states(folder, state, loop.keep)
         load_state(trainer, state, folder)
@@ -131,6 +132,17 @@ def refuse_other_number(folder: Path, state: Mapping[str, Any], world: World, lo
         raise ValueError(
             f"{folder} was saved by {saved} processes and {world.size} would go on: they share the images in another "
             f"way, so that the result differs in its last bits at least; start {saved}, or go on --anyway"
+        )
+
+
+def refuse_other_workers(folder: Path, state: Mapping[str, Any], source: Source, loop: Loop) -> None:
+    """Raise ValueError where other image processes share a stream than did when the state was saved, unless that is
+    wanted."""
+    saved = state.get("workers", source.workers)
+    if source.images.streamed and saved != source.workers and not loop.anyway:
+        raise ValueError(
+            f"{folder} read its stream by {saved} image processes and {source.workers} would go on: they share it in "
+            f"another way, so that images are seen twice or never; give --workers {saved}, or go on --anyway"
         )
 
 

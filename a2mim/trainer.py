@@ -58,6 +58,7 @@ class Trainer:
         check_schedule(optim)
         self.optim, self.loop, self.world, self.device = optim, loop, world, world.device
         self.plan = planned(source, optim, loop, world)
+        self.streamed, self.workers = source.images.streamed, source.workers
         refuse_single_images(method, self.plan, loop, world)
         self.slots = [micro * world.size + world.rank for micro in range(loop.accumulate)]
         self.steps = optim.epochs * self.plan.steps_per_epoch
@@ -197,6 +198,7 @@ class Trainer:
             "best": self.best,
             "last": self.last,
             "processes": self.world.size,
+            **({"workers": self.workers} if self.streamed else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:

@@ -63,8 +63,8 @@ class MoCoV3Settings:
     embedding: Count = 256
     """Width of queries and keys."""
     patch_embedding: Literal["random", "kept", "trained"] = "random"
-    """Of a transformer. random: new weights and sine–cosine positions, neither trained, the paper's way; kept: those
-    that it has, not trained; trained."""
+    """Of a transformer. random: new weights and sine–cosine positions, neither trained, the paper's way (a stem of
+    several layers is trained, as in the official code); kept: those that it has, not trained; trained."""
     blur: tuple[Share, Share] = (1.0, 0.1)
     """Probability of a blur, in the first and in the second view."""
 
@@ -115,8 +115,13 @@ class MoCoV3(Method):
 @torch.no_grad()
 def freeze_patch_embedding(backbone: Any, renew: bool) -> None:
     """Stop training the patch embedding and the positions; renew: give them the official code's weights first, Xavier's
-    uniform ones of a linear layer, and sine–cosine positions."""
-    backbone.patch_embed.requires_grad_(False)
+    uniform ones of a linear layer, and sine–cosine positions. A stem of several layers is trained then, as there, where
+    a single projection alone is frozen."""
+    layers = backbone.patch_embed.modules()
+    projection = [layer for layer in layers if next(layer.parameters(recurse=False), None) is not None]
+    single = len(projection) == 1 and isinstance(projection[0], nn.Conv2d)
+    if single or not renew:
+        backbone.patch_embed.requires_grad_(False)
     positions_1LC = getattr(backbone, "pos_embed", None)
     if not (isinstance(positions_1LC, nn.Parameter) and positions_1LC.ndim == 3):
         positions_1LC = None  # relative ones, or none
@@ -124,10 +129,11 @@ def freeze_patch_embedding(backbone: Any, renew: bool) -> None:
         positions_1LC.requires_grad_(False)
     if not renew:
         return
-    convolution = next(m for m in backbone.patch_embed.modules() if isinstance(m, nn.Conv2d))
-    nn.init.xavier_uniform_(convolution.weight.view(len(convolution.weight), -1))
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
+    if single:
+        convolution: Any = projection[0]
+        nn.init.xavier_uniform_(convolution.weight.view(len(convolution.weight), -1))
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
     if positions_1LC is not None:
         rows, columns = getattr(backbone.patch_embed, "grid_size", None) or (0, 0)
         width = positions_1LC.shape[2]

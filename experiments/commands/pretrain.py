@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from a2mim.bounds import Count, Share
+from a2mim.bounds import Count, Share, option
 from a2mim.settings import Augmentation, Data, Evaluation, Loop, Mixing, Network, Optim
 from experiments.options import Start
 from experiments.training.filling import usual_of
@@ -91,6 +91,8 @@ def pretrain(settings: Settings, world: Any) -> Any:
     classes = labelled(images) if supervised else 0
     model, architecture, report = make_network(settings.network, classes, size, loop.seed)
     refuse_unfit(model, size, classes)
+    if run is None:
+        refuse_said_twice(settings)
     wanted = method_settings(settings)
     loaded = {name: x.clone() for name, x in model.state_dict().items()} if report else {}
     method = make_method(settings.method, model, wanted, size, loop.seed, run)
@@ -101,6 +103,19 @@ def pretrain(settings: Settings, world: Any) -> Any:
     evaluate = evaluator(gallery, world, loop) if gallery else None
     run_of = (settings, "pretrain", world, method, source, gallery, architecture, report)
     return train_run(*run_of, first=first, evaluate=evaluate, pictures=draw_pictures)
+
+
+def refuse_said_twice(settings: Settings) -> None:
+    """Raise ValueError where --set and a masking flag, which may be the recipe's, say two things."""
+    from a2mim.plain import pairs
+
+    wanted = method_settings(settings)
+    for name, value in pairs(settings.set).items():
+        if value != wanted[name]:
+            raise ValueError(
+                f"--set {name}={value} and {option(name)} {wanted[name]} (typed, or the recipe's) say two things: give "
+                f"{option(name)} {value} alone"
+            )
 
 
 def refuse_evaluation(settings: Settings) -> None:

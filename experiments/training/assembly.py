@@ -15,6 +15,8 @@ from torch import nn
 from a2mim.bounds import check
 from a2mim.checkpoints import Checkpoint, LoadReport, load_into, read
 from a2mim.checkpoints.load import classifier_prefixes
+from a2mim.checkpoints.read import split_copy
+from a2mim.course import FOLDER as COURSE
 from a2mim.data import Source, make_source, open_images
 from a2mim.dist import World
 from a2mim.gallery import Gallery, make_gallery, refuse_shared_stream
@@ -77,17 +79,27 @@ def own_size(network: Network, stored: Mapping[str, Any] | None = None) -> int |
 
     stored: what `fitted` says of the file, where that was asked; else it is read for that.
     """
-    record = Path(network.weights) / "run.json"
-    if record.is_file():
-        size = read_run(record.parent)["settings"].get("augment", {}).get("image_size")
-    elif file := weights_file(network.weights):
+    size = None
+    if run := run_of(network.weights):
+        size = read_run(run)["settings"].get("augment", {}).get("image_size")
+    if size is None and (file := weights_file(network.weights)):
         stored = fitted(network.model, read(file, network.model))[1] if stored is None else stored
         size = stored.get("img_size")
-    elif network.weights == "pretrained" and (known := timm.get_pretrained_cfg(network.model, allow_unregistered=True)):
+    elif (
+        size is None
+        and network.weights == "pretrained"
+        and (known := timm.get_pretrained_cfg(network.model, allow_unregistered=True))
+    ):
         size = known.input_size[-1]
-    else:
-        size = None
     return size if isinstance(size, int) else None
+
+
+def run_of(weights: str) -> Path | None:
+    """The folder of the run that weights are, or that exported their file; None for any others."""
+    path = split_copy(weights)[0]
+    own = path.name.startswith("backbone") and path.suffix == ".safetensors"
+    folder = path.parent.parent if path.parent.name == COURSE else path.parent if own else path
+    return folder if (folder / "run.json").is_file() else None
 
 
 def load_backbone(model: nn.Module, checkpoint: Checkpoint, partial: bool) -> LoadReport:
@@ -196,6 +208,11 @@ def open_held_out(data: Data, images: Images) -> Images:
             f"called as that of the training images ({listed(images.classes)})"
         )
     check_labels(held_out)
+    if isinstance(images.raw, Files) and isinstance(held_out.raw, Files) and images.raw.same(held_out.raw):
+        raise ValueError(
+            f"the validation images in {held_out.name} are the training images in {images.name}, by another name: give "
+            "others with --val, or --val-split"
+        )
     return held_out
 
 

@@ -25,6 +25,7 @@ from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_setting
 from a2mim.settings import FREE
 from a2mim.train import Hooks, describe, train
 from experiments.machine import commit
+from experiments.options import is_begun, refuse_idle
 from experiments.training.asked import identity, resolved
 from experiments.training.forecasting import foretell_training
 from figures.reconstruction import draw_reconstruction
@@ -38,6 +39,8 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Path, dict[str, Any]]]) -> None:
     """Fill in the settings, do the work of a training command in every process, and say how it ended."""
     settings = resolved(settings, command)
+    if not is_begun(settings):
+        refuse_idle_training(settings)
     with join(settings.device) as world, at_work(settings, world):
         if world.main and (said := rate_warning(settings.optim, settings.loop.batch)):
             print(f"note: {said}", file=sys.stderr, flush=True)
@@ -48,6 +51,15 @@ def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Pa
                 raise
             raise ValueError(f"memory ran out: {one_line(error)}; {smaller(settings, world)}") from error
         conclude(folder, command, result, world)
+
+
+def refuse_idle_training(settings: Any) -> None:
+    """Raise ValueError for what was asked of the optimizer or the loop and would not be done."""
+    optim, loop = settings.optim, settings.loop
+    if optim.schedule == "multistep" and not optim.milestones:
+        raise ValueError("--schedule multistep without --milestones is a constant rate: give them, or constant")
+    if not loop.ema:
+        refuse_idle(loop, "--ema", "ema_warmup", "ema_warmup_epochs")
 
 
 def smaller(settings: Any, world: World) -> str:

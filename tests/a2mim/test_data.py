@@ -25,7 +25,7 @@ from torchvision import transforms
 from a2mim import images as pictures
 from a2mim import samples
 from a2mim.bounds import check
-from a2mim.data import Source, examples, make_source, open_images
+from a2mim.data import Source, examples, make_source, open_images, refuse_training_images
 from a2mim.dist import World
 from a2mim.gallery import Gallery, decoded, make_gallery, refuse_shared_stream
 from a2mim.images import Images
@@ -36,6 +36,7 @@ from a2mim.samples import Samples, posterize_to_black, view_transform
 from a2mim.seeds import seed_everything, seed_of, seeded
 from a2mim.settings import Augmentation, Data, Evaluation, Mixing
 from a2mim.trees import ReadFailed
+from experiments.training.assembly import open_held_out
 from tests.a2mim.siamese import made
 from tests.a2mim.tiny import VIEW, WORLD, Net, tiny_images, tiny_source, write_images
 
@@ -474,6 +475,16 @@ class Endless(IterableDataset):
         rng = np.random.default_rng([self.epoch, worker.id])
         for _ in range(self.images):
             yield Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)), int(rng.integers(4))
+
+
+def test_the_training_images_by_another_name_are_no_validation_images(tmp_path):
+    write_images(tmp_path / "photos" / "all", 3)  # a wrapping, which is taken off
+    data = Data(data=str(tmp_path / "photos"), val=str(tmp_path / "photos" / "all"), split=".", val_split=".")
+    with pytest.raises(ValueError, match=r"are the training images in .*, by another name"):
+        open_held_out(data, open_images(data))
+    with pytest.raises(ValueError, match="the validation images would be the training images, train of torch/cifar10"):
+        refuse_training_images(Data(data="torch/cifar10", val_split="train"))
+    refuse_training_images(Data(data="torch/cifar10"))
 
 
 def test_processes_do_not_share_a_stream_that_is_evaluated():

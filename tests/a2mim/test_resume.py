@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,8 +31,9 @@ from a2mim.runs import (
     write_json,
 )
 from a2mim.settings import Data, Loop, Network, Optim
+from a2mim.train import refuse_other_workers
 from tests.a2mim.child import KILLED, train_slowly
-from tests.a2mim.tiny import log_of, same, state_of, tiny_run
+from tests.a2mim.tiny import log_of, same, state_of, tiny_images, tiny_run, tiny_source
 from tests.children import PATIENCE, child
 
 pytestmark = pytest.mark.xdist_group("children")
@@ -272,6 +274,15 @@ def test_another_number_of_processes_is_refused_unless_that_is_wanted(tmp_path):
     with pytest.raises(ValueError, match=r"was saved by 4 processes and 1 would go on.*or go on --anyway"):
         tiny_run(tmp_path, loop=KILLED)
     assert tiny_run(tmp_path, loop=dataclasses.replace(KILLED, anyway=True))[1]["finished"]
+
+
+def test_a_stream_is_gone_on_with_by_as_many_image_processes():
+    source = dataclasses.replace(tiny_source(workers=2), images=dataclasses.replace(tiny_images(), streamed=True))
+    refuse_other_workers(Path("run"), {"workers": 2}, source, Loop())
+    refuse_other_workers(Path("run"), {}, source, Loop())  # of a state from before that was kept
+    refuse_other_workers(Path("run"), {"workers": 4}, source, Loop(anyway=True))
+    with pytest.raises(ValueError, match=r"read its stream by 4 image processes and 2 would go on.*give --workers 4"):
+        refuse_other_workers(Path("run"), {"workers": 4}, source, Loop())
 
 
 def test_the_log_forgets_steps_that_were_lost(tmp_path):

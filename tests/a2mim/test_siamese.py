@@ -287,6 +287,10 @@ def test_moco_freezes_the_embedding_of_a_transformer():
     kept = made("mocov3", patch_embedding="kept").backbone
     assert torch.equal(kept.patch_embed.proj.weight, fresh) and not kept.pos_embed.requires_grad
     assert made("mocov3", patch_embedding="trained").backbone.pos_embed.requires_grad
+    stem = {"architecture": "vit_conv_small_patch16_224", "img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 1}
+    trained = made("mocov3", {**stem, "num_classes": 0}).backbone  # as in the official code, whose norms learn, too
+    assert {weight.requires_grad for weight in trained.patch_embed.parameters()} == {True}
+    assert not trained.pos_embed.requires_grad
     with pytest.raises(ValueError, match="no channels in fours, for sine–cosine positions: use patch_embedding"):
         made("mocov3", VIT | {"embed_dim": 18})
     hiera = {"architecture": "hiera_tiny_224", "img_size": 32, "embed_dim": 16, "num_heads": 1, "num_classes": 0}

@@ -204,6 +204,12 @@ def test_a_setting_of_a_method_out_of_its_range(method, setting, said, refused):
         (f"pretrain --model MODEL --data photos --eval-size 64 {TRAINED}", "and give them to finetune, linear or knn"),
         (f"finetune --model MODEL --data photos --bce-threshold 0.2 {TRAINED}", "no effect without --loss bce"),
         (f"finetune --model MODEL --data photos --pictures-every 2 {TRAINED}", "a fine-tuning makes none"),
+        (
+            "pretrain --recipe cifar10:a2mim_vit_cpu --set mask_cell=8 --data photos",
+            "--set mask_cell=8 and --mask-cell",
+        ),
+        (f"finetune --model MODEL --data photos --schedule multistep {TRAINED}", "without --milestones is a constant"),
+        (f"finetune --model MODEL --data photos --ema-warmup {TRAINED}", "--ema-warmup has no effect without --ema"),
         (f"segment --model MODEL --data photos --overlap 0.5 {TRAINED}", "no effect without --evaluate slide"),
         (f"detect --model MODEL --data photos --scale 0.5 1 {TRAINED}", "--scale has no effect without --crop"),
         (f"detect --model MODEL --data photos --frozen --no-frozen-norms {TRAINED}", "no effect beside --frozen"),

@@ -24,7 +24,7 @@ from experiments.cli import main
 from experiments.commands.pretrain import Settings
 from experiments.training import forecasting, frozen, running
 from experiments.training.asked import find_recipe, resolved
-from experiments.training.assembly import make_network, settings_of
+from experiments.training.assembly import make_network, own_size, settings_of
 from tests.a2mim.tiny import log_of, same, write_images
 
 SMALL = [
@@ -114,6 +114,9 @@ def test_frozen_features_are_of_images_of_the_runs_own_size(pretrained, images, 
     assert main([str(word) for word in (*words, tmp_path / "own.json")]) == 0
     assert "note:" not in capsys.readouterr().out
     assert json.loads((tmp_path / "own.json").read_text())["settings"]["image_size"] == 32
+    assert own_size(Network("test_vit", weights=str(pretrained / "backbone.safetensors"))) == 32
+    (pretrained / "course").mkdir(exist_ok=True)
+    assert own_size(Network("resnet18", weights=str(pretrained / "course" / "step-00000001.safetensors"))) == 32
     assert main([str(word) for word in (*words, tmp_path / "other.json", "--image-size", 64)]) == 0
     assert "note: the weights are of images of 32 px, and these have 64" in capsys.readouterr().out
     assert json.loads((tmp_path / "other.json").read_text())["settings"]["image_size"] == 64
