@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from a2mim import networks  # noqa: F401
 from a2mim.methods import METHODS
 from a2mim.methods.byol import regression_loss
 from a2mim.methods.dino import dino_loss
@@ -288,7 +289,9 @@ def test_moco_freezes_the_embedding_of_a_transformer():
     assert torch.equal(kept.patch_embed.proj.weight, fresh) and not kept.pos_embed.requires_grad
     assert made("mocov3", patch_embedding="trained").backbone.pos_embed.requires_grad
     stem = {"architecture": "vit_conv_small_patch16_224", "img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 1}
-    trained = made("mocov3", {**stem, "num_classes": 0}).backbone  # as in the official code, whose norms learn, too
+    trained = made(
+        "mocov3", {**stem, "num_classes": 0}, image_size=32
+    ).backbone  # as in the official code, whose norms learn, too
     assert {weight.requires_grad for weight in trained.patch_embed.parameters()} == {True}
     assert not trained.pos_embed.requires_grad
     with pytest.raises(ValueError, match="no channels in fours, for sine–cosine positions: use patch_embedding"):
