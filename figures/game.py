@@ -191,4 +191,5 @@ def _cut(record: Record) -> str:
     transform: Any = record["data"]["transform"]
     resize = transform["resize"]
     sides = "×".join(map(str, resize)) if isinstance(resize, list) else resize
-    return f"{transform['crop_mode']} crop of what was resized to {sides} px {transform['interpolation']}"
+    crop = "centre crop" if transform["crop_mode"] == "center" else f"{transform['crop_mode']} crop"
+    return f"a {crop} of what was resized to {sides} px, {transform['interpolation']}"

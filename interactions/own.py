@@ -63,9 +63,9 @@ def named(kind: str, given: str | Callable[..., Any]) -> str:
 
 
 def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a function does, wherever it stands."""
+    """What a function does, wherever it stands: of functions within it, no more than that there are some."""
     code = function.__code__
-    return code.co_code, code.co_consts, code.co_names
+    return code.co_code, tuple(const for const in code.co_consts if not inspect.iscode(const)), code.co_names
 
 
 def captured(function: Callable[..., Any]) -> bytes:

@@ -230,8 +230,8 @@ def fewer_images(about: dict) -> None:
         ),
         (
             another_crop,
-            "Networks of one kind (Net, 7 parameters) are shown images of center crop of what was resized to 8 px "
-            "bicubic: a; of center crop of what was resized to 9 px bicubic: b; was each trained so?",
+            "Networks of one kind (Net, 7 parameters) are shown images of a centre crop of what was resized to 8 px, "
+            "bicubic: a; of a centre crop of what was resized to 9 px, bicubic: b; was each trained so?",
         ),
         (
             lambda about: about.update(orders=about["orders"][1:]),
