@@ -210,8 +210,11 @@ def start(
 
 
 def names_nothing(arguments: Sequence[str]) -> bool:
-    """Whether --out is followed by an empty word, of which a path would be the folder that one is in."""
-    return any(not word.strip() for option, word in pairwise(arguments) if option == "--out") or "--out=" in arguments
+    """Whether --out, --results or --joined is followed by an empty word, of which a path would be the folder that one
+    is in."""
+    places = ("--out", "--results", "--joined")
+    apart = any(not word.strip() for option, word in pairwise(arguments) if option in places)
+    return apart or any(f"{option}=" in arguments for option in places)
 
 
 def refuse(error: Exception, settings: Any) -> int:

@@ -146,7 +146,9 @@ def draw(profile: "Profile") -> None:
 
 def cut(record: "Mapping[str, Any]") -> str:
     """How narrow the curve got, where the time was over before it was as narrow as asked; nothing of another run."""
-    return f"{reached(record)}." if record.get("ended") == "minutes" and "reached" in record else ""
+    told = record.get("ended") == "minutes" and "reached" in record
+    # The width that a difference was asked for is that of another run's M less this one's.
+    return f"{reached(record)}." if told and record["settings"]["of"] != "difference" else ""
 
 
 def protocol(record: "Mapping[str, Any]") -> str:

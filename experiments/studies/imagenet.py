@@ -21,6 +21,9 @@ from interactions.forecast import duration
 IMAGES = 1_281_167
 DATA_GB = 150
 PASSES_PER_IMAGE = 13 * 3000
+OCCLUDED = 9 * (3 + 2) + 2 + 1 + 5 * 3
+"""Passes of an image in occlusion: of nine inner shares three draws and both kinds of salient cells; all and none; the
+shuffled ones."""
 FIGURE_IMAGES = ("--images", "500", "--grid", "14")
 
 
@@ -171,7 +174,7 @@ def row(settings: Settings, known: dict[str, Callable[[], Any]], network: str, m
     tuned = ("auto", "--weights", str(after / "backbone.safetensors"), *data)
     yield measure(settings, "profile", tuned, after / "profile", 500 * PASSES_PER_IMAGE * forward, *FIGURE_IMAGES)
     words = ("--grid", "14", "--images", "5000")
-    yield measure(settings, "occlusion", tuned, after / "occlusion", 5000 * 33 * forward, *words)
+    yield measure(settings, "occlusion", tuned, after / "occlusion", 5000 * OCCLUDED * forward, *words)
 
 
 def tuning(known: dict[str, Callable[[], Any]], name: str, network: str) -> str | None:

@@ -204,11 +204,23 @@ def pursue(
     if settings.plan:
         print(report_plan(steps))
         return 0
+    refuse_results_of_another(settings)
     if ready and not all(map(finished, steps)):
         ready()
     with held(settings.out):
         code = run_steps(steps, settings.budget, folder=settings.out)
         return (show() or code) if code in (0, NOT_YET) else code
+
+
+def refuse_results_of_another(settings: Any) -> None:
+    """Raise ValueError where a study that has not begun would write into results that are there: it has nothing yet to
+    put in their place, and would take away what it lacks."""
+    kept = settings.kept
+    there = any(found for name in ("study.json", "figures") for found in (*kept.glob(name), *kept.glob(f"*/{name}")))
+    if there and not (settings.out / COMMANDS).exists():
+        raise ValueError(
+            f"{kept} holds results, and {settings.out} is not begun: give another --results, or that --out"
+        )
 
 
 def refuse_absent(steps: Sequence[Step], places: Iterable[str]) -> None:

@@ -26,7 +26,10 @@ def transfer_section(runs: Sequence[Run], table: pd.DataFrame | None) -> Section
     """Values, paired differences and M; of each run its classes and its predictions."""
     blocks: list[Block] = []
     for words, rows in _groups(table):
-        shown = rows.drop(columns=["task", "data", "measure"]).dropna(axis=1, how="all")
+        shown = rows.drop(columns=["task", "data", "measure"])
+        shown = shown.loc[
+            :, shown.notna().any() | shown.columns.isin(["low", "high"])
+        ]  # of few pictures there are none
         blocks.append(Rows(words, shown, "value"))
         if "difference" in shown:
             blocks.append("Differences are from the first run of the same set-up, paired over the pictures.")

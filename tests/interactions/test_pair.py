@@ -34,7 +34,7 @@ def pair(out, precision=0.045, data=None, **settings):
         out=out,
         precision=precision,
         progress=False,
-        **ASKED | settings,
+        **{name: given for name, given in (ASKED | settings).items() if name != "ratios" or "orders" not in settings},
     )
 
 

@@ -44,7 +44,8 @@ def answers(kept: Path) -> list[str]:
 def declared_answers(table: pd.DataFrame) -> list[str]:
     """Does masked-image training raise M? One sentence for each comparison, then what the published measure says."""
     primary = table[table["measure"] == MEASURE]
-    said = [declared_answer(row, len(primary)) for row in primary.to_dict("records")]
+    # Of a table from before it was kept, those that it holds.
+    said = [declared_answer(row, int(row.get("comparisons", len(primary)))) for row in primary.to_dict("records")]
     keys = ["network", "setup", "method_a", "method_b"]
     both = primary.merge(table[table["measure"] == PUBLISHED], on=keys, suffixes=("", "_published"))
     other = both[both["answer"] != both["answer_published"]]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.studies.cifar10.earlier import joined_networks
 from experiments.studies.cifar10.plan import HEADLINE, Settings, setups
 from experiments.studies.cifar10.tables import measured
 from experiments.studies.methods import LABELS
@@ -29,7 +30,7 @@ MARGIN = 0.1
 YES, NO, OPEN = "yes", "no", "not with this budget"
 COLUMNS = (
     "network", "setup", "measure", "method_a", "method_b", "difference", "low", "high", "boot_low", "boot_high", "p",
-    "p_holm", "low_all", "high_all", "answer", "images", "seeds",
+    "p_holm", "low_all", "high_all", "answer", "images", "seeds", "comparisons",
 )  # fmt: skip
 
 
@@ -39,10 +40,11 @@ def declared(settings: Settings) -> pd.DataFrame:
     Returns:
         Columns network, setup, measure, method_a, method_b; difference of M, a − b, its 95 % interval low, high, and
         that of a bootstrap, boot_low, boot_high; p, p_holm; low_all, high_all: the interval that holds for all
-        comparisons of its measure together (Bonferroni); answer: yes, no or not with this budget; images, seeds.
+        comparisons of its measure together (Bonferroni); answer: yes, no or not with this budget; images, seeds;
+        comparisons: how many all are.
     """
     found = compared(settings)
-    count = max(1, sum(len(pairs) for *_, pairs in found))
+    count = max(planned(settings), sum(len(pairs) for *_, pairs in found), 1)
     parts = []
     for family, setup, runs, pairs in found:
         keys = ["run_a", "run_b", "measure"]
@@ -55,7 +57,8 @@ def declared(settings: Settings) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
     table = pd.concat(parts, ignore_index=True).rename(columns={"run_a": "method_a", "run_b": "method_b"})
-    table["p_holm"] = table.groupby("measure")["p"].transform(lambda p: holm(p.to_numpy()))
+    table["p_holm"] = table.groupby("measure")["p"].transform(lambda p: holm(p.to_numpy(), count))
+    table["comparisons"] = count
     table["answer"] = [answered(row) for row in table.to_dict("records")]
     return table.replace({"method_a": LABELS, "method_b": LABELS})[list(COLUMNS)]
 
@@ -84,12 +87,22 @@ def compared(
     return found
 
 
-def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+def planned(settings: Settings) -> int:
+    """How many comparisons the study will have when it is whole: what has not been measured yet counts, too, or an
+    answer would turn when it has."""
+    there = {*settings.all_methods, *(method for _, method, _ in joined_networks(settings))}
+    others = [other for other in AGAINST if {TESTED, other} <= there]
+    return len(others) * sum(len(setups(family)) for family in settings.families)
+
+
+def holm(p: Sequence[float] | np.ndarray, count: int = 0) -> np.ndarray:
     """p-values corrected for all of them (Holm 1979): the smallest times their number, the next times one less, …, none
-    below the one before. One that is missing stays so, and counts."""
+    below the one before. One that is missing stays so, and counts; so do those of a larger `count` that are not there
+    yet."""
     values = np.asarray(p, dtype=float)
+    count = max(count, len(values))
     order = np.argsort(values)  # NaN last
-    raised = np.minimum(values[order] * (len(values) - np.arange(len(values))), 1)
+    raised = np.minimum(values[order] * (count - np.arange(len(values))), 1)
     corrected = np.empty_like(values)
     corrected[order] = np.maximum.accumulate(raised)
     return corrected

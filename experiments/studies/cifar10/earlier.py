@@ -119,7 +119,7 @@ def refuse_unasked(settings: "Settings", networks: Collection[Network], table: P
         if set(has) - set(asked):
             raise ValueError(
                 f"{table} has networks of --{option} {' '.join(map(str, has))}, and asked for are "
-                f"{' '.join(map(str, asked))}: name all of them, or join other results"
+                f"{' '.join(map(str, asked))}: name all of them, or other results"
             )
 
 

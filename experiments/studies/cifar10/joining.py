@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measuring.comparison import as_runs, differences_of
-from experiments.studies.cifar10.earlier import ACCURACY, MASSES, NAMED, ROWS, joined_networks, networks_in, taken
+from experiments.studies.cifar10.earlier import (
+    ACCURACY,
+    MASSES,
+    NAMED,
+    ROWS,
+    joined_networks,
+    networks_in,
+    refuse_unasked,
+    taken,
+)
 from experiments.studies.cifar10.plan import (
     FAMILIES,
     Settings,
@@ -130,6 +139,7 @@ def refuse_foreign_results(settings: Settings) -> None:
     tables = [settings.kept / name for name in (ACCURACY, MASSES)]
     if not all(table.is_file() for table in tables):
         return
+    refuse_unasked(settings, networks_in(*tables), settings.kept / ACCURACY)
     joined = joined_networks(settings)
     for network in sorted(networks_in(*tables) - joined):
         if not any((of(settings, *network)).exists() for of in (folder_of, backbone_of)) and network[1] != UNTRAINED:
