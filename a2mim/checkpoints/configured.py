@@ -69,7 +69,7 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
         or moco_heads(found.tensors, metadata),
         images,
         image_size(content, config, path),
-        tuple(name for name in hints(content, beside, path) if name),
+        tuple(name for name in (*hints(content, beside, path), *open_clip.trunk(path, found)) if name),
         settings,
         given,
         assumed,
@@ -190,6 +190,8 @@ def pixels(
     return guessed, {"pixels": ASSUMED.format(whose + why)}
 
 
+UNTOUCHED: Pixels = ((0.0,) * 3, (1.0,) * 3)
+"""Of pixels from 0 to 1."""
 ASSUMED = "mean and deviation of the images are assumed: {}, for the file does not say"
 
 
@@ -206,6 +208,10 @@ def stated_pixels(content: Any, metadata: Mapping[str, str], path: Path, found: 
     if stated is None and found.names.name == "hugging face":
         where = f"preprocessor_config.json beside '{path}'"
         processor = json_beside(path, "preprocessor_config.json")
+        if processor.get("do_rescale") is False:
+            raise CheckpointError(f"{where} leaves pixels at 0 to 255 (do_rescale false), which are not made here")
+        if processor.get("do_normalize") is False:
+            return UNTOUCHED
         stated = [processor[key] for key in ("image_mean", "image_std") if key in processor] or None
     if stated is None and found.names.name == OPENMMLAB:
         where, stated = f"data_preprocessor of checkpoint '{path}'", kept_pixels(content, found.left_out, path)

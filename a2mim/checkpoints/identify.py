@@ -24,6 +24,8 @@ from a2mim.checkpoints.rotary import SCALES, models, rivals, spans, whole_names
 NATIVE = "timm"
 """The source of files under timm's own names, which those of many models are. Any other source has one kind of each."""
 
+TRUNK = "open_clip with a network of timm's"
+"""The source of which a configuration beside the file may name the network."""
 LIKE_ROTARY = ("deit iii", "vit with beit's layer scale", "beit")
 """Sources that write keys which timm's networks with rotary positions may have, too."""
 
@@ -52,6 +54,9 @@ def identify(checkpoint: Checkpoint) -> Architecture | None:
     if found.sized and checkpoint.source == NATIVE and not told:
         with sound(checkpoint.path):
             found = from_evidence(checkpoint, found) or unrivalled(checkpoint, found)
+    elif found.sized and checkpoint.source == TRUNK and not told:
+        with sound(checkpoint.path):
+            found = from_evidence(checkpoint, found) or found
     elif found.sized and checkpoint.source in LIKE_ROTARY:
         with sound(checkpoint.path):
             refuse_rotary(checkpoint, found)

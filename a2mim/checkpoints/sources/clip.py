@@ -5,6 +5,7 @@ beside those of Hugging Face and of open_clip's hub do (`open_clip.py`).
 """
 
 import re
+from dataclasses import replace
 
 from a2mim.checkpoints.convert import Source, Tensors, rename
 from a2mim.checkpoints.sources.common import ANY, HALF, INDEX, LEAF, OF_CLIP, stack_qkv
@@ -173,6 +174,12 @@ HUGGING_CLIP = Source(
     pixels=OF_CLIP,
     arguments={"act_layer": "quick_gelu", **POOLED},
 )
+HUGGING_CLIP_CLASSIFIER = replace(
+    HUGGING_CLIP,
+    marks=(*HUGGING_CLIP.marks, r"classifier\.weight"),
+    unread="a classifier on the mean of CLIP's patches, without their last norm (Hugging Face's "
+    "CLIPForImageClassification), which no network of timm's computes: give the file of the network without it",
+)
 SIGLIP = Source(
     "hugging face",
     "github.com/huggingface/transformers, src/transformers/models/siglip/modeling_siglip.py",
@@ -185,6 +192,19 @@ SIGLIP = Source(
     pixels=HALF,
     arguments={"act_layer": "gelu_tanh"},
 )
+SIGLIP_CLASSIFIER = replace(
+    SIGLIP,
+    marks=(*SIGLIP.marks, r"classifier\.weight"),
+    drops={**HUGGING_DROPS, rf"{BASE}head\.{ANY}": "of the attention that pools, which the classifier does not see"},
+)
 
 WRAPPERS = (OPEN_CLIP_TRUNK,)
-NAMED = (OPENAI_CLIP, CLIP, CLIP_RESNET, HUGGING_CLIP, SIGLIP)
+NAMED = (
+    OPENAI_CLIP,
+    CLIP,
+    CLIP_RESNET,
+    HUGGING_CLIP_CLASSIFIER,  # before those that it has the marks of, too
+    HUGGING_CLIP,
+    SIGLIP_CLASSIFIER,
+    SIGLIP,
+)

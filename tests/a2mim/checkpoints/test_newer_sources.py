@@ -77,6 +77,9 @@ def test_open_clip_with_a_network_of_timms(tmp_path):
     torch.save({**state, "logit_scale": torch.zeros(()), "text.ln.weight": torch.zeros(3)}, tmp_path / "open_clip.pt")
     checkpoint = read(tmp_path / "open_clip.pt")
     assert checkpoint.tensors.keys() == net.state_dict().keys() and sum(map(len, checkpoint.dropped.values())) == 2
+    said = {"model_cfg": {"vision_cfg": {"timm_model_name": "vit_base_patch16_siglip_gap_224"}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(said))
+    assert "vit_base_patch16_siglip_gap_224" in read(tmp_path / "open_clip.pt").hints
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -91,6 +94,41 @@ def test_clip_of_hugging_face_as_its_configuration_says(tmp_path, nested, act):
     model, report, checkpoint = reread(tmp_path / "model.safetensors")
     assert checkpoint.source == "hugging face" and not report.assumed
     same(model(IMAGES), net.features(IMAGES, quick=act != "gelu"))
+
+
+def test_a_classifier_on_clips_patches_is_no_network_of_timms(tmp_path):
+    """It was read as one on the class token, behind the norm that it does not see."""
+    state = {**newer_layouts.hugging_clip(randomise(CLIPTower(heads=4))), "classifier.weight": torch.zeros(5, 128)}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="is a classifier on the mean of CLIP's patches"):
+        reread(tmp_path / "model.safetensors")
+
+
+def test_a_classifier_of_siglip_sees_the_mean_of_its_patches(tmp_path):
+    """Not what its attention pools, whose weights lie in the file."""
+    sizes = {"embed_dim": 64, "depth": 1, "num_heads": 1, "img_size": 32, "num_classes": 5}
+    net = (
+        randomise(timm.create_model("vit_base_patch16_siglip_gap_224", act_layer="gelu_tanh", **sizes)).double().eval()
+    )
+    names = {"patch_embed.proj": "embeddings.patch_embedding", "norm": "post_layernorm", "head": "classifier"}
+    names |= {f"blocks.0.{ours}": f"encoder.layers.0.{theirs}" for ours, theirs in (
+        ("norm1", "layer_norm1"), ("norm2", "layer_norm2"), ("attn.proj", "self_attn.out_proj"),
+        ("mlp.fc1", "mlp.fc1"), ("mlp.fc2", "mlp.fc2"),
+    )}  # fmt: skip
+    state = {"embeddings.position_embedding.weight": net.pos_embed[0], "head.probe": torch.zeros(1, 1, 64)}
+    for key, x in net.state_dict().items():
+        module, _, leaf = key.rpartition(".")
+        if module in names:
+            state[f"{names[module]}.{leaf}"] = x
+        elif module.endswith("qkv"):
+            parts = zip("qkv", x.chunk(3), strict=True)
+            state |= {f"encoder.layers.0.self_attn.{part}_proj.{leaf}": third for part, third in parts}
+    state = {key if key.startswith("classifier") else f"vision_model.{key}": x.clone() for key, x in state.items()}
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False, "image_mean": [0.3] * 3}))
+    model, _, checkpoint = reread(tmp_path / "model.safetensors")
+    same(model(IMAGES), net(IMAGES))
+    assert checkpoint.pixels == ((0.0,) * 3, (1.0,) * 3)
 
 
 def open_clip(folder, net, **said):
