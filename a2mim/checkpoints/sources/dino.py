@@ -1,5 +1,7 @@
 """DINOv2 in its own names (flat, or a training's teacher), and DINOv3 as Hugging Face transformers writes it."""
 
+from dataclasses import replace
+
 from a2mim.checkpoints.convert import Source, Tensors, substitute
 from a2mim.checkpoints.sources.common import (
     ANY,
@@ -40,6 +42,8 @@ DINOV2 = Source(
     positions="dino",
     pixels=IMAGENET,
 )
+DINOV2_REGISTERS = replace(DINOV2, marks=(*DINOV2.marks, "register_tokens"), positions="antialiased")
+"""dinov2/hub/backbones.py: of those with registers alone positions are resized by antialiasing, without an offset."""
 DINOV2_TEACHER = Source(
     "dinov2",
     "github.com/facebookresearch/dinov2, dinov2/train/ssl_meta_arch.py",
@@ -92,4 +96,4 @@ DINOV3 = Source(
 )
 
 WRAPPERS = (DINOV2_TEACHER,)
-NAMED = (DINOV2, DINOV3)
+NAMED = (DINOV2_REGISTERS, DINOV2, DINOV3)

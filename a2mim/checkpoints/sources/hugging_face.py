@@ -6,6 +6,7 @@ the library differ in MAE's decoder alone.
 """
 
 import re
+from dataclasses import replace
 
 from a2mim.checkpoints.convert import Source, Tensors, substitute
 from a2mim.checkpoints.sources.common import (
@@ -141,4 +142,8 @@ DINOV2 = Source(
     norm_eps={"": 1e-6},
 )
 
-HUGGING_FACE = (BEIT_OF_TWO_NORMS, VIT, DINOV2)
+DINOV2_REGISTERS = replace(
+    DINOV2, marks=(*DINOV2.marks, rf"{BASE}embeddings\.register_tokens"), positions="antialiased"
+)  # modeling_dinov2_with_registers.py
+
+HUGGING_FACE = (BEIT_OF_TWO_NORMS, VIT, DINOV2_REGISTERS, DINOV2)

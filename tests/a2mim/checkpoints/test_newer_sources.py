@@ -38,7 +38,7 @@ def test_dinov2(tmp_path, registers, gated):
     net = randomise(DINOv2(registers, gated))
     torch.save(net.state_dict(), tmp_path / "dinov2.pth")
     model, report, checkpoint = reread(tmp_path / "dinov2.pth")
-    assert checkpoint.source == "dinov2" and checkpoint.positions == "dino"
+    assert checkpoint.source == "dinov2" and checkpoint.positions == ("antialiased" if registers else "dino")
     same(model.forward_features(IMAGES), net.tokens(IMAGES))
     every_key_is_accounted_for(report, checkpoint, net.state_dict())
 
