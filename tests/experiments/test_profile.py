@@ -328,6 +328,7 @@ def test_the_figure_has_the_words_of_every_figure_and_own_functions_by_their_nam
     about = {"image_shape": [3, 8, 8], "passes": 9, "pairs": 1, "orders": [], "data": {"name": "photos"}}
     for value, baseline in (("log_prob", "mean"), ("my_models:log_it", "my_models:grey_it")):
         settings = {"value": value, "baseline": baseline, "grid": 4, "radius": 1, "pairs": "near", "target": "label"}
-        draw(SimpleNamespace(record=made_up.record() | about, settings=settings, folder=tmp_path))
+        record = made_up.record() | about | {"settings": settings}
+        draw(SimpleNamespace(record=record, settings=settings, folder=tmp_path))
     assert [words["unit"] for words in said] == ["log-probability", "my_models:log_it"]
     assert "baseline mean colour, " in said[0]["caption"] and "baseline my_models:grey_it, " in said[1]["caption"]
