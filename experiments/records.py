@@ -1,6 +1,6 @@
 """The records of runs of any command, looked at before figures are drawn from them; names of runs, and why they end."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ def pairs_measured(record: Mapping[str, Any]) -> str:
     return sampled(record) or f"Measured all {record['pairs']:,} pairs of an image at every order." * known
 
 
-def between(row: Mapping[Hashable, Any], signed: bool = True) -> str:
+def between(row: Mapping[Any, Any], signed: bool = True) -> str:
     """The interval (low, high) of a row over so many images, or why there is none."""
     if isnan(row["low"]):
         return "[no interval: fewer than eight images]" if row["images"] < MIN_IMAGES else "[no interval]"

@@ -17,6 +17,7 @@ from figures.runs import (
     data_name,
     differ_in,
     grid_words,
+    grouped,
     images_of,
     looked_up,
     order_words,
@@ -25,7 +26,7 @@ from figures.runs import (
     phrases_of,
     who,
 )
-from figures.words import baseline_in_words, spaced
+from figures.words import baseline_in_words, crop_in_words, spaced
 
 FACETS: Facets = {
     "grid": grid_words,
@@ -148,17 +149,10 @@ def shown_words(runs: Sequence[Run]) -> str:
     """Which runs show images of other mean and deviation, of another size or cut otherwise to what seems to be one
     network; empty where none do. Networks of different families were trained with different ones, and rightly see
     them."""
-    kinds: dict[str, list[Run]] = {}
-    for run in runs:
-        if kind := looked_up(_kind, run.record):
-            kinds.setdefault(kind, []).append(run)
     sentences = []
-    for kind, some in kinds.items():
+    for kind, some in grouped(runs, _kind).items():
         for what in (_pixels, _size, _cut):
-            of: dict[str, list[Run]] = {}
-            for run in some:
-                if shown := looked_up(what, run.record):
-                    of.setdefault(shown, []).append(run)
+            of = grouped(some, what)
             if len(of) > 1:
                 listed = "; of ".join(f"{shown}: {', '.join(who(held, runs))}" for shown, held in of.items())
                 sentences.append(f"Networks of one kind ({kind}) are shown images of {listed}; was each trained so?")
@@ -191,5 +185,4 @@ def _cut(record: Record) -> str:
     transform: Any = record["data"]["transform"]
     resize = transform["resize"]
     sides = "×".join(map(str, resize)) if isinstance(resize, list) else resize
-    crop = "centre crop" if transform["crop_mode"] == "center" else f"{transform['crop_mode']} crop"
-    return f"a {crop} of what was resized to {sides} px, {transform['interpolation']}"
+    return f"a {crop_in_words(transform['crop_mode'])} of what was resized to {sides} px, {transform['interpolation']}"

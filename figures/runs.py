@@ -139,14 +139,20 @@ def phrases_of(runs: Sequence[Run], facets: Facets) -> list[str]:
     """A phrase for each facet that is not alike: what it is, and which runs have which."""
     phrases = []
     for facet, of in facets.items():
-        runs_of: dict[str, list[Run]] = {}
-        for run in runs:
-            if (value := looked_up(of, run.record)) is not None:
-                runs_of.setdefault(str(value), []).append(run)
+        runs_of = grouped(runs, of)
         if len(runs_of) > 1:
             listed = "; ".join(f"{value}: {', '.join(who(some, runs))}" for value, some in runs_of.items())
             phrases.append(f"{facet} ({listed})")
     return phrases
+
+
+def grouped(runs: Sequence[Run], of: Callable[[Record], Any]) -> dict[str, list[Run]]:
+    """The runs by what their records say; those that say nothing are in no group."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if (value := looked_up(of, run.record)) is not None:
+            groups.setdefault(str(value), []).append(run)
+    return groups
 
 
 def differ_in(phrases: Sequence[str]) -> str:

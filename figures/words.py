@@ -61,6 +61,11 @@ def baseline_in_words(baseline: str) -> str:
     return BASELINES.get(baseline, baseline.replace("_", " ") if ":" not in baseline else baseline)
 
 
+def crop_in_words(mode: str) -> str:
+    """How an image is cut, by timm's word for it."""
+    return "centre crop" if mode == "center" else f"{mode} crop"
+
+
 def data_in_words(name: str) -> str:
     """A data set by its folder, file or registered name: some/where/cifar10-test.tar is CIFAR-10 test."""
     *folders, last = re.sub(r"\.(tar|zip)$", "", name.rstrip("/")).split("/")

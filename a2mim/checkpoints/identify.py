@@ -20,12 +20,11 @@ from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.positions import table_of
 from a2mim.checkpoints.read import Checkpoint
 from a2mim.checkpoints.rotary import SCALES, models, rivals, spans, whole_names
+from a2mim.checkpoints.sources.clip import OPEN_CLIP_TRUNK
 
 NATIVE = "timm"
 """The source of files under timm's own names, which those of many models are. Any other source has one kind of each."""
 
-TRUNK = "open_clip with a network of timm's"
-"""The source of which a configuration beside the file may name the network."""
 LIKE_ROTARY = ("deit iii", "vit with beit's layer scale", "beit")
 """Sources that write keys which timm's networks with rotary positions may have, too."""
 
@@ -54,7 +53,7 @@ def identify(checkpoint: Checkpoint) -> Architecture | None:
     if found.sized and checkpoint.source == NATIVE and not told:
         with sound(checkpoint.path):
             found = from_evidence(checkpoint, found) or unrivalled(checkpoint, found)
-    elif found.sized and checkpoint.source == TRUNK and not told:
+    elif found.sized and checkpoint.source == OPEN_CLIP_TRUNK.name and not told:
         with sound(checkpoint.path):
             found = from_evidence(checkpoint, found) or found
     elif found.sized and checkpoint.source in LIKE_ROTARY:

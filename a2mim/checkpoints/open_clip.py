@@ -51,9 +51,9 @@ def arguments(config: Mapping[str, Any], path: Path, found: Recognised) -> dict[
     return {"act_layer": act_layer}
 
 
-def trunk(path: Path, found: Recognised) -> list[str]:
-    """What the configuration beside a file calls the network of timm's that it is of; empty without one."""
-    said = part(configuration(path, found), "model_cfg", "vision_cfg").get("timm_model_name")
+def trunk(config: Mapping[str, Any], found: Recognised) -> list[str]:
+    """What a configuration calls the network of timm's that a file is of; empty without one."""
+    said = part(config, "model_cfg", "vision_cfg").get("timm_model_name")
     return [said] if isinstance(said, str) and OPEN_CLIP_TRUNK in found.sources else []
 
 

@@ -13,7 +13,7 @@ from interactions.published import INPUT, PUBLISHED, protocol_in_words, with_pub
 from interactions.settings import ProfileSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
     from interactions.profile import Profile
 
@@ -211,7 +211,7 @@ def report(profile: "Profile") -> None:
     mass = read(profile, "middle_mass.csv", MASS, ["measure"]).set_index("measure")
     if "J_rms" in mass.index:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
-        row: Mapping[Hashable, Any] = {"low": low, "high": high, "images": len(record["images"])}
+        row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
     print(
         f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from a2mim.bounds import Deviation, Mean, Pixels, Range
 from figures.runs import data_name, images_of
-from figures.words import spaced
+from figures.words import crop_in_words, spaced
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,8 +156,7 @@ def title(settings: Measured) -> str:
 def in_words(told: Mapping[str, Any]) -> str:
     """The same as one line."""
     height, width = told["size"]
-    crop = "centre crop" if told["crop_mode"] == "center" else f"{told['crop_mode']} crop"
     return (
-        f"Resize {told['resize']} {told['interpolation']}, {crop} {height}×{width}, "
+        f"Resize {told['resize']} {told['interpolation']}, {crop_in_words(told['crop_mode'])} {height}×{width}, "
         f"mean {spaced(told['mean'])}, std {spaced(told['std'])}"
     )

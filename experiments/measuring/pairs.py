@@ -147,9 +147,8 @@ def report(out: Path, profiles: Mapping[str, Any]) -> None:
         counted = f"{name}: {len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s"
         print("; ".join(filter(None, [counted, pairs_measured(record)])))
     first = next(iter(profiles.values())).record
-    if (told := first.get("difference")) and first["settings"][
-        "of"
-    ] == "difference":  # or one of before it was extended
+    told = first.get("difference")
+    if told and first["settings"]["of"] == "difference":  # and not one from before the run was extended
         width = "unknown" if told["half_width"] is None else f"known to ±{told['half_width']:.3g}"
         ended = ended_in_words(first)
         print(f"difference of M {width} (asked for ±{told['asked']:g}): {ended}")

@@ -89,19 +89,18 @@ def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool =
     counted: dict[str, tuple[Path, int]] = {}
     known: dict[str, tuple[Path, str]] = {}
     rows = []
-    everything = told_apart([(entry, found) for entry in entries for found in found_in(entry.path)])
-    for entry in entries:
-        beside = mass_in(entry.profile, mass) if entry.profile else {}
-        for found in (found for owner, found in everything if owner is entry):
-            if found.asked:
-                refuse_other_number(*counted.setdefault(found.data, (entry.path, found.asked)), entry.path, found)
-            if found.digest:
-                refuse_other_pictures(*known.setdefault(found.data, (entry.path, found.digest)), entry.path, found)
-            key = (found.task, found.data, found.measure, *(() if across else (found.setup,)))
-            leader, start = first.setdefault(key, (entry, found))
-            about = {name: getattr(found, name) for name in (*KEY, "value", "low", "high", "images")}
-            apart = {} if leader is entry else difference(start, found, leader.path, entry.path)
-            rows.append({"run": entry.name, **about, **apart, **beside})
+    masses = {entry: mass_in(entry.profile, mass) if entry.profile else {} for entry in entries}
+    everything = [(entry, found) for entry in entries for found in found_in(entry.path)]
+    for entry, found in told_apart(everything):
+        if found.asked:
+            refuse_other_number(*counted.setdefault(found.data, (entry.path, found.asked)), entry.path, found)
+        if found.digest:
+            refuse_other_pictures(*known.setdefault(found.data, (entry.path, found.digest)), entry.path, found)
+        key = (found.task, found.data, found.measure, *(() if across else (found.setup,)))
+        leader, start = first.setdefault(key, (entry, found))
+        about = {name: getattr(found, name) for name in (*KEY, "value", "low", "high", "images")}
+        apart = {} if leader is entry else difference(start, found, leader.path, entry.path)
+        rows.append({"run": entry.name, **about, **apart, **masses[entry]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

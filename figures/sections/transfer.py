@@ -27,9 +27,8 @@ def transfer_section(runs: Sequence[Run], table: pd.DataFrame | None) -> Section
     blocks: list[Block] = []
     for words, rows in _groups(table):
         shown = rows.drop(columns=["task", "data", "measure"])
-        shown = shown.loc[
-            :, shown.notna().any() | shown.columns.isin(["low", "high"])
-        ]  # of few pictures there are none
+        ends = shown.columns.isin(["low", "high"])  # which stay where there are none, as of few pictures
+        shown = shown.loc[:, shown.notna().any() | ends]
         blocks.append(Rows(words, shown, "value"))
         if "difference" in shown:
             blocks.append("Differences are from the first run of the same set-up, paired over the pictures.")
