@@ -192,9 +192,10 @@ def start(
     """
     if {"-h", "--help"} & set(arguments):
         print(introduction(kind, terminal_width()), end="\n\n")
-    if names_nothing(arguments):
+    if empty := names_nothing(arguments):
         print(
-            f"{prog}: --out is empty: give it a name, or leave it out (is a shell's variable not set?)", file=sys.stderr
+            f"{prog}: {empty} is empty: give it a name, or leave it out (is a shell's variable not set?)",
+            file=sys.stderr,
         )
         return BAD_INPUT
 
@@ -209,12 +210,12 @@ def start(
     return guarded(run, settings if default is None else read(default=default), prog)
 
 
-def names_nothing(arguments: Sequence[str]) -> bool:
-    """Whether --out, --results or --joined is followed by an empty word, of which a path would be the folder that one
-    is in."""
+def names_nothing(arguments: Sequence[str]) -> str:
+    """Which of --out, --results and --joined is followed by an empty word, of which a path would be the folder that one
+    is in; empty where none is."""
     places = ("--out", "--results", "--joined")
-    apart = any(not word.strip() for option, word in pairwise(arguments) if option in places)
-    return apart or any(f"{option}=" in arguments for option in places)
+    apart = [option for option, word in pairwise(arguments) if option in places and not word.strip()]
+    return next(iter([*apart, *(option for option in places if f"{option}=" in arguments)]), "")
 
 
 def refuse(error: Exception, settings: Any) -> int:
