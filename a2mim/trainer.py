@@ -162,6 +162,8 @@ class Trainer:
         return bool(self.losses.isfinite().all())
 
     def _update(self) -> None:
+        # Optimizers may draw, as timm's kron does: all processes the same, or their weights would drift apart.
+        seed_everything(self.loop.seed, "update", self.step)
         if self.optim.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_grad)

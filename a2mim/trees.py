@@ -97,8 +97,11 @@ class Folder:
         return Folder(self.root / name)
 
     def read(self, entry: Entry) -> bytes:
-        """The bytes of a file. Raises Damaged for a link that leads nowhere, ReadFailed where the disk does."""
+        """The bytes of a file. Raises Damaged for a link that leads nowhere and for what is no file, ReadFailed where
+        the disk does."""
         path = self.root / entry.name
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device be read for ever
+            raise Damaged("it is no file")
         try:
             return path.read_bytes()
         except OSError as error:
@@ -184,7 +187,7 @@ def _read_tar(path: Path, size: int, changed: int) -> dict[str, Contents]:
     try:
         with tarfile.open(path, "r:") as tar:
             add_members(tree, tar, "", 0)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, RecursionError) as error:
         raise ValueError(f"'{path}' holds no images: it is no whole, uncompressed tar ({error})") from error
     return tree
 

@@ -20,10 +20,11 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
-from a2mim.checkpoints import Checkpoint, load_into, read
+from a2mim.checkpoints import Checkpoint, hub, load_into, read
 from a2mim.checkpoints.architecture import left_open
 from a2mim.checkpoints.identify import identify
 from a2mim.checkpoints.read import split_copy
+from a2mim.checkpoints.stated import shown
 from a2mim.errors import one_line, out_of_memory
 from experiments.hub import offline_where_silent
 from experiments.machine import is_first
@@ -98,8 +99,8 @@ def create_model(
         if not report.complete:
             warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
     config = timm.data.resolve_model_data_config(model)
-    if checkpoint is not None and checkpoint.assumed:
-        config["assumed"] = dict(checkpoint.assumed)
+    if checkpoint is not None and (assumed := {**checkpoint.assumed, **view(checkpoint, config)}):
+        config["assumed"] = assumed
     if checkpoint is not None and (resized := [note for note in report.adapted if "was resized" in note]):
         config["adapted"] = resized
     if "img_size" in args:
@@ -128,19 +129,26 @@ def weights_file(weights: str | Path) -> Path | None:
     return path
 
 
+def view(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
+    """In words, that images are shown otherwise than timm's config.json beside the file says; empty where not."""
+    said = ", ".join(f"{key} {shown(value)}" for key, value in hub.other_view(checkpoint.path, config).items())
+    words = f"images are shown as the model's name says, and config.json beside the file says {said}"
+    return {"view": words} if said else {}
+
+
 def unsaid(assumed: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, str]:
     """What is assumed of the arguments that were not given."""
     return {key: words for key, words in assumed.items() if key not in args}
 
 
-def tell_assumed(assumed: Mapping[str, str], pixels: str = "") -> None:
+def tell_assumed(assumed: Mapping[str, str], options: Mapping[str, str] = {}) -> None:
     """Say on the terminal what of a model and of its images nothing told, and by which options it is told; the first
     process says it for all.
 
-    pixels: the options for mean and deviation, of a command that has any.
+    options: of a command that has any for what is known of images.
     """
     for what, words in assumed.items() if is_first() else ():
-        given = pixels if what == "pixels" else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
+        given = options.get(what, "") if what in OF_IMAGES else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
         print(f"note: {words}{given and f' ({given})'}", flush=True)
 
 
@@ -150,6 +158,8 @@ def tell_adapted(notes: Sequence[str]) -> None:
         print(f"note: {note}, for images of another size than the weights'", flush=True)
 
 
+OF_IMAGES = ("pixels", "view")
+"""What is assumed of images, and not of the model."""
 OTHERWISE = {"act_layer": "quick_gelu"}
 """Argument of which something is assumed → what else it may be, where that is no number."""
 

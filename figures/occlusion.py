@@ -150,6 +150,10 @@ def _draw_cuts(axes: Axes, cuts: Mapping[str, pd.DataFrame], looks_of: Mapping[s
 
 
 def _bands(tables: Sequence[pd.DataFrame]) -> str:
-    images, seeds = ([int(count) for rows in tables for count in rows[what]] for what in ("images", "seeds"))
-    drawn = f", with {max(seeds)} draws of random cells for each" if max(seeds) > 1 else ""
+    images = [int(count) for rows in tables for count in rows["images"]]
+    random = [int(count) for rows in tables if "kind" in rows for count in rows.seeds[rows.kind == "random"]]
+    cuts = [int(count) for rows in tables if "grid" in rows for count in rows.seeds]
+    what = [f"{max(random)} draws of random cells"] if max(random, default=1) > 1 else []
+    what += [f"{max(cuts)} shuffles"] if max(cuts, default=1) > 1 else []
+    drawn = f", with {' and '.join(what)} for each" if what else ""
     return f"Bands: 95 % intervals over {count_in_words(images, 'image')}{drawn}."

@@ -109,8 +109,9 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
     """The ways of measuring an order, that of most images first, and the noise at the passes so far.
 
     Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
-    of halves are w2, and w1 is a guess, or nothing where they are exact. What no image tells counts as a difference
-    between images. Where both ways were measured, noise is what sets images of few pairs further apart than pools do.
+    of halves are w2, and w1 is a guess, or nothing where they are exact, which takes so many passes. What no
+    image tells counts as a difference between images. Where both ways were measured, noise is what sets images of few
+    pairs further apart than pools do.
 
     Args:
         rows: of the order, a row for each image.
@@ -125,12 +126,13 @@ def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> t
         # Three pairs of an image hardly show how long the tail of their squares is: pools of all tell it.
         sampling = max(sampling, few.mean_square.var() - max(whole.mean_square.var() - spread, 0.0))
     exact = len(whole) > 0 and bool((whole.square_spread == 0).all())
+    least = float(whole.passes.max()) if exact and whole.mean_square.any() else LEAST_BUDGET
     single = 0.0 if exact else SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
     seen = float(share * sampling + (1 - share) * (single + spread))
     pools, pairs = None, None
     if (len(whole) >= MIN_IMAGES or share <= 0.5) and (turn is None or isfinite(turn.passes)):
         product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean()))
-        pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else LEAST_BUDGET)
+        pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else least)
     if len(few) >= MIN_IMAGES or share > 0.5:
         pairs = Way(float(sampling * few.passes.mean()), 0.0)
     elif turn:

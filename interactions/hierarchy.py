@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from interactions.intervals import MIN_IMAGES, Statistic
+from interactions.intervals import RESAMPLES, Statistic
 from interactions.masses import (
     MASS_MEASURES,
     Interval,
+    few_tell,
     mass_interval,
     mass_statistic,
     refuse_other_orders,
@@ -32,7 +33,7 @@ BLOCK = 200_000
 
 
 def seeded_masses(
-    runs: Mapping[str, Seeds], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+    runs: Mapping[str, Seeds], *, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
 ) -> pd.DataFrame:
     """M of every run, the mean over its seeds and over the images that all of its seeds share.
 
@@ -58,7 +59,7 @@ def seeded_differences(
     runs: Mapping[str, Seeds],
     pairs: Sequence[tuple[str, str]],
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -91,7 +92,7 @@ def bootstrapped_differences(
     runs: Mapping[str, Seeds],
     pairs: Sequence[tuple[str, str]],
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -115,8 +116,7 @@ def bootstrapped_differences(
         both = _as_many(*(_of_images(runs[name], shared) for name in (a, b)))
         drawn = [_drawn(tables, index_RI, generator) for tables in both]
         ends = np.quantile(drawn[0] - drawn[1], [(1 - confidence) / 2, (1 + confidence) / 2], axis=-1)
-        if len(shared) < MIN_IMAGES:
-            ends[:] = np.nan
+        ends[:, _few_tell([*both[0], *both[1]])] = np.nan
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}
             for measure, low, high in zip(MASS_MEASURES, *ends, strict=True)
@@ -157,21 +157,26 @@ def _interval(first: Seeds, second: Seeds, resamples: int, seed: int, confidence
     if len(first) == 1 and len(second) <= 1:
         return mass_interval(*first, *second, resamples=resamples, seed=seed, confidence=confidence)
     estimate_K, variance_K, freedom_K = _spread(first, second)
-    if first[0].image.nunique() < MIN_IMAGES:
-        return (estimate_K, *np.full((2, len(estimate_K)), np.nan))
+    variance_K = np.where(_few_tell([*first, *second]), np.nan, variance_K)
     with np.errstate(invalid="ignore"):  # where nothing varies
         half_K = student.ppf((1 + confidence) / 2, freedom_K) * np.sqrt(variance_K)
-    half_K = np.where(variance_K > 0, half_K, variance_K)
+    half_K = np.where(variance_K > 0, half_K, variance_K)  # 0, or missing
     return within_possible((estimate_K, estimate_K - half_K, estimate_K + half_K), first[0], *second[:1])
 
 
 def _p_values(first: Seeds, second: Seeds) -> np.ndarray:
     """Two-sided, against no difference; NaN where it cannot be told."""
-    if min(len(first), len(second)) < 2 or first[0].image.nunique() < MIN_IMAGES:
+    if min(len(first), len(second)) < 2:
         return np.full(len(MASS_MEASURES), np.nan)
     estimate_K, variance_K, freedom_K = _spread(first, second)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(2 * student.sf(abs(estimate_K) / np.sqrt(variance_K), freedom_K))
+        p_K = 2 * student.sf(abs(estimate_K) / np.sqrt(variance_K), freedom_K)
+    return np.where(_few_tell([*first, *second]), np.nan, p_K)
+
+
+def _few_tell(tables: Seeds) -> np.ndarray:
+    """Of which measures too few images of any of the tables say something for an interval, K."""
+    return np.any([few_tell(table) for table in tables], axis=0)
 
 
 def _spread(first: Seeds, second: Seeds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

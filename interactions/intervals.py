@@ -17,6 +17,8 @@ import numpy as np
 
 MIN_IMAGES = 8
 """Fewer images get no interval: what the largest of a handful contributes is anybody's guess."""
+RESAMPLES = 2000
+"""Of every interval, those by which a run to a precision ends included: what it reached is what its tables say."""
 NO_INTERVAL = f"fewer than {MIN_IMAGES} images: no interval"
 BLOCK_ELEMENTS = 20_000_000
 LINEAR = 4.0
@@ -59,11 +61,37 @@ def studentised_interval(
     error = np.concatenate([standard_error(block) for _, block in blocks], -1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(deviation <= ROUNDING * abs(estimate[..., None]), 0, deviation / error)
+    ratio = np.where(np.isnan(ratio) & np.isfinite(estimate)[..., None], np.inf, ratio)
     own_error = standard_error(influence[..., 0, :])
     varies = own_error > ROUNDING * abs(estimate)
-    # No number between two: where few images hold all that there is, a resample without them has the ratio ∞.
+    # No number between two: where few images hold or tell all that there is, a resample without them has the ratio ∞.
     furthest = np.quantile(ratio, confidence, axis=-1, method="higher")
     return estimate, np.where(varies, furthest, 1) * own_error
+
+
+def interval_of_mean(
+    values_NV: np.ndarray, resamples: int, seed: int, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Studentised bootstrap of the mean over N images (`interactions.intervals`), V values resampled together; NaN for
+    fewer than eight.
+
+    As products with how often each image was drawn, some resamples at a time: 50,000 images fit into memory.
+    """
+    count, mean_V = len(values_NV), values_NV.mean(0)
+    if count < MIN_IMAGES:
+        return np.full_like(mean_V, np.nan), np.full_like(mean_V, np.nan)
+    generator, away_NV = np.random.default_rng(seed), values_NV - mean_V
+    ratios = []
+    for _ in range(0, resamples, 50):
+        times_RN = generator.multinomial(count, np.full(count, 1 / count), size=50)
+        deviation_RV = times_RN @ away_NV / count
+        variance_RV = np.clip(times_RN @ away_NV**2 / count - deviation_RV**2, 0, None) / (count - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(np.where(deviation_RV == 0, 0, abs(deviation_RV) / np.sqrt(variance_RV)))
+    furthest_V = np.quantile(np.concatenate(ratios)[:resamples], confidence, axis=0, method="higher")
+    error_V = np.sqrt((away_NV**2).sum(0) / (count * (count - 1)))
+    half_V = np.where(error_V > ROUNDING * abs(mean_V), furthest_V, 1) * error_V
+    return mean_V - half_V, mean_V + half_V
 
 
 def square_interval(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from interactions.intervals import (
     MIN_IMAGES,
+    RESAMPLES,
     Statistic,
     lifted,
     roots_interval,
@@ -38,7 +39,7 @@ Interval = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def middle_mass(
-    images: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+    images: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
 ) -> pd.DataFrame:
     """M = mean of J over the listed ratios 0.3 to 0.7, of each kind of J: columns measure, M, M_low, M_high, images.
 
@@ -51,7 +52,7 @@ def middle_mass(
 
 
 def paired_mass(
-    runs: Mapping[str, pd.DataFrame], *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+    runs: Mapping[str, pd.DataFrame], *, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95
 ) -> pd.DataFrame:
     """Differences of M between every two runs over the images that they share, resampled together.
 
@@ -77,7 +78,7 @@ def mass_interval(
     images: pd.DataFrame,
     minus: pd.DataFrame | None = None,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Interval:

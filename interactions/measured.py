@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from interactions.intervals import RESAMPLES
 from interactions.levels import with_levels
 from interactions.masses import in_middle, middle_mass
 from interactions.runs.results import Results, load
@@ -29,7 +30,7 @@ class Profile(Results):
             raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
         return self.rows("pairs")
 
-    def strength(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def strength(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
         its 95 % interval over images (see `strength_table`), rms_note, interval_note and baseline."""
         images = some(self.images())
@@ -41,7 +42,7 @@ class Profile(Results):
         table.insert(7, "near_floor", table.pop("near_floor"))
         return table.reset_index(drop=True).assign(baseline=self.settings["baseline"])
 
-    def middle_mass(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def middle_mass(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """M = mean of J over the listed ratios 0.3 to 0.7; no rows where none is listed."""
         images = some(self.images())
         if not any(map(in_middle, images.ratio)):

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,8 +115,57 @@ def saliency_table(chosen: Sequence[Chosen], saliency_IN: Tensor) -> pd.DataFram
     )
 
 
-def saliency_of(folder: str, grid: PatchGrid) -> dict[str, Tensor]:
-    """The saliency of the cells, float32 n, of every image that an occlusion run measured, by the image's name.
+@dataclass(frozen=True)
+class Salient:
+    """Of every image that an occlusion run measured, by its name: the saliency of the cells, float32 n, and the digest
+    of its pixels. seen: how the run's images were made and normalised."""
+
+    folder: str
+    cells: Mapping[str, Tensor]
+    digests: Mapping[str, str]
+    seen: Mapping[str, Any]
+
+    def of(self, chosen: Sequence[Chosen], seen: Mapping[str, Any]) -> Tensor:
+        """Of these images, I×n. Where both runs made them in the same way, they are known by their pixels, too.
+
+        Raises:
+            ValueError: images that the run did not measure.
+        """
+        missing = [one.name for one in chosen if one.name not in self.cells]
+        if missing:
+            raise ValueError(
+                f"{self.folder} holds no saliency of {missing[0]} ({len(missing)} of {len(chosen)} images): "
+                "measure the images that it measured, with the same seed"
+            )
+        alike = seen["normalisation"] == self.seen["normalisation"] and not self._differing(seen)
+        if others := [one.name for one in chosen if alike and self.digests[one.name] != one.digest]:
+            raise ValueError(
+                f"{others[0]} is another image in {self.folder} ({len(others)} of {len(chosen)} images have other "
+                "pixels there): take the saliency of a run over the same images"
+            )
+        return torch.stack([self.cells[one.name] for one in chosen])
+
+    def shown_otherwise(self, seen: Mapping[str, Any]) -> list[str]:
+        """In what the run's images were cut and resized otherwise: two networks may well normalise the same pixels each
+        in its own way."""
+        return [key for key in self._differing(seen) if key not in ("mean", "std")]
+
+    def _differing(self, seen: Mapping[str, Any]) -> list[str]:
+        """Of what both say of how their images are made."""
+        ours, theirs = seen["transform"], self.seen["transform"]
+        return sorted(key for key in ours.keys() & theirs.keys() - {"assumed"} if ours[key] != theirs[key])
+
+
+def seen_by(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the images of a run's record were made and normalised."""
+    return {
+        "transform": record["data"].get("transform", {}),
+        "normalisation": record["settings"]["normalisation"],
+    }
+
+
+def saliency_of(folder: str, grid: PatchGrid) -> Salient:
+    """The saliency that an occlusion run found or took.
 
     Raises:
         ValueError: neither a way to find saliency nor a folder; a run on another grid, or one without saliency, or with
@@ -135,7 +185,9 @@ def saliency_of(folder: str, grid: PatchGrid) -> dict[str, Tensor]:
     if len(twice := table[table.duplicated(["name", "cell"])]):
         raise ValueError(f"{folder} holds {twice.name.iloc[0]} more than once: images are told apart by their names")
     cells = table.sort_values(["name", "cell"]).groupby("name").saliency
-    return {str(name): torch.tensor(values.to_numpy()) for name, values in cells}
+    found = {str(name): torch.tensor(values.to_numpy()) for name, values in cells}
+    digests = {one["name"]: one["digest"] for one in run.record["images"]}
+    return Salient(folder, found, digests, seen_by(run.record))
 
 
 def digest_of(table: Mapping[str, Tensor]) -> str:

@@ -23,6 +23,7 @@ Images are measured in units of a few; an interrupted run goes on where it was a
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -136,6 +137,10 @@ class Run:
         check_names("correct", self.baseline, settings.amp)
         self.dropped_D = dropped_cells(settings.shares, self.grid.n_players)
         self.ranked = [kind for kind in settings.kinds if kind != "random"]
+        self.seen = {
+            "transform": json.loads(json.dumps(dict(material.transform))),
+            "normalisation": json.loads(json.dumps(asdict(self.normalisation))),
+        }
         self.given = None
         if self.ranked and settings.saliency not in SALIENCIES:
             self.given = saliency_of(settings.saliency, self.grid)
@@ -144,7 +149,7 @@ class Run:
     def begin(self, about: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
         """The record to go on with; a fresh run chooses its images and its batch size here."""
         # By its contents, a table of saliency is the same wherever it lies.
-        by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given)}"}
+        by_contents = {} if self.given is None else {"saliency": f"table {digest_of(self.given.cells)}"}
         settings = asdict(self.settings) | by_contents | {"normalisation": asdict(self.normalisation)}
         return begin_run(
             self.folder,
@@ -213,6 +218,7 @@ class Run:
             "dropped": self.dropped_D,
             "shuffle_grids": grids,
             "saliency_from": self.settings.saliency if self.given is not None else None,
+            "saliency_unlike": self.given.shown_otherwise(self.seen) if self.given is not None else [],
             **settle(game, settings.speed, settings.batch_size, passes * len(selection.chosen), self.progress),
             **forecast(passes * len(selection.chosen), ROW_BYTES * passes * len(selection.chosen)),
             "backed_off": False,
@@ -260,13 +266,7 @@ class Run:
         if self.given is None:
             name = self.settings.saliency
             return cell_saliency(name, game.eager, game.images_ICHW, game.reference_I, game.absent_ICHW, self.grid)
-        missing = [one.name for one in chosen if one.name not in self.given]
-        if missing:
-            raise ValueError(
-                f"{self.settings.saliency} holds no saliency of {missing[0]} ({len(missing)} of {len(chosen)} images): "
-                "measure the images that it measured, with the same seed"
-            )
-        return torch.stack([self.given[one.name] for one in chosen])
+        return self.given.of(chosen, self.seen)
 
     def _occlude(self, game: PatchGame, chosen: Sequence[Chosen]) -> dict[str, pd.DataFrame]:
         """Whether the model is right on each image of the unit under every occlusion, and what was salient."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from interactions.ahead import read_ahead
 from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
+from interactions.intervals import RESAMPLES
 from interactions.levels import in_full_passes
 from interactions.masses import paired_mass
 from interactions.measured import Profile, load_profile
@@ -72,7 +73,7 @@ class Pair:
 
     profiles: Mapping[str, Profile]
 
-    def difference(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def difference(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """As `paired_mass`: run_a, run_b, measure, difference, low, high, images."""
         tables = {name: profile.images() for name, profile in self.profiles.items()}
         return paired_mass(tables, resamples=resamples, seed=seed)

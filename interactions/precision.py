@@ -16,7 +16,7 @@ import pandas as pd
 
 from interactions.allocation import NO_TURNS, Parts, Turn, for_the_rest, images_needed, in_best_ways
 from interactions.forecast import duration
-from interactions.intervals import MIN_IMAGES, root_of, square_interval, standard_error
+from interactions.intervals import MIN_IMAGES, RESAMPLES, root_of, square_interval, standard_error
 from interactions.masses import MASS_MEASURES, mass_interval
 from interactions.strength import square_statistic, telling_images
 
@@ -80,7 +80,7 @@ def curve_of(
     *,
     measure: Measure = "J_rms",
     relative: bool = False,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Curve:
     """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing.
@@ -189,7 +189,7 @@ def further(
     return min(available, unit_images * ceil((count + added) / unit_images)), budgets, min(wanted, available)
 
 
-def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Curve:
+def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Curve:
     """M of J_rms of a minus that of b, which hold the same images, as a curve of one point."""
     found = mass_interval(a, b, resamples=resamples, seed=seed)
     value, low, high = (each[MASS_MEASURES.index("J_rms")] for each in found)

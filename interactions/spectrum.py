@@ -29,7 +29,7 @@ from interactions.forecast import forecast
 from interactions.full_precision import full_precision
 from interactions.game import NonFiniteValueError
 from interactions.independence import refuse_dependent
-from interactions.intervals import MIN_IMAGES, ROUNDING
+from interactions.intervals import RESAMPLES, interval_of_mean
 from interactions.layouts import Layout
 from interactions.outputs import device_of, is_out_of_memory
 from interactions.runs.ranks import Ranks
@@ -204,7 +204,7 @@ def measure_spectrum(
 class Spectrum(Results):
     """What a spectrum run measured so far. `record` is its run.json."""
 
-    def spectrum(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def spectrum(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """One row per block and frequency: block, name, kind, depth (0 to 1), frequency (in units of π), log_amplitude
         (relative to frequency 0) with its 95 % bootstrap interval over images (low, high), images.
 
@@ -220,7 +220,7 @@ class Spectrum(Results):
         table = with_intervals(rows, values_NV - values_NV[:, zero], "log_amplitude", resamples, seed)
         return table[min_side(table) > 2].drop(columns=["height", "width"]).reset_index(drop=True)
 
-    def variance(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    def variance(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """One row per block: block, name, kind, depth (0 to 1), variance with its 95 % bootstrap interval over images
         (low, high), images. Maps of a single position are left out."""
         values_NV, keys = self._values("images", ["block"], "variance")
@@ -369,28 +369,3 @@ def with_intervals(
 
 def min_side(table: pd.DataFrame) -> pd.Series:
     return table[["height", "width"]].min(axis=1)
-
-
-def interval_of_mean(
-    values_NV: np.ndarray, resamples: int, seed: int, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Studentised bootstrap of the mean over N images (`interactions.intervals`), V values resampled together; NaN for
-    fewer than eight.
-
-    As products with how often each image was drawn, some resamples at a time: 50,000 images fit into memory.
-    """
-    count, mean_V = len(values_NV), values_NV.mean(0)
-    if count < MIN_IMAGES:
-        return np.full_like(mean_V, np.nan), np.full_like(mean_V, np.nan)
-    generator, away_NV = np.random.default_rng(seed), values_NV - mean_V
-    ratios = []
-    for _ in range(0, resamples, 50):
-        times_RN = generator.multinomial(count, np.full(count, 1 / count), size=50)
-        deviation_RV = times_RN @ away_NV / count
-        variance_RV = np.clip(times_RN @ away_NV**2 / count - deviation_RV**2, 0, None) / (count - 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append(np.where(deviation_RV == 0, 0, abs(deviation_RV) / np.sqrt(variance_RV)))
-    furthest_V = np.quantile(np.concatenate(ratios)[:resamples], confidence, axis=0, method="higher")
-    error_V = np.sqrt((away_NV**2).sum(0) / (count * (count - 1)))
-    half_V = np.where(error_V > ROUNDING * abs(mean_V), furthest_V, 1) * error_V
-    return mean_V - half_V, mean_V + half_V

@@ -19,12 +19,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from interactions.estimators.sample import Interactions
 from interactions.intervals import (
     MIN_IMAGES,
     NO_INTERVAL,
+    RESAMPLES,
     Statistic,
     root_of,
     square_interval,
@@ -75,15 +77,16 @@ def image_row(interactions: Interactions) -> dict[str, float]:
     }
     # A pair counts once, however many of the halvings leave it a draw in each half.
     over_pairs = {name: float(values_SP.nanmean(0).nanmean()) for name, values_SP in moments.items()}
-    spread = spread_of(moments["mean_square"].nanmean(1))
     square_P = moments["mean_square"].nanmean(0)
-    noise = max(spread + single_noise(square_P, ((first_SP - second_SP) / 2).square().nanmean(0)), 0.0)
+    # Each pair against its own mean: which pairs lack a half is another in every halving, and no noise.
+    spread = spread_of((moments["mean_square"] - square_P).nanmean(1))
+    noise = max(spread + single_noise(square_P, (first_SP - second_SP) / 2), 0.0)
     return {
         "pairs": int(measured_P.sum()),
         "mean_abs": float(interactions.mean[measured_P].abs().mean()),
         **over_pairs,
         "square_spread": spread,
-        "pair_variance": pair_variance_of(square_P, noise),
+        "pair_variance": float("nan") if measured_P.all() else pair_variance_of(square_P, noise),
     }
 
 
@@ -96,14 +99,16 @@ def spread_of(squares_S: Tensor) -> float:
     return SPREAD[len(known_S)] * float(known_S.var()) if len(known_S) in SPREAD else float("nan")
 
 
-def single_noise(square_P: Tensor, error_P: Tensor) -> float:
+def single_noise(square_P: Tensor, difference_SP: Tensor) -> float:
     """What single noisy halves beside the signal add to the noise variance of the mean of independent pairs' squares,
     4·I²·σ² of each, which all halvings share and none shows.
 
-    error_P: squared standard errors σ² of the pairs' Î. Their spread over eight parts, 2/7·σ⁴, is what the product of
-    square and error is too small by.
+    difference_SP: half the difference of a pair's two halves, whose square is σ² of its Î. Square and error are of the
+    same draws: of k parts their product is too small by 2/(k − 1)·σ⁴, and the mean of σ⁴ is (k + 1)/(k − 1) times it.
     """
-    terms_K = (square_P * error_P + 2 / 9 * error_P**2)[square_P.isfinite()]
+    error_P, eight_P = difference_SP.square().nanmean(0), difference_SP.isfinite().sum(0) == len(difference_SP)
+    too_small_P = torch.where(eight_P, 2 / (8 + 1), 2 / (4 + 1)) * error_P**2
+    terms_K = (square_P * error_P + too_small_P)[square_P.isfinite()]
     return 4 * float(terms_K.mean()) / len(terms_K) if len(terms_K) else 0.0
 
 
@@ -130,7 +135,7 @@ def corrected_abs(mean_abs_sum: np.ndarray, mean_abs_difference: np.ndarray) -> 
 def strength_table(
     images: pd.DataFrame,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     floors: Mapping[int, float] | None = None,
     confidence: float = 0.95,
@@ -166,13 +171,15 @@ def strength_table(
         ends = {f"{name}_low": np.where(few, np.nan, low), f"{name}_high": np.where(few, np.nan, high)}
         columns |= {name: estimate[row], **ends}
     table = pd.DataFrame(columns)
-    negative = table.mean_square <= 0
+    # An order that is exactly 0 has no signal, and no noise that would exceed it.
+    negative = (table.mean_square < 0) | ((table.mean_square == 0) & (table.A > 0))
     table.loc[negative, ["rms", "J_rms"]] = np.nan
     table["rms_note"] = np.where(negative, "mean square is not positive: the noise exceeds the signal", "")
     table.loc[table.mean_square.isna(), "rms_note"] = "no pair has two independent halves: spend more passes"
     told = np.minimum(telling["mean_abs"], telling["mean_square"])
     table["interval_note"] = np.where(told < MIN_IMAGES, NO_INTERVAL, "")
-    table["near_floor"] = table.rms.fillna(table.A) < FLOOR_FACTOR * table.floor
+    # A is mostly noise where the rms is missing: there, whether it could be further than that from the floor.
+    table["near_floor"] = table.rms.fillna(table.rms_high).fillna(table.A) < FLOOR_FACTOR * table.floor
     return table
 
 

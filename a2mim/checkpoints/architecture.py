@@ -30,14 +30,19 @@ RELATED = ({"vit", "deit", "deit3"}, {"beit", "beitv2"})
 def guess(checkpoint: Checkpoint) -> Architecture | None:
     """The timm model that a checkpoint is of; None where its names and shapes are those of no known family.
 
-    A file that states its architecture (written by this project) is believed, then the shapes, then the names that the
-    file's settings and its own name contain. Shapes alone do not tell everything: see `identify`.
+    A file that states its architecture (written by this project, or timm's config.json beside it) is believed, then the
+    shapes, then the names that the file's settings and its own name contain. Shapes alone do not tell
+    everything: see `identify`.
 
     Raises CheckpointError for a file that states anything but a model of timm's with plain arguments, and for shapes
     that no network has.
     """
     if stated := checkpoint.architecture:
-        name, arguments = plain_network(stated, f"checkpoint '{checkpoint.path}'")
+        name, arguments = plain_network(
+            stated,
+            f"checkpoint '{checkpoint.path}'"
+            + " (or config.json beside it)" * ("architecture" not in checkpoint.metadata),
+        )
         return Architecture(name.split("_")[0], name, arguments, tuple(key for key in arguments if key in FORM))
     if checkpoint.unread:
         raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.checkpoints.errors import CheckpointError
+from a2mim.errors import one_line
 
 LONGEST_JSON = 10_000_000
 """Bytes."""
@@ -27,12 +28,20 @@ def read_text(path: Path, longest: int = LONGEST_JSON) -> str:
 
 
 def json_beside(path: Path, name: str) -> dict[str, Any]:
-    """A configuration beside a file of Hugging Face or of timm's hub; empty without one."""
+    """A configuration beside a file of Hugging Face or of timm's hub; empty without one.
+
+    Raises CheckpointError for one that is damaged: what it would have said is not to be guessed.
+    """
     beside = path.parent / name
+    if not beside.is_file():
+        return {}
     try:
         content = json.loads(read_text(beside))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{beside}, which may say what the network of '{path.name}' computes, cannot be read ({one_line(error)}): "
+            "fetch it again, or take it away"
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.bounds import Deviation, Mean, complaint
-from a2mim.checkpoints import open_clip
+from a2mim.checkpoints import hub, open_clip
 from a2mim.checkpoints.archive import json_beside
 from a2mim.checkpoints.convert import Pixels, Tensors
 from a2mim.checkpoints.errors import CheckpointError
@@ -23,9 +23,6 @@ from a2mim.checkpoints.sources.openmmlab import OWN
 from a2mim.checkpoints.stated import number, parsed, shown, whole
 
 OPENMMLAB = OWN["name"]
-
-# What Hugging Face's hub calls a file of weights, with a config.json of its own beside it.
-HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,7 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
 
     Raises CheckpointError for numbers that are none of what they are called.
     """
-    beside = json_beside(path, "config.json")
-    config = of_images(beside) if found.names.name == "hugging face" else {}
+    config = of_images(json_beside(path, "config.json")) if found.names.name == "hugging face" else {}
     settings = config or arguments(content)
     clip = open_clip.configuration(path, found)
     given = found.arguments | activation(config, path, found) | open_clip.arguments(clip, path, found)
@@ -69,7 +65,7 @@ def tell(content: Any, metadata: Mapping[str, str], path: Path, container: str, 
         or moco_heads(found.tensors, metadata),
         images,
         image_size(content, config, path),
-        tuple(name for name in (*hints(content, beside, path), *open_clip.trunk(clip, found)) if name),
+        tuple(name for name in (*hints(content, hub.configuration(path)), *open_clip.trunk(clip, found)) if name),
         settings,
         given,
         assumed,
@@ -217,10 +213,8 @@ def stated_pixels(content: Any, metadata: Mapping[str, str], path: Path, found: 
         where, stated = f"data_preprocessor of checkpoint '{path}'", kept_pixels(content, found.left_out, path)
     if stated is None and (stated := open_clip.pixels(open_clip.configuration(path, found))):
         where = f"{open_clip.NAME} beside '{path}'"
-    if stated is None and path.name in HUB_FILES:
-        where, config = f"config.json beside '{path}'", json_beside(path, "config.json").get("pretrained_cfg")
-        if isinstance(config, dict):
-            stated = [config[key] for key in ("mean", "std") if key in config] or None
+    if stated is None and (stated := hub.pixels(path)):
+        where = f"config.json beside '{path}'"
     args = arguments(content)
     if stated is None and isinstance(args.get("imagenet_default_mean_and_std"), bool):
         return IMAGENET if args["imagenet_default_mean_and_std"] else HALF
@@ -254,7 +248,7 @@ def family_pixels(
     if found.names.name == OPENMMLAB:
         return IMAGENET, " as of OpenMMLab's configurations"
     if found.names.name == "beit":
-        said = (path.name.lower(), *hints(content, {}, path))
+        said = (path.name.lower(), *hints(content, {}))
         second = any("beitv2" in text or "beit2" in text for text in said)
         second = second or any(key.startswith("cls_pt_") for key in found.left_out)
         return (IMAGENET, " as of BEiT v2") if second else (HALF, " as of BEiT")
@@ -273,12 +267,11 @@ def arguments(content: Any) -> Mapping[str, Any]:
     return vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
 
 
-def hints(content: Any, config: Mapping[str, Any], path: Path) -> list[str]:
-    """Names of a model that a training checkpoint's settings give, or timm's config.json beside a file of its hub."""
+def hints(content: Any, config: Mapping[str, Any]) -> list[str]:
+    """Names of a model that a training checkpoint's settings give, or timm's config.json (`hub.configuration`)."""
     settings = arguments(content)
     said = [content.get("arch"), *(settings.get(key) for key in ("model", "arch", "model_name"))]
-    if path.name in HUB_FILES:
-        said.append(config.get("architecture"))
+    said.append(config.get("architecture"))
     return [name for name in said if isinstance(name, str)]
 
 

@@ -1,5 +1,6 @@
 """From a file to tensors under timm's names, and what the file was."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from a2mim.checkpoints.archive import json_beside
+from a2mim.checkpoints import hub
 from a2mim.checkpoints.configured import hints, tell
 from a2mim.checkpoints.contents import choose_copy, read_file, strip_prefixes, unwrap
 from a2mim.checkpoints.convert import Dropped, Pixels
@@ -69,7 +70,8 @@ class Checkpoint:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The timm model that the file states ({"architecture": name, **arguments}); empty where it states none.
+        """The timm model that the file, or timm's config.json beside it, states ({"architecture": name, **arguments});
+        empty where none is stated.
 
         It is what somebody wrote into a file, for `stated.plain_network` to judge. Raises CheckpointError where it is
         not of that form.
@@ -78,7 +80,7 @@ class Checkpoint:
         said = parsed(self.metadata.get("architecture", "{}"), where)
         if not isinstance(said, dict):
             raise CheckpointError(f"{where} names no network: name the model yourself")
-        return said
+        return said or (hub.architecture(self.path) if self.source == NATIVE.name else {})
 
     @property
     def classes(self) -> dict[str, int]:
@@ -86,7 +88,8 @@ class Checkpoint:
 
         Raises CheckpointError where that is no list of classes.
         """
-        where, said = f"id2label of the configuration beside '{self.path}'", self.settings.get("id2label")
+        where, said = f"the list of classes in config.json beside '{self.path}'", self.settings.get("id2label")
+        said = said or hub.label_names(self.path)
         if isinstance(said, dict) and all(str(number).isdecimal() and len(str(number)) < 7 for number in said):
             said = [(name, int(number)) for number, name in said.items()]
         named = checked_classes(said or [], where)
@@ -104,7 +107,9 @@ def checked_classes(said: Any, where: str) -> dict[str, int]:
         isinstance(pair, tuple) and isinstance(pair[0], str) and number(pair[1]) for pair in said
     ):
         raise CheckpointError(f"{where} is no list of classes: {shown(said)}")
-    return dict(said)
+    # ImageNet has two classes that are called crane: such a name says nothing of which it is.
+    times = Counter(name for name, _ in said)
+    return {name: number for name, number in said if times[name] == 1}
 
 
 def read(path: str | Path, model: str = "") -> Checkpoint:
@@ -135,7 +140,7 @@ def understood(content: Any, metadata: Mapping[str, str], path: Path, copy: str,
     if copy and copy not in (container, *inner[:1]):
         known = ", ".join((*inner, *copies)) or "one alone, whose name is that of the file"
         raise CheckpointError(f"checkpoint '{path}' has no copy '{copy}' of the network: it has {known}")
-    texts = (metadata.get("architecture", ""), *hints(content, json_beside(path, "config.json"), path), path.name)
+    texts = (metadata.get("architecture", ""), *hints(content, hub.configuration(path)), path.name)
     if is_named(tensors, model, texts):
         found = Recognised((NATIVE,), tensors, {}, {}, {})
     else:

@@ -118,6 +118,8 @@ def has(tree: Tree, folder: str) -> bool:
 def read_other(tree: Tree, name: str) -> bytes:
     """The bytes of a file that is no picture."""
     if isinstance(tree, Folder):
+        if not (tree.root / name).is_file():
+            raise ValueError(f"{tree.root / name} is no file: copy what it gives into one")
         return (tree.root / name).read_bytes()
     wanted = joined(tree.base, name)
     with tarfile.open(tree.root, "r:") as tar:

@@ -93,7 +93,7 @@ def run(settings: Settings) -> None:
     write_csv(tables[1], found.cells)
     about["input"] = description(found.config)
     about |= {"adapted": found.config["adapted"]} if "adapted" in found.config else {}
-    write_json(record, {"command": "map", **about, **counted(found)})
+    write_json(record, {"command": "map", **about, **counted(settings, found)})
     print(f"{caption} {note}\n\nwrote {out}, {tables[0]}, {tables[1]}, {record}")
 
 
@@ -152,7 +152,7 @@ def caption_of(settings: Settings, found: Found) -> str:
     grid, game, interactions = found.grid, found.game, found.interactions
     return (
         f"Order {interactions.order} of {grid.max_order} on a {grid.side}×{grid.side} grid, pairs within radius "
-        f"{settings.radius}; {explained(game).replace(game.value, value_in_words(game.value), 1)}, "
+        f"{settings.radius}; {explained(game, settings.weights).replace(game.value, value_in_words(game.value), 1)}, "
         f"baseline {baseline_in_words(settings.baseline)}. "
         f"Interactions: {interactions.passes:,} passes, {interactions.design} design. "
         f"Shapley values: {settings.permutations} permutation{'s' * (settings.permutations > 1)}, "
@@ -182,12 +182,12 @@ def draw(settings: Settings, out: Path, found: Found, caption: str, note: str) -
     )
 
 
-def counted(found: Found) -> dict[str, Any]:
+def counted(settings: Settings, found: Found) -> dict[str, Any]:
     """What the record says of the measurement."""
     from experiments.measuring.image_map import explained
 
     return {
-        "explained": explained(found.game),
+        "explained": explained(found.game, settings.weights),
         "order": found.interactions.order,
         "design": found.interactions.design,
         "passes": found.game.passes,

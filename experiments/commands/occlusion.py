@@ -94,6 +94,8 @@ def draw(measured: "Occlusion") -> None:
     )
     if {"salient", "non_salient"} & set(settings["kinds"]):
         source = record["saliency_from"] or settings["saliency"].replace("_", " ")
+        if unlike := record.get("saliency_unlike"):
+            source = f"{source}, whose images were shown otherwise ({', '.join(unlike)})"
         caption += f"Saliency: {source}. "
     caption = f"{caption}{assumptions(record['data'].get('transform', {}))}".strip()
     draw_occlusion(

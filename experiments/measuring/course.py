@@ -91,6 +91,7 @@ def states_of(settings: "Settings") -> list[State]:
     if missing := [step for step in steps if step not in kept]:
         there = ", ".join(map(str, kept))
         raise ValueError(f"{folder} kept no state of step {missing[0]}: there are those of {there}")
+    refuse_fewer(settings.out, steps)
     of_run = with_network(settings, run, folder)
     for step in steps:
         read(kept[step])
@@ -126,9 +127,22 @@ def refuse(settings: "Settings") -> None:
             f"--checkpoints measures what a training kept, and '{settings.model}' is no folder of one: give the --out "
             "of a2mim pretrain or finetune"
         )
-    there = settings.out / "run.json"
-    if there.is_file() and (command := read_json(there).get("command")) != COMMAND:
+    there = read_json(settings.out / "run.json") if (settings.out / "run.json").is_file() else {"command": COMMAND}
+    if (command := there.get("command")) != COMMAND:
         raise ValueError(f"{settings.out} holds a run of `a2mim {command}`: name another folder with --out")
+    if (run := there.get("run")) and Path(run).resolve() != Path(settings.model).resolve():
+        raise ValueError(f"{settings.out} follows the training in {run}: name another folder with --out")
+
+
+def refuse_fewer(out: Path, steps: Sequence[int]) -> None:
+    """Raises ValueError for a folder with states that are not asked for, which its table and figure would lose."""
+    record = read_json(out / "run.json") if (out / "run.json").is_file() else {}
+    there = [state["step"] for state in record.get("states", ())]
+    if lost := [step for step in there if step not in steps]:
+        raise ValueError(
+            f"{out} holds the state of step {lost[0]}, too, which would be lost: ask for --checkpoints "
+            f"{' '.join(map(str, sorted({*there, *steps})))}, or name another folder with --out"
+        )
 
 
 def whole(step: str) -> int:

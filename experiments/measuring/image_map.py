@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from a2mim.decoding import Damaged, decode, is_constant
-from experiments.datasets import evaluation_transform
+from experiments.datasets import evaluation_transform, known_classes
 from interactions.baselines import Normalisation
 from interactions.estimators import (
     DESIGN_NAMES,
@@ -107,13 +107,27 @@ def play(
     return game
 
 
-def explained(game: PatchGame) -> str:
-    """What v is, in words: its name, and the class with its name where timm knows the classes of the model."""
+def explained(game: PatchGame, weights: str) -> str:
+    """What v is, in words: its name, and the class with its name where anything tells it."""
     if game.value == "cosine":
         return game.value
-    target, subset = int(game.reference_I[0]), timm.data.infer_imagenet_subset(game.eager)
-    name = f" ({timm.data.ImageNetInfo(subset).index_to_description(target)})" if subset else ""
-    return f"{game.value} of class {target}{name}"
+    target = int(game.reference_I[0])
+    name = class_name(target, game.eager, weights)
+    return f"{game.value} of class {target}{name and f' ({name})'}"
+
+
+def class_name(number: int, model: nn.Module, weights: str) -> str:
+    """What a class of the model is called: as its weights state it, else by ImageNet's list of as many classes, which
+    is said; empty where neither tells, or the weights are random."""
+    if weights == "random":
+        return ""
+    subset = timm.data.infer_imagenet_subset(model)
+    info = timm.data.ImageNetInfo(subset) if subset else None
+    if known := known_classes(model, weights):
+        name = next((name for name, label in known.items() if label == number), "")
+        return info.label_name_to_description(name) if info and name in info.label_names() else name
+    name = info.index_to_description(number) if info else ""
+    return name if weights == "pretrained" or not name else f"{name}, if its classes are ImageNet's"
 
 
 def chosen_budget(asked: int | None, design: str, order: int, pairs_P2: Tensor, grid: PatchGrid) -> tuple[int, bool]:

@@ -88,9 +88,13 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
         print(f"input: {in_words(description(config))}{told}", flush=True)
-    tell_assumed(config.get("assumed", {}), pixels="--mean, --std")
+    tell_assumed(config.get("assumed", {}), VIEW_OPTIONS)
     tell_adapted(config.get("adapted", ()))
     return model, config
+
+
+VIEW_OPTIONS = {"pixels": "--mean, --std", "view": "--image-size, --crop-pct, --interpolation"}
+"""What may be assumed of images → the options that say it."""
 
 
 def refuse_new_classifier(settings: Measured, model: "nn.Module") -> None:
@@ -122,8 +126,10 @@ def adjusted(config: Mapping[str, Any], given: Input) -> dict[str, Any]:
             if len(numbers) not in (1, channels):
                 raise ValueError(f"--{name} has {len(numbers)} numbers, images have {channels} channels: give 1 or all")
             config[name] = tuple(numbers) * (channels // len(numbers))
-    if given.mean is not None and given.std is not None and "assumed" in config:
-        config["assumed"] = {what: words for what, words in config["assumed"].items() if what != "pixels"}
+    told = {"pixels": (given.mean, given.std), "view": (given.image_size, given.crop_pct, given.interpolation)}
+    given_now = [what for what, values in told.items() if all(value is not None for value in values)]
+    if "assumed" in config:
+        config["assumed"] = {what: words for what, words in config["assumed"].items() if what not in given_now}
     return config
 
 

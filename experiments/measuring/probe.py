@@ -26,7 +26,7 @@ from a2mim.checkpoints.archive import check_file
 from a2mim.data import open_images
 from a2mim.dist import World
 from a2mim.evaluate.accuracy import check_targets, pooled_features
-from a2mim.evaluate.linear import Probe, fit_best, score
+from a2mim.evaluate.linear import Probe, fit_best, moments, score
 from a2mim.export import save
 from a2mim.gallery import Gallery, normalisation
 from a2mim.plain import printable
@@ -153,7 +153,7 @@ def fit_probe(model: Any, data: str, config: Mapping[str, Any], device: torch.de
     if len(x_ND) < 20:
         raise ValueError(f"{len(x_ND)} images are too few for a linear probe: it needs at least 20")
     check_targets(target_N, classes)
-    mean_D, deviation_D = x_ND.mean(0), x_ND.std(0).clamp(min=1e-6)
+    mean_D, deviation_D = moments(x_ND)
     x_ND, target_N = ((x_ND - mean_D) / deviation_D).to(device), target_N.to(device)
     head, lr, held_out = fit_best(x_ND, target_N, classes, probe)
     about = {

@@ -5,6 +5,7 @@ weights are tuned by finetune_METHOD_NETWORK or finetune_NETWORK, if one is for 
 is the baseline.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -88,7 +89,26 @@ def launcher(gpus: int) -> Callable[[list[str]], int] | None:
     # -P keeps what lies in the working directory off the import path.
     python = [sys.executable, "-P", "-m"]
     head = [*python, "torch.distributed.run", "--nproc-per-node", str(gpus), "--no-python", *python, "experiments.cli"]
-    return None if gpus == 1 else lambda words: subprocess.call([*head, *words])
+    return None if gpus == 1 else lambda words: in_processes([*head, *words])
+
+
+def in_processes(command: Sequence[str]) -> int:
+    """Run torchrun to its end, and where this process is to stop let it end first: its processes save their state, and
+    are deaf to Ctrl-C themselves, since each is in a session of its own.
+
+    Returns its exit code, as a shell tells that of a killed one.
+    """
+    with subprocess.Popen(command, start_new_session=True) as child:  # Ctrl-C reaches it through this process alone
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code
 
 
 # ------------------------------------------------------------------------------------------- the commands

@@ -42,14 +42,72 @@ def neighbours_of(settings: Mapping[str, Any]) -> str:
 
 
 def how_of(task: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """How long a run trained, and which pixels of an image it was evaluated on, a phrase each; of a setting that an
-    older run had not, none."""
+    """How long a run trained, which pixels of an image it was evaluated on, and what a detector is made of and sees in
+    training, a phrase each; of a setting that an older run had not, none."""
     pixels = {"finetune": _images_shown, "segment": _scenes_shown, "detect": _pictures_shown}[task]
-    return tuple(filter(None, [looked_up(_epochs, settings), looked_up(pixels, settings)]))
+    said = [_epochs, pixels, *((_levels, _anchors, _regions, _norms, _jitter) if task == "detect" else ())]
+    return tuple(filter(None, [looked_up(each, settings) for each in said]))
+
+
+def how_probed(head: str, result: Mapping[str, Any]) -> tuple[str, ...]:
+    """How an image was shown to a frozen network, and what trained the classifier on its features, a phrase each."""
+    said = [lambda settings: crop_words(result["transform"])]
+    if result["command"] == "linear":
+        said += [_passes, _batches, _decay, _attention_rates if head == "attentive" else _rates]
+        said += [_queries] if head == "attentive" else []
+    return tuple(filter(None, [looked_up(each, result["settings"]) for each in said]))
+
+
+def _passes(settings: Mapping[str, Any]) -> str:
+    return _counted(settings["epochs"])
+
+
+def _batches(settings: Mapping[str, Any]) -> str:
+    return f"batches of {settings['batch']}"
+
+
+def _decay(settings: Mapping[str, Any]) -> str:
+    return f"weight decay {settings['weight_decay']:g}"
+
+
+def _rates(settings: Mapping[str, Any]) -> str:
+    return f"rates {', '.join(f'{rate:g}' for rate in settings['lrs'])}"
+
+
+def _attention_rates(settings: Mapping[str, Any]) -> str:
+    return f"rates {', '.join(f'{rate:g}' for rate in settings['attentive_lrs'])}"
+
+
+def _queries(settings: Mapping[str, Any]) -> str:
+    return f"{settings['queries']} queries of {settings['heads']} heads"
+
+
+def _levels(settings: Mapping[str, Any]) -> str:
+    return f"{settings['detecting']['width']} channels"
+
+
+def _anchors(settings: Mapping[str, Any]) -> str:
+    return f"anchors {', '.join(map(str, settings['detecting']['anchors']))}"
+
+
+def _regions(settings: Mapping[str, Any]) -> str:
+    return f"{settings['detecting']['regions']} regions"
+
+
+def _norms(settings: Mapping[str, Any]) -> str:
+    return "frozen norms" if settings["detecting"]["frozen_norms"] else "norms trained"
+
+
+def _jitter(settings: Mapping[str, Any]) -> str:
+    (height, width), (least, most) = settings["frames"]["crop"], settings["frames"]["scale"]
+    return f"scaled by {least:g} to {most:g} and cut to {height}×{width}" if height else "scaled alike"
 
 
 def _epochs(settings: Mapping[str, Any]) -> str:
-    epochs = settings["optim"]["epochs"]
+    return _counted(settings["optim"]["epochs"])
+
+
+def _counted(epochs: float) -> str:
     return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 

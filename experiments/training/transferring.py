@@ -21,10 +21,10 @@ from a2mim.runs import LONGEST_RECORD, read_run
 from a2mim.segment import scores as segmented
 from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
-from experiments.training.setups import crop_words, data_of, few_of, how_of, neighbours_of
+from experiments.training.setups import data_of, few_of, how_of, how_probed, neighbours_of
 from figures.files import read_arrays
 from figures.game import GAME, RAW
-from figures.runs import looked_up, open_runs, unlike
+from figures.runs import open_runs, unlike
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -172,9 +172,7 @@ def probed(path: Path) -> Iterator[Found]:
         for head, one in heads.items():
             setup = head + few + (f", mean of {seeds} seeds" if seeds > 1 else "")  # whose interval is over the seeds
             between = ends(one, "top1", images)
-            about = evaluated(result, images) | {
-                "how": tuple(filter(None, [looked_up(crop_words, result.get("transform"))]))
-            }
+            about = evaluated(result, images) | {"how": how_probed(head, result)}
             yield Found(task, data, setup, "top1", float(one["top1"]), *between, images, **about)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no result of a2mim linear or a2mim knn: give the file that they wrote") from error

@@ -93,6 +93,7 @@ OCCLUSION = {
     "passes_per_image": float,
     "shuffle_grids": [int],
     "saliency_from": (None, str),
+    "saliency_unlike?": [str],
 }
 ROW = {"block": int, "name": str, "kind": str, "depth": float, "height": int, "width": int}
 SPECTRUM = {

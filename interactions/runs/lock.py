@@ -22,6 +22,15 @@ LEASE = 30.0
 """Seconds without a refresh after which another host's lock is taken over."""
 
 
+LOST: set[Path] = set()
+"""Folders whose lock this process lost."""
+
+
+def is_lost(folder: Path) -> bool:
+    """Whether another process may be at work in a folder that this one held: nothing more is to be written there."""
+    return folder.resolve() in LOST
+
+
 @contextmanager
 def held(folder: Path, ranks: Ranks | None = None) -> Iterator[None]:
     """Hold a folder, which is made where it is not there; one that was made and that nothing was put into goes again.
@@ -51,6 +60,7 @@ def _take(folder: Path) -> tuple[SoftFileLease, list[Path]]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = SoftFileLease(folder / NAME, lease_duration=LEASE, on_compromise=_lost, thread_local=False)
+    LOST.discard(folder.resolve())
     before = lock.owner
     try:
         lock.acquire(timeout=0)
@@ -85,5 +95,6 @@ def _is_here(host: str) -> bool:
 def _lost(what: LeaseCompromise) -> None:
     """Called beside the work when the lock is gone: another process may write now, so this one stops."""
     folder = Path(what.lock_file).parent
+    LOST.add(folder.resolve())
     print(f"\n{folder} was taken away, or taken over by another process ({what.reason}): stopping", file=sys.stderr)
     _thread.interrupt_main()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from interactions.runs import storage
 from interactions.runs.files import write_csv, write_json
-from interactions.runs.lock import held
+from interactions.runs.lock import held, is_lost
 from interactions.runs.ranks import Ranks, join
 from interactions.runs.unfinished import Unfinished, clear
 from interactions.selection import Chosen
@@ -88,6 +88,10 @@ def measure_units(
                 kept.clear()
                 count_time()
         except KeyboardInterrupt:
+            if is_lost(folder):
+                raise Interrupted(
+                    f"stopped, since {folder} is another process's now: nothing more is written"
+                ) from None
             if kept:
                 kept.keep()
             count_time()

@@ -57,6 +57,14 @@ def pair(folder):
         once = {"optim": dataclasses.replace(OPTIM, epochs=1), "hooks": Hooks(evaluate=statistics), "world": world}
         averaged = dataclasses.replace(LOOP, ema=0.5)
         evaluated = [tiny_run(folder / f"ema-{loop.ema}", loop=loop, **once) for loop in (LOOP, averaged)]
+        # kron draws by which of the gradients it is preconditioned
+        drawn, _ = tiny_run(
+            folder / "drawn",
+            Classify,
+            net=PLAIN,
+            world=world,
+            optim=dataclasses.replace(OPTIM, epochs=1, optimizer="kron"),
+        )
         gallery = Gallery(tiny_images(13), 16, (0.5,) * 3, (0.25,) * 3, batch=4)
         metrics = accuracy(tiny_method(Classify).backbone, gallery, world)
         features, target, index = pooled_features(tiny_method(Classify).backbone, gallery, world)
@@ -67,6 +75,7 @@ def pair(folder):
             {
                 "plain": plain.state_dict(),
                 "noisy": noisy.state_dict(),
+                "drawn": drawn.state_dict(),
                 "resumed": resumed.state_dict(),
                 "sentence": sentence,
                 "metrics": metrics,

@@ -48,6 +48,11 @@ def test_two_processes_stop_together_and_go_on_to_the_same_bits(pair):
     assert log_of(folder / "cut")[-1]["loss"] == pytest.approx(log_of(folder / "noisy")[-1]["loss"], rel=1e-12)
 
 
+def test_an_optimizer_that_draws_draws_the_same_in_both(pair):
+    _, ranks = pair
+    assert same(ranks[0]["drawn"], ranks[1]["drawn"])
+
+
 def test_a_bad_loss_on_one_process_stops_both(pair):
     folder, ranks = pair
     for rank in ranks:

@@ -368,6 +368,23 @@ def test_constant_pictures():
     assert not is_constant(dotted)
 
 
+def test_what_is_no_file_is_damage_and_not_waited_for(tmp_path):
+    root = place(tmp_path, "folder", "a/1.png", "b/1.png")
+    os.mkfifo(root / "a" / "2.png")
+    (root / "b" / "2.png").symlink_to("/dev/zero")
+    images = open_place(str(root), ".", ".")
+    for number in (1, 3):
+        with pytest.raises(Damaged, match="it is no file"):
+            images.raw[number]
+
+
+def test_a_tar_of_endless_folders_is_no_tar(tmp_path):
+    with tarfile.open(tmp_path / "deep.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("a/" * 3000 + "x.png"))
+    with pytest.raises(ValueError, match=r"deep.tar' holds no images: it is no whole, uncompressed tar"):
+        open_place(str(tmp_path / "deep.tar"), ".", ".")
+
+
 def test_a_link_to_nothing_is_damage_and_a_file_that_went_away_is_not(tmp_path):
     root = place(tmp_path, "folder", "a/1.png", "b/1.png")
     (root / "a" / "2.png").symlink_to("nowhere.png")

@@ -153,6 +153,17 @@ def test_a_run_without_states_and_what_is_no_run_are_refused(tuned, images, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_a_course_is_not_written_over_by_another_nor_cut(tuned, images, measured, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in measured.rglob("*") if path.is_file()}
+    words = ["--data", images, "--out", measured, *FEW.split()]
+    other = shutil.copytree(tuned, tmp_path / "other")
+    said = refused(capsys, "profile", other, "--checkpoints", "all", *words)
+    assert f"{measured} follows the training in {tuned}: name another folder with --out" in said
+    said = refused(capsys, "profile", tuned, "--checkpoints", "0", "2", *words)
+    assert "holds the state of step 1, too, which would be lost: ask for --checkpoints 0 1 2 3" in said
+    assert {path: path.read_bytes() for path in measured.rglob("*") if path.is_file()} == before
+
+
 def test_code_that_a_record_names_is_run_for_whoever_says_so(tuned, images, tmp_path, capsys):
     run, out = shutil.copytree(tuned, tmp_path / "run"), tmp_path / "out"
     architecture = {"architecture": "tests.experiments.test_course:net", "num_classes": 4}

@@ -7,16 +7,19 @@ from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
 
+from a2mim.export import export_backbone
 from experiments import cli, machine
 from experiments.datasets import evaluation_transform
 from experiments.measuring.image_map import (
     as_pixels,
     chosen_budget,
     chosen_order,
+    class_name,
     in_full,
     measure,
     pair_table,
@@ -182,6 +185,20 @@ def test_the_picture_has_the_pixels_of_the_photograph_and_shows_what_the_model_s
     )
 
 
+def test_a_class_is_called_as_the_weights_say(tmp_path):
+    """Any network of 1,000 outputs had ImageNet's classes."""
+    net = timm.create_model("test_resnet", num_classes=1000)
+    architecture = {"architecture": "test_resnet", "num_classes": 1000}
+    own, synsets, bare = (tmp_path / f"{name}.safetensors" for name in ("own", "synsets", "bare"))
+    export_backbone(net, own, architecture, {f"bird {k}": k for k in range(1000)})
+    export_backbone(net, synsets, architecture, {"n01443537": 1, "n01440764": 0})
+    export_backbone(net, bare, architecture)
+    assert class_name(1, net, str(own)) == "bird 1" and class_name(1, net, str(synsets)).startswith("goldfish")
+    assert class_name(1, net, str(bare)) == "goldfish, Carassius auratus, if its classes are ImageNet's"
+    assert class_name(1, net, "pretrained").startswith("goldfish") and class_name(1, net, "random") == ""
+    assert class_name(1, timm.create_model("test_resnet", num_classes=7), "pretrained") == ""
+
+
 def test_writes_the_figure_both_tables_and_the_record(picture, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(machine, "commit", lambda: "abc1234")
     out = tmp_path / "new" / "map.svg"
@@ -192,7 +209,7 @@ def test_writes_the_figure_both_tables_and_the_record(picture, tmp_path, capsys,
     assert pairs["interaction"].notna().all() and set(pairs["order"]) == {2}
     assert cells["cell"].tolist() == list(range(9)) and cells["shapley"].notna().all()
     drawn = words_of(out)
-    assert "Order 2 of 7 on a 3×3 grid" in drawn and "log-odds of class 7 (" in drawn
+    assert "Order 2 of 7 on a 3×3 grid" in drawn and "log-odds of class 7, baseline" in drawn
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["command"] == "map" and record["commit"] == "abc1234" and record["order"] == 2
     assert (record["settings"]["image"], record["settings"]["budget"]) == ("cat.png", 400)

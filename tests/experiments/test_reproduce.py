@@ -2,6 +2,11 @@
 
 import importlib
 import json
+import os
+import signal
+import sys
+import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -232,6 +237,40 @@ def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
     assert {"a2mim_resnet50", "supervised_vit_small", "byol_resnet50"} <= tuned
     assert "mocov3_vit_small" not in tuned  # its network is another than that of finetune_vit_small
     assert [step.out.name for step in made if step.words[0] == "compare"] == ["resnet50.png", "vit_small.png"]
+
+
+AGENT = """
+import signal, sys, time
+from pathlib import Path
+def end(*_):
+    Path(sys.argv[1]).write_text("saved")
+    sys.exit(3)
+signal.signal(signal.SIGTERM, end)
+Path(sys.argv[1]).write_text("at work")
+time.sleep(60)
+"""
+"""Stands for torchrun: it ends its processes, and then itself, where it is asked to."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_stopped_lets_its_processes_end(number, tmp_path):
+    """They went on with all GPUs and the folder's lock, and saved nothing."""
+    said = tmp_path / "said"
+
+    def stop():
+        while not said.exists() or said.read_text() != "at work":
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        imagenet.in_processes([sys.executable, "-c", AGENT, str(said)])
+    assert said.read_text() == "saved"
+
+
+def test_the_exit_code_of_processes_is_that_of_a_shell():
+    for code, told in (("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)):
+        assert imagenet.in_processes([sys.executable, "-c", f"import os, sys; {code}"]) == told
 
 
 def test_the_plan_of_imagenet_refuses_what_a_run_would(tmp_path, capsys):

@@ -32,6 +32,13 @@ def shuffling_table() -> pd.DataFrame:
     return pd.DataFrame({**columns, "images": 100, "seeds": 3})
 
 
+def test_draws_are_told_of_what_was_drawn(tmp_path):
+    salient = occlusion_table(0).query("kind == 'salient'").assign(seeds=1)
+    figure = draw_occlusion({"a": salient}, tmp_path / "o.png", {"a": shuffling_table()})
+    caption = " ".join(figure.texts[-1].get_text().split())
+    assert caption.startswith("Bands: 95 % intervals over 100 images, with 3 shuffles for each.")
+
+
 def curves(axes) -> dict[str, np.ndarray]:
     return {line.get_color(): line.get_ydata() for line in axes.lines if (line.get_gid() or "").startswith("mean")}
 

@@ -162,3 +162,16 @@ def test_the_variance_over_images_is_that_of_leaving_each_of_them_out():
     np.testing.assert_allclose(of_seeds.mean(axis=1), found.M)
     signed = found.loc["J_corrected"]  # which no bound cuts
     np.testing.assert_allclose([signed.M_low, signed.M_high], signed.M + half[1] * np.array([-1, 1]), rtol=1e-9)
+
+
+def test_an_order_that_few_images_tell_has_no_interval_over_seeds_either():
+    tables = [drawn(np.random.default_rng(seed), 20) for seed in range(3)]
+    for rows in tables:
+        rows.loc[(rows.order == 30) & (rows.image >= 3), "mean_square"] = np.nan
+    runs = {"a": tables, "b": [drawn(np.random.default_rng(9 + seed), 20) for seed in range(3)]}
+    masses = seeded_masses(runs).set_index(["run", "measure"])
+    assert masses.loc[("a", "J_rms"), ["M_low", "M_high"]].isna().all() and masses.loc[("a", "J_rms"), "M"] > 0
+    assert masses.drop(("a", "J_rms"))[["M_low", "M_high"]].notna().all(axis=None)
+    found = seeded_differences(runs, [("a", "b")]).merge(bootstrapped_differences(runs, [("a", "b")]))
+    ends = found.set_index("measure")[["low", "high", "p", "boot_low", "boot_high"]]
+    assert ends.loc["J_rms"].isna().all() and ends.drop("J_rms").notna().all(axis=None)

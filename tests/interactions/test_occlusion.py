@@ -260,6 +260,24 @@ def test_salient_cells_of_another_run_are_dropped(tmp_path, measured):
     assert files(tmp_path / "other") == before
 
 
+class OtherPhotos(Photos):
+    def __getitem__(self, index):
+        pixels, label = super().__getitem__(index)
+        return -pixels, label
+
+
+def test_saliency_of_other_images_of_the_same_names_is_refused(tmp_path, measured):
+    other = OtherPhotos(9)
+    with pytest.raises(ValueError, match=r"image \d is another image in .* \(6 of 6 images have other pixels there\)"):
+        occlude(tmp_path / "run", photos=other, saliency=str(measured.folder))
+    assert not (tmp_path / "run").exists()
+    small = {"transform": {"size": [8, 8], "mean": [0.5]}}
+    large = {"transform": {"size": [16, 16], "mean": [0.1]}}
+    occlude(tmp_path / "small", **small)
+    told = occlude(tmp_path / "large", photos=other, saliency=str(tmp_path / "small"), **large)
+    assert told.record["saliency_unlike"] == ["size"]  # of which networks have each their own, it says nothing
+
+
 def test_saliency_of_an_unfit_run_is_refused(tmp_path, measured):
     occlude(tmp_path / "random", kinds=("random",), images=1, shuffle_grids=())
     occlude(tmp_path / "alike", names=9 * ["photo"], kinds=("salient",), images=2, shuffle_grids=())

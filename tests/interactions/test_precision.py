@@ -40,13 +40,14 @@ from interactions.precision import (
 from interactions.profile import load_profile, profile_model
 from interactions.profiling import Run
 from interactions.runs import storage
+from interactions.strength import strength_table
 from tests.interactions.tiny import Photos, network
 
 ORDERS = (0, 9, 58, 97, 135, 184, 194)
 RATIOS = tuple(order / 194 for order in ORDERS)
 SQUARES = np.array([0.6, 0.15, 0.015, 0.008, 0.014, 0.06, 0.3])  # of a photograph under an ImageNet network
 SINGLE = 320 * (0.7 * SQUARES) ** 2
-PRODUCT = (320 * SQUARES) ** 2 * [0, 0, 1.2, 3, 2, 0.1, 0]
+PRODUCT = (320 * SQUARES) ** 2 * [1e-9, 1e-9, 1.2, 3, 2, 0.1, 1e-9]  # without any, an order would be exact
 TRUE_J = np.sqrt(SQUARES) / np.sqrt(SQUARES).mean()
 
 
@@ -554,3 +555,19 @@ def test_what_the_next_round_of_a_pair_takes_is_told(capsys):
         "16 images each: difference of M known to ±0.15; asked for ±0.1; measuring 16 more, about 24,000 passes and "
         "4 min\n"
     )
+
+
+def test_a_run_ends_by_the_interval_that_it_writes():
+    images = rows_of(np.random.default_rng(3), 0, 32, dict.fromkeys(ORDERS, 300))
+    curve, table = curve_of(images), strength_table(images)
+    np.testing.assert_allclose(curve.half_widths, (table.J_rms_high - table.J_rms_low) / 2, rtol=1e-12)
+
+
+def test_orders_that_all_pairs_were_measured_of_stay_so():
+    """Without noise there is nothing to save by fewer passes, which would measure a part of the pairs."""
+    passes = dict.fromkeys(ORDERS, 300) | {0: 446}
+    images = rows_of(np.random.default_rng(1), 0, FIRST_IMAGES, passes)
+    images.loc[images.order == 0, "mean_square"] = SQUARES[0]
+    images.loc[images.order == 0, "square_spread"] = 0.0
+    following = next_round(images, curve_of(images, resamples=200), 0.05, 10_000, 4)
+    assert following.budgets[0] == 446

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import nn
 
 from interactions.game import PatchGame
 from interactions.profile import load_profile, profile_model
-from interactions.runs import files, storage, unfinished
+from interactions.runs import files, lock, storage, unfinished
 from interactions.runs.lock import NAME, held
-from interactions.runs.units import Interrupted, finish
+from interactions.runs.ranks import Ranks
+from interactions.runs.units import Interrupted, finish, measure_units
+from interactions.selection import Chosen
 from interactions.spectrum import measure_spectrum
 from tests.interactions.tiny import ASKED, Photos, network
 
@@ -308,6 +311,19 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, capsys):
     with held(out):
         assert f"note: process {child} on" in capsys.readouterr().err
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_process_that_lost_its_folder_writes_nothing_more(tmp_path, monkeypatch):
+    """It wrote what it held over the run of the process that had taken the folder over."""
+    monkeypatch.setattr(lock, "LOST", {tmp_path.resolve()})
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    record = {"images": [asdict(Chosen(0, 0, "a", 0, 0, ""))], "seconds": 0.0, "passes_per_image": 1, "units": 1}
+    with pytest.raises(Interrupted, match="another process's now: nothing more is written"):
+        measure_units(tmp_path, record, 1, Ranks(), stopped, progress=False)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_a_lock_goes_with_what_it_made(tmp_path):

@@ -459,3 +459,53 @@ def test_what_one_image_holds_has_an_interval_without_an_end():
     table = strength_table(rows_of(raw_IM), resamples=200)
     assert table.A[1] == 0.25 and table.A_low[1] == 0 and table.A_high[1] == np.inf
     assert table.drop(1)[["A_low", "A_high"]].notna().all(axis=None)
+
+
+def test_a_resample_that_no_telling_image_is_in_does_not_take_the_interval_away():
+    """8 of 100 images tell an order: some resample of 2,000 has none of them in half of all runs."""
+    square_IM = np.random.default_rng(2).lognormal(size=(100, 3))
+    square_IM[8:, 1] = np.nan
+    for seed in range(4):
+        images = rows_of(np.sqrt(np.nan_to_num(square_IM, nan=1.0)), square_IM=square_IM)
+        table = strength_table(images, seed=seed)
+        assert (table.interval_note == "").all() and table[["rms_low", "rms_high"]].notna().all(axis=None)
+
+
+def test_an_order_that_is_nought_everywhere_has_no_noise_to_blame():
+    table = strength_table(rows_of(np.ones((8, 3)) * [1, 0, 2]), resamples=50)
+    assert table.rms.tolist() == [1, 0, 2] and table.J_rms[1] == 0 and (table.rms_note == "").all()
+
+
+def test_signal_below_the_floor_is_flagged_however_noisy():
+    square_IM = np.tile([1.0, 1.0], (20, 1)) + np.random.default_rng(0).normal(size=(20, 2)) * [0.1, 1e-5]
+    square_IM[:, 1] -= 1.00001  # its mean is below 0, and it is far nearer to 0 than ten floors
+    table = strength_table(rows_of(np.full((20, 2), 3.0), square_IM=square_IM), floors={0: 0.01, 10: 0.01})
+    assert np.isnan(table.rms[1]) and table.near_floor.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("draws", [3, 4, 8])
+@pytest.mark.parametrize("signal", [0.0, 0.5])
+def test_what_is_told_of_the_noise_is_its_variance_by_any_number_of_draws(draws, signal):
+    generator, on_SD = np.random.default_rng(4), halving_sides().numpy()[:, :draws]
+    told, squares = [], []
+    for _ in range(1500):
+        part_DP = generator.normal(signal, 1, size=(draws, 20))
+        part_DP[:, 19] = np.nan
+        none_P = np.full(20, np.nan)
+        halvings = [[part_DP[on].mean(0) if on.any() else none_P for on in (side, ~side)] for side in on_SD]
+        row = image_row(interactions_of(part_DP.mean(0), np.stack(halvings)))
+        told.append(row["pair_variance"])
+        squares.append(row["mean_square"])
+    assert np.mean(told) == pytest.approx(np.var(squares), rel=0.15)
+
+
+def test_pairs_that_lack_a_half_are_no_noise_of_those_that_have_it():
+    """I is 1 and 3 without any noise, and each halving leaves out another pair; all pairs were measured."""
+    halvings = np.array([[[1, 1, 3, 3.0]] * 2] * 7)
+    for halving in range(7):
+        halvings[halving, halving % 2, halving % 4] = np.nan
+    row = image_row(interactions_of([1, 1, 3, 3], halvings))
+    assert row["square_spread"] == 0 and np.isnan(row["pair_variance"])
+    halvings[:, 1, 0] = np.nan  # the first pair has no two halves at all, and was measured
+    assert np.isnan(image_row(interactions_of([1, 1, 3, 3], halvings))["pair_variance"])
+    assert image_row(interactions_of([np.nan, 1, 3, 3], halvings))["pair_variance"] > 0
