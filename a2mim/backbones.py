@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from a2mim.layouts import (
     Layout,
     Side,
+    attached,
     evaluating,
     intercept,
     layout_of,
@@ -173,11 +174,8 @@ def _calls(backbone: nn.Module, image: Tensor) -> tuple[dict[str, _Call], Any]:
     handles = []
     for name, module in backbone.named_modules():
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
-    try:
+    with attached(*handles):
         features = backbone.forward_features(image)  # type: ignore[operator]
-    finally:
-        for handle in handles:
-            handle.remove()
     calls = [_Call(name, *start[:1], left[name], start[1]) for name, start in entered.items() if name in left]
     return {call.module: call for call in sorted(calls, key=lambda call: call.entered)}, features
 
@@ -250,12 +248,8 @@ def _maps(backbone: nn.Module, images: Tensor, points: Sequence[Point]) -> tuple
         if isinstance(x, Tensor) and x is not images:
             seen.setdefault(point, x)
 
-    handles = [intercept(backbone, *point, partial(keep, point)) for point in points]
-    try:
+    with attached(*(intercept(backbone, *point, partial(keep, point)) for point in points)):
         features = backbone.forward_features(images)  # type: ignore[operator]
-    finally:
-        for handle in handles:
-            handle.remove()
     return [seen.get(point) for point in points], features
 
 
@@ -270,11 +264,8 @@ def _distinct(points: Sequence[Point], maps: Sequence[Tensor | None]) -> Iterato
 
 def _bypassed(backbone: nn.Module, images: Tensor, place: Place) -> bool:
     """Whether the features still depend on the image when the map at this place does not: a branch goes around it."""
-    handle = intercept(backbone, place.module, place.side, torch.zeros_like)
-    try:
+    with intercept(backbone, place.module, place.side, torch.zeros_like):
         base, other = backbone.forward_features(images[[0, -1]])  # type: ignore[operator]
-    finally:
-        handle.remove()
     return not torch.allclose(base, other, equal_nan=True)
 
 

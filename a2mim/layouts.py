@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NoReturn
@@ -70,6 +70,15 @@ def intercept(backbone: nn.Module, module: str, side: Side, edit: Callable[[Any]
 
 
 @contextmanager
+def attached(*handles: RemovableHandle) -> Iterator[None]:
+    """Inside, these hooks are there; behind it they are removed."""
+    with ExitStack() as hooks:
+        for handle in handles:
+            hooks.enter_context(handle)
+        yield
+
+
+@contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients inside; every module's own mode is restored afterwards."""
     modes = [(m, m.training) for m in module.modules()]
@@ -92,12 +101,8 @@ def read_layouts(backbone: nn.Module, image_size: int, modules: Sequence[str]) -
             found[name] = layout_of(output, backbone) if isinstance(output, Tensor) else None
 
     handles = [intercept(backbone, name, "output", partial(keep, name)) for name in modules]
-    with evaluating(backbone):
-        try:
-            backbone.forward_features(quadrant_images(backbone, image_size))  # type: ignore[operator]
-        finally:
-            for handle in handles:
-                handle.remove()
+    with evaluating(backbone), attached(*handles):
+        backbone.forward_features(quadrant_images(backbone, image_size))  # type: ignore[operator]
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.checkpoints.archive import check_file
-from a2mim.runs import read_run, write_atomically
+from a2mim.runs import known_run, read_run, write_atomically
 from a2mim.trees import listed
 
 FILE = "images.txt.gz"
@@ -26,9 +26,7 @@ def refuse_other_images(folder: Path, rows: Rows) -> None:
 
     A run from before the list was kept goes on.
     """
-    if not (folder / "run.json").exists():
-        return
-    there = read_run(folder).get("data", {})
+    there = (known_run(folder) or {}).get("data", {})
     changed = [part for part in rows if part in there and there[part]["digest"] != digest(rows[part])]
     if not changed:
         return

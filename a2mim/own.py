@@ -9,7 +9,7 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from a2mim.layouts import Layout, intercept, own_image_size, read_layouts, to_map
+from a2mim.layouts import Layout, attached, intercept, own_image_size, read_layouts, to_map
 
 
 class OwnBackbone(nn.Module):
@@ -91,11 +91,8 @@ class OwnBackbone(nn.Module):
         self._layouts = self._layouts or self.map_layouts()
         found: dict[str, Tensor] = {}
         handles = [intercept(self, name, "output", partial(found.__setitem__, name)) for name in self._layouts]
-        try:
+        with attached(*handles):
             self.forward_features(x_BCHW)
-        finally:
-            for handle in handles:
-                handle.remove()
         aspect = x_BCHW.shape[2] / x_BCHW.shape[3]
         maps = [to_map(found[name], layout, aspect) for name, layout in self._layouts.items()]
         return maps if indices is None else [maps[index] for index in indices]

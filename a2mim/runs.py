@@ -152,6 +152,11 @@ def open_run(
     return read_run(folder)
 
 
+def known_run(folder: Path) -> dict[str, Any] | None:
+    """The record of the run in a folder; None where there is none. Raises as `read_run` does."""
+    return read_run(folder) if (folder / "run.json").exists() else None
+
+
 def run_there(folder: Path, command: str, settings: Any, free: Sequence[str] = ()) -> dict[str, Any] | None:
     """The run that `open_run` would go on with; None where it would begin one.
 

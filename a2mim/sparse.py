@@ -24,7 +24,7 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from a2mim.layouts import Layout, evaluating, intercept, read_layouts
+from a2mim.layouts import Layout, attached, evaluating, intercept, read_layouts
 
 __all__ = ["SparsePlan", "Visible", "read_sparse", "sparse"]
 
@@ -112,11 +112,8 @@ def sparse(backbone: nn.Module, plan: SparsePlan, visible: Visible) -> Iterator[
         ]
     for name, kind in plan.masked.items():
         handles.append(intercept(backbone, name, "output", partial(visible.hide, kind=kind)))
-    try:
+    with attached(*handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def read_sparse(backbone: nn.Module, image_size: int, channels: int, grid: tuple[int, int]) -> SparsePlan:
@@ -182,12 +179,8 @@ def _pooled(
 
     handles = [intercept(backbone, block, "input", partial(keep, block)) for block in blocks]
     handles += [intercept(backbone, first, "input", partial(compare, block)) for block, first in blocks.items()]
-    with evaluating(backbone):
-        try:
-            backbone.forward_features(_noise(backbone, size, channels))  # type: ignore[operator]
-        finally:
-            for handle in handles:
-                handle.remove()
+    with evaluating(backbone), attached(*handles):
+        backbone.forward_features(_noise(backbone, size, channels))  # type: ignore[operator]
     for block, first in blocks.items():
         if not fed.get(block):
             raise ValueError(f"{first} of {type(backbone).__name__} pools the map by something else than its mean.")
@@ -217,11 +210,8 @@ def _filling(
 
     handles = [intercept(backbone, unit, "output", partial(look, unit)) for unit in units]
     with evaluating(backbone), sparse(backbone, plan, visible):
-        try:
+        with attached(*handles):
             features = backbone.forward_features(visible.hide(image))  # type: ignore[operator]
-        finally:
-            for handle in handles:
-                handle.remove()
         if not torch.equal(visible.hide(features), features):
             raise ValueError(f"{type(backbone).__name__} fills masked positions between its layers.")
     return found

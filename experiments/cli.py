@@ -57,6 +57,7 @@ COMMANDS: dict[str, str | dict[str, str]] = {
         "curve": "experiments.benchmarks.curve",
         "dense": "experiments.benchmarks.dense",
         "drop": "experiments.benchmarks.drop",
+        "errors": "experiments.benchmarks.errors",
         "estimators": "experiments.benchmarks.estimators",
         "game": "experiments.benchmarks.game",
         "methods": "experiments.benchmarks.methods",

@@ -26,6 +26,12 @@ def ended_in_words(record: Mapping[str, Any]) -> str:
     return ENDED[record["ended"]]
 
 
+def tell_skipped(record: Mapping[str, Any]) -> None:
+    """Say on the terminal which images were left out, and why."""
+    for one in record["skipped"]:
+        print(f"skipped {one['name']}: {one['reason']}")
+
+
 def pairs_measured(record: Mapping[str, Any]) -> str:
     """How many of the pairs were measured; nothing of a run from before that was counted."""
     known = all("pairs_measured" in one for one in record["orders"])

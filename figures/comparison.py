@@ -26,7 +26,7 @@ from figures.forest import plot_intervals, row_height
 from figures.labels import fit_beside, label_curves
 from figures.panels import draw_legend, legend_height
 from figures.seeds import last_point
-from figures.style import GREY, house_style, looks, page, save
+from figures.style import GREY, behind_first, house_style, looks, page, save
 from figures.tables import Table, read_table
 
 CURVES, AROUND = 1.4, 0.75  # inches, a panel of curves, and the words above and below it
@@ -95,7 +95,7 @@ def draw_comparison(
 
     curves = figure.add_subplot(grid[0, :])
     shade_middle(curves)
-    for name in sorted(names, key=lambda name: not looks_of[name].context):
+    for name in behind_first(names, looks_of):
         plot_strength(runs[name], curves, measure, looks_of[name], name)
     start_at_zero(curves, runs.values(), (measure,))
     curves.set_ylabel(ylabel_of(measure, unit))

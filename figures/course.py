@@ -19,9 +19,9 @@ from figures.game import TOLD, unlike_games
 from figures.interactions import finish_strength
 from figures.labels import fit_beside, label_curves
 from figures.panels import AROUND, HEIGHTS, Panels, draw_legend, legend_height, say_empty
-from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of
+from figures.runs import Drawn, Run, alike, by_panel, holding, label, looks_of, seed_counts
 from figures.seeds import draw_band, draw_seeds, last_point, mean_of, seed_words
-from figures.style import GREY, INK, Look, house_style
+from figures.style import GREY, INK, Look, behind_first, house_style
 from figures.tables import read_table
 
 TABLE = "course.csv"
@@ -152,7 +152,7 @@ def draw_masses(axes: Axes, masses: Mapping[str, Sequence[pd.DataFrame]], looks:
     axes.set_ylabel("middle mass M")
     if not any(rows["y"].notna().any() for seeds in masses.values() for rows in seeds):
         return say_empty(axes, f"no order ratio from {MIDDLE[0]} to {MIDDLE[1]} was measured")
-    for name in sorted(masses, key=lambda name: not looks[name].context):
+    for name in behind_first(masses, looks):
         draw_seeds(axes, masses[name], looks[name], "M", of=name)
     axes.axhline(1, color=GREY, linewidth=0.6, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -168,7 +168,7 @@ def words_of(tables: Mapping[Run, pd.DataFrame], panels: Mapping[str, Mapping[st
         "training, or the first) to dark (the last); bands: of the first and the last.",
         f"M: mean of J over the shaded order ratios, {MIDDLE[0]} to {MIDDLE[1]}; 1: as strong as the mean over all.",
         band_words([rows], (PRIMARY, "M")),
-        seed_words([len(seeds) for names in panels.values() for seeds in names.values()]),
+        seed_words(seed_counts(panels)),
         f"Left out: {missing} of {len(rows)} points, where noise exceeds the signal." if missing else "",
         without_mass(tables),
     ]

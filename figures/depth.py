@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.runs import Facets, Run, by_panel, data_name, label
+from figures.runs import Facets, Run, by_panel, data_name, label, seed_counts
 from figures.seeds import draw_seeds, interval_words, seed_words
-from figures.style import SHADE, Look
+from figures.style import SHADE, Look, behind_first
 from figures.tables import read_table
 
 COMMAND = "a2mim spectrum"
@@ -44,7 +44,7 @@ def draw_by_depth(
     """
     for span in attention_spans([rows for seeds in tables.values() for rows in seeds]):
         axes.axvspan(*span, color=SHADE, linewidth=0, zorder=0)
-    for name in sorted(tables, key=lambda name: not looks[name].context):
+    for name in behind_first(tables, looks):
         draw_seeds(axes, [curve_of(rows, value) for rows in tables[name]], looks[name], value, of=name)
     axes.set_xlim(-0.03, 1.03)
 
@@ -56,9 +56,9 @@ def curve_of(rows: pd.DataFrame, value: str) -> pd.DataFrame:
 
 def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
     """What bands, points and shade are, for a caption."""
-    panels = by_panel(runs).values()
-    seeds = [len(some_runs) for names in panels for some_runs in names.values()]
-    shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels)
+    panels = by_panel(runs)
+    seeds = seed_counts(panels)
+    shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels.values())
     words = [
         interval_words("Bands", tables.values(), [("low", "high")]),
         seed_words(seeds),

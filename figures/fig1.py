@@ -19,9 +19,9 @@ from figures.interactions import (
 )
 from figures.occlusion import KINDS, accuracy_axis, share_axis
 from figures.panels import Panels, say_empty
-from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of
+from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, seed_counts
 from figures.seeds import draw_seeds, seed_words
-from figures.style import Look, house_style
+from figures.style import Look, behind_first, house_style
 from figures.tables import read_table
 from figures.words import baseline_in_words, count_in_words
 
@@ -119,14 +119,14 @@ def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]
     Raises:
         ValueError: seeds with other shares.
     """
-    for name in sorted(tables, key=lambda name: not looks[name].context):
+    for name in behind_first(tables, looks):
         curves = [rows.rename(columns={"share": "x", "top1": "y"}) for rows in tables[name]]
         draw_seeds(axes, curves, looks[name], "top1", of=name)
 
 
 def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dropped: str) -> str:
     images = [int(count) for rows in tables.values() for count in rows["images"]]
-    seeds = [len(some_runs) for names in by_panel(runs).values() for some_runs in names.values()]
+    seeds = seed_counts(by_panel(runs))
     words = [
         f"Left: dropped are {KINDS[dropped]}.",
         f"Bands: 95 % intervals over {count_in_words(images, 'image')}.",

@@ -25,18 +25,9 @@ from figures.curves import (
 )
 from figures.game import GAME, RAW, TOLD, unlike_games
 from figures.panels import Panels
-from figures.runs import (
-    Drawn,
-    Facets,
-    Run,
-    alike,
-    by_panel,
-    holding,
-    label,
-    looks_of,
-)  # fmt: skip
+from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, seed_counts  # fmt: skip
 from figures.seeds import draw_seeds, seed_words
-from figures.style import Look, house_style
+from figures.style import Look, behind_first, house_style
 
 TABLE = "strength.csv"
 COMMAND = "a2mim profile"
@@ -103,7 +94,7 @@ def draw_strength_panel(
         ValueError: seeds with other orders.
     """
     shade_middle(axes)
-    for name in sorted(tables, key=lambda name: not looks[name].context):
+    for name in behind_first(tables, looks):
         curves = [curve_of(rows, measure) for rows in tables[name]]
         draw_seeds(axes, curves, looks[name], measure, of=name)
 
@@ -119,7 +110,7 @@ def finish_strength(panels: Sequence[Axes], tables: Collection[pd.DataFrame], me
 def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], measure: str) -> str:
     """What the curves, bands, points and the shade are, for a caption, and which points are missing."""
     shown = [tables[run] for run in runs]
-    seeds = [len(seeds) for names in by_panel(runs).values() for seeds in names.values()]
+    seeds = seed_counts(by_panel(runs))
     words = [
         "J: relative strength, the strength over its mean over the orders.",
         band_words(shown, (measure,)),

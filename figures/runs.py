@@ -117,6 +117,11 @@ def by_panel(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
     return panels
 
 
+def seed_counts(panels: Mapping[str, Mapping[str, Sequence[Run]]]) -> list[int]:
+    """How many seeds each name of each panel has."""
+    return [len(seeds) for names in panels.values() for seeds in names.values()]
+
+
 def looks_of(runs: Iterable[Run], grey: Collection[str] = ()) -> dict[str, Look]:
     """One look for each name, the same in every panel; those in `grey` are what the others are compared with.
 

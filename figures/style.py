@@ -1,7 +1,7 @@
 """The house style of every figure, a page with room for its words, and the one way a figure becomes a file."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -113,6 +113,11 @@ def grey_look(k: int) -> Look:
     """The look of the k-th curve that the others are compared with."""
     colour, line = GREYS[min(k, len(GREYS) - 1)]
     return Look(colour, ".", line, context=True)
+
+
+def behind_first(names: Iterable[str], looks: Mapping[str, Look]) -> list[str]:
+    """In the order in which curves are drawn: those that others are compared with lie behind."""
+    return sorted(names, key=lambda name: not looks[name].context)
 
 
 FIRST = look(0)

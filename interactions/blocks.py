@@ -18,7 +18,7 @@ tracing.py makes that one pass; here its calls become blocks.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -90,18 +90,15 @@ def watch(model: nn.Module, blocks: Sequence[Block], see: Callable[[int, Tensor]
         if number is not None and x is not None:
             see(number, to_map(x, blocks[number].layout))
 
-    handles = []
-    for name, side in by_place:
-        module, hook = model.get_submodule(name), partial(hand_over, (name, side))
-        if side == "output":
-            handles.append(module.register_forward_hook(lambda _, args, output, hook=hook: hook(only_tensor(output))))
-        else:
-            handles.append(module.register_forward_pre_hook(lambda _, args, hook=hook: hook(args[0])))
-    try:
+    with ExitStack() as hooks:
+        for name, side in by_place:
+            module, hook = model.get_submodule(name), partial(hand_over, (name, side))
+            if side == "output":
+                handle = module.register_forward_hook(lambda _, args, output, hook=hook: hook(only_tensor(output)))
+            else:
+                handle = module.register_forward_pre_hook(lambda _, args, hook=hook: hook(args[0]))
+            hooks.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass

@@ -7,6 +7,7 @@ is seen in another one.
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeGuard
 
 import torch
@@ -64,13 +65,11 @@ def follow(
                 found.append((convolution, module))
 
     kinds = (nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm)
-    handles = [one.register_forward_hook(see) for one in network.modules() if isinstance(one, kinds)]
-    try:
-        with torch.no_grad():
-            expected = forward(network, x_BCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for one in network.modules():
+            if isinstance(one, kinds):
+                hooks.enter_context(one.register_forward_hook(see))
+        expected = forward(network, x_BCHW)
     return [(first, second) for first, second in found if runs[first] == runs[second] == 1], expected
 
 

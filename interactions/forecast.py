@@ -45,10 +45,10 @@ def foretell(record: Mapping[str, Any], folder: Any, say: bool, dry_run: bool, p
         words = in_words(record, expected, seconds, folder, passes)
     if dry_run:
         raise DryRun(words, count, seconds)
-    announce(words, seconds, say, dry_run)
+    announce(words, seconds, say)
 
 
-def announce(words: str, seconds: float, say: bool, dry_run: bool) -> None:
+def announce(words: str, seconds: float, say: bool, dry_run: bool = False) -> None:
     """Say a forecast where the run is long.
 
     Raises:
@@ -64,8 +64,8 @@ def in_words(
     record: Mapping[str, Any], expected: Mapping[str, Any], seconds: float, folder: Any, passes: int | None
 ) -> str:
     """One line."""
-    least = "at least " if expected["least"] else "about "
-    count = f"{least}{expected['passes']:,} passes" if passes is None else f"{least}{passes:,} passes left"
+    least, more = ("at least ", ", mostly several times as many") if expected["least"] else ("about ", "")
+    count = f"{least}{expected['passes']:,} passes{more}" if passes is None else f"{least}{passes:,} passes left"
     how = [name.replace("_", "-") for name, on in record.get("speed", {}).items() if on]
     device, rate = record.get("device", "this device"), record.get("passes_per_second")
     return line(count, seconds, device, f"{rate:,.3g} a second" if rate else "", how, expected["bytes"], folder)

@@ -10,6 +10,7 @@ tolerance leaves room for sums that an accelerator adds up in any order.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -115,10 +116,8 @@ def watched(
 
         return hook
 
-    handles = [module.register_forward_hook(see(name), with_kwargs=True) for name, module in model.named_modules()]
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            hooks.enter_context(module.register_forward_hook(see(name), with_kwargs=True))
         forward(x_BCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen

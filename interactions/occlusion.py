@@ -155,7 +155,7 @@ class Run:
             self.folder,
             self.material.asked(settings),
             asdict(OcclusionSettings()),
-            self._prepare,
+            self._settle,
             place_of(self.material.model, about),
             TABLES,
             "occlusion",
@@ -190,7 +190,7 @@ class Run:
             backed_off=lambda: backed_off(self.folder, record),
         )
 
-    def _prepare(self) -> dict[str, Any]:
+    def _settle(self) -> dict[str, Any]:
         """Choose the images and the batch size, and find out before any time is spent what cannot be measured."""
         settings = self.settings
         wanted = ProfileSettings(value="correct", images=settings.images, shuffle=settings.shuffle, seed=settings.seed)

@@ -36,7 +36,7 @@ from interactions.precision import (
     Round,
     curve_of,
     difference_curve,
-    is_over,
+    is_reached,
     next_pair,
     reached,
     tell_difference,
@@ -163,8 +163,8 @@ def refuse_unpaired(first: Subject, second: Subject, settings: ProfileSettings, 
 
 def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> list[Record]:
     """What follows when the units that were planned are measured: another round of both, or the end."""
-    over = any(run.is_over(record) for run, record in zip(runs, records, strict=True))
-    if over:
+    late = any(run.out_of_time(record) for run, record in zip(runs, records, strict=True))
+    if late:
         for run, record in zip(runs, records, strict=True):
             cut_to_measured(run.folder, record, run.settings.unit_images)
     count = min(len(record["images"]) for record in records)
@@ -178,15 +178,15 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
     if progress:
         spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
-        told = None if over else following
+        told = None if late else following
         tell_difference(curve, precision, count, told, spent / max(seconds, 1e-3))
-    if following is not None and not over and add_rounds(runs, records, following):
+    if following is not None and not late and add_rounds(runs, records, following):
         return list(records)
     more = following is not None and any(
         len(record["images"]) < run.most(record) for run, record in zip(runs, records, strict=True)
     )
-    enough = "precision" if is_over(count, most, curve.widest, precision) else "images"
-    ended = "minutes" if over and more else enough
+    enough = "precision" if is_reached(count, most, curve.widest, precision) else "images"
+    ended = "minutes" if late and more else enough
     for run, record, other, rows in zip(runs, records, reversed(records), tables, strict=True):
         record["reached"] = reached(curve_of(rows), rows)
         record["difference"] = difference_reached(curve, precision, other)

@@ -79,3 +79,9 @@ def learnt(orders: Sequence[Order], images: pd.DataFrame) -> list[dict[str, Any]
     """
     found = images.groupby("order").mean_square.mean().dropna().to_dict()
     return [{**each, "mean_square": found.get(each["order"])} for each in orders]
+
+
+def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> list[dict[str, Any]]:
+    """The record of the orders with how many pairs were measured, on average over the images."""
+    measured = images.groupby("order").pairs.mean()
+    return [{**one, "pairs_measured": float(measured[one["order"]])} for one in orders]

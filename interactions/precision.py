@@ -133,7 +133,7 @@ def next_round(
         turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
-    if count >= available or is_over(count, available, curve.widest, half_width):
+    if count >= available or is_reached(count, available, curve.widest, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
@@ -142,7 +142,7 @@ def next_round(
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
 
 
-def is_over(count: int, available: int, widest: float, half_width: float) -> bool:
+def is_reached(count: int, available: int, widest: float, half_width: float) -> bool:
     """Whether the widths are reached, by as many images as have to be looked at."""
     return count >= min(LEAST_IMAGES, available) and widest <= half_width
 
@@ -214,7 +214,7 @@ def next_pair(
         turns: of each run, as for `next_round`.
     """
     count = a.image.nunique()
-    if count >= available or is_over(count, available, curve.widest, half_width):
+    if count >= available or is_reached(count, available, curve.widest, half_width):
         return None
     parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))

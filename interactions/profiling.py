@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -23,11 +22,12 @@ from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame
 from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.measured import Profile
-from interactions.planning import Planning, learnt
-from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, is_over, next_round, reached, tell
+from interactions.planning import Planning, learnt, with_pairs
+from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, is_reached, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
+    announce_first,
     at_least,
     budgets_of,
     cut_to_measured,
@@ -133,8 +133,8 @@ class Run:
 
     def proceed(self, record: dict[str, Any]) -> dict[str, Any]:
         """What follows when the units that were planned are measured: another round, or the end."""
-        over = self.is_over(record)
-        if over:
+        late = self.out_of_time(record)
+        if late:
             cut_to_measured(self.folder, record, self.settings.unit_images)
         count, most, precision = len(record["images"]), self.most(record), self.settings.precision
         following = None
@@ -147,16 +147,16 @@ class Run:
             turns = self.planning.turns(record["orders"])
             following = next_round(images, curve, precision, most, self.settings.unit_images, turns)
             if self.progress:
-                left = None if over else following
+                left = None if late else following
                 tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))
-        if following is not None and not over and self.add_round(record, following):
+        if following is not None and not late and self.add_round(record, following):
             write_json(self.folder / "run.json", record)
             return record
-        enough = "precision" if precision is not None and is_over(count, most, curve.widest, precision) else "images"
-        self.end(record, "minutes" if following is not None and over else enough)
+        enough = "precision" if precision is not None and is_reached(count, most, curve.widest, precision) else "images"
+        self.end(record, "minutes" if following is not None and late else enough)
         return record
 
-    def is_over(self, record: Mapping[str, Any]) -> bool:
+    def out_of_time(self, record: Mapping[str, Any]) -> bool:
         """Whether time is over, or was by the clock of another process, which left units out."""
         if self.until == math.inf:
             return False
@@ -169,7 +169,7 @@ class Run:
             return few and (cut or self.settings.images != record["settings"]["images"])
         finer = self.settings.precision < (record["settings"].get("precision") or math.inf)
         width, count = self._width(record), len(record["images"])
-        narrow = width is not None and is_over(count, self.most(record), width, self.settings.precision)
+        narrow = width is not None and is_reached(count, self.most(record), width, self.settings.precision)
         return (few or cut or finer) and not narrow
 
     def _width(self, record: Mapping[str, Any]) -> float | None:
@@ -293,6 +293,8 @@ class Run:
         few = self.most(record)
         budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each, few) for each in orders}
         entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])
+        if self.settings.precision is not None:
+            announce_first(entry, record, few, self.progress)
         floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
         spent["floor"] = game.passes - spent["pilot"] - sum(rounding.values())
         return {
@@ -333,10 +335,9 @@ class Run:
     ) -> Entry:
         """A round, with the plan of each order for its passes."""
         plans = {each["order"]: self.planning.plan(each, budgets[each["order"]]) for each in orders}
-        entry = entry_of(first, last, plans, budgets, 0)
-        task = self._task(entry)
+        task = Task(self.grid, self.pairs_P2, self.ratios, plans, budgets, self.settings)
         passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
-        return {**entry, "passes_per_image": passes}
+        return entry_of(first, last, plans, budgets, passes)
 
     def _select(self, **asked: Any) -> Selection:
         """Images to measure, as `select` chooses them."""
@@ -391,9 +392,3 @@ class Run:
                 return {}, str(error)
             finally:
                 game.on_batch = None
-
-
-def with_pairs(orders: Sequence[Mapping[str, Any]], images: pd.DataFrame) -> list[dict[str, Any]]:
-    """The record of the orders with how many pairs were measured, on average over the images."""
-    measured = images.groupby("order").pairs.mean()
-    return [{**one, "pairs_measured": float(measured[one["order"]])} for one in orders]

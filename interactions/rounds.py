@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interactions.allocation import FIRST_BUDGET
 from interactions.estimators import Plan, passes_for_errors
+from interactions.forecast import announce, duration
 from interactions.precision import LEAST_IMAGES
 from interactions.published import PUBLISHED, contexts_of
 from interactions.runs import storage
@@ -44,6 +45,14 @@ def passes_of_order(settings: ProfileSettings, order: int, pairs_P2: Tensor, n_p
         every = passes_for_errors(order, pairs_P2, n_players)["exact"]
         return every if settings.design == "exact" else min(budget, every)
     return budget
+
+
+def announce_first(entry: Entry, record: Mapping[str, Any], most: int, say: bool) -> None:
+    """Say what a run to a precision takes at least by what its pilot found, where that is long."""
+    of_one, count = entry["passes_per_image"], min(LEAST_IMAGES, most)
+    seconds = of_one * count / rate if (rate := record.get("passes_per_second")) else 0.0
+    words = f"by its pilot an image takes {of_one:,} passes: {count} images, the least, {of_one * count:,} passes and "
+    announce(f"{words}{duration(seconds)}; how many more, the first {entry['last']} tell", seconds, say)
 
 
 def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:

@@ -165,7 +165,7 @@ def measure_spectrum(
     settings = {"images": images, "shuffle": shuffle, "seed": seed, "unit_images": unit_images}
 
     def begin() -> dict[str, Any]:
-        def prepare() -> dict[str, Any]:
+        def settle() -> dict[str, Any]:
             found = select(model, dataset, names, wanted, progress, wanted=wanted.images)
             record = prepared(model, found.shape or (), found.chosen, found.skipped)
             image_1CHW = read_again(dataset, found.chosen[:1])
@@ -185,7 +185,7 @@ def measure_spectrum(
         asked, place = material.asked(settings), place_of(model, about)
         again = partial(read_again, dataset)
         return begin_run(
-            folder, asked, {}, prepare, place, TABLES, "spectrum", say=progress, dry_run=dry_run, again=again
+            folder, asked, {}, settle, place, TABLES, "spectrum", say=progress, dry_run=dry_run, again=again
         )
 
     def measure(record: dict[str, Any], ranks: Ranks) -> None:
@@ -195,7 +195,7 @@ def measure_spectrum(
         run = Spectrum(folder, record)
         return finish(folder, record, unit_images, dict(zip(TABLES, (run.spectrum, run.variance), strict=True)))
 
-    with read_ahead(dataset, wanted, num_workers) as dataset:
+    with read_ahead(dataset, wanted, num_workers) as dataset:  # which the steps read from here on
         carry_out(folder, begin, measure, end)
     return load_spectrum(folder)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 DROP = "drop"
 TOLERANCE = 0.01
@@ -169,11 +170,8 @@ def token_grid(transformer: nn.Module, forward: Forward, image_CHW: Tensor) -> t
     """Rows and columns of the patches of an image: of square ones, or of the shape that fits their number."""
     seen: list[Any] = []
     embedding: nn.Module = transformer.patch_embed  # type: ignore[assignment]
-    handle = embedding.register_forward_hook(lambda module, args, output: seen.append(output))
-    try:
+    with embedding.register_forward_hook(lambda module, args, output: seen.append(output)):
         forward(image_CHW[None])
-    finally:
-        handle.remove()
     x = seen[0] if seen else None
     if not isinstance(x, Tensor) or x.ndim not in (3, 4):
         raise refusal(transformer, "its patch embedding gives no tokens")
@@ -198,14 +196,9 @@ def dropping(transformer: Any, take: Callable[[Tensor], Tensor], keep_BK: Tensor
         transformer.patch_drop = before
 
 
-@contextmanager
-def before_blocks(transformer: Any, take: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Tokens taken where they enter the first block."""
-    handle = transformer.blocks[0].register_forward_pre_hook(lambda module, args: (take(args[0]), *args[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
+def before_blocks(transformer: Any, take: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Tokens taken where they enter the first block, inside the handle's context."""
+    return transformer.blocks[0].register_forward_pre_hook(lambda module, args: (take(args[0]), *args[1:]))
 
 
 class _Drop(nn.Module):

@@ -8,7 +8,7 @@ which tensors are maps of the image, and how they are laid out.
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, get_args
@@ -131,16 +131,12 @@ class _Tracer(TorchFunctionMode):
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        handles = []
-        for name, module in self.model.named_modules():
-            if name:
-                handles.append(module.register_forward_pre_hook(partial(self.enter, name)))
-                handles.append(module.register_forward_hook(self.leave))
-        try:
+        with ExitStack() as hooks:
+            for name, module in self.model.named_modules():
+                if name:
+                    hooks.enter_context(module.register_forward_pre_hook(partial(self.enter, name)))
+                    hooks.enter_context(module.register_forward_hook(self.leave))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         with self._pause():

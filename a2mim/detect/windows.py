@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from a2mim.layouts import evaluating
+from a2mim.layouts import attached, evaluating
 
 GLOBAL_BLOCKS = 4
 
@@ -113,12 +113,8 @@ def seen(modules: Sequence[nn.Module], run: Callable[[], Any], name: str) -> lis
     def keep(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         found.setdefault(module, Call(args[0] if args else None, (*args[1:], *named.values())))
 
-    handles = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
-    try:
+    with attached(*(module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules)):
         run()
-    finally:
-        for handle in handles:
-            handle.remove()
     if len(found) < len(modules):
         raise ValueError(unfit(name, "does not run its blocks one by one"))
     return list(found.values())

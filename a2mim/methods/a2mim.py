@@ -208,11 +208,8 @@ class A2MIM(Method):
         generator = torch.Generator().manual_seed(0)
         image = torch.randn(2, self.structure.channels, size, size, generator=generator).to(weight)
         mask = self.draw_mask(image, generator)
-        handle = intercept(self.backbone, place.module, place.side, seen.append)  # behind the token's own hook
-        try:
-            with evaluating(self):
-                self.encode(image, mask)
-                self.encode(fill_masked(image, pixel_mask(mask, image.shape[2:]), torch.zeros_like(image)), mask)
-        finally:
-            handle.remove()
+        behind_token = intercept(self.backbone, place.module, place.side, seen.append)
+        with behind_token, evaluating(self):
+            self.encode(image, mask)
+            self.encode(fill_masked(image, pixel_mask(mask, image.shape[2:]), torch.zeros_like(image)), mask)
         return not torch.allclose(seen[0], seen[1], rtol=1e-4, atol=1e-6 * seen[0].abs().max().item())

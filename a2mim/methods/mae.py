@@ -108,11 +108,8 @@ class MAE(MaskedPatches):
             patches = x_BLC[:, prefix:].gather(1, visible_BV[..., None].expand(-1, -1, x_BLC.shape[2]))
             return torch.cat([x_BLC[:, :prefix], patches], 1)
 
-        handle = intercept(self.backbone, "patch_drop", "output", drop)
-        try:
+        with intercept(self.backbone, "patch_drop", "output", drop):
             return self.backbone.forward_features(image)  # type: ignore[operator]
-        finally:
-            handle.remove()
 
     def decode(self, z_BNC: Tensor, mask_BL: Tensor) -> Tensor:
         """The predicted patches (B, L, patch²·channels), visible ones included, from the encoder's tokens."""

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from a2mim.backbones import freeze_unused, read_structure
 from a2mim.bounds import Count, Part, Pixels
-from a2mim.layouts import evaluating, intercept, read_layouts
+from a2mim.layouts import attached, evaluating, intercept, read_layouts
 from a2mim.losses import patch_loss
 from a2mim.masking import check_mask, mask_grid, random_mask
 from a2mim.methods.base import Method
@@ -118,12 +118,9 @@ class SparK(Method):
     def _encode(self, image: Tensor, visible: Visible) -> list[Tensor]:
         maps: dict[str, Tensor] = {}
         with sparse(self.backbone, self.plan, visible):
-            handles = [intercept(self.backbone, tap, "output", partial(maps.__setitem__, tap)) for tap in self.taps]
-            try:
+            taps = [intercept(self.backbone, tap, "output", partial(maps.__setitem__, tap)) for tap in self.taps]
+            with attached(*taps):
                 last = self.backbone.forward_features(visible.hide(image))  # type: ignore[operator]
-            finally:
-                for handle in handles:
-                    handle.remove()
         return [last, *(maps[tap] for tap in self.taps)]
 
     def reconstruct(self, image: Tensor, mask: Tensor) -> Tensor:

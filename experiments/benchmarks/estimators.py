@@ -107,7 +107,7 @@ def remember(settings: Settings) -> None:
     """
     import json
 
-    from experiments.studies.steps import read_json
+    from experiments.folders import read_json
     from interactions.runs.files import write_json
 
     path, now = settings.work / IDENTITY, json.loads(json.dumps(identity(settings)))

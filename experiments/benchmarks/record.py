@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from experiments.folders import read_record
 from experiments.machine import provenance
-from experiments.studies.steps import read_record
 from interactions.runs.files import write_csv, write_json
 
 

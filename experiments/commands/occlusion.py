@@ -120,6 +120,8 @@ def report(measured: "Occlusion") -> None:
     """Accuracy by share and kind, and what was left out, for the terminal."""
     import pandas as pd
 
+    from experiments.records import tell_skipped
+
     record = measured.record
     table = pd.read_csv(measured.folder / "occlusion.csv")
     wide = table.pivot(index=["dropped", "share"], columns="kind", values="top1")[list(measured.settings["kinds"])]
@@ -127,8 +129,7 @@ def report(measured: "Occlusion") -> None:
     cuts = pd.read_csv(measured.folder / "shuffling.csv")
     if len(cuts):
         print("shuffled: " + ", ".join(f"{one.grid}×{one.grid} {one.top1:.3g}" for one in cuts.itertuples()))
-    for one in record["skipped"]:
-        print(f"skipped {one['name']}: {one['reason']}")
+    tell_skipped(record)
     print(
         f"top-1 in %, {len(record['images'])} images, {record['seconds']:.0f} s; "
         f"wrote occlusion.png, occlusion.csv, shuffling.csv, run.json into {measured.folder}"

@@ -68,7 +68,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from a2mim.evaluate.finetune import evaluator
     from a2mim.layouts import refuse_unfit
     from a2mim.plain import to_plain
-    from a2mim.runs import read_run
+    from a2mim.runs import known_run
     from experiments.training.assembly import (
         labelled,
         make_method,
@@ -81,7 +81,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     from experiments.training.running import draw_pictures, train_run
 
     folder = Path(settings.out)
-    run = read_run(folder) if (folder / "run.json").exists() else None
+    run = known_run(folder)
     supervised = settings.method == "supervised"
     if run is None and not supervised:
         refuse_evaluation(settings)

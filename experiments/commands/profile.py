@@ -174,6 +174,11 @@ def reached(record: "Mapping[str, Any]") -> str:
         known = "has no interval at some orders, where noise rules"
     alone = (record["ended"] == "images" and found.get("images_alone")) or 0
     why = f"; however many passes, these images leave about ±{alone:.3g}" if alone > asked else ""
+    if 0 < alone <= asked < (found["widest"] or 0):
+        why = (
+            f"; without the noise of their passes these images leave about ±{alone:.3g}: measure them anew, with more "
+        )
+        why += "passes, by --budget 3000 and another --out"
     return f"{found['measure']} {known} (asked for ±{asked:g}): {ended_in_words(record)}{why}"
 
 
@@ -193,13 +198,13 @@ def closing_table(profile: "Profile") -> str:
 def report(profile: "Profile") -> None:
     """The table of the curve and what was left out, for the terminal."""
     from experiments.measuring.comparison import MASS, read
-    from experiments.records import between, pairs_measured
+    from experiments.records import between, pairs_measured, tell_skipped
     from interactions.levels import in_words
+    from interactions.masses import in_middle
 
     record = profile.record
     print(closing_table(profile))
-    for one in record["skipped"]:
-        print(f"skipped {one['name']}: {one['reason']}")
+    tell_skipped(record)
     for said in filter(None, (in_words(record), pairs_measured(record), protocol(record))):
         print(said)
     if record["wrong"]:
@@ -209,7 +214,9 @@ def report(profile: "Profile") -> None:
     if said := reached(record):
         print(said)
     mass = read(profile, "middle_mass.csv", MASS, ["measure"]).set_index("measure")
-    if "J_rms" in mass.index:
+    if all(in_middle(one["ratio"]) for one in record["orders"]):
+        print("M of J_rms is 1 whatever the model: all listed orders are in the middle")
+    elif "J_rms" in mass.index:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")

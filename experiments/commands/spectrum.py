@@ -93,6 +93,8 @@ def report(measured: "Spectrum", drawn: list[str]) -> None:
     """Each block's numbers and what was left out, for the terminal."""
     import pandas as pd
 
+    from experiments.records import tell_skipped
+
     record = measured.record
     spectrum, variance = (pd.read_csv(measured.folder / f"{name}.csv") for name in ("spectrum", "variance"))
     highest = spectrum.groupby("block").tail(1).set_index("block")[["frequency", "log_amplitude"]]
@@ -100,7 +102,6 @@ def report(measured: "Spectrum", drawn: list[str]) -> None:
     print(table.to_string(float_format="{:.3g}".format))
     for one in record["left_out"]:
         print(f"left out {one['name']}: {one['reason']}")
-    for one in record["skipped"]:
-        print(f"skipped {one['name']}: {one['reason']}")
+    tell_skipped(record)
     files = ", ".join([*drawn, "spectrum.csv", "variance.csv", "run.json"])
     print(f"{len(record['images'])} images, {record['seconds']:.0f} s; wrote {files} into {measured.folder}")

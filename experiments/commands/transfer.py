@@ -44,7 +44,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Write tables and figures, and print the tables."""
-    from experiments.commands.figure import claim_figure, draw
+    from experiments.drawing import claim_figure, draw
     from experiments.outputs import claim
     from experiments.records import distinct_names
     from experiments.training.transferring import FEWEST, Entry, correlations, transfer_table

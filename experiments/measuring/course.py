@@ -11,7 +11,7 @@ import pandas as pd
 from a2mim.checkpoints import read
 from a2mim.course import course_file, kept_states
 from a2mim.runs import read_run
-from experiments.commands.figure import draw
+from experiments.drawing import draw
 from experiments.machine import is_first
 from experiments.measuring import comparison
 from experiments.measuring.opening import profiled

@@ -160,7 +160,7 @@ def title(settings: Measured) -> str:
 
 
 def in_words(told: Mapping[str, Any]) -> str:
-    """The same as one line."""
+    """`description` as one line."""
     height, width = told["size"]
     return (
         f"Resize {told['resize']} {told['interpolation']}, {crop_in_words(told['crop_mode'])} {height}×{width}, "

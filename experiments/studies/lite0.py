@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2mim.bounds import Budget, Count, Grid, NotNegative, Pixels, Positive, Share
-from experiments.studies.steps import Step, is_complete, pursue
+from experiments.folders import is_complete
+from experiments.studies.steps import Step, pursue
 from interactions.settings import PAPER_RATIOS, SpeedName
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.folders import is_complete, read_json, read_record
 from interactions.forecast import duration
 
 NOT_YET = 3
@@ -107,32 +108,6 @@ def is_drawn(folder: Path, command: str) -> bool:
         if stale or (not figure.is_file() and has_rows(rows)):
             return False
     return True
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a training or a measuring run in this folder came to its end."""
-    record = read_record(folder)
-    return bool(record.get("finished")) or record.get("status") == "complete"
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """run.json of a folder; empty where there is none."""
-    return read_json(folder / "run.json")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a study's file holds; empty where there is none.
-
-    Raises:
-        ValueError: a file that is not what a command wrote there.
-    """
-    from figures.files import read_json as read
-
-    try:
-        return read(path) if path.exists() else {}
-    except ValueError as error:
-        sentence = f"{path} is damaged: put back the file that was written there, or begin with another --out"
-        raise ValueError(sentence) from error
 
 
 def seconds_left(steps: Sequence[Step]) -> float:

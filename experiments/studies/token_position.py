@@ -34,8 +34,9 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.folders import is_complete, read_record
 from experiments.recipes.cifar10 import PLACES
-from experiments.studies.steps import Step, is_complete, pursue, read_record, refuse_absent
+from experiments.studies.steps import Step, pursue, refuse_absent
 from experiments.studies.trainings import EPOCH_SECONDS, Scale, Study, suffix, training_words
 
 TABLE = "token_position.csv"

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from a2mim.bounds import Count, NotNegative
-from experiments.studies.steps import Step, is_complete, pursue, refuse_absent
+from experiments.folders import is_complete
+from experiments.studies.steps import Step, pursue, refuse_absent
 
 NAMES = {"random": "random weights", "trained": "given weights"}
 """Of the runs that are compared, the first with the others."""

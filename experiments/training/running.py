@@ -21,7 +21,7 @@ from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import Method
 from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
 from a2mim.plain import to_plain
-from a2mim.runs import NOTHING, added_epochs, open_run, read_run, stored_settings, update_run
+from a2mim.runs import NOTHING, added_epochs, known_run, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE
 from a2mim.train import Hooks, describe, train
 from experiments.machine import commit
@@ -148,7 +148,7 @@ def begin(
 
 def refuse_other_input(folder: Path, loaded: Mapping[str, Any] | None) -> None:
     """Raise ValueError where the weights that a run began with tell another normalisation now than they did then."""
-    run = read_run(folder) if (folder / "run.json").exists() else {}
+    run = known_run(folder) or {}
     if not loaded or not run.get("loaded"):
         return
     before, now = ([note for note in each.get("adapted", ()) if is_of_input(note)] for each in (run["loaded"], loaded))
@@ -162,7 +162,7 @@ def refuse_other_input(folder: Path, loaded: Mapping[str, Any] | None) -> None:
 
 def refuse_other_network(folder: Path, architecture: Mapping[str, Any]) -> None:
     """Raise ValueError where the weights that a run began with make another network now, of other heads or pooling."""
-    run = read_run(folder) if (folder / "run.json").exists() else {}
+    run = known_run(folder) or {}
     before, now = run.get("architecture"), json.loads(json.dumps(architecture))
     if not before or before == now:
         return
@@ -181,7 +181,7 @@ def is_of_input(note: str) -> bool:
 
 def longer_words(folder: Path, settings: Any, steps_per_epoch: int) -> str:
     """What a finished run that is asked for more epochs goes on to do; nothing of any other."""
-    run = read_run(folder) if (folder / "run.json").exists() else None
+    run = known_run(folder)
     if run is None or not run["finished"] or added_epochs(run, settings) <= 0:
         return ""
     before, now = stored_settings(type(settings), folder, run).optim, settings.optim

@@ -53,7 +53,10 @@ class Material:
         data_name: str,
         transform: Mapping[str, Any],
     ) -> "Material":
-        """With the names of the classes for what is not named. Raises ValueError for names that are too many or few."""
+        """A model or data set that is not named is called by its Python type.
+
+        Raises ValueError for names that are too many or few.
+        """
         if names is not None and len(names) != len(dataset):
             raise ValueError(f"{len(names)} names for {len(dataset)} images: give one for each")
         called = model_name or type(model).__name__, data_name or type(dataset).__name__

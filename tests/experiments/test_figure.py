@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.commands.figure import FIGURES, OF_A_TABLE, OPTIONS, drawing_of
+from experiments.commands.figure import OF_A_TABLE, OPTIONS
+from experiments.drawing import FIGURES, drawing_of
 from tests.figures.made_up import (
     block_tables,
     course_table,

@@ -35,6 +35,7 @@ ORDINARY = {
     "bench curve": "{profile} {profile} --out {out}",
     "bench dense": f"--camvid {{scenes}} --coco {{things}} --model test_resnet --repeats 1 {CPU} --out {{out}}",
     "bench drop": f"test_vit --grid 2 --budget 200 --repeats 1 {CPU} --out {{out}}",
+    "bench errors": f"test_vit --grids 2 --repeats 2 {CPU} --out {{out}}",
     "bench estimators": "--data {images} --work {out}/work --out {out} --quick",
     "bench game": f"test_resnet --grid 2 --batch-size 2 --batches 1 --repeats 1 --images 1 {CPU} --out {{out}}",
     "bench methods": f"test_resnet --methods simmim --image-size 64 --batch-size 2 --repeats 1 {CPU} --out {{out}}",
@@ -77,7 +78,15 @@ ALSO = {
     "--published-pairs": "--design published",
 }
 """What an option needs beside it to have an effect."""
-SLOW = ("bench coverage", "bench curve", "bench dense", "bench drop", "bench estimators", "bench regret")
+SLOW = (
+    "bench coverage",
+    "bench curve",
+    "bench dense",
+    "bench drop",
+    "bench errors",
+    "bench estimators",
+    "bench regret",
+)
 """Too slow to be run for each value: what it refuses is looked at, and no more."""
 RUN_IN = {"Augmentation": "pretrain", "Mixing": "pretrain", "Optim": "pretrain", "Loop": "pretrain", "Data": "pretrain"}
 RUN_IN |= {"Evaluation": "knn", "Network": "knn", "Input": "occlusion"}

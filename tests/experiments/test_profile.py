@@ -257,7 +257,10 @@ def test_the_end_says_why_it_is_no_narrower():
     assert ended(0.2, 60, asked=60).endswith("(asked for ±0.1): the 60 images asked for are measured")
     assert ended(0.2, 40, asked=60).endswith("(asked for ±0.1): there are no more images")
     assert ended(0.2, 40, alone=0.15).endswith("; however many passes, these images leave about ±0.15")
-    assert ended(0.2, 40, alone=0.05).endswith("there are no more images")
+    noisy = ended(0.2, 40, alone=0.05)  # passes of images that are measured are never mended by later ones
+    assert "there are no more images; without the noise of their passes these images leave about ±0.05: meas" in noisy
+    assert noisy.endswith("with more passes, by --budget 3000 and another --out")
+    assert "leave" not in ended(0.2, 40, "minutes", alone=0.05)
     assert ended(0.09, 40, "precision") == "J_rms known to ±0.09 at the widest order (asked for ±0.1): as asked"
 
 

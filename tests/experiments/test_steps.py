@@ -14,13 +14,13 @@ from PIL import Image
 
 from a2mim.plain import to_plain
 from experiments import cli
+from experiments.folders import read_record
 from experiments.studies.steps import (
     NOT_YET,
     PICTURES,
     Step,
     finished,
     pursue,
-    read_record,
     refuse_absent,
     refuse_other_commands,
     refuse_other_recipe,

@@ -78,7 +78,7 @@ def test_a_finished_pair_is_left_as_it_is(measured):
 
 
 def test_a_finished_pair_whose_time_was_over_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "is_over", lambda run, record: True)
+    monkeypatch.setattr(Run, "out_of_time", lambda run, record: True)
     found = pair(tmp_path, precision=1e-6, data=Photos(9), ratios=(0.0, 0.5, 1.0), design="exact")
     assert {profile.record["ended"] for profile in found.profiles.values()} == {"images"}
 

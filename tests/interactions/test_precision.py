@@ -39,6 +39,7 @@ from interactions.precision import (
 )
 from interactions.profile import load_profile, profile_model
 from interactions.profiling import Run
+from interactions.rounds import announce_first
 from interactions.runs import storage
 from interactions.strength import strength_table
 from tests.interactions.tiny import Photos, network
@@ -343,7 +344,7 @@ def test_no_width_is_looked_at_before_the_least_images(tmp_path, monkeypatch):
     """A run that the clock ended at its first round goes on, however narrow these few images say that it is."""
     asked = {"count": 60, "ratios": (0.0, 0.5)}
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "is_over", lambda run, record: True)
+        patched.setattr(Run, "out_of_time", lambda run, record: True)
         cut = profile(tmp_path / "run", precision=1e-4, **asked).record
     assert cut["ended"] == "minutes" and len(cut["images"]) == FIRST_IMAGES and cut["reached"]["widest"] < 5
     again = profile(tmp_path / "run", precision=5.0, **asked).record
@@ -370,7 +371,7 @@ def test_a_start_with_fewer_images_than_an_unfinished_run_holds_changes_nothing(
 
 
 def test_a_run_whose_last_image_was_measured_when_time_was_over_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "is_over", lambda run, record: True)
+    monkeypatch.setattr(Run, "out_of_time", lambda run, record: True)
     asked = {"budget": 200, "ratios": (0.0, 0.5)}
     assert profile(tmp_path / "fixed", images=4, **asked).record["ended"] == "images"
     alone = profile(tmp_path / "all", 5, precision=1e-4, ratios=(0.0, 1.0))  # exact: no passes tell more of them
@@ -480,13 +481,13 @@ def test_minutes_are_over_when_another_process_stopped_for_them(tmp_path):
     record = dict(profile(tmp_path / "run", images=4, budget=200, unit_images=2).record)
     settings = SimpleNamespace(unit_images=2)
     over = {
-        until: Run.is_over(SimpleNamespace(folder=tmp_path / "run", until=until, settings=settings), record)
+        until: Run.out_of_time(SimpleNamespace(folder=tmp_path / "run", until=until, settings=settings), record)
         for until in (0.0, time.monotonic() + 3600, math.inf)
     }
     assert list(over.values()) == [True, False, False]
     next((tmp_path / "run" / "images").iterdir()).unlink()
     still = SimpleNamespace(folder=tmp_path / "run", until=time.monotonic() + 3600, settings=settings)
-    assert Run.is_over(still, record)
+    assert Run.out_of_time(still, record)
 
 
 def test_the_published_protocol_is_told_of_the_images_that_were_measured(tmp_path):
@@ -555,6 +556,16 @@ def test_what_the_next_round_of_a_pair_takes_is_told(capsys):
         "16 images each: difference of M known to ±0.15; asked for ±0.1; measuring 16 more, about 24,000 passes and "
         "4 min\n"
     )
+
+
+def test_what_a_run_takes_at_least_is_told_after_its_pilot(capsys):
+    entry = {"passes_per_image": 5000, "last": 16}
+    announce_first(entry, {"passes_per_second": 100.0}, 1000, say=True)
+    said = capsys.readouterr().err
+    assert "by its pilot an image takes 5,000 passes: 32 images, the least, 160,000 passes and 27 min; how" in said
+    announce_first(entry, {"passes_per_second": 1e6}, 1000, say=True)
+    announce_first(entry, {"passes_per_second": 100.0}, 1000, say=False)
+    assert capsys.readouterr().err == ""  # short, or not asked for
 
 
 def test_a_run_ends_by_the_interval_that_it_writes():

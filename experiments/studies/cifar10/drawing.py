@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from experiments.folders import is_complete
 from experiments.studies.cifar10.answers import answers, noise
 from experiments.studies.cifar10.plan import CORE, COURSE, FAMILIES, Settings, backbone_of, everyone, folder_of, setups
 from experiments.studies.methods import COMPARED, KINDS, LABELS
 from experiments.studies.pages import Shown, draw, write_page
-from experiments.studies.steps import is_complete
 from figures.report import Section, open_runs, sections_of
 
 FOURIER = {"a2mim": "with Fourier loss", "spatial": "without"}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
+from experiments.folders import read_json
 from experiments.studies.kept import STUDY
 from experiments.studies.methods import NAMES
-from experiments.studies.steps import read_json
 from experiments.studies.trainings import Family
 
 if TYPE_CHECKING:

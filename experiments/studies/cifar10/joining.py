@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.folders import is_complete, read_json
 from experiments.measuring.comparison import as_runs, differences_of
 from experiments.studies.cifar10.earlier import (
     ACCURACY,
@@ -34,7 +35,6 @@ from experiments.studies.cifar10.plan import (
 from experiments.studies.cifar10.tables import copies
 from experiments.studies.kept import COMMANDS, STUDY, keep_copy
 from experiments.studies.methods import NAMES, UNTRAINED
-from experiments.studies.steps import is_complete, read_json
 from figures.game import photograph_words, shown_words
 from interactions.profile import load_profile
 from interactions.runs.files import write_atomically

@@ -9,11 +9,12 @@ from importlib import import_module
 from pathlib import Path
 
 from a2mim.bounds import Count
+from experiments.folders import is_complete
 from experiments.recipes import cifar10, recipes_of
 from experiments.studies import token_position
 from experiments.studies.cifar10.earlier import is_salient_to, joined_networks
 from experiments.studies.methods import METHODS, UNTRAINED
-from experiments.studies.steps import Step, is_complete
+from experiments.studies.steps import Step
 from experiments.studies.trainings import EPOCH_SECONDS, SEEDS, Scale, data_words, suffix, training_words
 from interactions.settings import PAPER_RATIOS
 

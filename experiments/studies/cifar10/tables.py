@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.folders import is_complete, read_json, read_record
 from experiments.measuring.comparison import by_identity
 from experiments.studies import token_position
 from experiments.studies.cifar10.earlier import ACCURACY, MASSES, joined_accuracies
@@ -21,7 +22,6 @@ from experiments.studies.cifar10.plan import (
 )
 from experiments.studies.kept import keep_copy
 from experiments.studies.methods import LABELS, NAMES, UNTRAINED
-from experiments.studies.steps import is_complete, read_json, read_record
 from interactions.hierarchy import seeded_differences, seeded_masses
 from interactions.masses import middle_mass
 from interactions.profile import load_profile
