@@ -83,6 +83,19 @@ def test_what_was_measured_stands_beside_what_is_measured_here(measured, earlier
         assert not any("half" in name or "pairs" in name for name in archive.getnames())
 
 
+def test_networks_that_only_the_archive_has_are_left_there(measured, earlier, tmp_path):
+    """Their runs were written over those that this study had measured itself."""
+    for table in ("accuracy.csv", "masses.csv"):  # as somebody does who trains these networks anew
+        rows = pd.read_csv(earlier / table)
+        rows[rows["method"] != "supervised"].to_csv(earlier / table, index=False)
+    study = Settings(**STUDY, out=tmp_path / "study", methods=("supervised",), joined=earlier)
+    own = shutil.copytree(measured[2], folder_of(study, "vit", "supervised", 0) / "profile-8")
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    join(study)
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    assert (folder_of(study, "vit", "untrained", 0) / "profile-8" / "run.json").is_file()
+
+
 def test_joined_networks_are_not_trained_again_also_where_they_are_not_named_any_more(earlier, tmp_path):
     def planned(**settings):
         made = [step for step in steps(Settings(**STUDY, **settings)) if step.words[0] != "occlusion"]  # see below

@@ -8,6 +8,7 @@ import io
 import lzma
 import re
 import tarfile
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def join(settings: Settings) -> None:
     places = {of(settings, *network) for network in networks for of in (folder_of, backbone_of)}
     if trained := sorted(str(place) for place in places if (place / RECORD).exists()):
         raise ValueError(f"{trained[0]} was trained here, and {kept} has it, too: join it in another --out")
-    _unpack(kept / ROWS, settings.out)
+    _unpack(kept / ROWS, settings.out, {place.name for place in places})
     for place in sorted(places):
         for target, source in copies(place):
             if (kept / source).is_file() and not target.exists():
@@ -108,8 +109,9 @@ def earlier_study(settings: Settings) -> dict[str, Any]:
     return read_json(taken(settings, STUDY))
 
 
-def _unpack(archive: Path, out: Path) -> None:
-    """Every measuring run. Its record, which makes it one that counts, is written behind its rows."""
+def _unpack(archive: Path, out: Path, places: Collection[str]) -> None:
+    """Every measuring run of the networks in these places; what there is of others, this study may have itself. A run's
+    record, which makes it one that counts, is written behind its rows."""
     records: dict[Path, bytes] = {}
     try:
         with tarfile.open(archive, "r:xz") as tar:
@@ -118,6 +120,8 @@ def _unpack(archive: Path, out: Path) -> None:
                 file = tar.extractfile(member) if member.isfile() else None
                 if not PLACE.fullmatch(place) or not PART.fullmatch(part) or member.size > LARGEST or file is None:
                     raise ValueError(f"it holds {member.name[:NAMED]!r}")
+                if place not in places:
+                    continue
                 target, content = out / place / part, file.read()
                 if target.name == RECORD:
                     records[target] = content
