@@ -169,7 +169,10 @@ def check_optimizer(optim: Optim) -> None:
 def check_schedule(optim: Optim) -> None:
     """Raise ValueError where the warm-up is longer than the training."""
     if optim.epochs < 1 or optim.warmup_epochs > optim.epochs:
-        raise ValueError(f"{optim.warmup_epochs:g} epochs of warm-up do not fit into --epochs {optim.epochs}")
+        raise ValueError(
+            f"{optim.warmup_epochs:g} epochs of warm-up do not fit into --epochs {optim.epochs}: give "
+            "more of these, or fewer --warmup-epochs"
+        )
 
 
 def learning_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int) -> float:

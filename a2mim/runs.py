@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from a2mim.bounds import check, complaint
 from a2mim.checkpoints.archive import check_file, check_zip, is_zip, read_text
 from a2mim.errors import one_line, out_of_memory
-from a2mim.plain import differences, finite, from_plain, to_plain
+from a2mim.plain import differences, finite, from_plain, printable, to_plain
 from a2mim.record import Record
 from a2mim.versions import versions
 
@@ -91,6 +91,8 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def refuse_damaged(run: Any, path: Path) -> None:
     """Raise ValueError where what was read from a run.json is no record of a training run, and say which part."""
+    if isinstance(run, dict) and "status" in run and isinstance(run.get("command"), str):
+        raise ValueError(f"{path.parent} holds a run of `a2mim {printable(run['command'])}`, which trains nothing")
     if wrong := complaint(run, Record):
         raise ValueError(
             f"{path} is not the record of a training run (it {wrong}): put back the file that the run wrote, or begin "

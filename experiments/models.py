@@ -99,8 +99,12 @@ def create_model(
         if not report.complete:
             warnings.warn(f"'{file}' gave {report.loaded} keys of {name}, but {report.differences}", stacklevel=2)
     config = timm.data.resolve_model_data_config(model)
-    if checkpoint is not None and (assumed := {**checkpoint.assumed, **view(checkpoint, config)}):
-        config["assumed"] = assumed
+    if checkpoint is not None:
+        untouched = (
+            {} if report.complete else {"weights": f"part of the network is as initialised: {report.differences}"}
+        )
+        if assumed := {**checkpoint.assumed, **view(checkpoint, config), **untouched}:
+            config["assumed"] = assumed
     if checkpoint is not None and (resized := [note for note in report.adapted if "was resized" in note]):
         config["adapted"] = resized
     if "img_size" in args:
@@ -148,7 +152,7 @@ def tell_assumed(assumed: Mapping[str, str], options: Mapping[str, str] = {}) ->
     options: of a command that has any for what is known of images.
     """
     for what, words in assumed.items() if is_first() else ():
-        given = options.get(what, "") if what in OF_IMAGES else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
+        given = options.get(what, "") if what in NO_ARGUMENTS else f"--model-args {what}={OTHERWISE.get(what, 'N')}"
         print(f"note: {words}{given and f' ({given})'}", flush=True)
 
 
@@ -158,8 +162,8 @@ def tell_adapted(notes: Sequence[str]) -> None:
         print(f"note: {note}, for images of another size than the weights'", flush=True)
 
 
-OF_IMAGES = ("pixels", "view")
-"""What is assumed of images, and not of the model."""
+NO_ARGUMENTS = ("pixels", "view", "weights")
+"""What is assumed of images, and of weights that a file lacks: no arguments of the model."""
 OTHERWISE = {"act_layer": "quick_gelu"}
 """Argument of which something is assumed → what else it may be, where that is no number."""
 

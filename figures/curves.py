@@ -3,6 +3,7 @@
 Strength A(m), relative strength J(m) and order m, out of n − 2, as in Deng et al. 2022 (arXiv 2111.06236).
 """
 
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +45,7 @@ KINDS: dict[str, Look] = {"rms": look(0), "noise-corrected": look(1), "raw, as p
 """How the kinds of estimates look where they stand beside each other: what noise lifts is faint."""
 MIDDLE = (0.3, 0.7)  # the order ratios over which the middle mass is a mean
 UPPER, LOWER, AROUND = 1.35, 1.1, 1.1  # inches of the panels of draw_strength, and of the words around them
+FAR = 30.0  # times the highest point: tops of intervals that lie higher do not stretch the axis
 
 
 def draw_strength(
@@ -89,6 +91,9 @@ def strength_figure(
         band_words([rows], RELATIVE + ABSOLUTE),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}.",
         hollow_words([rows]),
+        "Some bands go on above the axis."
+        if (rows[[f"{name}_high" for name in ABSOLUTE]] > top).any(axis=None)
+        else "",
         *left_out(rows, RELATIVE + ABSOLUTE, logarithmic=ABSOLUTE),
         f"The numerical floor, {floor:.1g} or less, lies below the axis." if 0 < floor < bottom else "",
     ]
@@ -103,7 +108,9 @@ def strength_figure(
     label_orders(above, rows, below=False)
     label_orders(below, None)
     start_at_zero(above, [rows], RELATIVE)
-    below.set_yscale("log")
+    with warnings.catch_warnings():  # of a run without any interaction, which the caption says
+        warnings.filterwarnings("ignore", "Data has no positive values")
+        below.set_yscale("log")
     below.set_ylim(bottom, top)
     _label_decades(below, top / bottom)
     if floor >= bottom:
@@ -164,9 +171,11 @@ def curve_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def start_at_zero(axes: Axes, tables: Collection[pd.DataFrame], measures: Sequence[str]) -> None:
-    """The axis starts at 0, or below it where a corrected or squared strength or its interval does."""
+    """The axis starts at 0, or below it where a corrected or squared strength or its interval does (one without an end
+    goes on below the axis)."""
     columns = [f"{measure}{end}" for measure in measures for end in ("", "_low")]
-    axes.set_ylim(bottom=1.05 * min(float(np.nanmin(rows[columns].to_numpy(), initial=0)) for rows in tables))
+    lows = [rows[columns].replace(-np.inf, np.nan).to_numpy() for rows in tables]
+    axes.set_ylim(bottom=1.05 * min(float(np.nanmin(low, initial=0)) for low in lows))
 
 
 def shade_middle(axes: Axes) -> None:
@@ -201,7 +210,7 @@ def _label_decades(axes: Axes, span: float) -> None:
 
 
 def _positive_span(rows: pd.DataFrame, measures: Sequence[str]) -> tuple[float, float]:
-    """Ends of a logarithmic axis that holds every point, the tops of the intervals, and the floor if it is not far."""
+    """Ends of a logarithmic axis that holds every point, and what is not far: the tops of the intervals, the floor."""
     points, tops = rows[list(measures)].to_numpy(), rows[[f"{measure}_high" for measure in measures]].to_numpy()
     points = points[points > 0]
     if not len(points):
@@ -209,7 +218,8 @@ def _positive_span(rows: pd.DataFrame, measures: Sequence[str]) -> tuple[float, 
     lowest, floor = points.min(), _highest_floor(rows)
     if 0.01 * lowest < floor < lowest:
         lowest = floor
-    return lowest / 1.6, 1.3 * max(points.max(), np.nanmax(tops, initial=0), floor)
+    near = tops[tops <= FAR * points.max()]
+    return lowest / 1.6, 1.3 * max(points.max(), near.max(initial=0), floor)
 
 
 def _highest_floor(rows: pd.DataFrame) -> float:
@@ -235,6 +245,8 @@ def left_out(rows: pd.DataFrame, measures: Sequence[str], logarithmic: Sequence[
         reason = pd.Series("not measured", rows.index)
         if measure in ("rms", "J_rms"):
             reason = rows["rms_note"].astype(object).fillna("").astype(str).replace("", "no reason given")
+        elif "A" in rows and (rows["A"] == 0).all():
+            reason = pd.Series("no interaction at any order: J is relative to nothing", rows.index)
         absent = rows[measure].isna()
         if measure in logarithmic:
             reason, absent = reason.mask(rows[measure] <= 0, "not positive"), absent | (rows[measure] <= 0)

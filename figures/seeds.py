@@ -12,6 +12,7 @@ from figures.words import count_in_words
 
 SMALL = 1.8  # points, the marker of a seed among several
 BAND, GREY_BAND = 0.16, 0.10  # how opaque
+BEYOND = 10.0  # times what is drawn else: where a band without an end is cut off
 FEWEST = 8  # images of which measuring runs give an interval
 
 
@@ -57,6 +58,9 @@ def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, what: str) -> None:
     """The columns low and high against x, where they are known (y need not be: the root of a square below 0 is missing,
     and how large it can be is not); a bar for a point that stands alone."""
     known = rows[["low", "high"]].notna().all(axis=1).to_numpy()
+    numbers = rows[["y", "low", "high"]].to_numpy(float)
+    beyond = BEYOND * np.abs(numbers[np.isfinite(numbers)]).max(initial=0)
+    rows = rows.assign(**rows[["low", "high"]].clip(-beyond, beyond))  # what has no end leaves the axes
     beside = np.append(known[1:], False) | np.append(False, known[:-1])
     opacity = GREY_BAND if look.context else BAND
     band = axes.fill_between(

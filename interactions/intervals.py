@@ -23,6 +23,8 @@ NO_INTERVAL = f"fewer than {MIN_IMAGES} images: no interval"
 BLOCK_ELEMENTS = 20_000_000
 LINEAR = 4.0
 """Squares below so many of their standard errors are taken as they are, and those above by their logarithm."""
+ENDLESS = 20.0
+"""Half width on that scale, a factor of e²⁰, from which on few images hold so much that the square has no upper end."""
 LIFTED = 2.0
 """Standard errors: squares that are less above 0 are near it."""
 ROUNDING = 1e-12
@@ -111,6 +113,7 @@ def square_interval(
         return np.arcsinh(value / scale), influence / np.hypot(value, scale)[..., None]
 
     centre, half = studentised_interval(folded, count, resamples, seed, confidence)
+    half = np.where(half > ENDLESS, np.inf, half)
     low, high = (np.sinh(centre + sign * half) * scale[..., 0] for sign in (-1, 1))
     return estimate, low, high
 
@@ -142,6 +145,8 @@ def roots_interval(
 
     def reach(upwards_M: np.ndarray) -> float:
         distance_M = weights_M * np.where(upwards_M, high_M - root_M, root_M - low_M)
+        if np.isinf(distance_M).any():
+            return np.inf
         together_M = lifted_M & ~upwards_M
         of_all_MM = np.where(together_M[:, None] & together_M, 1.0, correlation_MM)
         return float(root_of(distance_M @ of_all_MM @ distance_M))

@@ -176,6 +176,8 @@ def strength_table(
     table.loc[negative, ["rms", "J_rms"]] = np.nan
     table["rms_note"] = np.where(negative, "mean square is not positive: the noise exceeds the signal", "")
     table.loc[table.mean_square.isna(), "rms_note"] = "no pair has two independent halves: spend more passes"
+    if (table.A == 0).all():
+        table["rms_note"] = "no interaction at any order: J is relative to nothing"
     told = np.minimum(telling["mean_abs"], telling["mean_square"])
     table["interval_note"] = np.where(told < MIN_IMAGES, NO_INTERVAL, "")
     # A is mostly noise where the rms is missing: there, whether it could be further than that from the floor.

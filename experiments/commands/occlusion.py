@@ -56,7 +56,7 @@ def run(settings: Settings) -> None:
 
     measure = asdict(with_own_functions(settings.measure))
     model, config = open_model(settings)
-    classes = getattr(model, "num_classes", None)
+    classes = getattr(model, "num_classes", settings.num_classes)  # of an own model what was typed
     if classes == 0:
         raise ValueError(f"'{settings.weights}' has no classifier, so it has no accuracy: fine-tune it first")
     known = known_classes(model, settings.weights)

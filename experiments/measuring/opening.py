@@ -107,7 +107,7 @@ def open_all(settings: "Settings") -> Opened:
         check_classifier(settings, model)
         known = known_classes(model, settings.weights)
     needed = settings.measure.needs_labels
-    classes = getattr(model, "num_classes", None)
+    classes = getattr(model, "num_classes", settings.num_classes)  # of an own model what was typed
     labels = {"class_map": settings.class_map, "model_classes": classes, "known": known, "labels_needed": needed}
     data = images_of(settings, config, **labels)
     if needed and not data.labelled:

@@ -63,7 +63,8 @@ def test_a_file_goes_through_the_strict_reader(tmp_path):
 def test_a_file_loaded_in_part_warns_and_seeds_the_rest(tmp_path):
     torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "net.pth")
     with pytest.warns(UserWarning, match=r"2 mis-shaped keys \(fc\.weight: 3×.* instead of 1000×"):
-        first, _ = create_model("test_resnet", tmp_path / "net.pth", partial=True)
+        first, config = create_model("test_resnet", tmp_path / "net.pth", partial=True)
+        assert config["assumed"]["weights"].startswith("part of the network is as initialised: ")
     with pytest.warns(UserWarning):
         again, _ = create_model("test_resnet", tmp_path / "net.pth", partial=True)
     assert torch.equal(weights_of(first), weights_of(again))

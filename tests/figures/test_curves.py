@@ -164,3 +164,17 @@ def test_images_are_counted_where_there_is_an_interval(tmp_path: Path):
     assert "No intervals: fewer than eight images." in caption(draw_strength(few, tmp_path / "s.png"))
     few.loc[3:, ends], few.loc[3:, "images"] = table.loc[3:, ends], 50
     assert "Bands: 95 % bootstrap intervals over 50 images." in caption(draw_strength(few, tmp_path / "s.png"))
+
+
+def test_bands_without_an_end_stretch_no_axis(tmp_path: Path):
+    """They ended the command, when all was measured, with a sentence of matplotlib's; or the axis at 10^147."""
+    table = strength_table()
+    table.loc[2, ["rms_high", "A_high"]] = np.inf
+    table.loc[3, "rms_high"] = 1e30 * table.rms[3]
+    table.loc[1, "J_corrected_low"] = -np.inf
+    figure = draw_strength(table, tmp_path / "s.png")
+    above, below = seen(figure)[:2]
+    assert below.get_ylim()[1] < 100 * table[["rms", "A", "A_corrected"]].max(axis=None)
+    assert 0 >= above.get_ylim()[0] > -10 * table.J.max() and above.get_ylim()[1] < 10 * table.J_rms.max()
+    assert "Some bands go on above the axis." in caption(figure)
+    assert "Some bands" not in caption(draw_strength(strength_table(), tmp_path / "t.png"))

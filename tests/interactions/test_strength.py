@@ -509,3 +509,21 @@ def test_pairs_that_lack_a_half_are_no_noise_of_those_that_have_it():
     halvings[:, 1, 0] = np.nan  # the first pair has no two halves at all, and was measured
     assert np.isnan(image_row(interactions_of([1, 1, 3, 3], halvings))["pair_variance"])
     assert image_row(interactions_of([np.nan, 1, 3, 3], halvings))["pair_variance"] > 0
+
+
+def test_squares_that_few_images_hold_have_no_upper_end_and_m_ends_where_it_can():
+    """Resamples without these images have next to no spread: half widths of hundreds were ends of 10^132."""
+    square_IM = 1e-6 * (1 + 1e-3 * np.random.default_rng(0).normal(size=(10, 5)))
+    square_IM[:2, 2] = [4.0, 1.0]
+    images = rows_of(np.sqrt(square_IM), square_IM=square_IM, ratios=RATIOS)
+    table = strength_table(images)
+    assert table.rms_high[2] == np.inf and table.rms_low[2] == 0 and table.J_rms_high[2] == 5
+    assert np.isfinite(table.drop(2)[["rms_low", "rms_high"]]).all(axis=None)
+    mass = middle_mass(images).set_index("measure").loc["J_rms"]
+    assert 0 <= mass.M_low < 0.1 and mass.M_high == pytest.approx(5 / 3)
+
+
+def test_a_model_without_interactions_says_so():
+    table = strength_table(rows_of(np.zeros((9, 3))), resamples=50)
+    assert (table.rms == 0).all() and table.J_rms.isna().all()
+    assert set(table.rms_note) == {"no interaction at any order: J is relative to nothing"}
