@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from interactions.published import PUBLISHED, changed_from_published, protocol_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
     from torch import nn
@@ -116,6 +116,7 @@ def open_all(settings: "Settings") -> Opened:
             "class into its own folder, or explain the model's own class (--target predicted, without --only-correct)"
         )
     if is_first():
+        warn_about_cells(settings.measure.grid, config["input_size"][1:])
         if settings.measure.target == "label":
             warn_about_labels(model, data, "--class-map FILE, --target predicted")
         if settings.measure.design == PUBLISHED:
@@ -175,6 +176,16 @@ def check_classifier(settings: "Settings", model: "nn.Module") -> None:
         raise ValueError(
             f"'{settings.weights}' has no classifier, which --only-correct needs: leave it out, or --probe with "
             "labelled images"
+        )
+
+
+def warn_about_cells(grid: "int | str", size: "Sequence[int]") -> None:
+    """Say so where cells differ in size: their interactions do, too."""
+    if isinstance(grid, int) and any(side % grid for side in size):
+        sides = sorted({pixels for side in size for pixels in (side // grid, -(-side // grid))})
+        told = " and ".join(map(str, sides))
+        print(
+            f"note: {grid} cells do not divide {'×'.join(map(str, size))} px: their sides are {told}", file=sys.stderr
         )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from experiments import cli
 from experiments.datasets import evaluation_transform
 from experiments.measuring.inputs import Input, adjusted, description, in_words
+from experiments.measuring.opening import warn_about_cells
 from tests.experiments.test_profile import FEW, MODEL, profile
 
 CONFIG = {"input_size": (3, 8, 8), "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center"}
@@ -66,3 +67,11 @@ def test_every_measuring_command_takes_and_checks_them(command, option, said, ph
     words = [command, MODEL, "--weights", "random", *where, "--out", str(out), *size, *option]
     assert cli.main(words) == 2
     assert said in capsys.readouterr().err and not out.parent.exists()
+
+
+def test_cells_of_several_sizes_are_told(capsys):
+    warn_about_cells(5, (64, 64))
+    assert "note: 5 cells do not divide 64×64 px: their sides are 12 and 13" in capsys.readouterr().err
+    warn_about_cells(8, (64, 64))
+    warn_about_cells("map.png", (64, 64))
+    assert capsys.readouterr().err == ""
