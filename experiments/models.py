@@ -22,7 +22,7 @@ from torch import nn
 
 from a2mim.checkpoints import Checkpoint, hub, load_into, read
 from a2mim.checkpoints.architecture import left_open
-from a2mim.checkpoints.identify import identify
+from a2mim.checkpoints.identify import NATIVE, identify
 from a2mim.checkpoints.read import split_copy
 from a2mim.checkpoints.stated import shown
 from a2mim.errors import one_line, out_of_memory
@@ -103,7 +103,7 @@ def create_model(
         untouched = (
             {} if report.complete else {"weights": f"part of the network is as initialised: {report.differences}"}
         )
-        if assumed := {**checkpoint.assumed, **view(checkpoint, config), **untouched}:
+        if assumed := {**checkpoint.assumed, **untouched}:
             config["assumed"] = assumed
     if checkpoint is not None and (resized := [note for note in report.adapted if "was resized" in note]):
         config["adapted"] = resized
@@ -133,11 +133,13 @@ def weights_file(weights: str | Path) -> Path | None:
     return path
 
 
-def view(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, str]:
-    """In words, that images are shown otherwise than timm's config.json beside the file says; empty where not."""
-    said = ", ".join(f"{key} {shown(value)}" for key, value in hub.other_view(checkpoint.path, config).items())
-    words = f"images are shown as the model's name says, and config.json beside the file says {said}"
-    return {"view": words} if said else {}
+def other_view(weights: str | Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """In words, how images were shown to the network of these weights, by timm's config.json beside the file, where
+    that is not as they are shown now; empty where it is, or nothing is said."""
+    file = weights_file(weights)
+    other = hub.other_view(split_copy(file)[0], config) if file else {}
+    said = ", ".join(f"{key} {shown(value)}" for key, value in other.items())
+    return {"view": f"images are shown otherwise than config.json beside the weights says: {said}"} if said else {}
 
 
 def unsaid(assumed: Mapping[str, str], args: Mapping[str, Any]) -> dict[str, str]:
@@ -162,8 +164,8 @@ def tell_adapted(notes: Sequence[str]) -> None:
         print(f"note: {note}, for images of another size than the weights'", flush=True)
 
 
-NO_ARGUMENTS = ("pixels", "view", "weights")
-"""What is assumed of images, and of weights that a file lacks: no arguments of the model."""
+NO_ARGUMENTS = ("pixels", "view", "weights", "arguments")
+"""What is assumed of images, of weights that a file lacks and of what it may not say: no arguments of the model."""
 OTHERWISE = {"act_layer": "quick_gelu"}
 """Argument of which something is assumed → what else it may be, where that is no number."""
 
@@ -182,7 +184,9 @@ def fitted(name: str, checkpoint: Checkpoint) -> tuple[str, dict[str, Any], Mapp
         if found is None:
             raise ValueError(f"no known model fits '{checkpoint.path}': name the timm model that it was made with")
         return found.name, found.arguments, found.assumed
-    return name, {} if is_factory(name) else left_open(name, checkpoint), {}
+    if is_factory(name):
+        return name, {}, {}
+    return name, left_open(name, checkpoint), hub.untaken(checkpoint.path) if checkpoint.source == NATIVE else {}
 
 
 def named(name: str, weights: str | Path) -> str:

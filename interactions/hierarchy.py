@@ -115,7 +115,16 @@ def bootstrapped_differences(
         index_RI = generator.integers(len(shared), size=(resamples, len(shared)))
         both = _as_many(*(_of_images(runs[name], shared) for name in (a, b)))
         drawn = [_drawn(tables, index_RI, generator) for tables in both]
-        ends = np.quantile(drawn[0] - drawn[1], [(1 - confidence) / 2, (1 + confidence) / 2], axis=-1)
+        differences = drawn[0] - drawn[1]
+        # A resample without any image that tells an order could have any M: it counts for both ends.
+        ends = np.stack(
+            [
+                np.quantile(
+                    np.where(np.isnan(differences), sign * np.inf, differences), (1 + sign * confidence) / 2, -1
+                )
+                for sign in (-1, 1)
+            ]
+        )
         ends[:, _few_tell([*both[0], *both[1]])] = np.nan
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}

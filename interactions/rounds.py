@@ -6,6 +6,7 @@
 A run with a fixed number of images has one round, and one more for every time that it was extended.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -50,7 +51,8 @@ def passes_of_order(settings: ProfileSettings, order: int, pairs_P2: Tensor, n_p
 def announce_first(entry: Entry, record: Mapping[str, Any], most: int, say: bool) -> None:
     """Say what a run to a precision takes at least by what its pilot found, where that is long."""
     of_one, count = entry["passes_per_image"], min(LEAST_IMAGES, most)
-    seconds = of_one * count / rate if (rate := record.get("passes_per_second")) else 0.0
+    rate = record.get("passes_per_second")
+    seconds = of_one * count / rate / int(os.environ.get("WORLD_SIZE", 1)) if rate else 0.0
     words = f"by its pilot an image takes {of_one:,} passes: {count} images, the least, {of_one * count:,} passes and "
     announce(f"{words}{duration(seconds)}; how many more, the first {entry['last']} tell", seconds, say)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import a2mim.networks  # noqa: F401  the models that timm does not have are known by name from here on
+from a2mim.checkpoints import hub
 from a2mim.checkpoints.errors import CheckpointError, sound
 from a2mim.checkpoints.families import FAMILIES
 from a2mim.checkpoints.families.common import Architecture, class_count
@@ -43,6 +44,8 @@ def guess(checkpoint: Checkpoint) -> Architecture | None:
             f"checkpoint '{checkpoint.path}'"
             + " (or config.json beside it)" * ("architecture" not in checkpoint.metadata),
         )
+        if "num_classes" not in arguments:
+            arguments = {**arguments, **classes(checkpoint, name)}
         return Architecture(name.split("_")[0], name, arguments, tuple(key for key in arguments if key in FORM))
     if checkpoint.unread:
         raise CheckpointError(f"checkpoint '{checkpoint.path}' is {checkpoint.unread}")
@@ -72,7 +75,8 @@ def left_open(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         found = guess(checkpoint)
     except NotPlainError:
-        return {}
+        taken = hub.taken(checkpoint.path) if checkpoint.source == "timm" else {}
+        return {key: value for key, value in taken.items() if key in FORM}
     family = name.split("_")[0]
     if found is None or not (family == found.family or any({family, found.family} <= each for each in RELATED)):
         return {}

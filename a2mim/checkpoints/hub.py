@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
+
 from a2mim.checkpoints.archive import json_beside
-from a2mim.checkpoints.stated import is_plain
+from a2mim.checkpoints.stated import ARGUMENTS, is_plain, shown
 
 FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 """What the hub calls a file of weights."""
@@ -36,11 +38,30 @@ def architecture(path: Path) -> dict[str, Any]:
     if not isinstance(said, dict) or not is_plain(config["architecture"]):
         return {}
     images = pretrained(config)
-    fixed, size = images.get("fixed_input_size"), images.get("input_size")
-    usual = {"img_size": size[1:]} if fixed and isinstance(size, list) and len(size) == 3 else {}
-    classes = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     given = {key: value for key, value in said.items() if value is not None and not key.endswith(RATES)}
-    return {"architecture": config["architecture"], **usual, **given, **classes}
+    if given.get("in_chans") == 3:
+        del given["in_chans"]
+    usual: Any = timm.get_pretrained_cfg(config["architecture"])
+    size, own = images.get("input_size"), usual and tuple(usual.input_size[1:])
+    if images.get("fixed_input_size") and isinstance(size, list) and len(size) == 3 and tuple(size[1:]) != own:
+        given = {"img_size": size[1:], **given}
+    classes = config.get("num_classes", images.get("num_classes"))
+    return {"architecture": config["architecture"], **given, **({} if classes is None else {"num_classes": classes})}
+
+
+def taken(path: Path) -> dict[str, Any]:
+    """Those of the arguments that a file may give, for a network that somebody named."""
+    return {key: value for key, value in architecture(path).items() if key in ARGUMENTS and ARGUMENTS[key](value)}
+
+
+def untaken(path: Path) -> dict[str, str]:
+    """In words, those that it may not; empty where there are none."""
+    there = {
+        key: value for key, value in architecture(path).items() if key != "architecture" and key not in taken(path)
+    }
+    said = ", ".join(f"{shown(key)} = {shown(value)}" for key, value in there.items())
+    words = f"config.json beside the file gives its network {said}, which is not taken over: --model-args says it"
+    return {"arguments": words} if said else {}
 
 
 def pixels(path: Path) -> list[Any] | None:

@@ -85,7 +85,7 @@ def open_scenes(scenes: Scenes, train: bool = True, classes: dict[str, int] | No
     entries, annotations = paired(part)
     names = [entry.name for entry in entries]
     named = read_class_map(scenes.class_names) if scenes.class_names else classes
-    if named and sorted(named.values()) != list(range(len(named))):
+    if named and scenes.class_names and sorted(named.values()) != list(range(len(named))):
         raise ValueError(f"the class names in {scenes.class_names} have an empty line among them: name every class")
     pairs = Pairs(part.pictures, entries, part.masks, annotations, np.zeros(0, np.int64))
     images = Images(pairs, part.where, len(names), {}, labelled=True, names=names, reports=Reports(names))

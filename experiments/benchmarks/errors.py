@@ -103,8 +103,11 @@ def of_grid(settings: Settings, side: int, device: "torch.device") -> "pd.DataFr
     kinds = [(order, Plan(name, dict(of))) for order in orders for name, of in OPTIONS.items()]
     for order, plan in tqdm(kinds, desc=f"orders and designs, {side}×{side} cells"):
         for budget in settings.budgets:
-            if row := of_design(settings, table, plan, order, grid, budget):
+            row = of_design(settings, table, plan, order, grid, budget)
+            if row:
                 rows.append({"players": grid.n_players, "order": order, "ratio": orders[order], **row})
+            else:
+                tqdm.write(f"left out: {plan.design} with {budget} passes at order {order} of {grid.n_players} cells")
     return pd.DataFrame(rows)
 
 
@@ -146,7 +149,7 @@ def of_design(
             return None
         found = sample.estimate(game(sample.coalitions_BN))
         z_P = (found.mean - truth_P) / found.standard_error
-        z_R.append(float(z_P.square().nanmean()))
+        z_R.append(float(z_P[z_P.isfinite()].square().mean()))
         known_R.append(float(z_P.isfinite().double().mean()))
         rows.append(image_row(found))
     square_R = np.array([row["mean_square"] for row in rows])

@@ -130,7 +130,8 @@ def refuse(settings: "Settings") -> None:
     there = read_json(settings.out / "run.json") if (settings.out / "run.json").is_file() else {"command": COMMAND}
     if (command := there.get("command")) != COMMAND:
         raise ValueError(f"{settings.out} holds a run of `a2mim {command}`: name another folder with --out")
-    if (run := there.get("run")) and Path(run).resolve() != Path(settings.model).resolve():
+    run = there.get("run", settings.model)
+    if Path(run).is_dir() and Path(run).resolve() != Path(settings.model).resolve():  # (one that was moved is no other)
         raise ValueError(f"{settings.out} follows the training in {run}: name another folder with --out")
 
 

@@ -65,7 +65,7 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     from a2mim.plain import pairs
     from experiments.datasets import size_arguments
     from experiments.machine import is_first
-    from experiments.models import create_model, named, tell_adapted, tell_assumed
+    from experiments.models import create_model, named, other_view, tell_adapted, tell_assumed
 
     arguments = pairs(settings.model_args)
     if "num_classes" in arguments:
@@ -84,6 +84,8 @@ def open_model(settings: Measured) -> "tuple[nn.Module, dict[str, Any]]":
     refuse_new_classifier(settings, model)
     silent = not (getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None))
     config = adjusted(config, settings.input)
+    if view := other_view(settings.weights, config):
+        config["assumed"] = {**config.get("assumed", {}), **view}
     if is_first():
         assumed = silent and settings.input.mean is None and settings.input.std is None
         told = f"; '{settings.model}' says nothing of its own: are they right? (--mean, --std)" if assumed else ""
@@ -126,10 +128,8 @@ def adjusted(config: Mapping[str, Any], given: Input) -> dict[str, Any]:
             if len(numbers) not in (1, channels):
                 raise ValueError(f"--{name} has {len(numbers)} numbers, images have {channels} channels: give 1 or all")
             config[name] = tuple(numbers) * (channels // len(numbers))
-    told = {"pixels": (given.mean, given.std), "view": (given.image_size, given.crop_pct, given.interpolation)}
-    given_now = [what for what, values in told.items() if all(value is not None for value in values)]
-    if "assumed" in config:
-        config["assumed"] = {what: words for what, words in config["assumed"].items() if what not in given_now}
+    if given.mean is not None and given.std is not None and "assumed" in config:
+        config["assumed"] = {what: words for what, words in config["assumed"].items() if what != "pixels"}
     return config
 
 

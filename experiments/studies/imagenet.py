@@ -98,16 +98,19 @@ def in_processes(command: Sequence[str]) -> int:
 
     Returns its exit code, as a shell tells that of a killed one.
     """
-    with subprocess.Popen(command, start_new_session=True) as child:  # Ctrl-C reaches it through this process alone
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            child.terminate()
-            child.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        # Of a session of its own: Ctrl-C reaches it through this process alone.
+        with subprocess.Popen(command, start_new_session=True) as child:
+            try:
+                code = child.wait()
+            except KeyboardInterrupt:
+                child.terminate()
+                child.wait()
+                raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 

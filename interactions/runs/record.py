@@ -201,6 +201,9 @@ def refuse_other_settings(
     A setting that the run there does not know yet counts as its default.
     """
     there, now = json.loads(json.dumps(usual)) | flat(record), flat(asked)
+    for each in (there, now):  # what was assumed is in words, which may come to say more
+        if "data transform" in each:
+            each["data transform"] = {key: x for key, x in each["data transform"].items() if key != "assumed"}
     allowed = ["model name", "data name", *free]
     if "model structure" not in there:
         allowed.append("model structure")  # of a run from before it was noted, which its weights have to tell

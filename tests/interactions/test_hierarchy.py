@@ -164,6 +164,17 @@ def test_the_variance_over_images_is_that_of_leaving_each_of_them_out():
     np.testing.assert_allclose([signed.M_low, signed.M_high], signed.M + half[1] * np.array([-1, 1]), rtol=1e-9)
 
 
+def test_the_bootstrap_is_not_missing_by_chance():
+    """8 of 100 images tell an order: some of 2,000 resamples have none of them in two of five runs."""
+    tables = [drawn(np.random.default_rng(seed), 100) for seed in range(3)]
+    for rows in tables:
+        rows.loc[(rows.order == 30) & (rows.image >= 8), "mean_square"] = np.nan
+    runs = {"a": tables, "b": [drawn(np.random.default_rng(9 + seed), 100) for seed in range(3)]}
+    for seed in range(4):
+        found = bootstrapped_differences(runs, [("a", "b")], seed=seed)
+        assert np.isfinite(found[["boot_low", "boot_high"]]).all(axis=None)
+
+
 def test_an_order_that_few_images_tell_has_no_interval_over_seeds_either():
     tables = [drawn(np.random.default_rng(seed), 20) for seed in range(3)]
     for rows in tables:

@@ -326,6 +326,16 @@ def test_a_process_that_lost_its_folder_writes_nothing_more(tmp_path, monkeypatc
     assert not (tmp_path / "run.json").exists()
 
 
+def test_a_lock_that_is_lost_is_remembered_until_it_is_held_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lock, "LOST", set())
+    monkeypatch.setattr(lock._thread, "interrupt_main", lambda: None)
+    lock._lost(SimpleNamespace(lock_file=str(tmp_path / NAME), reason="expired"))
+    assert lock.is_lost(tmp_path) and not lock.is_lost(tmp_path / "other")
+    assert "was taken away, or taken over" in capsys.readouterr().err
+    with held(tmp_path):
+        assert not lock.is_lost(tmp_path)
+
+
 def test_a_lock_goes_with_what_it_made(tmp_path):
     with held(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b" / NAME).exists()

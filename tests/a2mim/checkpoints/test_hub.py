@@ -8,7 +8,7 @@ import torch
 
 from a2mim.checkpoints.errors import CheckpointError
 from a2mim.checkpoints.read import read
-from experiments.models import create_model
+from experiments.models import create_model, other_view
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 NETWORKS = [
@@ -60,18 +60,50 @@ def test_the_classes_have_the_names_that_timm_wrote(tmp_path):
 
 def test_images_that_were_prepared_otherwise_are_told(tmp_path):
     saved(tmp_path, *NETWORKS[0], pretrained_cfg={"input_size": (3, 96, 96), "crop_pct": 1.0})
-    _, config = create_model("resnet18", tmp_path / "model.safetensors", num_classes=3)
-    assert "input_size [3, 96, 96], crop_pct 1.0" in config["assumed"]["view"]
+    file = tmp_path / "model.safetensors"
+    _, config = create_model("resnet18", file, num_classes=3)
+    assert other_view(file, config)["view"].endswith(
+        "config.json beside the weights says: input_size [3, 96, 96], crop_pct 1.0"
+    )
+    assert other_view(file, config | {"crop_pct": 1.0})["view"].endswith("says: input_size [3, 96, 96]")
+    assert other_view(file, config | {"crop_pct": 1.0, "input_size": (3, 96, 96)}) == {}
+    assert other_view("random", config) == {}
 
 
 def test_arguments_that_no_file_may_give_are_refused_and_the_model_can_be_named(tmp_path):
     saved(tmp_path, "resnet18", {})
     config = json.loads((tmp_path / "config.json").read_text())
     config["model_args"]["block"] = "os.system"
+    config["model_args"]["act_layer"] = "gelu"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config.json beside it\) gives its network the argument 'block'"):
         create_model("auto", tmp_path / "model.safetensors")
-    create_model("resnet18", tmp_path / "model.safetensors", num_classes=3)
+    model, said = create_model("resnet18", tmp_path / "model.safetensors", num_classes=3)
+    assert isinstance(model.act1, torch.nn.GELU)  # what a file may say counts
+    assert "its network 'block' = 'os.system', which is not taken over" in said["assumed"]["arguments"]
+
+
+@pytest.mark.parametrize("kept", ["pretrained_cfg", "flat"])
+def test_configurations_of_before_say_names_and_images(tmp_path, kept):
+    """Without arguments; at first without parts, too. The shapes tell the number of classes."""
+    saved(tmp_path, "resnet18", {})
+    old = {"mean": [0.1] * 3, "std": [0.2] * 3, "input_size": [3, 224, 224]}
+    config = {"architecture": "resnet18", **({kept: old} if kept == "pretrained_cfg" else old)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, images = create_model("auto", tmp_path / "model.safetensors")
+    assert model.num_classes == 3 and images["mean"] == (0.1,) * 3
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": {"act_layer": "gelu"}}))
+    model, _ = create_model("auto", tmp_path / "model.safetensors")
+    assert model.num_classes == 3 and isinstance(model.act1, torch.nn.GELU)
+
+
+def test_a_configuration_of_others_says_nothing_of_timms(tmp_path):
+    net = saved(tmp_path, "resnet18", {})
+    said = {"architectures": ["ViTForImageClassification"], "model_type": "vit", "hidden_act": "relu"}
+    (tmp_path / "config.json").write_text(json.dumps({**said, "id2label": {"0": "owl"}, "model_args": {"depth": 99}}))
+    model, _ = create_model("resnet18", tmp_path / "model.safetensors", num_classes=3)
+    torch.testing.assert_close(model.eval()(IMAGES), net(IMAGES), rtol=0, atol=0)
+    assert read(tmp_path / "model.safetensors").classes == {}
 
 
 def test_a_damaged_configuration_is_no_missing_one(tmp_path):
