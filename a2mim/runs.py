@@ -91,9 +91,9 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def refuse_damaged(run: Any, path: Path) -> None:
     """Raise ValueError where what was read from a run.json is no record of a training run, and say which part."""
-    if isinstance(run, dict) and "status" in run and isinstance(run.get("command"), str):
-        raise ValueError(f"{path.parent} holds a run of `a2mim {printable(run['command'])}`, which trains nothing")
     if wrong := complaint(run, Record):
+        if isinstance(run, dict) and "status" in run and isinstance(run.get("command"), str):
+            raise ValueError(f"{path.parent} holds a run of `a2mim {printable(run['command'])}`, which trains nothing")
         raise ValueError(
             f"{path} is not the record of a training run (it {wrong}): put back the file that the run wrote, or begin "
             "a new run in another folder"

@@ -117,14 +117,9 @@ def bootstrapped_differences(
         drawn = [_drawn(tables, index_RI, generator) for tables in both]
         differences = drawn[0] - drawn[1]
         # A resample without any image that tells an order could have any M: it counts for both ends.
-        ends = np.stack(
-            [
-                np.quantile(
-                    np.where(np.isnan(differences), sign * np.inf, differences), (1 + sign * confidence) / 2, -1
-                )
-                for sign in (-1, 1)
-            ]
-        )
+        unknown, tails = np.isnan(differences), ((-1, (1 - confidence) / 2), (1, (1 + confidence) / 2))
+        with np.errstate(invalid="ignore"):  # where no resample tells
+            ends = np.stack([np.quantile(np.where(unknown, sign * np.inf, differences), q, -1) for sign, q in tails])
         ends[:, _few_tell([*both[0], *both[1]])] = np.nan
         rows += [
             {"run_a": a, "run_b": b, "measure": measure, "boot_low": low, "boot_high": high}

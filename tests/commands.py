@@ -77,7 +77,7 @@ WORKS = """
     bench train cifar10:a2mim_cnn_cpu --steps 1 --repeats 1 --batch-size 2 --device cpu --out train
     bench units test_resnet --image-size 32 --grid 4 --images 1 --repeats 1 --batch-size 50 --speed plain --out units
 """
-SLOW = {("bench", "estimators"), *(("bench", name) for name in ("coverage", "curve", "drop", "regret"))}
+SLOW = {("bench", "estimators"), *(("bench", name) for name in ("coverage", "curve", "drop", "errors", "regret"))}
 """Run for minutes even when asked for little (estimators), or by tests of their own."""
 
 REFUSALS = """

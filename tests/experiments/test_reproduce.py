@@ -256,6 +256,7 @@ time.sleep(60)
 def test_a_study_that_is_stopped_lets_its_processes_end(number, tmp_path):
     """They went on with all GPUs and the folder's lock, and saved nothing."""
     said = tmp_path / "said"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 
     def stop():
         while not said.exists() or said.read_text() != "at work":
@@ -265,6 +266,7 @@ def test_a_study_that_is_stopped_lets_its_processes_end(number, tmp_path):
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         imagenet.in_processes([sys.executable, "-c", AGENT, str(said)])
+    signal.signal(signal.SIGINT, before)
     assert said.read_text() == "saved"
 
 

@@ -79,7 +79,7 @@ def test_arguments_that_no_file_may_give_are_refused_and_the_model_can_be_named(
     with pytest.raises(CheckpointError, match=r"config.json beside it\) gives its network the argument 'block'"):
         create_model("auto", tmp_path / "model.safetensors")
     model, said = create_model("resnet18", tmp_path / "model.safetensors", num_classes=3)
-    assert isinstance(model.act1, torch.nn.GELU)  # what a file may say counts
+    assert type(model.act1).__name__ == "GELU"  # what a file may say counts
     assert "its network 'block' = 'os.system', which is not taken over" in said["assumed"]["arguments"]
 
 
@@ -94,7 +94,7 @@ def test_configurations_of_before_say_names_and_images(tmp_path, kept):
     assert model.num_classes == 3 and images["mean"] == (0.1,) * 3
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": {"act_layer": "gelu"}}))
     model, _ = create_model("auto", tmp_path / "model.safetensors")
-    assert model.num_classes == 3 and isinstance(model.act1, torch.nn.GELU)
+    assert model.num_classes == 3 and type(model.act1).__name__ == "GELU"
 
 
 def test_a_configuration_of_others_says_nothing_of_timms(tmp_path):

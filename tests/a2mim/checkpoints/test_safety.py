@@ -233,7 +233,7 @@ def test_a_list_of_classes_that_is_none_is_refused_by_the_name_of_its_file(tmp_p
     "said", [["a"], "abc", {"x": "a"}, {"0": ["a"]}, {"1000000": "a"}, {"9" * 5000: "a"}, {"-1": "a"}]
 )
 def test_labels_of_a_configuration_that_are_none_are_refused(said):
-    with pytest.raises(CheckpointError, match="id2label of the configuration beside 'net'"):
+    with pytest.raises(CheckpointError, match=r"the list of classes in config\.json beside 'net'"):
         _ = replace(BARE, settings={"id2label": said}).classes
 
 
