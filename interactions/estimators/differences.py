@@ -45,7 +45,8 @@ class DifferenceSample:
             endless_P = torch.full_like(mean_P, torch.inf).where(count_P > 0, 0)
             return self._result(mean_P, zero_P, mean_P.expand(1, 2, -1), endless_P)
         squared_P, _ = group_means((delta_D - mean_P[pair_D]) ** 2, pair_D, pairs)
-        error_P = (squared_P / (count_P - 1)).sqrt()
+        # Student's factor, as pools have it: (k − 1)/(k − 3) times the variance of the mean of k draws.
+        error_P = (squared_P / (count_P - 3)).sqrt()
         error_P = error_P.where(count_P >= MIN_DRAWS, torch.nan)
         total_8P, count_8P = group_totals(delta_D, part_D * pairs + pair_D, PARTS * pairs).view(2, PARTS, pairs)
         side_S8 = halving_sides().to(delta_D)

@@ -19,6 +19,7 @@ from interactions.estimators import (
     pooled,
     shared,
 )
+from interactions.estimators.differences import DifferenceSample
 from interactions.estimators.sample import MIN_DRAWS, halving_sides, random_coalitions
 from interactions.estimators.surrogate import RIDGES, Basis, evidence, fit, neighbour_smoothing
 from interactions.estimators.weights import Weights
@@ -521,3 +522,16 @@ def test_a_game_on_several_images_is_no_game_on_one() -> None:
     game.n_images = 2
     with pytest.raises(ValueError, match=r"the game is on 2 images: estimate game.of\(image\) of each"):
         estimate_interactions(game, 1, [(0, 1)], 200)
+
+
+def test_errors_of_thirty_draws_are_as_large_as_errors_are() -> None:
+    """Student's factor: by the variance of the mean alone, z of 30 normal draws varies by 29/27."""
+    pairs, draws = 8000, 30
+    pair_D = torch.arange(pairs).repeat_interleave(draws)
+    corners_4D = torch.arange(4 * len(pair_D)).view(4, -1)
+    sample = DifferenceSample(
+        1, torch.zeros(pairs, 2), "pairwise", torch.zeros(4 * len(pair_D), 1), corners_4D, pair_D, pair_D * 0
+    )
+    values_B = torch.randn(4 * len(pair_D), generator=seeded(5), dtype=torch.float64)
+    found = sample.estimate(values_B)
+    assert (found.mean / found.standard_error).square().mean() == pytest.approx(1, abs=0.03)
