@@ -25,7 +25,7 @@ from figures.curves import (
 )
 from figures.game import GAME, RAW, TOLD, unlike_games
 from figures.panels import Panels
-from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, seed_counts  # fmt: skip
+from figures.runs import Drawn, Facets, Run, alike, by_panel, holding, label, looks_of, seed_counts
 from figures.seeds import draw_seeds, seed_words
 from figures.style import Look, behind_first, house_style
 

@@ -16,6 +16,8 @@ FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"
 """What the hub calls a file of weights."""
 RATES = "_rate"
 """How arguments end that act in training alone."""
+VIEW = ("input_size", "crop_pct", "crop_mode", "interpolation")
+"""What the configuration of images says of how they are shown, beside their mean and deviation."""
 
 
 def configuration(path: Path) -> dict[str, Any]:
@@ -56,12 +58,12 @@ def taken(path: Path) -> dict[str, Any]:
 
 def untaken(path: Path) -> dict[str, str]:
     """In words, those that it may not; empty where there are none."""
-    there = {
-        key: value for key, value in architecture(path).items() if key != "architecture" and key not in taken(path)
-    }
-    said = ", ".join(f"{shown(key)} = {shown(value)}" for key, value in there.items())
-    words = f"config.json beside the file gives its network {said}, which is not taken over: --model-args says it"
-    return {"arguments": words} if said else {}
+    said, allowed = architecture(path), taken(path)
+    words = ", ".join(
+        f"{shown(key)} = {shown(value)}" for key, value in said.items() if key not in (*allowed, "architecture")
+    )
+    told = f"config.json beside the file gives its network {words}, which is not taken over: --model-args says it"
+    return {"arguments": told} if words else {}
 
 
 def pixels(path: Path) -> list[Any] | None:
@@ -76,10 +78,6 @@ def label_names(path: Path) -> Any:
     there = [part[key] for part in (config, pretrained(config)) for key in ("label_names", "labels") if key in part]
     said: Any = there[0] if there else {}
     return dict(enumerate(said)) if isinstance(said, list) else said
-
-
-VIEW = ("input_size", "crop_pct", "crop_mode", "interpolation")
-"""What the configuration of images says of how they are shown, beside their mean and deviation."""
 
 
 def other_view(path: Path, shown_as: Mapping[str, Any]) -> dict[str, Any]:

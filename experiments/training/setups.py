@@ -1,7 +1,7 @@
 """What a run of another task is called in a table: its data, what is unusual of its set-up, and what runs of one set-up
 may differ in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,61 +45,50 @@ def how_of(task: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """How long a run trained, which pixels of an image it was evaluated on, and what a detector is made of and sees in
     training, a phrase each; of a setting that an older run had not, none."""
     pixels = {"finetune": _images_shown, "segment": _scenes_shown, "detect": _pictures_shown}[task]
-    said = [_epochs, pixels, *((_levels, _anchors, _regions, _norms, _jitter) if task == "detect" else ())]
+    said = [_epochs, pixels, *(OF_DETECTORS if task == "detect" else ())]
     return tuple(filter(None, [looked_up(each, settings) for each in said]))
+
+
+OF_DETECTORS: tuple[Callable[[Mapping[str, Any]], str], ...] = (
+    lambda settings: f"{settings['detecting']['width']} channels",
+    lambda settings: f"anchors {_listed(settings['detecting']['anchors'])}",
+    lambda settings: f"{settings['detecting']['regions']} regions",
+    lambda settings: "frozen norms" if settings["detecting"]["frozen_norms"] else "norms trained",
+    lambda settings: _jitter(**settings["frames"]),
+)
+"""What a detector is made of, and what it sees in training."""
+OF_PROBES: tuple[Callable[[Mapping[str, Any]], str], ...] = (
+    lambda settings: _counted(settings["epochs"]),
+    lambda settings: f"batches of {settings['batch']}",
+    lambda settings: f"weight decay {settings['weight_decay']:g}",
+)
+"""What trained a classifier on frozen features."""
+OF_HEADS: dict[str, tuple[Callable[[Mapping[str, Any]], str], ...]] = {
+    "linear": (lambda settings: f"rates {_listed(settings['lrs'])}",),
+    "attentive": (
+        lambda settings: f"rates {_listed(settings['attentive_lrs'])}",
+        lambda settings: f"{settings['queries']} queries of {settings['heads']} heads",
+    ),
+}
+"""And what is its kind's alone."""
 
 
 def how_probed(head: str, result: Mapping[str, Any]) -> tuple[str, ...]:
     """How an image was shown to a frozen network, and what trained the classifier on its features, a phrase each."""
-    said = [lambda settings: crop_words(result["transform"])]
-    if result["command"] == "linear":
-        said += [_passes, _batches, _decay, _attention_rates if head == "attentive" else _rates]
-        said += [_queries] if head == "attentive" else []
-    return tuple(filter(None, [looked_up(each, result["settings"]) for each in said]))
+    trained = (*OF_PROBES, *OF_HEADS.get(head, OF_HEADS["linear"])) if result["command"] == "linear" else ()
+    said = [
+        looked_up(crop_words, result.get("transform", {})),
+        *(looked_up(each, result["settings"]) for each in trained),
+    ]
+    return tuple(filter(None, said))
 
 
-def _passes(settings: Mapping[str, Any]) -> str:
-    return _counted(settings["epochs"])
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
-def _batches(settings: Mapping[str, Any]) -> str:
-    return f"batches of {settings['batch']}"
-
-
-def _decay(settings: Mapping[str, Any]) -> str:
-    return f"weight decay {settings['weight_decay']:g}"
-
-
-def _rates(settings: Mapping[str, Any]) -> str:
-    return f"rates {', '.join(f'{rate:g}' for rate in settings['lrs'])}"
-
-
-def _attention_rates(settings: Mapping[str, Any]) -> str:
-    return f"rates {', '.join(f'{rate:g}' for rate in settings['attentive_lrs'])}"
-
-
-def _queries(settings: Mapping[str, Any]) -> str:
-    return f"{settings['queries']} queries of {settings['heads']} heads"
-
-
-def _levels(settings: Mapping[str, Any]) -> str:
-    return f"{settings['detecting']['width']} channels"
-
-
-def _anchors(settings: Mapping[str, Any]) -> str:
-    return f"anchors {', '.join(map(str, settings['detecting']['anchors']))}"
-
-
-def _regions(settings: Mapping[str, Any]) -> str:
-    return f"{settings['detecting']['regions']} regions"
-
-
-def _norms(settings: Mapping[str, Any]) -> str:
-    return "frozen norms" if settings["detecting"]["frozen_norms"] else "norms trained"
-
-
-def _jitter(settings: Mapping[str, Any]) -> str:
-    (height, width), (least, most) = settings["frames"]["crop"], settings["frames"]["scale"]
+def _jitter(crop: tuple[int, int], scale: tuple[float, float], **_: Any) -> str:
+    (height, width), (least, most) = crop, scale
     return f"scaled by {least:g} to {most:g} and cut to {height}×{width}" if height else "scaled alike"
 
 
