@@ -15,6 +15,9 @@ too, and is seen by how the pairs differ: an order of long tails then gets more 
 images. In the logarithms of images and passes both lines are convex (a geometric program), so a local solver finds
 the best allocation.
 
+Images that were measured before can be looked at again (`interactions.looks`): what passes P with the noise s and a
+look of b passes tell together has the noise (P²·s + w1·b + w2) / (P + b)².
+
 Pools of all pairs pay from some passes of an order on. Where they have been measured the order can still do with a few
 pairs, when the images that another order asks for are many: a `Turn` tells where the two meet, and what pairs would do.
 """
@@ -30,6 +33,7 @@ import pandas as pd
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 from interactions.intervals import MIN_IMAGES, root_of, standard_error
+from interactions.looks import KEY, merged, weights_of
 from interactions.masses import MASS_MEASURES, difference_of, mass_statistic, middle_orders
 from interactions.strength import square_statistic
 
@@ -40,8 +44,13 @@ OVERHEAD = 4.0
 """What an image costs besides, in passes: it is read, decoded and classified."""
 SINGLE_NOISE = 0.3
 """Share of the remaining variance that is noise of single halves, where all pairs are measured. It cannot be told from
-the variance between images without measuring some of them twice, and matters little: either is averaged over images."""
+the variance between images without measuring some of them twice, and matters little until then: either is averaged over
+images."""
 
+MOST_AGAIN = 4.0
+"""Times the passes so far that a look may take: it is planned by what these tell of the noise."""
+LESS = 0.9
+"""Of the variance so far that a look leaves at most, where an order is too wide: else it is not worth it."""
 REST_NOISE = 1.0
 """Of the variance between images, where these are too few for a precision: with noise as large as that an interval is
 at most 1.4 times as long as without any, and what shortens it further costs many passes."""
@@ -72,27 +81,30 @@ NO_TURNS: Mapping[int, Turn] = MappingProxyType({})
 class Noise:
     """What passes do to the curve of one run, by order: an image's influence on rms² and on J_rms², the derivatives of
     J²(m) by the mean square at m', J_rms itself where it is linearised (for a mean of several), the ways in which it
-    can be measured, that of most images first, and the noise at the passes so far."""
+    can be measured, that of most images first, the passes of an image so far, and the noise at these."""
 
     own_MI: np.ndarray
     influence_MI: np.ndarray
     gradient_MM: np.ndarray
     relative_M: np.ndarray
     ways: tuple[tuple[Way, ...], ...]
+    passes_M: np.ndarray
     seen_M: np.ndarray
 
     @classmethod
     def of(cls, images: pd.DataFrame, turns: Mapping[int, Turn] = NO_TURNS) -> "Noise":
-        value, influence = square_statistic(images)(np.arange(images.image.nunique())[None])
+        """images: a row for each look."""
+        value, influence = square_statistic(merged(images))(np.arange(images.image.nunique())[None])
         own_MI, relative_MI = influence[:, :, 0]
         gradient_MM, relative_M = gradient_of(value[0, :, 0], standard_error(own_MI))
-        rest_M = own_MI.var(1, ddof=1)
-        parts = [
-            noise_of(rows, rest, turns.get(int(rows.order.iloc[0])))
-            for (_, rows), rest in zip(images.groupby("order"), rest_M, strict=True)
-        ]
+        parts = [noise_of(rows, turns.get(int(str(order)))) for order, rows in images.groupby("order")]
         ways, seen = zip(*parts, strict=True)
-        return cls(own_MI, relative_MI, gradient_MM, relative_M, ways, np.array(seen))
+        return cls(own_MI, relative_MI, gradient_MM, relative_M, ways, passes_of(images), np.array(seen))
+
+
+def passes_of(images: pd.DataFrame) -> np.ndarray:
+    """Passes of each order in an image, all its looks together, on average over the images."""
+    return images.groupby(KEY).passes.sum().groupby("order").mean().to_numpy()
 
 
 def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,40 +117,54 @@ def gradient_of(square_M: np.ndarray, error_M: np.ndarray) -> tuple[np.ndarray, 
     return (own_MM - shared_MM) / overall**2, base_M / overall
 
 
-def noise_of(rows: pd.DataFrame, variance: float, turn: Turn | None = None) -> tuple[tuple[Way, ...], float]:
-    """The ways of measuring an order, that of most images first, and the noise at the passes so far.
+def noise_of(rows: pd.DataFrame, turn: Turn | None = None) -> tuple[tuple[Way, ...], float]:
+    """The ways of measuring an order, that of most images first, and the noise of an image at its passes so far.
 
     Where a part of the pairs is measured, more passes are more pairs, and all noise is w1. Where all are, the products
-    of halves are w2, and w1 is a guess, or nothing where they are exact, which takes so many passes. What no
-    image tells counts as a difference between images. Where both ways were measured, noise is what sets images of few
-    pairs further apart than pools do.
+    of halves are w2, and w1 is a guess, or what sets looks at one image further apart, or nothing where they are exact,
+    which takes so many passes. What no image tells counts as a difference between images. Where both ways were
+    measured, noise is what sets images of few pairs further apart than pools do.
 
     Args:
-        rows: of the order, a row for each image.
-        variance: of the mean square between images.
+        rows: of the order, a row for each look at an image.
         turn: where it has two ways; without one, that of most images.
     """
     subset = rows.pair_variance.notna() if "pair_variance" in rows else pd.Series(False, rows.index)
     few, whole, share = rows[subset], rows[~subset], subset.mean()
-    sampling = few.pair_variance.mean() if len(few) else 0.0
+    sampling, variance = few.pair_variance.mean() if len(few) else 0.0, rows.mean_square.var()
     spread = float(np.nan_to_num(whole.square_spread.mean()))
     if min(len(few), len(whole)) >= MIN_IMAGES:
         # Three pairs of an image hardly show how long the tail of their squares is: pools of all tell it.
         sampling = max(sampling, few.mean_square.var() - max(whole.mean_square.var() - spread, 0.0))
     exact = len(whole) > 0 and bool((whole.square_spread == 0).all())
     least = float(whole.passes.max()) if exact and whole.mean_square.any() else LEAST_BUDGET
-    single = 0.0 if exact else SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0)
-    seen = float(share * sampling + (1 - share) * (single + spread))
+    guess = SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0) * whole.passes.mean()
+    single = 0.0 if exact or not len(whole) else float(between_looks(whole, spread, guess))
+    product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean())) if len(whole) else 0.0
+    of_pairs = 0.0
+    if len(few):
+        seen_of_pairs = (few.pair_variance * few.passes).mean()
+        of_pairs = float(seen_of_pairs + (sampling - few.pair_variance.mean()) * few.passes.mean())
+    noise_R = np.where(subset, noise_at(of_pairs, 0.0, rows.passes), noise_at(single, product, rows.passes))
+    seen = float((weights_of(rows) ** 2 * noise_R).sum() / rows.image.nunique())
     pools, pairs = None, None
     if (len(whole) >= MIN_IMAGES or share <= 0.5) and (turn is None or isfinite(turn.passes)):
-        product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean()))
-        pools = Way(float(single * whole.passes.mean()), product, turn.passes if turn else least)
+        pools = Way(single, product, turn.passes if turn else least)
     if len(few) >= MIN_IMAGES or share > 0.5:
-        pairs = Way(float(sampling * few.passes.mean()), 0.0)
+        pairs = Way(of_pairs, 0.0)
     elif turn:
         pairs = Way(turn.single, 0.0)
     ways = [way for way in ((pairs, pools) if share > 0.5 else (pools, pairs)) if way]
     return tuple(ways if turn else ways[:1]), seen
+
+
+def between_looks(rows: pd.DataFrame, spread: float, guess: float) -> float:
+    """w1 of an order of which all pairs are measured, from how the looks at one image differ beyond the spread of their
+    halvings; the guess, where too few images were looked at twice."""
+    within = rows.groupby("image").mean_square.var().dropna()
+    if len(within) < MIN_IMAGES:
+        return guess
+    return max(float(within.mean()) - spread, 0.0) / float((1 / rows.passes).mean())
 
 
 @dataclass(frozen=True)
@@ -153,6 +179,8 @@ class Parts:
         single_M, product_M: w1 and w2.
         least_M: passes below which an order would be measured in another way.
         others: by an order's place, the other way of measuring it, where there is one.
+        passes_M, seen_M: of an image so far, and their noise.
+        again: whether the passes to be chosen are those of another look at the same images.
     """
 
     count: int
@@ -163,6 +191,9 @@ class Parts:
     product_M: np.ndarray
     least_M: np.ndarray | float = LEAST_BUDGET
     others: Mapping[int, Way] = field(default_factory=dict)
+    passes_M: np.ndarray | float = 0.0
+    seen_M: np.ndarray | float = 0.0
+    again: bool = False
 
     @classmethod
     def of(cls, images: pd.DataFrame, *, of_relative: bool = True, turns: Mapping[int, Turn] = NO_TURNS) -> "Parts":
@@ -179,7 +210,8 @@ class Parts:
         b: pd.DataFrame,
         turns: Sequence[Mapping[int, Turn]] = (NO_TURNS, NO_TURNS),
     ) -> "Parts":
-        statistic, count = difference_of(mass_statistic(a), mass_statistic(b)), a.image.nunique()
+        statistic = difference_of(*(mass_statistic(merged(images)) for images in (a, b)))
+        count = a.image.nunique()
         _, influence = statistic(np.arange(count)[None])
         noises = [Noise.of(images, of) for images, of in zip((a, b), turns, strict=True)]
         gradients = [
@@ -192,12 +224,13 @@ class Parts:
     @classmethod
     def _made(cls, influence_MI: np.ndarray, gradient_MM: np.ndarray, noises: Sequence[Noise]) -> "Parts":
         ways = [each for noise in noises for each in noise.ways]
-        seen_M = np.concatenate([noise.seen_M for noise in noises])
+        seen_M, passes_M = (np.concatenate([getattr(noise, of) for noise in noises]) for of in ("seen_M", "passes_M"))
         single_M, product_M, least_M = np.array([(one.single, one.product, one.least) for one, *_ in ways]).T
         others = {place: other for place, (_, *rest) in enumerate(ways) for other in rest}
         variance_M, slope_MM = influence_MI.var(1, ddof=1), gradient_MM**2
         between_M = np.maximum(variance_M - slope_MM @ seen_M, 0.1 * variance_M)
-        return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, single_M, product_M, least_M, others)
+        ways_of_all = (single_M, product_M, least_M, others)
+        return cls(influence_MI.shape[1], variance_M, slope_MM, between_M, *ways_of_all, passes_M, seen_M)
 
     def otherwise(self, place: int) -> "Parts":
         """The same with the order at that place measured in its other way."""
@@ -217,8 +250,13 @@ class Parts:
         return parts
 
     def of_budgets(self, budgets_M: np.ndarray) -> np.ndarray:
-        """Variance of an image's influence on J²(m) at those passes."""
-        return self.between_M + self.slope_MM @ noise_at(self.single_M, self.product_M, budgets_M)
+        """Variance of an image's influence on J²(m) at those passes, and those so far where it is looked at again."""
+        if not self.again:
+            return self.between_M + self.slope_MM @ noise_at(self.single_M, self.product_M, budgets_M)
+        parts_M = self.passes_M**2 * self.seen_M + np.where(
+            budgets_M > 0, self.single_M * budgets_M + self.product_M, 0.0
+        )
+        return self.between_M + self.slope_MM @ (parts_M / (self.passes_M + budgets_M) ** 2)
 
 
 def noise_at(single: Any, product: Any, passes: Any) -> Any:
@@ -252,6 +290,44 @@ def for_the_rest(parts: Parts, error_M: np.ndarray | float, available: int) -> n
     parts = parts.at_most()
     least_M = parts.of_budgets(np.full(len(parts.single_M), MOST_BUDGET))
     return in_best_ways(parts, np.sqrt(np.maximum(bearable_M, (1 + REST_NOISE) * least_M)), most=1)[1]
+
+
+def for_another_look(parts: Parts, error_M: np.ndarray | float, excess_M: np.ndarray) -> np.ndarray:
+    """The passes of each order, as `in_best_ways` has them, in another look at all images; 0 where they would bring
+    nothing, or too little.
+
+    Noise is brought down to what the errors bear, or, as by `for_the_rest`, to a part of what images differ by where no
+    passes can reach them.
+
+    Args:
+        excess_M: how many times as wide as wanted the interval of J(m) is, which on skewed images its error does not
+            tell.
+    """
+    parts = replace(parts, again=True)
+    best = parts.at_most()
+    so_far_M, wide_M = parts.variance_M, excess_M > 1
+    borne_M = np.where(wide_M, np.minimum(error_M**2 * parts.count, so_far_M / excess_M**2), np.inf)
+    lowest_M = best.of_budgets(np.full(len(parts.single_M), float(MOST_BUDGET)))
+    if (wide_M & (lowest_M > LESS * borne_M)).any():
+        lowest_M = (1 + REST_NOISE) * lowest_M
+    goal_M = np.maximum(np.where(wide_M, np.minimum(borne_M, LESS * so_far_M), so_far_M), lowest_M)
+    if (so_far_M <= goal_M).all():
+        return np.zeros(len(parts.single_M), int)
+    best, budgets_M = in_best_ways(best, np.sqrt(goal_M), most=1)
+    most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), MOST_BUDGET - parts.passes_M)
+    budgets_M = np.where(most_M < LEAST_BUDGET, 0, np.minimum(budgets_M, most_M)).astype(int)
+    return without_the_needless(best, budgets_M, goal_M)
+
+
+def without_the_needless(parts: Parts, budgets_M: np.ndarray, goal_M: np.ndarray) -> np.ndarray:
+    """The passes of a look, 0 at orders without which the goal, or as much of it as they reach, is reached as well: a
+    few passes beside many tell nothing, and of a pool they bring more noise than they take."""
+    goal_M = np.maximum(goal_M, parts.of_budgets(budgets_M))
+    for place in np.argsort(budgets_M):
+        without_M = np.where(np.arange(len(budgets_M)) == place, 0, budgets_M)
+        if (parts.of_budgets(without_M) <= goal_M).all():
+            budgets_M = without_M
+    return budgets_M
 
 
 def allocate(parts: Parts, error_M: np.ndarray | float, most: float = np.inf) -> tuple[np.ndarray, float]:

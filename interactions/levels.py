@@ -19,6 +19,7 @@ from interactions.estimators import Plan, pooled
 from interactions.estimators.auto import UNEXPLAINED
 from interactions.estimators.sample import random_coalitions
 from interactions.game import PatchGame
+from interactions.looks import looks_of
 from interactions.outputs import is_out_of_memory
 from interactions.rounds import rounds_of
 from interactions.speed import in_turns
@@ -130,6 +131,7 @@ def _rows_in_two_levels(images: pd.DataFrame, record: Mapping[str, Any]) -> Iter
     """Which rows are of an order and round with two levels, and its plan."""
     for entry in rounds_of(record) if record["settings"].get("amp") else ():
         own = images.image.isin([one["image"] for one in record["images"][entry["first"] : entry["last"]]])
+        own &= looks_of(images) == entry.get("look", 0)
         for order, one in two_levels(entry).items():
             yield own & (images.order == order), one
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from interactions.intervals import RESAMPLES
 from interactions.levels import with_levels
+from interactions.looks import merged, merged_pairs
 from interactions.masses import in_middle, middle_mass
 from interactions.runs.results import Results, load
 from interactions.strength import some, strength_table
@@ -18,6 +19,10 @@ class Profile(Results):
 
     def images(self) -> pd.DataFrame:
         """One row per (image, order): image, order, ratio, design, passes, and the columns of `image_row`."""
+        return merged(self.looks())
+
+    def looks(self) -> pd.DataFrame:
+        """As `images`, with a row for each look at an image that was measured several times (`interactions.looks`)."""
         return self.rows("images")
 
     def pairs(self) -> pd.DataFrame:
@@ -28,15 +33,16 @@ class Profile(Results):
         """
         if self.settings["keep"] != "pairs":
             raise ValueError(f"{self.folder} kept no pairs: measure again with keep = pairs")
-        return self.rows("pairs")
+        return merged_pairs(self.rows("pairs"))
 
     def strength(self, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
         """One row per order: order, ratio, images, pairs, design, passes, floor, near_floor, then every measure with
         its 95 % interval over images (see `strength_table`), rms_note, interval_note and baseline."""
-        images = some(self.images())
+        looks = some(self.looks())
+        images = merged(looks)
         floors = {one["order"]: one["floor"] for one in self.record["orders"] if one["floor"] is not None}
         table = strength_table(images, resamples=resamples, seed=seed, floors=floors).set_index("order", drop=False)
-        by_order = with_levels(images, self.record).groupby("order")
+        by_order = with_levels(looks, self.record).groupby("order")
         table.insert(4, "design", by_order.design.agg(lambda names: "+".join(sorted(set(names)))))
         table.insert(5, "passes", by_order.passes.sum())
         table.insert(7, "near_floor", table.pop("near_floor"))

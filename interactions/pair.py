@@ -27,6 +27,7 @@ from interactions.baselines import Normalisation
 from interactions.grid import PatchGrid
 from interactions.intervals import RESAMPLES
 from interactions.levels import in_full_passes
+from interactions.looks import looks_of, merged
 from interactions.masses import paired_mass
 from interactions.measured import Profile, load_profile
 from interactions.own import with_names
@@ -42,7 +43,7 @@ from interactions.precision import (
     tell_difference,
 )
 from interactions.profiling import Run
-from interactions.rounds import cut_to_measured
+from interactions.rounds import cut_to_measured, last_look
 from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
@@ -173,7 +174,7 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     assert precision is not None
     most = runs[0].most(records[0])
     for record, rows in zip(records, tables, strict=True):
-        record["orders"] = learnt(record["orders"], rows)
+        record["orders"] = learnt(record["orders"], merged(rows))
     turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
     if progress:
@@ -195,18 +196,21 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
 
 
 def shared_rows(runs: Sequence[Run], records: Sequence[Record]) -> list[pd.DataFrame]:
-    """The rows of each run, of the images that both hold: one of them may have left out what it cannot read."""
-    a, b = (in_full_passes(Profile(run.folder, each).images(), each) for run, each in zip(runs, records, strict=True))
-    shared = np.intersect1d(a.image, b.image)
-    return [rows[rows.image.isin(shared)] for rows in (a, b)]
+    """The rows of each run, of the images that both hold: one of them may have left out what it cannot read. Of looks
+    that only one was given yet there are none, so that the other one's is planned as it would have been."""
+    a, b = (in_full_passes(Profile(run.folder, each).looks(), each) for run, each in zip(runs, records, strict=True))
+    shared, look = np.intersect1d(a.image, b.image), min(map(last_look, records))
+    return [rows[rows.image.isin(shared) & (looks_of(rows) <= look)] for rows in (a, b)]
 
 
 def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequence[Round]) -> bool:
     """Give each run its round, where it does not have it yet; False where there are no more images."""
-    added = False
+    added, look = False, min(map(last_look, records))
     for run, record, of_run in zip(runs, records, following, strict=True):
-        own = replace(of_run, first=len(record["images"]))  # one of them may hold more images than both do
-        if own.first < own.last and run.add_round(record, own):
+        # One of them may hold more images than both do, or have had its look already.
+        own = replace(of_run, first=0 if of_run.again else len(record["images"]))
+        missing = last_look(record) == look if own.again else own.first < own.last
+        if missing and run.add_round(record, own):
             record["status"], added = "running", True
             write_json(run.folder / "run.json", record)
     return added

@@ -2,7 +2,8 @@
 
 The curve is J_rms(m) = rms(m) / mean over the listed orders, or rms(m) itself: measures whose expectation does not
 depend on the passes. A run takes images in rounds. Between two rounds the allocation (`interactions.allocation`) is
-made anew from all that was measured; budgets then differ between rounds, which leaves every mean unbiased.
+made anew from all that was measured; budgets then differ between rounds, which leaves every mean unbiased. Where there
+are no more images, and noise is left in what they told, a round is another look at all of them (`interactions.looks`).
 """
 
 import sys
@@ -14,9 +15,22 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from interactions.allocation import NO_TURNS, Parts, Turn, for_the_rest, images_needed, in_best_ways
+from interactions.allocation import (
+    LEAST_BUDGET,
+    MOST_AGAIN,
+    MOST_BUDGET,
+    NO_TURNS,
+    Parts,
+    Turn,
+    for_another_look,
+    for_the_rest,
+    images_needed,
+    in_best_ways,
+    passes_of,
+)
 from interactions.forecast import duration
 from interactions.intervals import MIN_IMAGES, RESAMPLES, root_of, square_interval, standard_error
+from interactions.looks import merged
 from interactions.masses import MASS_MEASURES, mass_interval
 from interactions.strength import square_statistic, telling_images
 
@@ -32,13 +46,14 @@ SQUARE_ROWS = ("rms", "J_rms")
 
 @dataclass(frozen=True)
 class Round:
-    """The images of a round by their places in the run's list, first to last − 1, the passes of each order, and how
-    many images there will be in all, by what is known before it."""
+    """The images of a round by their places in the run's list, first to last − 1, the passes of each order that is
+    measured, how many images there will be in all, by what is known before it, and whether they are looked at again."""
 
     first: int
     last: int
     budgets: Mapping[int, int]
     wanted: int = 0
+    again: bool = False
 
     @property
     def passes_left(self) -> int:
@@ -83,11 +98,13 @@ def curve_of(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Curve:
-    """The curve so far. Half widths are NaN below eight images, infinite where an order says nothing.
+    """The curve so far, of rows with one for each look at an image. Half widths are NaN below eight images, infinite
+    where an order says nothing.
 
     rms counts by the share of itself that its half width is (where noise rules, of the root of its square's standard
     error); J_rms as it is, or, if relative, above 1 by its share.
     """
+    images = merged(images)
     statistic, count = square_statistic(images), images.image.nunique()
     row = SQUARE_ROWS.index(measure)
     ends = square_interval(statistic, count, resamples, seed, 0.95)
@@ -122,10 +139,11 @@ def next_round(
     unit_images: int,
     turns: Mapping[int, Turn] = NO_TURNS,
 ) -> Round | None:
-    """The round that follows what was measured; None where the widths are reached, or the images used up.
+    """The round that follows what was measured; None where the widths are reached, or the images used up and all that
+    passes can tell of them told.
 
     Args:
-        images: all rows so far, with image, order, passes, mean_square, square_spread and pair_variance.
+        images: all rows so far, with image, order, passes, mean_square, square_spread, pair_variance and look.
         curve: of the same rows.
         half_width: wanted at every listed order, in the curve's units.
         available: how many images there are.
@@ -133,13 +151,33 @@ def next_round(
         turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
-    if count >= available or is_reached(count, available, curve.widest, half_width):
+    if is_reached(count, available, curve.widest, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
+    if count >= available:
+        budgets_M = looking_again(parts, error_M, curve.widths / half_width)
+        return another_look(count, curve.orders, budgets_M) if budgets_M.any() else None
     last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
+
+
+def looking_again(parts: Parts, error_M: np.ndarray | float, excess_M: np.ndarray) -> np.ndarray:
+    """The passes of each order in another look at all images (`allocation.for_another_look`), 0 where it needs none."""
+    if parts.count < MIN_IMAGES:
+        return np.zeros(len(parts.single_M), int)
+    if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
+        return for_another_look(parts, error_M, np.where(np.isnan(excess_M), np.inf, excess_M))
+    # Noise rules every order, and the curve, which is relative to its mean, has no value yet.
+    most_M = np.minimum(MOST_AGAIN * parts.passes_M, MOST_BUDGET - parts.passes_M)
+    return np.where((np.asarray(parts.seen_M) > 0) & (most_M >= LEAST_BUDGET), most_M, 0).astype(int)
+
+
+def another_look(count: int, orders: Sequence[int], budgets_M: np.ndarray) -> Round:
+    """A round of the orders that have passes; of no image where none has."""
+    budgets = {order: budget for order, budget in zip(orders, budgets_M.tolist(), strict=True) if budget}
+    return Round(0, count if budgets else 0, budgets, count, again=True)
 
 
 def is_reached(count: int, available: int, widest: float, half_width: float) -> bool:
@@ -155,11 +193,6 @@ def of_squares(value_M: np.ndarray, half_width_M: np.ndarray | float) -> np.ndar
     square_M, wanted_M = value_M**2, half_width_M**2
     inner_M = 2 * root_of(wanted_M * (square_M - wanted_M))
     return np.where(square_M >= 2 * wanted_M, inner_M, 4 * wanted_M - square_M)
-
-
-def passes_of(images: pd.DataFrame) -> np.ndarray:
-    """Passes of each order in an image, on average over those so far."""
-    return images.groupby("order").passes.mean().to_numpy()
 
 
 def further(
@@ -191,7 +224,7 @@ def further(
 
 def difference_curve(a: pd.DataFrame, b: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Curve:
     """M of J_rms of a minus that of b, which hold the same images, as a curve of one point."""
-    found = mass_interval(a, b, resamples=resamples, seed=seed)
+    found = mass_interval(merged(a), merged(b), resamples=resamples, seed=seed)
     value, low, high = (each[MASS_MEASURES.index("J_rms")] for each in found)
     half = (high - low) / 2 if np.isfinite(value) else np.inf
     return Curve((0,), np.array([value]), np.array([half]))
@@ -214,11 +247,16 @@ def next_pair(
         turns: of each run, as for `next_round`.
     """
     count = a.image.nunique()
-    if count >= available or is_reached(count, available, curve.widest, half_width):
+    if is_reached(count, available, curve.widest, half_width):
         return None
     parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
+    if count >= available:
+        budgets = looking_again(parts, error, curve.widths / half_width)
+        of_both = np.split(budgets, [len(orders[0])])
+        one, other = (another_look(count, *of) for of in zip(orders, of_both, strict=True))
+        return (one, other) if budgets.any() else None
     so_far_M = np.concatenate([passes_of(images) for images in (a, b)])
     last, budgets, wanted = further(parts, error, available, unit_images, so_far_M)
     of_a, of_b = (
@@ -263,7 +301,8 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
     what = ""
     if following:
         passes = following.passes_left
-        what = f"; measuring {following.last - count} more of about {max(following.wanted, following.last)} in all, "
+        more = f"{following.last - count} more of about {max(following.wanted, following.last)} in all"
+        what = f"; measuring {f'all {count} again' if following.again else more}, "
         what += f"about {passes:,} passes and {duration(passes / rate)} left"
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
@@ -277,5 +316,6 @@ def tell_difference(
     what = ""
     if following:
         passes = sum((of_run.last - of_run.first) * sum(of_run.budgets.values()) for of_run in following)
-        what = f"; measuring {following[0].last - count} more, about {passes:,} passes and {duration(passes / rate)}"
+        more = "all again" if following[0].again else f"{following[0].last - count} more"
+        what = f"; measuring {more}, about {passes:,} passes and {duration(passes / rate)}"
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)

@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -21,9 +22,10 @@ from interactions.floor import numerical_floors
 from interactions.forecast import IMAGE_BYTES, PAIR_BYTES, forecast
 from interactions.game import PatchGame
 from interactions.levels import check_levels, in_full_passes, passes_by_level
+from interactions.looks import merged
 from interactions.measured import Profile
 from interactions.planning import Planning, learnt, with_pairs
-from interactions.precision import FIRST_IMAGES, Measure, Round, curve_of, is_reached, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Curve, Measure, Round, curve_of, is_reached, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
@@ -32,9 +34,12 @@ from interactions.rounds import (
     budgets_of,
     cut_to_measured,
     entry_of,
+    last_look,
+    measure_of,
     plans_of,
-    round_at,
+    round_of,
     rounds_of,
+    width_of,
 )
 from interactions.runs.files import write_json
 from interactions.runs.ranks import Ranks
@@ -122,7 +127,7 @@ class Run:
         ) -> tuple[Any, Any]:
             game = self._play(chosen, record["batch_size"], recorded(record))
             game.on_batch = on_batch
-            task = self._task(round_at(record, chosen[0].position))
+            task = self._task(round_of(record, kept.unit, self.settings.unit_images))
             measured = measure(task, game, chosen, kept)
             parts = {"images": image_table(task, chosen, measured)}
             if self.settings.keep == "pairs":
@@ -141,20 +146,28 @@ class Run:
         if precision is None and count < most:
             following = Round(count, most, budgets_of(rounds_of(record)[-1]))
         if precision is not None:
-            images = in_full_passes(Profile(self.folder, record).images(), record)
-            curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
-            record["reached"], record["orders"] = reached(curve, images), learnt(record["orders"], images)
-            turns = self.planning.turns(record["orders"])
-            following = next_round(images, curve, precision, most, self.settings.unit_images, turns)
+            images, curve, following = self._told(record, precision)
+            record["reached"] = reached(curve, images)
             if self.progress:
                 left = None if late else following
                 tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))
-        if following is not None and not late and self.add_round(record, following):
-            write_json(self.folder / "run.json", record)
-            return record
+        if following is not None and not late:
+            if self.add_round(record, following):
+                write_json(self.folder / "run.json", record)
+                return record
+            if self.most(record) < most:  # those that seemed to be left cannot be read: these have to do
+                return self.proceed(record)
         enough = "precision" if precision is not None and is_reached(count, most, curve.widest, precision) else "images"
         self.end(record, "minutes" if following is not None and late else enough)
         return record
+
+    def _told(self, record: dict[str, Any], precision: float) -> tuple[pd.DataFrame, Curve, Round | None]:
+        """The rows so far, their curve, and what follows; the record's orders learn by it."""
+        images = in_full_passes(Profile(self.folder, record).looks(), record)
+        curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
+        record["orders"] = learnt(record["orders"], merged(images))
+        asked = precision, self.most(record), self.settings.unit_images, self.planning.turns(record["orders"])
+        return images, curve, next_round(images, curve, *asked)
 
     def out_of_time(self, record: Mapping[str, Any]) -> bool:
         """Whether time is over, or was by the clock of another process, which left units out."""
@@ -168,17 +181,11 @@ class Run:
         if self.settings.precision is None:
             return few and (cut or self.settings.images != record["settings"]["images"])
         finer = self.settings.precision < (record["settings"].get("precision") or math.inf)
-        width, count = self._width(record), len(record["images"])
-        narrow = width is not None and is_reached(count, self.most(record), width, self.settings.precision)
-        return (few or cut or finer) and not narrow
-
-    def _width(self, record: Mapping[str, Any]) -> float | None:
-        """How narrow a finished run got what the precision is of; None where it does not know."""
-        if self.settings.of == "difference":
-            return record.get("difference", {}).get("half_width")
-        known = record["reached"]
-        alike = known["measure"] == self._measure and bool(known.get("relative")) == self.settings.relative
-        return known["widest"] if alike else None
+        width, count = width_of(record, self.settings.of, self.settings.relative), len(record["images"])
+        if width is not None and is_reached(count, self.most(record), width, self.settings.precision):
+            return False
+        of_itself = self.settings.of != "difference"  # it may be from before images were looked at again
+        return few or cut or finer or (of_itself and self._told({**record}, self.settings.precision)[2] is not None)
 
     def _planned(self, record: Mapping[str, Any]) -> int | None:
         """Images that a run that is there will have; None where a precision makes a finished one go on.
@@ -198,7 +205,7 @@ class Run:
     @property
     def _measure(self) -> Measure:
         """Whose half widths a precision speaks of."""
-        return "rms" if self.settings.of == "rms" else "J_rms"
+        return measure_of(self.settings.of)
 
     def most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""
@@ -292,7 +299,7 @@ class Run:
         spent["pilot"] -= sum(rounding.values())
         few = self.most(record)
         budgets = {each["order"]: self.settings.budget or self.planning.first_budget(each, few) for each in orders}
-        entry = self._entry(orders, 0, len(record["images"]), budgets, pilot[0])
+        entry = self._entry(orders, Round(0, len(record["images"]), budgets), 0, pilot[0])
         if self.settings.precision is not None:
             announce_first(entry, record, few, self.progress)
         floors, note = self._floors(game, max(1, int(share / FLOOR_COST)))
@@ -308,16 +315,14 @@ class Run:
         }
 
     def add_round(self, record: dict[str, Any], following: Round) -> bool:
-        """Choose the images of a round and its plans; False where the data set has no more that can be used."""
-        known = Selection(
-            chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
-            skipped=record["skipped"],
-            wrong=record["wrong"],
-            tried=record.get("tried", len(record["images"]) + len(record["skipped"]) + record["wrong"]),
-            classes=record["classes"],
-            shape=tuple(record["image_shape"]),
-        )
-        found = self._select(wanted=following.last, known=known, classes=self._classes())
+        """Choose the images of a round, or take those that there are, and its plans; False where the data set has no
+        more that can be used."""
+        if following.again:
+            following = replace(following, last=len(record["images"]) if following.budgets else 0)
+            entry = self._entry(record["orders"], following, last_look(record) + 1, Chosen(**record["images"][0]))
+            record |= {"rounds": [*rounds_of(record), entry], "passes_per_image": entry["passes_per_image"]}
+            return True
+        found = self._select(wanted=following.last, known=Selection.of(record), classes=self._classes())
         images = found.chosen[: following.last]
         added, ahead = images[following.first :], found.chosen[following.last :]
         record |= {"skipped": found.skipped, "wrong": found.wrong, "tried": found.tried}
@@ -325,19 +330,18 @@ class Run:
         if not added:
             return False
         rounds = rounds_of(record)
-        entry = self._entry(record["orders"], following.first, len(images), following.budgets, added[0])
+        entry = self._entry(record["orders"], replace(following, last=len(images)), 0, added[0])
         record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}
         record |= {"rounds": [*rounds, entry], "passes_per_image": entry["passes_per_image"]}
         return True
 
-    def _entry(
-        self, orders: Sequence[Mapping[str, Any]], first: int, last: int, budgets: Mapping[int, int], one: Chosen
-    ) -> Entry:
-        """A round, with the plan of each order for its passes."""
-        plans = {each["order"]: self.planning.plan(each, budgets[each["order"]]) for each in orders}
-        task = Task(self.grid, self.pairs_P2, self.ratios, plans, budgets, self.settings)
+    def _entry(self, orders: Sequence[Mapping[str, Any]], following: Round, look: int, one: Chosen) -> Entry:
+        """A round, with the plan of each order for its passes; one: of its images."""
+        budgets, asked = following.budgets, [each for each in orders if each["order"] in following.budgets]
+        plans = {each["order"]: self.planning.plan(each, budgets[each["order"]]) for each in asked}
+        task = Task(self.grid, self.pairs_P2, self.ratios, plans, budgets, self.settings, look)
         passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
-        return entry_of(first, last, plans, budgets, passes)
+        return entry_of(following, look, plans, passes)
 
     def _select(self, **asked: Any) -> Selection:
         """Images to measure, as `select` chooses them."""
@@ -345,7 +349,8 @@ class Run:
         return select(of.model, of.dataset, of.names, self.settings, self.progress, **asked)
 
     def _task(self, entry: Entry) -> Task:
-        return Task(self.grid, self.pairs_P2, self.ratios, plans_of(entry), budgets_of(entry), self.settings)
+        plan = plans_of(entry), budgets_of(entry), self.settings, entry.get("look", 0)
+        return Task(self.grid, self.pairs_P2, self.ratios, *plan)
 
     def _play(self, chosen: Sequence[Chosen], batch_size: int | None, speed: Speed) -> PatchGame:
         """The game on these images, with the network of the games before."""

@@ -3,7 +3,8 @@
     record["rounds"] = [{"first": 0, "last": 16, "passes_per_image": 3900,
                          "orders": [{"order": 0, "budget": 300, "design": "exact", "options": {}, "predicted": {}}, …]}]
 
-A run with a fixed number of images has one round, and one more for every time that it was extended.
+A run with a fixed number of images has one round, and one more for every time that it was extended. One that looks
+again at images has a round with its look, from 1 on, and the orders that are measured again (`interactions.looks`).
 """
 
 import os
@@ -17,10 +18,10 @@ from torch import Tensor
 from interactions.allocation import FIRST_BUDGET
 from interactions.estimators import Plan, passes_for_errors
 from interactions.forecast import announce, duration
-from interactions.precision import LEAST_IMAGES
+from interactions.precision import LEAST_IMAGES, Measure, Round
 from interactions.published import PUBLISHED, contexts_of
 from interactions.runs import storage
-from interactions.runs.units import units_of
+from interactions.runs.units import places_of, units_of
 from interactions.settings import ProfileSettings
 
 Entry = Mapping[str, Any]
@@ -57,13 +58,32 @@ def announce_first(entry: Entry, record: Mapping[str, Any], most: int, say: bool
     announce(f"{words}{duration(seconds)}; how many more, the first {entry['last']} tell", seconds, say)
 
 
-def entry_of(first: int, last: int, plans: Mapping[int, Plan], budgets: Mapping[int, int], passes: int) -> Entry:
+def last_look(record: Mapping[str, Any]) -> int:
+    """The number of the last look at the images, 0 where they were measured once."""
+    return max(each.get("look", 0) for each in rounds_of(record))
+
+
+def measure_of(of: str) -> Measure:
+    """Whose half widths a precision speaks of (`ProfileSettings.of`)."""
+    return "rms" if of == "rms" else "J_rms"
+
+
+def width_of(record: Mapping[str, Any], of: str, relative: bool) -> float | None:
+    """How narrow a finished run got what a precision is of; None where it does not know."""
+    if of == "difference":
+        return record.get("difference", {}).get("half_width")
+    known = record["reached"]
+    return known["widest"] if (known["measure"], bool(known.get("relative"))) == (measure_of(of), relative) else None
+
+
+def entry_of(following: Round, look: int, plans: Mapping[int, Plan], passes: int) -> Entry:
     """A round as JSON has it: an infinite or unknown prediction is null."""
     orders = []
     for order, plan in plans.items():
         predicted = {name: error if np.isfinite(error) else None for name, error in plan.predicted.items()}
-        orders.append({"order": order, "budget": budgets[order], **asdict(plan), "predicted": predicted})
-    return {"first": first, "last": last, "passes_per_image": passes, "orders": orders}
+        orders.append({"order": order, "budget": following.budgets[order], **asdict(plan), "predicted": predicted})
+    again = {"look": look} if look else {}
+    return {"first": following.first, "last": following.last, **again, "passes_per_image": passes, "orders": orders}
 
 
 def rounds_of(record: Mapping[str, Any]) -> list[Entry]:
@@ -76,9 +96,9 @@ def rounds_of(record: Mapping[str, Any]) -> list[Entry]:
     return [{"first": 0, "last": len(record["images"]), "passes_per_image": passes, "orders": orders}]
 
 
-def round_at(record: Mapping[str, Any], position: int) -> Entry:
-    """The round of the image at that place of the run's list."""
-    return next(each for each in rounds_of(record) if each["first"] <= position < each["last"])
+def round_of(record: Mapping[str, Any], unit: int, unit_images: int) -> Entry:
+    """The round of a unit."""
+    return rounds_of(record)[places_of(record, unit_images)[unit][0]]
 
 
 def plans_of(entry: Entry) -> dict[int, Plan]:
@@ -105,10 +125,11 @@ def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> No
             f"the time was over before the first {len(units[0])} images were measured: give more minutes, the same "
             "command goes on"
         )
-    count = units[whole - 1][-1].position + 1
     for unit in finished - set(range(whole)):
         storage.remove_unit(folder, unit)
+    ends = {number: last for number, _, last in places_of(record, unit_images)[:whole]}
+    rounds = [{**each, "last": ends.get(number, each["first"])} for number, each in enumerate(rounds_of(record))]
+    record["rounds"] = [each for number, each in enumerate(rounds) if number in ends or "look" in each]
+    count = max(ends.values())
     record["ahead"] = [*record["images"][count:], *record.get("ahead", ())]
     record["images"] = record["images"][:count]
-    kept = [each for each in rounds_of(record) if each["first"] < count]
-    record["rounds"] = [{**each, "last": min(each["last"], count)} for each in kept]

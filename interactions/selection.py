@@ -1,7 +1,7 @@
 """Which images of a data set a profile measures, and the class that is explained in each."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -57,6 +57,18 @@ class Selection:
     classes: int | None = None
     shape: tuple[int, ...] | None = None
     passes: int = 0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Selection":
+        """That of a run, to go on from; with the images that it chose and left for later."""
+        return cls(
+            chosen=[Chosen(**one) for one in (*record["images"], *record.get("ahead", ()))],
+            skipped=record["skipped"],
+            wrong=record["wrong"],
+            tried=record.get("tried", len(record["images"]) + len(record["skipped"]) + record["wrong"]),
+            classes=record["classes"],
+            shape=tuple(record["image_shape"]),
+        )
 
 
 def select(

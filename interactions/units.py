@@ -26,12 +26,13 @@ from interactions.strength import image_row
 PILOT, COALITIONS, LEVELS = 0, 1, 2
 """Purposes of random streams: what one draws must not depend on how much another has drawn."""
 
-IMAGE_TYPES = {"image": "int32", "order": "int32", "passes": "int64", "pairs": "int32"}
+IMAGE_TYPES = {"image": "int32", "order": "int32", "look": "int32", "passes": "int64", "pairs": "int32"}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured in an image: the pairs P×2, the orders with their ratios, and each order's plan and passes."""
+    """What is measured in an image: the pairs P×2, the orders with their ratios, and each order's plan and passes; the
+    look is 0 for an image that was not measured before (`interactions.looks`)."""
 
     grid: PatchGrid | Segments
     pairs: Tensor
@@ -39,6 +40,7 @@ class Task:
     plans: Mapping[int, Plan]
     budgets: Mapping[int, int]
     settings: ProfileSettings
+    look: int = 0
 
 
 def measure(
@@ -93,23 +95,25 @@ def draw_sample(task: Task, order: int, one: Chosen) -> Sample:
             contexts = 1 if exact else 2
         sample = draw_released(order, pairs, contexts, task.grid, settings.radius, one.position, settings.seed)
         return replace(sample, exact=exact)
-    generator = random_stream(COALITIONS, settings.seed, order, one.image)
+    generator = random_stream(COALITIONS, settings.seed, order, one.image, task.look)
     return draw(plan, order, task.pairs, task.grid.n_players, budget, generator)
 
 
-def random_stream(purpose: int, seed: int, order: int, image: int = 0) -> torch.Generator:
-    """A CPU generator that no other purpose, seed, order or image shares, but for a chance of 2⁻³² each."""
-    state = np.random.SeedSequence([purpose, order, image, seed]).generate_state(1, np.uint64)
+def random_stream(purpose: int, seed: int, order: int, image: int = 0, look: int = 0) -> torch.Generator:
+    """A CPU generator that no other purpose, seed, order, image or look shares, but for a chance of 2⁻³² each."""
+    again = [look] if look else []  # the first look at an image has the numbers that it always had
+    state = np.random.SeedSequence([purpose, order, image, seed, *again]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 
 def image_table(task: Task, chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interactions]]) -> pd.DataFrame:
-    """One row per (image, order), an image's orders together."""
+    """One row per (image, order) of a look, an image's orders together."""
     rows = [
         {
             "image": one.image,
             "order": order,
             "ratio": task.ratios[order],
+            "look": task.look,
             "design": PUBLISHED if task.plans[order].design == PUBLISHED else measured[order][k].design,
             "passes": measured[order][k].passes,
             **image_row(measured[order][k]),

@@ -175,10 +175,8 @@ def reached(record: "Mapping[str, Any]") -> str:
     alone = (record["ended"] == "images" and found.get("images_alone")) or 0
     why = f"; however many passes, these images leave about ±{alone:.3g}" if alone > asked else ""
     if 0 < alone <= asked < (found["widest"] or 0):
-        why = (
-            f"; without the noise of their passes these images leave about ±{alone:.3g}: measure them anew, with more "
-        )
-        why += "passes, by --budget 3000 and another --out"
+        why = f"; without the noise of their passes these images leave about ±{alone:.3g}: more images would bring it, "
+        why += "more passes hardly"
     return f"{found['measure']} {known} (asked for ±{asked:g}): {ended_in_words(record)}{why}"
 
 
@@ -201,6 +199,7 @@ def report(profile: "Profile") -> None:
     from experiments.records import between, pairs_measured, tell_skipped
     from interactions.levels import in_words
     from interactions.masses import in_middle
+    from interactions.rounds import last_look
 
     record = profile.record
     print(closing_table(profile))
@@ -220,7 +219,8 @@ def report(profile: "Profile") -> None:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
+    times = f" (measured up to {1 + last_look(record)} times)" * (last_look(record) > 0)
     print(
-        f"{len(record['images'])} images, {record['passes']:,} passes, {record['seconds']:.0f} s; "
+        f"{len(record['images'])} images{times}, {record['passes']:,} passes, {record['seconds']:.0f} s; "
         f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"
     )

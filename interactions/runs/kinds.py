@@ -76,7 +76,7 @@ PLANNED = {
     "passes_per_image": float,
     "floor_note": str,
     "orders": [ORDER],
-    "rounds?": [{"first": int, "last": int, "passes_per_image": float, "orders": [PLAN]}],
+    "rounds?": [{"first": int, "last": int, "look?": int, "passes_per_image": float, "orders": [PLAN]}],
 }
 """Of a profile whose pilot is done."""
 ENDED = {

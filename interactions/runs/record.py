@@ -164,11 +164,12 @@ def begin_run(
 
 def passes_left(folder: Path, record: Mapping[str, Any], images: int) -> int:
     """About as many as a run that is there still takes until it has that many images."""
-    units, done = units_of(record, record["settings"]["unit_images"]), len(record["images"])
+    units, left = units_of(record, record["settings"]["unit_images"]), images - len(record["images"])
     if record["status"] != "complete" or "units" in record:  # a finished one may be from before units were marked
-        done = sum(len(units[unit]) for unit in storage.finished_units(folder) if unit < len(units))
+        finished = storage.finished_units(folder)
+        left += sum(len(of_unit) for unit, of_unit in enumerate(units) if unit not in finished)
     a_image = record.get("passes_per_image") or record["forecast"]["passes"] / len(record["images"])
-    return round(max(images - done, 0) * a_image)
+    return round(max(left, 0) * a_image)
 
 
 def is_whole(folder: Path, record: Mapping[str, Any], tables: Sequence[str]) -> bool:

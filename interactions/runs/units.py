@@ -96,9 +96,10 @@ def measure_units(
                 kept.keep()
             count_time()
             done = sum(len(units[unit]) for unit in storage.finished_units(folder) if unit < len(units))
+            twice = ", some of them several times" * (sum(map(len, units)) > len(record["images"]))
             raise Interrupted(
-                f"stopped with {done} of {len(record['images'])} images measured, and what is known of the next ones "
-                f"kept in {folder}: the same command goes on"
+                f"stopped with {done} of {sum(map(len, units))} images measured{twice}, and what is known of the next "
+                f"ones kept in {folder}: the same command goes on"
             ) from None
         bar.total = bar.n  # how many passes an image takes was an estimate
     ranks.wait()
@@ -137,12 +138,18 @@ def units_left(folder: Path, record: Mapping[str, Any], unit_images: int) -> lis
 
 
 def units_of(record: Mapping[str, Any], unit_images: int) -> list[list[Chosen]]:
-    """The images of each unit. Units do not cross the rounds of a run that has some."""
+    """The images of each unit."""
     chosen = [Chosen(**one) for one in record["images"]]
-    rounds = [(each["first"], each["last"]) for each in record.get("rounds", ())] or [(0, len(chosen))]
+    return [chosen[first:last] for _, first, last in places_of(record, unit_images)]
+
+
+def places_of(record: Mapping[str, Any], unit_images: int) -> list[tuple[int, int, int]]:
+    """Of each unit the number of its round, and the places of its first image and after its last in the run's list.
+    Units do not cross the rounds of a run that has some."""
+    rounds = [(each["first"], each["last"]) for each in record.get("rounds", ())] or [(0, len(record["images"]))]
     return [
-        chosen[start : min(start + unit_images, last)]
-        for first, last in rounds
+        (number, start, min(start + unit_images, last))
+        for number, (first, last) in enumerate(rounds)
         for start in range(first, last, unit_images)
     ]
 

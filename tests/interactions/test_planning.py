@@ -124,14 +124,15 @@ def rows_of(pools, pairs, generator):
     variance[pools:] = 0.9
     passes = np.where(np.arange(pools + pairs) < pools, 1000, 100)
     square[pools:] += generator.normal(0, 0.9**0.5, pairs)
-    return pd.DataFrame({"mean_square": square, "square_spread": spread, "pair_variance": variance, "passes": passes})
+    told = {"mean_square": square, "square_spread": spread, "pair_variance": variance, "passes": passes}
+    return pd.DataFrame({"image": np.arange(pools + pairs), "order": 5, **told})
 
 
 def test_ways_are_measured_where_images_have_them_and_predicted_elsewhere():
     generator, turn = np.random.default_rng(0), Turn(800, 12.0)
     for pools, pairs in ((40, 0), (40, 20), (20, 40), (0, 40)):
         rows = rows_of(pools, pairs, generator)
-        ways, seen = noise_of(rows, float(rows.mean_square.var()), turn)
+        ways, seen = noise_of(rows, turn)
         by_least = {way.least: way for way in ways}
         few = by_least[LEAST_BUDGET]
         assert few.single == pytest.approx(90 if pairs else 12, rel=0.3) and few.product == 0
@@ -144,23 +145,24 @@ def test_ways_are_measured_where_images_have_them_and_predicted_elsewhere():
         share = pairs / (pools + pairs)
         of_pools = 0.04 + by_least[800].single / 1000 if pools else 0.0
         assert seen == pytest.approx(share * few.single / 100 + (1 - share) * of_pools)
-        (alone,), _ = noise_of(rows, float(rows.mean_square.var()))
+        (alone,), _ = noise_of(rows)
         assert alone == replace(ways[0], least=LEAST_BUDGET)
 
 
 def test_few_images_of_a_way_do_not_tell_it():
     rows = rows_of(40, 7, np.random.default_rng(0))
-    (_, pairs), _ = noise_of(rows, 1.0, Turn(800, 12.0))
+    (_, pairs), _ = noise_of(rows, Turn(800, 12.0))
     assert pairs.single == 12.0
-    (pairs,), _ = noise_of(rows, 1.0, Turn(np.inf, 12.0))  # pools are no choice any more
+    (pairs,), _ = noise_of(rows, Turn(np.inf, 12.0))  # pools are no choice any more
     assert pairs == Way(12.0, 0.0)
-    ways, _ = noise_of(rows_of(7, 40, np.random.default_rng(0)), 1.0, Turn(800, 12.0))
+    ways, _ = noise_of(rows_of(7, 40, np.random.default_rng(0)), Turn(800, 12.0))
     assert len(ways) == 1 and ways[0].least == LEAST_BUDGET
 
 
 def test_exact_orders_have_no_noise():
-    rows = pd.DataFrame({"mean_square": [1.0, 2.0], "square_spread": 0.0, "pair_variance": np.nan, "passes": 59})
-    assert noise_of(rows, 0.5) == ((Way(0.0, 0.0, 59.0),), 0.0)  # with fewer passes they would not be exact
+    told = {"mean_square": [1.0, 2.0], "square_spread": 0.0, "pair_variance": np.nan, "passes": 59}
+    rows = pd.DataFrame({"image": [0, 1], "order": 5, **told})
+    assert noise_of(rows) == ((Way(0.0, 0.0, 59.0),), 0.0)  # with fewer passes they would not be exact
 
 
 def test_a_tail_that_three_pairs_do_not_show_is_noise_of_theirs():
@@ -168,5 +170,5 @@ def test_a_tail_that_three_pairs_do_not_show_is_noise_of_theirs():
     generator = np.random.default_rng(1)
     rows = rows_of(200, 200, generator)
     rows.loc[200:, "mean_square"] = generator.normal(1, 5, 200)
-    (_, pairs), seen = noise_of(rows, float(rows.mean_square.var()), Turn(800, 12.0))
+    (_, pairs), seen = noise_of(rows, Turn(800, 12.0))
     assert pairs.single == pytest.approx(100 * 25, rel=0.25) and seen == pytest.approx(12.5, rel=0.25)

@@ -52,18 +52,28 @@ PRODUCT = (320 * SQUARES) ** 2 * [1e-9, 1e-9, 1.2, 3, 2, 0.1, 1e-9]  # without a
 TRUE_J = np.sqrt(SQUARES) / np.sqrt(SQUARES).mean()
 
 
+def true_squares(generator, count):
+    """Of images whose mean squares differ log-normally, partly at all orders alike: images × orders."""
+    shape = count, len(ORDERS)
+    return SQUARES * generator.lognormal(-0.125, 0.5, (count, 1)) * generator.lognormal(-0.18, 0.6, shape)
+
+
 def rows_of(generator, first, last, budgets):
-    """Images whose mean squares differ log-normally, partly at all orders alike, measured with those passes."""
-    count, budget_M = last - first, np.array([budgets[order] for order in ORDERS], dtype=float)
-    factor_IM = generator.lognormal(-0.125, 0.5, (count, 1)) * generator.lognormal(-0.18, 0.6, (count, len(ORDERS)))
-    square_IM = SQUARES * factor_IM + generator.normal(size=factor_IM.shape) * np.sqrt(SINGLE / budget_M)
-    square_IM += (generator.chisquare(6, factor_IM.shape) - 6) / np.sqrt(12) * np.sqrt(PRODUCT) / budget_M
-    spread_IM = PRODUCT / budget_M**2 * generator.chisquare(6, factor_IM.shape) / 6
+    """New images, measured with those passes."""
+    return measured(generator, true_squares(generator, last - first), budgets, first)
+
+
+def measured(generator, true_IM, budgets, first=0):
+    """The rows of one look at these images, with those passes; without the orders that have none."""
+    count, budget_M = len(true_IM), np.array([budgets.get(order, np.nan) for order in ORDERS], dtype=float)
+    square_IM = true_IM + generator.normal(size=true_IM.shape) * np.sqrt(SINGLE / budget_M)
+    square_IM += (generator.chisquare(6, true_IM.shape) - 6) / np.sqrt(12) * np.sqrt(PRODUCT) / budget_M
+    spread_IM = PRODUCT / budget_M**2 * generator.chisquare(6, true_IM.shape) / 6
     size_IM = np.sqrt(abs(square_IM))
     columns = {"mean_abs": size_IM, "mean_abs_sum": size_IM, "mean_square": square_IM, "square_spread": spread_IM}
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
-            "image": np.repeat(np.arange(first, last), len(ORDERS)),
+            "image": np.repeat(np.arange(first, first + count), len(ORDERS)),
             "order": np.tile(ORDERS, count),
             "ratio": np.tile(RATIOS, count),
             "passes": np.tile(budget_M, count),
@@ -72,6 +82,7 @@ def rows_of(generator, first, last, budgets):
             **{name: values.ravel() for name, values in columns.items()},
         }
     )
+    return rows.dropna(subset="passes")
 
 
 def first_of(available):
@@ -82,13 +93,17 @@ def first_of(available):
     return Round(0, min(available, FIRST_IMAGES), budgets)
 
 
-def measured_to(half_width, generator, available=10_000, relative=False):
-    """A whole run: its rounds, its rows, its curve."""
-    rounds, following, images = [], first_of(available), pd.DataFrame()
+def measured_to(half_width, generator, available=10_000, relative=False, first=None, look_at=measured):
+    """A whole run: its rounds, its rows, its curve. look_at: what measures, as `measured` does."""
+    rounds, following, images = [], first or first_of(available), pd.DataFrame()
+    true_IM = np.empty((0, len(ORDERS)))
     while following is not None:
         rounds.append(following)
-        rows = rows_of(generator, following.first, following.last, following.budgets)
-        images = pd.concat([images, rows], ignore_index=True)
+        if not following.again:
+            true_IM = np.concatenate([true_IM, true_squares(generator, following.last - following.first)])
+        rows = look_at(generator, true_IM[following.first :], following.budgets, following.first)
+        look = sum(one.again for one in rounds)
+        images = pd.concat([images, rows.assign(look=look * following.again)], ignore_index=True)
         curve = curve_of(images, relative=relative, resamples=200)
         following = next_round(images, curve, half_width, available, 4)
     return rounds, images, curve
@@ -180,11 +195,11 @@ def test_more_passes_go_where_products_of_noise_rule():
     assert allocate(loud, 0.05)[0].argmax() == ORDERS.index(97)
 
 
-def of_few_pairs(generator, first, last, budgets):
-    """Rows of which each order's noise, that of a few of its pairs, rules at the least passes, and is seen."""
-    rows = rows_of(generator, first, last, {order: 1e9 for order in ORDERS})
-    count, passes = last - first, np.array([budgets[order] for order in ORDERS], dtype=float)
-    noise = np.tile(10 * SINGLE / passes, count)
+def of_few_pairs(generator, true_IM, budgets, first=0):
+    """A look of which each order's noise, that of a few of its pairs, rules at the least passes, and is seen."""
+    rows = measured(generator, true_IM, dict.fromkeys(budgets, 1e9), first)
+    count, passes = len(true_IM), np.array([budgets[order] for order in ORDERS if order in budgets], dtype=float)
+    noise = np.tile(10 * SINGLE[[order in budgets for order in ORDERS]] / passes, count)
     square = rows.mean_square + generator.normal(size=len(rows)) * np.sqrt(noise)
     return rows.assign(mean_square=square, pair_variance=noise, passes=np.tile(passes, count))
 
@@ -199,14 +214,9 @@ def scarcely_measured(half_width, seed, available=40):
         "mean_square": 0.5,
         "passes": 96,
     }
-    first = planning.first_budget({"order": 97, "pilot": pilot}, available)
-    rounds, following, images = [], Round(0, FIRST_IMAGES, dict.fromkeys(ORDERS, first)), pd.DataFrame()
-    while following is not None:
-        rounds.append(following)
-        rows = of_few_pairs(generator, following.first, following.last, following.budgets)
-        images = pd.concat([images, rows], ignore_index=True)
-        curve = curve_of(images, resamples=200)
-        following = next_round(images, curve, half_width, available, 4)
+    budget = planning.first_budget({"order": 97, "pilot": pilot}, available)
+    first = Round(0, FIRST_IMAGES, dict.fromkeys(ORDERS, budget))
+    rounds, _, curve = measured_to(half_width, generator, available, first=first, look_at=of_few_pairs)
     return rounds, curve
 
 
@@ -234,7 +244,8 @@ def test_few_images_begin_with_more_passes():
 
 
 def test_few_images_get_more_passes_than_many():
-    images = of_few_pairs(np.random.default_rng(1), 0, FIRST_IMAGES, dict.fromkeys(ORDERS, 500))
+    generator = np.random.default_rng(1)
+    images = of_few_pairs(generator, true_squares(generator, FIRST_IMAGES), dict.fromkeys(ORDERS, 500))
     curve = curve_of(images, resamples=200)
     few, many = (next_round(images, curve, 0.15, available, 4) for available in (24, 10_000))
     assert sum(few.budgets.values()) > 2 * sum(many.budgets.values()) and few.wanted == 24

@@ -1,0 +1,253 @@
+"""Images that are measured several times: what their looks tell together, when they are looked at again, real runs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interactions.allocation import MOST_BUDGET, Parts, between_looks, noise_of
+from interactions.forecast import DryRun
+from interactions.looks import merged, merged_pairs
+from interactions.pair import Subject, profile_pair
+from interactions.planning import Planning
+from interactions.precision import curve_of
+from interactions.profile import load_profile, profile_model
+from interactions.runs.storage import finished_units
+from tests.interactions.test_precision import (
+    ORDERS,
+    SQUARES,
+    Stops,
+    measured,
+    measured_to,
+    of_few_pairs,
+    same_rows,
+    true_squares,
+)
+from tests.interactions.tiny import Photos, network
+
+ASKED = {"grid": 3, "radius": 1, "ratios": (0.0, 0.5, 1.0), "precision": 0.15, "unit_images": 4}
+ASKED |= {"batch_size": 64, "speed": "plain", "progress": False}
+
+
+@pytest.fixture
+def poor_pilot(monkeypatch):
+    """The first look takes the fewest passes that there can be, as if the pilot had said that these do."""
+    monkeypatch.setattr(Planning, "first_budget", lambda *_: 100)
+
+
+def profile(out, data=None, **asked):
+    return profile_model(network(), data or Photos(12), out=out, **{**ASKED, **asked})
+
+
+def look(**columns):
+    usual = {"image": 3, "order": 5, "ratio": 0.5, "look": 0, "design": "pooled", "passes": 100, "pairs": 40}
+    usual |= {"mean_abs": 0.5, "mean_abs_sum": 0.4, "mean_abs_difference": 0.3, "mean_square": 0.1}
+    return {**usual, "square_spread": 0.02, "pair_variance": np.nan, **columns}
+
+
+def test_looks_count_by_their_passes():
+    two = look(look=1, design="pairwise", passes=300, pairs=7, mean_abs=0.3, mean_square=0.2, mean_abs_sum=0.8)
+    rows = pd.DataFrame([look(), look(image=4), {**two, "square_spread": 0.04, "mean_abs_difference": 0.5}])
+    one, other = merged(rows).to_dict("records")
+    assert other == pytest.approx({name: value for name, value in look(image=4).items() if name != "look"}, nan_ok=True)
+    assert (one["image"], one["order"], one["ratio"], one["design"]) == (3, 5, 0.5, "pairwise+pooled")
+    assert one["passes"] == 400 and one["pairs"] == 40
+    assert one["mean_square"] == pytest.approx(0.25 * 0.1 + 0.75 * 0.2)
+    assert one["mean_abs"] == pytest.approx(0.25 * 0.5 + 0.75 * 0.3)
+    assert one["mean_abs_sum"] ** 2 == pytest.approx(0.25 * 0.4**2 + 0.75 * 0.8**2)
+    assert one["mean_abs_difference"] ** 2 == pytest.approx(0.25 * 0.3**2 + 0.75 * 0.5**2)
+    assert one["square_spread"] == pytest.approx(0.25**2 * 0.02 + 0.75**2 * 0.04)
+    assert np.isnan(one["pair_variance"])
+
+
+def test_a_look_at_some_pairs_and_one_at_all_have_the_noise_of_both():
+    rows = pd.DataFrame([look(pair_variance=0.5), look(look=1, passes=300)])
+    assert merged(rows).pair_variance[0] == pytest.approx(0.25**2 * 0.5 + 0.75**2 * 0.02)
+
+
+def test_an_exact_look_tells_all():
+    exact = look(look=1, passes=60, mean_square=0.3, square_spread=0.0)
+    sampled = look(passes=40, pair_variance=0.1, square_spread=0.0)  # exact values of some pairs
+    for rows in ([look(), exact], [sampled, exact]):
+        (one,) = merged(pd.DataFrame(rows)).to_dict("records")
+        assert one["mean_square"] == 0.3 and one["square_spread"] == 0 and np.isnan(one["pair_variance"])
+
+
+def test_a_look_that_told_no_square_is_left_out_of_it():
+    blind = look(mean_square=np.nan, square_spread=np.nan, mean_abs_sum=np.nan, mean_abs_difference=np.nan)
+    rows = pd.DataFrame([blind, look(look=1, passes=20)])
+    assert merged(rows).mean_square[0] == 0.1 and merged(rows).passes[0] == 120
+    assert merged(pd.DataFrame([blind, {**blind, "look": 1}])).mean_square.isna().all()
+
+
+def test_rows_from_before_there_were_looks_are_first_ones():
+    old = pd.DataFrame([look()]).drop(columns="look")
+    pd.testing.assert_frame_equal(merged(old), old)
+    both = pd.concat([old, pd.DataFrame([look(look=1)])], ignore_index=True)
+    assert merged(both).passes.tolist() == [200]
+
+
+def test_pairs_count_by_their_draws():
+    def pair(**columns):
+        usual = {"image": 3, "order": 5, "i": 0, "j": 1, "count": 10.0, "mean": 1.0, "standard_error": 0.2}
+        return {**usual, "half_1": 0.9, "half_2": 1.1, **columns}
+
+    rows = pd.DataFrame([pair(), pair(j=2), pair(count=30.0, mean=2.0, standard_error=0.1, half_1=np.nan)])
+    one, other = merged_pairs(rows).to_dict("records")
+    assert other == pair(j=2)
+    assert one["count"] == 40 and one["mean"] == pytest.approx(1.75)
+    assert one["standard_error"] == pytest.approx(np.hypot(0.25 * 0.2, 0.75 * 0.1))
+    assert (one["half_1"], one["half_2"]) == (0.9, 1.1)  # a half that is not there leaves those of the other look
+    exact = pair(count=np.inf, mean=3.0, standard_error=0.0, half_1=3.0, half_2=3.0)
+    assert merged_pairs(pd.DataFrame([pair(), exact])).to_dict("records") == [exact]
+
+
+def two_looks(generator, look_at, budgets=(150, 600), count=400):
+    """Of the same images, with so many passes an order."""
+    true_IM = true_squares(generator, count)
+    looks = [look_at(generator, true_IM, dict.fromkeys(ORDERS, budget)) for budget in budgets]
+    return pd.concat([rows.assign(look=number) for number, rows in enumerate(looks)], ignore_index=True)
+
+
+def test_another_look_has_the_noise_that_is_foretold():
+    """The variance of J² over images by both looks, predicted from the first one."""
+    foretold, found = [], []
+    for seed in range(20):
+        rows = two_looks(np.random.default_rng(seed), of_few_pairs, (1500, 6000))
+        first = Parts.of(rows[rows.look == 0])
+        foretold.append(replace(first, again=True).of_budgets(np.full(len(ORDERS), 6000.0)))
+        found.append(Parts.of(rows).variance_M)
+    np.testing.assert_allclose(np.mean(foretold, 0), np.mean(found, 0), rtol=0.1)
+
+
+def test_looks_tell_the_noise_of_single_halves_which_is_a_guess_before():
+    generator, order = np.random.default_rng(0), 97
+    rows = two_looks(generator, measured, count=3000)
+    rows = rows[rows.order == order]
+    single = 320 * (0.7 * SQUARES[ORDERS.index(order)]) ** 2
+    assert between_looks(rows, float(rows.square_spread.mean()), 0.0) == pytest.approx(single, rel=0.3)
+    ((way,), seen) = noise_of(rows)
+    assert way.single == pytest.approx(single, rel=0.3)
+    exact = noise_of(rows.assign(square_spread=0.0))
+    assert exact[1] == 0
+    one = rows[rows.look == 0]
+    assert between_looks(one, 0.0, 7.0) == 7.0
+    within = rows.pivot(index="image", columns="look", values="mean_square")
+    weighted = 0.2 * within[0] + 0.8 * within[1]
+    assert seen < within[0].var() / 5 and merged(rows).mean_square.to_numpy() == pytest.approx(weighted.to_numpy())
+
+
+def test_images_that_are_used_up_are_looked_at_again_until_their_curve_is_narrow():
+    """Forty images, of which a hundred passes an order leave hardly anything known: without noise they leave ±0.22."""
+    widths = []
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        first = measured_to(100.0, np.random.default_rng(seed), 40, look_at=of_few_pairs)[2].widest
+        rounds, rows, curve = measured_to(0.35, generator, 40, look_at=of_few_pairs)
+        assert rows.image.nunique() == 40
+        widths.append((first, curve.widest, sum(one.again for one in rounds)))
+    first, last, looks = np.array(widths).T
+    assert (last < first).all() and np.median(last) <= 0.36 and (looks > 0).sum() >= 4
+
+
+def test_no_look_is_taken_where_the_images_alone_are_too_wide():
+    generator = np.random.default_rng(0)
+    rounds, _, curve = measured_to(0.001, generator, 40)
+    spent = [sum(one.budgets.values()) for one in rounds if one.again]
+    assert curve.widest > 0.1 and sum(spent) < MOST_BUDGET
+
+
+def test_a_run_looks_again_at_its_images_and_is_unbiased(tmp_path, poor_pilot):
+    found, exact = profile(tmp_path / "run"), profile(tmp_path / "exact", design="exact")
+    looks, rounds = found.looks(), found.record["rounds"]
+    assert found.record["ended"] == "precision" and len(found.record["images"]) == 12
+    assert [one.get("look", 0) for one in rounds] == sorted(looks.look.unique()) and len(rounds) > 1
+    assert not found.images().duplicated(["image", "order"]).any()
+    assert set(looks[looks.look > 0].order) == {3}  # the ends are exact at once
+    assert found.images().passes.sum() == looks.passes.sum() == found.strength().passes.sum()
+    assert found.record["passes"] == looks.passes.sum() + sum(found.record["preparation_passes"].values())
+    first = curve_of(looks[looks.look == 0])
+    assert curve_of(looks).widest <= 0.15 < first.widest
+    squares = [one.images().set_index(["image", "order"]).mean_square for one in (found, exact)]
+    error = (squares[0] - squares[1]).groupby("order")
+    assert (abs(error.mean()) <= 4 * error.std() / 12**0.5).all()
+    assert not found.pairs().duplicated(["image", "order", "i", "j"]).any()
+    assert profile(tmp_path / "run").record == found.record  # nothing is measured twice
+
+
+def test_looks_have_coalitions_of_their_own(tmp_path, poor_pilot):
+    looks = profile(tmp_path / "run", keep="images").looks()
+    inner = looks[looks.order == 3].pivot(index="image", columns="look", values="mean_square")
+    assert inner.shape[1] > 1 and (inner[0] != inner[1]).all()
+
+
+def test_an_interruption_within_a_look_changes_no_bit(tmp_path, poor_pilot):
+    whole = profile(tmp_path / "whole", counted := Stops(12, 10**9))
+    at = counted.at - counted.left - 2
+    with pytest.raises(KeyboardInterrupt, match="images measured, some of them several times"):
+        profile(tmp_path / "run", Stops(12, at))
+    cut = load_profile(tmp_path / "run").record
+    assert cut["rounds"][-1].get("look") and len(finished_units(tmp_path / "run")) > 3
+    with pytest.raises(DryRun, match=r"at least [1-9][\d,]* passes left") as forecast:
+        profile(tmp_path / "run", dry_run=True)
+    assert 0 < forecast.value.passes <= 12 * cut["rounds"][-1]["passes_per_image"]
+    same_rows(profile(tmp_path / "run"), whole)
+
+
+def test_minutes_may_end_within_a_look(tmp_path, poor_pilot, monkeypatch):
+    assert len(profile(tmp_path, precision=10.0).record["rounds"]) == 1
+    now = iter([0.0] * 4 + [1e9] * 10_000)
+    with monkeypatch.context() as patched:
+        patched.setattr("interactions.profiling.time.monotonic", lambda: next(now))
+        cut = profile(tmp_path, minutes=1.0)
+    assert cut.record["ended"] == "minutes" and len(cut.record["images"]) == 12
+    (_, look) = cut.record["rounds"]
+    assert (look["look"], look["first"]) == (1, 0) and 0 < look["last"] < 12
+    assert cut.images().groupby("image").passes.sum().nunique() > 1  # some of them were looked at twice
+    assert profile(tmp_path).record["ended"] == "precision"
+
+
+def test_a_run_that_ended_before_there_were_looks_gets_them(tmp_path, poor_pilot, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("interactions.precision.for_another_look", lambda parts, *_: np.zeros(len(parts.single_M), int))
+        old = profile(tmp_path / "run")
+    assert old.record["ended"] == "images" and old.record["reached"]["widest"] > 0.15
+    found = profile(tmp_path / "run")
+    assert found.record["ended"] == "precision" and found.record["rounds"][-1]["look"] > 0
+    assert found.looks().iloc[: len(old.looks())].equals(old.looks())
+
+
+def test_images_that_cannot_be_read_leave_the_others_to_be_looked_at(tmp_path, poor_pilot):
+    found = profile(tmp_path / "run", Photos(19, broken=(0, 1, 2)))
+    assert len(found.record["images"]) == 16 and found.record["ended"] == "precision"
+    assert len(found.record["skipped"]) == 3
+
+
+def test_two_models_are_looked_at_again_on_the_same_images(tmp_path, poor_pilot):
+    def pair(out, **asked):
+        subjects = (Subject("one", network(1), Photos(12)), Subject("two", network(2), Photos(12)))
+        return profile_pair(*subjects, out=out, **{**ASKED, "precision": 0.1, **asked})
+
+    whole = pair(tmp_path / "whole")
+    records = [one.record for one in whole.profiles.values()]
+    looks = [[each.get("look", 0) for each in one["rounds"]] for one in records]
+    assert looks[0] == looks[1] and max(looks[0]) > 0
+    assert records[0]["difference"]["half_width"] <= 0.1 and records[0]["ended"] == "precision"
+    # One of them was given its look when the process was killed, the other one was not.
+    with pytest.MonkeyPatch.context() as patched:
+        from interactions import profiling
+
+        real = profiling.Run.add_round
+
+        def killed(run, record, following):
+            if following.again and run.folder.name == "two":
+                raise KeyboardInterrupt
+            return real(run, record, following)
+
+        patched.setattr(profiling.Run, "add_round", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pair(tmp_path / "run")
+    again = pair(tmp_path / "run")
+    for name, one in again.profiles.items():
+        same_rows(one, whole.profiles[name])
