@@ -133,6 +133,12 @@ def weights_file(weights: str | Path) -> Path | None:
     return path
 
 
+def file_of(checkpoint: str) -> str:
+    """A checkpoint's file: what a run left of its network, for a folder. Raises FileNotFoundError where that is not
+    there."""
+    return str(weights_file(checkpoint)) if Path(checkpoint).is_dir() else checkpoint
+
+
 def other_view(weights: str | Path, config: Mapping[str, Any]) -> dict[str, str]:
     """In words, how images were shown to the network of these weights, by timm's config.json beside the file, where
     that is not as they are shown now; empty where it is, or nothing is said."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from interactions.runs.files import remove_orphans
+from interactions.runs.storage import refuse_unwritable
 
 FILES = {
     *("run.json", "strength.csv", "strength.png", "middle_mass.csv", "probe.safetensors"),
@@ -34,9 +35,11 @@ def claim(paths: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         ValueError: a file of a run or of a study, or one that the command reads.
+        OSError: a place where no file can be written.
     """
     read = [path for path in inputs if path.exists()]
     for path in paths:
+        refuse_unwritable(path.parent)
         if (folder := owner(path)) is not None:
             raise ValueError(f"{path} is a file of the run in {folder}: give the result another name with --out")
         if any(path.exists() and path.samefile(other) for other in read):

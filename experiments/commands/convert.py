@@ -23,7 +23,7 @@ class Settings:
     """
 
     file: tyro.conf.Positional[str]
-    """The checkpoint; FILE#copy for one of its copies of the network."""
+    """The checkpoint, or the folder of a finished training run; FILE#copy for one of its copies of the network."""
     out: Annotated[Path, FILE]
     """The file to write (.safetensors)."""
     model: str = ""
@@ -41,6 +41,7 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints.describe import fit, untold
     from a2mim.export import write_checkpoint
     from a2mim.plain import pairs, printable
+    from experiments.models import file_of
     from experiments.outputs import claim
 
     if settings.out.suffix != ".safetensors":
@@ -49,8 +50,9 @@ def run(settings: Settings) -> None:
         )
     if settings.out.is_dir():
         raise ValueError(f"'{settings.out}' is a folder: name a file in it with --out")
-    claim([settings.out], files_of(settings.file))
-    checkpoint = read(settings.file, settings.model)
+    file = file_of(settings.file)
+    claim([settings.out], files_of(file))
+    checkpoint = read(file, settings.model)
     typed = pairs(settings.model_args)
     fitting = fit(checkpoint, settings.model, typed)
     if fitting is None:

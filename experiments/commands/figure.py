@@ -16,6 +16,13 @@ OF_A_TABLE = ("fig6", "mass", "prediction", "transfer")
 OPTIONS = ("measure", "dropped", "pictures", "grey", "title")
 
 
+# One Literal: of a union of two, a message would name the choices in another order every time.
+Figure = Literal[
+    "fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4", "course", "mass", "prediction", "strength",
+    "transfer", "again",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Settings:
     """Draw a figure of the A²MIM paper from folders of results.
@@ -49,10 +56,7 @@ class Settings:
     """
 
     figure: Annotated[
-        tyro.conf.Positional[
-            Literal["fig1", "fig4", "fig5", "fig6", "figA1", "figA2", "figA3", "figA4"]
-            | Literal["course", "mass", "prediction", "strength", "transfer", "again"]
-        ],
+        tyro.conf.Positional[Figure],
         tyro.conf.arg(metavar="FIGURE"),
     ]
     """fig1, fig4, fig5, fig6, figA1, figA2, figA3, figA4, course, mass, prediction, strength or transfer; again."""

@@ -22,7 +22,8 @@ class Settings:
     """
 
     file: tyro.conf.Positional[str]
-    """The checkpoint; FILE#copy for one of its copies of the network (student, momentum_encoder, model, ema ...)."""
+    """The checkpoint, or the folder of a finished training run; FILE#copy for one of the copies of the network in it
+    (student, momentum_encoder, model, ema ...)."""
     model: str = ""
     """Compare with this timm model, instead of the one that the shapes suggest."""
     model_args: tuple[str, ...] = ()
@@ -38,11 +39,11 @@ def run(settings: Settings) -> None:
     from a2mim.checkpoints import read
     from a2mim.checkpoints.describe import describe
     from a2mim.plain import pairs, printable
-    from experiments.models import check_timm_name
+    from experiments.models import check_timm_name, file_of
 
     if settings.model:
         check_timm_name(settings.model, pretrained=False)
-    said = describe(read(settings.file, settings.model), settings.model, pairs(settings.model_args))
+    said = describe(read(file_of(settings.file), settings.model), settings.model, pairs(settings.model_args))
     if settings.json:
         print(json.dumps(said, indent=2))
         return

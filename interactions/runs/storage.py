@@ -79,7 +79,7 @@ def refuse_unwritable(folder: Path) -> None:
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        raise NotADirectoryError(f"{folder} cannot be an output folder: {place} is a file")
+        raise NotADirectoryError(f"nothing can be written into {folder}: {place} is a file")
     if not os.access(place, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to: choose another output folder")
 

@@ -244,6 +244,20 @@ def test_a_file_that_does_not_fit_is_not_converted(tmp_path, capsys):
     assert "out.safetensors" in capsys.readouterr().err
 
 
+def test_the_folder_of_a_run_stands_for_the_network_that_it_left(tmp_path, capsys, own):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert main(["inspect", str(run)]) == 2
+    assert "holds no backbone.safetensors: a training run writes it" in capsys.readouterr().err
+    (run / "backbone.safetensors").write_bytes(own[2].read_bytes())
+    assert inspected(capsys, run) == inspected(capsys, run / "backbone.safetensors")
+    assert main(["convert", str(run), "--out", str(tmp_path / "out.safetensors")]) == 0
+    (tmp_path / "file").touch()
+    capsys.readouterr()
+    assert main(["convert", str(run), "--out", str(tmp_path / "file" / "out.safetensors")]) == 2
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
 # --- what the other commands get
 
 
