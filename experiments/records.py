@@ -53,7 +53,8 @@ def sampled(record: Mapping[str, Any]) -> str:
     if not some:
         return ""
     least, most = (f"{end(some):.4g}" for end in (min, max))
-    of_all = f"{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
+    at_least = "at least " * bool(record.get("looks"))  # how many pairs several looks have in common is not counted
+    of_all = f"{at_least}{least if least == most else f'{least} to {most}'} of {record['pairs']:,} pairs of an image"
     return f"Sampled: {of_all} at {len(some)} of {len(measured)} orders."
 
 

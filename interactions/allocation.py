@@ -16,7 +16,8 @@ images. In the logarithms of images and passes both lines are convex (a geometri
 the best allocation.
 
 Images that were measured before can be looked at again (`interactions.looks`): what passes P with the noise s and a
-look of b passes tell together has the noise (P²·s + w1·b + w2) / (P + b)².
+look of b passes tell together has the noise (P²·s + w1·b + w2) / (P + b)², for which the same solver serves, though
+not every line is convex then.
 
 Pools of all pairs pay from some passes of an order on. Where they have been measured the order can still do with a few
 pairs, when the images that another order asks for are many: a `Turn` tells where the two meet, and what pairs would do.
@@ -139,7 +140,7 @@ def noise_of(rows: pd.DataFrame, turn: Turn | None = None) -> tuple[tuple[Way, .
     exact = len(whole) > 0 and bool((whole.square_spread == 0).all())
     least = float(whole.passes.max()) if exact and whole.mean_square.any() else LEAST_BUDGET
     guess = SINGLE_NOISE * max(variance - share * sampling - (1 - share) * spread, 0.0) * whole.passes.mean()
-    single = 0.0 if exact or not len(whole) else float(between_looks(whole, spread, guess))
+    single = 0.0 if exact or not len(whole) else float(between_looks(whole, guess))
     product = float(np.nan_to_num((whole.square_spread * whole.passes**2).mean())) if len(whole) else 0.0
     of_pairs = 0.0
     if len(few):
@@ -158,13 +159,15 @@ def noise_of(rows: pd.DataFrame, turn: Turn | None = None) -> tuple[tuple[Way, .
     return tuple(ways if turn else ways[:1]), seen
 
 
-def between_looks(rows: pd.DataFrame, spread: float, guess: float) -> float:
+def between_looks(rows: pd.DataFrame, guess: float) -> float:
     """w1 of an order of which all pairs are measured, from how the looks at one image differ beyond the spread of their
     halvings; the guess, where too few images were looked at twice."""
-    within = rows.groupby("image").mean_square.var().dropna()
+    several = rows[rows.duplicated("image", keep=False)]
+    within = several.groupby("image").mean_square.var().dropna()
     if len(within) < MIN_IMAGES:
         return guess
-    return max(float(within.mean()) - spread, 0.0) / float((1 / rows.passes).mean())
+    spread = float(np.nan_to_num(several.square_spread.mean()))
+    return max(float(within.mean()) - spread, 0.0) / float((1 / several.passes).mean())
 
 
 @dataclass(frozen=True)
@@ -306,16 +309,21 @@ def for_another_look(parts: Parts, error_M: np.ndarray | float, excess_M: np.nda
     parts = replace(parts, again=True)
     best = parts.at_most()
     so_far_M, wide_M = parts.variance_M, excess_M > 1
-    borne_M = np.where(wide_M, np.minimum(error_M**2 * parts.count, so_far_M / excess_M**2), np.inf)
-    lowest_M = best.of_budgets(np.full(len(parts.single_M), float(MOST_BUDGET)))
+    borne_M = np.where(wide_M, np.minimum(error_M**2 * parts.count, so_far_M / np.maximum(excess_M, 1) ** 2), np.inf)
+    allowed_M = MOST_BUDGET - parts.passes_M
+    lowest_M = best.of_budgets(np.maximum(allowed_M, 0))
     if (wide_M & (lowest_M > LESS * borne_M)).any():
         lowest_M = (1 + REST_NOISE) * lowest_M
     goal_M = np.maximum(np.where(wide_M, np.minimum(borne_M, LESS * so_far_M), so_far_M), lowest_M)
+    nothing_M = np.zeros(len(parts.single_M), int)
     if (so_far_M <= goal_M).all():
-        return np.zeros(len(parts.single_M), int)
-    best, budgets_M = in_best_ways(best, np.sqrt(goal_M), most=1)
-    most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), MOST_BUDGET - parts.passes_M)
+        return nothing_M
+    # An order that is 0 in every image asks for nothing: any error will do.
+    best, budgets_M = in_best_ways(best, np.sqrt(np.where(goal_M > 0, goal_M, 1.0)), most=1)
+    most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), allowed_M)
     budgets_M = np.where(most_M < LEAST_BUDGET, 0, np.minimum(budgets_M, most_M)).astype(int)
+    if not (wide_M & (best.of_budgets(budgets_M) <= (1 + LESS) / 2 * so_far_M)).any():
+        return nothing_M
     return without_the_needless(best, budgets_M, goal_M)
 
 

@@ -101,11 +101,12 @@ def two_levels(entry: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 
 
 def in_full_passes(images: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows with what they cost in passes in full precision, in which budgets are told, in place of their passes."""
+    """The rows with what they cost in passes in full precision, in which budgets are told, in place of their passes;
+    these are `spent`."""
     cost = images.passes.copy()
     for these, one in _rows_in_two_levels(images, record):
         cost[these] = one["budget"]
-    return images.assign(passes=cost)
+    return images.assign(passes=cost, spent=images.passes)
 
 
 def with_levels(images: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:

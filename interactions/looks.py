@@ -2,8 +2,9 @@
 
 A run to a precision looks again at its images where there are no more of them and noise is left in what they told.
 Rows of `image_row` have their look in a column of that name, 0 for the first; runs from before there were any lack it.
-What several looks tell of an image at an order becomes one row by the share that each has of its passes, a number that
-does not depend on what it found: the mean square stays unbiased. Where a look was exact it tells all.
+What several looks tell of an image at an order becomes one row by the share that each has of its passes. Each look is
+unbiased by itself; their mean is so but for what the passes of one depend on what all images told before it (BIAS).
+Where a look was exact it tells all.
 """
 
 from collections.abc import Callable
@@ -24,8 +25,9 @@ def weights_of(rows: pd.DataFrame) -> np.ndarray:
     """The share that each row has in what is said of its image at its order."""
     known = rows.mean_square.notna().to_numpy()
     whole = rows.pair_variance.isna() if "pair_variance" in rows else True
-    exact = known & whole & (rows.square_spread == 0) if "square_spread" in rows else known & False
-    return _shares(rows.passes.where(known, 0), np.asarray(exact), _groups(rows, KEY))
+    exact = known & whole & (rows.design == "exact") if "design" in rows else known & False
+    passes = rows.spent if "spent" in rows else rows.passes  # as they were, where they are told in full precision
+    return _shares(passes.where(known, 0), np.asarray(exact), _groups(rows, KEY))
 
 
 def merged(rows: pd.DataFrame) -> pd.DataFrame:
@@ -61,6 +63,7 @@ def merged(rows: pd.DataFrame) -> pd.DataFrame:
 
 def merged_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per (image, order, i, j): means and halves by the draws of each look; where some are exact, by these."""
+    pairs = pairs.drop(columns="look", errors="ignore")
     if not pairs.duplicated(PAIR_KEY).any():
         return pairs
     groups, exact = _groups(pairs, PAIR_KEY), np.isinf(pairs["count"])

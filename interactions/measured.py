@@ -26,7 +26,8 @@ class Profile(Results):
         return self.rows("images")
 
     def pairs(self) -> pd.DataFrame:
-        """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2.
+        """One row per (image, order, pair): image, order, i, j, count, mean, standard_error, half_1, half_2. What
+        several looks at an image tell of a pair is one row, by their draws.
 
         Raises:
             ValueError: a run that kept images only.

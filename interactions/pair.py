@@ -43,7 +43,7 @@ from interactions.precision import (
     tell_difference,
 )
 from interactions.profiling import Run
-from interactions.rounds import cut_to_measured, last_look
+from interactions.rounds import cut_to_measured, last_look, rest_of_look
 from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
@@ -181,10 +181,15 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
         spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
         told = None if late else following
         tell_difference(curve, precision, count, told, spent / max(seconds, 1e-3))
-    if following is not None and not late and add_rounds(runs, records, following):
-        return list(records)
-    more = following is not None and any(
-        len(record["images"]) < run.most(record) for run, record in zip(runs, records, strict=True)
+    if following is not None and not late:
+        added = add_rounds(runs, records, following)
+        if not added:  # none of the images that are left can be had: these have to do
+            following = next_pair(a, b, curve, precision, count, runs[0].settings.unit_images, turns)
+            added = following is not None and add_rounds(runs, records, following)
+        if added:
+            return list(records)
+    more = following is not None and (
+        following[0].again or any(len(one["images"]) < run.most(one) for run, one in zip(runs, records, strict=True))
     )
     enough = "precision" if is_reached(count, most, curve.widest, precision) else "images"
     ended = "minutes" if late and more else enough
@@ -205,11 +210,12 @@ def shared_rows(runs: Sequence[Run], records: Sequence[Record]) -> list[pd.DataF
 
 def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequence[Round]) -> bool:
     """Give each run its round, where it does not have it yet; False where there are no more images."""
-    added, look = False, min(map(last_look, records))
+    added, look, cut = False, min(map(last_look, records)), any(map(rest_of_look, records))
     for run, record, of_run in zip(runs, records, following, strict=True):
-        # One of them may hold more images than both do, or have had its look already.
+        # One of them may hold more images than both do, or have had its look already, or have the rest of one to come.
         own = replace(of_run, first=0 if of_run.again else len(record["images"]))
-        missing = last_look(record) == look if own.again else own.first < own.last
+        lacks_look = rest_of_look(record) is not None if cut else last_look(record) == look
+        missing = lacks_look if own.again else own.first < own.last
         if missing and run.add_round(record, own):
             record["status"], added = "running", True
             write_json(run.folder / "run.json", record)

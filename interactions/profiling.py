@@ -25,7 +25,7 @@ from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.looks import merged
 from interactions.measured import Profile
 from interactions.planning import Planning, learnt, with_pairs
-from interactions.precision import FIRST_IMAGES, Curve, Measure, Round, curve_of, is_reached, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Curve, Round, curve_of, is_reached, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
@@ -37,6 +37,7 @@ from interactions.rounds import (
     last_look,
     measure_of,
     plans_of,
+    rest_of_look,
     round_of,
     rounds_of,
     width_of,
@@ -131,7 +132,7 @@ class Run:
             measured = measure(task, game, chosen, kept)
             parts = {"images": image_table(task, chosen, measured)}
             if self.settings.keep == "pairs":
-                parts["pairs"] = pair_table(chosen, measured)
+                parts["pairs"] = pair_table(task, chosen, measured)
             return parts, {"batch_size": game.batch_size}
 
         measure_units(self.folder, record, self.settings.unit_images, ranks, measure_unit, self.progress, self.until)
@@ -146,27 +147,29 @@ class Run:
         if precision is None and count < most:
             following = Round(count, most, budgets_of(rounds_of(record)[-1]))
         if precision is not None:
-            images, curve, following = self._told(record, precision)
+            images, curve, following = self._told(record, precision, most)
             record["reached"] = reached(curve, images)
             if self.progress:
                 left = None if late else following
                 tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))
         if following is not None and not late:
-            if self.add_round(record, following):
+            added = self.add_round(record, following)
+            if not added and precision is not None:  # none of those that are left can be had: these have to do
+                *_, following = self._told(record, precision, count)
+                added = following is not None and self.add_round(record, following)
+            if added:
                 write_json(self.folder / "run.json", record)
                 return record
-            if self.most(record) < most:  # those that seemed to be left cannot be read: these have to do
-                return self.proceed(record)
         enough = "precision" if precision is not None and is_reached(count, most, curve.widest, precision) else "images"
         self.end(record, "minutes" if following is not None and late else enough)
         return record
 
-    def _told(self, record: dict[str, Any], precision: float) -> tuple[pd.DataFrame, Curve, Round | None]:
-        """The rows so far, their curve, and what follows; the record's orders learn by it."""
+    def _told(self, record: dict[str, Any], precision: float, most: int) -> tuple[pd.DataFrame, Curve, Round | None]:
+        """The rows so far, their curve, and what follows where there are so many images; the orders learn by it."""
         images = in_full_passes(Profile(self.folder, record).looks(), record)
-        curve = curve_of(images, measure=self._measure, relative=self.settings.relative)
+        curve = curve_of(images, measure=measure_of(self.settings.of), relative=self.settings.relative)
         record["orders"] = learnt(record["orders"], merged(images))
-        asked = precision, self.most(record), self.settings.unit_images, self.planning.turns(record["orders"])
+        asked = precision, most, self.settings.unit_images, self.planning.turns(record["orders"])
         return images, curve, next_round(images, curve, *asked)
 
     def out_of_time(self, record: Mapping[str, Any]) -> bool:
@@ -184,8 +187,8 @@ class Run:
         width, count = width_of(record, self.settings.of, self.settings.relative), len(record["images"])
         if width is not None and is_reached(count, self.most(record), width, self.settings.precision):
             return False
-        of_itself = self.settings.of != "difference"  # it may be from before images were looked at again
-        return few or cut or finer or (of_itself and self._told({**record}, self.settings.precision)[2] is not None)
+        older = record.get("ended") == "images" and "looks" not in record  # when images were not looked at again
+        return few or cut or finer or older
 
     def _planned(self, record: Mapping[str, Any]) -> int | None:
         """Images that a run that is there will have; None where a precision makes a finished one go on.
@@ -202,11 +205,6 @@ class Run:
             return max(count, self.most(record))
         return None if record["status"] == "complete" and self._wants_more(record) else count
 
-    @property
-    def _measure(self) -> Measure:
-        """Whose half widths a precision speaks of."""
-        return measure_of(self.settings.of)
-
     def most(self, record: Mapping[str, Any]) -> int:
         """As many images as there can be: what the settings and the data set allow."""
         usable = len(self.material.dataset) - len(record["skipped"]) - record["wrong"]
@@ -222,7 +220,7 @@ class Run:
 
     def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
-        record["ended"] = ended
+        record |= {"ended": ended, "looks": last_look(record)}
         record.update(self._changed(len(record["images"])))
         profile = Profile(self.folder, record)
         finish(
@@ -319,7 +317,8 @@ class Run:
         more that can be used."""
         if following.again:
             following = replace(following, last=len(record["images"]) if following.budgets else 0)
-            entry = self._entry(record["orders"], following, last_look(record) + 1, Chosen(**record["images"][0]))
+            asked = record["orders"], following, last_look(record) + 1, Chosen(**record["images"][0])
+            entry = rest_of_look(record) or self._entry(*asked)
             record |= {"rounds": [*rounds_of(record), entry], "passes_per_image": entry["passes_per_image"]}
             return True
         found = self._select(wanted=following.last, known=Selection.of(record), classes=self._classes())

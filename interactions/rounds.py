@@ -63,6 +63,13 @@ def last_look(record: Mapping[str, Any]) -> int:
     return max(each.get("look", 0) for each in rounds_of(record))
 
 
+def rest_of_look(record: Mapping[str, Any]) -> Entry | None:
+    """The last look at the images that a stop left without it; None where it is whole, or none was begun."""
+    *_, entry = rounds_of(record)
+    count = len(record["images"])
+    return {**entry, "first": entry["last"], "last": count} if entry.get("look") and 0 < entry["last"] < count else None
+
+
 def measure_of(of: str) -> Measure:
     """Whose half widths a precision speaks of (`ProfileSettings.of`)."""
     return "rms" if of == "rms" else "J_rms"
@@ -128,6 +135,7 @@ def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> No
     for unit in finished - set(range(whole)):
         storage.remove_unit(folder, unit)
     ends = {number: last for number, _, last in places_of(record, unit_images)[:whole]}
+    # A look is kept, though nothing of it was measured, that another run of a pair has.
     rounds = [{**each, "last": ends.get(number, each["first"])} for number, each in enumerate(rounds_of(record))]
     record["rounds"] = [each for number, each in enumerate(rounds) if number in ends or "look" in each]
     count = max(ends.values())

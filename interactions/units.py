@@ -124,9 +124,9 @@ def image_table(task: Task, chosen: Sequence[Chosen], measured: Mapping[int, Seq
     return pd.DataFrame(rows).astype(IMAGE_TYPES)
 
 
-def pair_table(chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interactions]]) -> pd.DataFrame:
+def pair_table(task: Task, chosen: Sequence[Chosen], measured: Mapping[int, Sequence[Interactions]]) -> pd.DataFrame:
     """One row per (image, order, measured pair): count is the effective number of draws, infinite where exact."""
-    parts = [_pair_rows(one.image, measured[order][k]) for k, one in enumerate(chosen) for order in measured]
+    parts = [_pair_rows(one.image, task.look, measured[order][k]) for k, one in enumerate(chosen) for order in measured]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -141,7 +141,7 @@ def _estimated(sample: Sample, values_B: Tensor) -> Interactions:
     return sample.estimate(values_B if isinstance(sample, PooledSample) else values_B.cpu())
 
 
-def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:
+def _pair_rows(image: int, look: int, interactions: Interactions) -> pd.DataFrame:
     measured_P = interactions.mean.isfinite().cpu()
     pairs_P2 = interactions.pairs.cpu()[measured_P].numpy()
     pairs_P2 = pairs_P2.astype(np.int16 if pairs_P2.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
@@ -153,5 +153,6 @@ def _pair_rows(image: int, interactions: Interactions) -> pd.DataFrame:
         "half_2": interactions.halves[1],
     }
     columns = {name: values.cpu()[measured_P].numpy().astype(np.float32) for name, values in numbers.items()}
-    place = {"image": np.int32(image), "order": np.int32(interactions.order), "i": pairs_P2[:, 0], "j": pairs_P2[:, 1]}
+    cells = {"i": pairs_P2[:, 0], "j": pairs_P2[:, 1]}
+    place = {"image": np.int32(image), "order": np.int32(interactions.order), "look": np.int32(look), **cells}
     return pd.DataFrame({**place, **columns}, index=range(len(pairs_P2)))

@@ -331,7 +331,7 @@ def stopped_sample(
         drawn = sample(rows, order_n[:taken])
         curve = curve_of(drawn, resamples=resamples, seed=int(generator.integers(2**31)))
         following = next_round(drawn, curve, precision, len(order_n), 4)
-        if following is None:
+        if following is None or following.again:
             return order_n[:taken]
         taken = following.last
 

@@ -205,7 +205,7 @@ def make_unit(game: PatchGame, settings: Settings, folder: Path) -> tuple[Callab
         found = measure(task, game, chosen, kept)
         parts: dict[storage.Part, Any] = {
             "images": image_table(task, chosen, found),
-            "pairs": pair_table(chosen, found),
+            "pairs": pair_table(task, chosen, found),
         }
         storage.write_unit(folder, 0, parts, {"batch_size": game.batch_size})
         kept.clear()

@@ -199,7 +199,6 @@ def report(profile: "Profile") -> None:
     from experiments.records import between, pairs_measured, tell_skipped
     from interactions.levels import in_words
     from interactions.masses import in_middle
-    from interactions.rounds import last_look
 
     record = profile.record
     print(closing_table(profile))
@@ -219,7 +218,8 @@ def report(profile: "Profile") -> None:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
-    times = f" (measured up to {1 + last_look(record)} times)" * (last_look(record) > 0)
+    looks = profile.looks().groupby(["image", "order"]).size().max()
+    times = f" (measured up to {looks} times)" * (looks > 1)
     print(
         f"{len(record['images'])} images{times}, {record['passes']:,} passes, {record['seconds']:.0f} s; "
         f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"

@@ -93,10 +93,13 @@ def _map_of_kept_pairs(run: Run) -> list[Block]:
     if not isinstance(run.record["settings"]["grid"], int):
         return []  # regions of a label map, whose places the run does not keep
     middle = min(orders, key=lambda one: abs(one["ratio"] - 0.5))
-    pairs = pd.read_parquet(units[0])
-    pairs = pairs[(pairs["image"] == images[0]["image"]) & (pairs["order"] == middle["order"])]
+    wanted = [("image", "==", images[0]["image"]), ("order", "==", middle["order"])]
+    units = units if run.record.get("looks") else units[:1]
+    pairs = pd.concat([pd.read_parquet(unit, filters=wanted) for unit in units])
     if pairs.empty:
         return []
+    if "look" in pairs:  # at an image that was measured several times, the one of most draws
+        pairs = pairs[pairs["look"] == pairs.groupby("look")["count"].sum().idxmax()]
     side, value = run.record["settings"]["grid"], value_in_words(run.record["settings"]["value"])
     pixels = _thumbnail(run)
     words = f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g})."

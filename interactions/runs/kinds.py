@@ -84,6 +84,7 @@ ENDED = {
     "passes_by_level?": dict,
     "ended?": Literal["images", "minutes", "precision"],
     "reached?": {"widest": (None, float)},
+    "looks?": int,
 }
 """Of a complete one."""
 OCCLUSION = {

@@ -2,8 +2,8 @@
 commit the units.
 
     run.json                       settings, images, plans and versions; written before the first unit
-    pairs/unit-00000.parquet       a profile's: one row per (image, order, pair)
-    images/unit-00000.parquet      a profile's: one row per (image, order)
+    pairs/unit-00000.parquet       a profile's: one row per (image, order, pair) of a look
+    images/unit-00000.parquet      a profile's: one row per (image, order) of a look
     units/unit-00000.json          sizes and checksums of the unit's files: written last, it commits the unit
     unfinished/                    what is known of units that are being measured (see unfinished.py)
 

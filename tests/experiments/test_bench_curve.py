@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from experiments.benchmarks import curve as bench
-from experiments.benchmarks.coverage import METHODS, WRITTEN
+from experiments.benchmarks.coverage import METHODS, WRITTEN, stopped_sample
 from experiments.cli import main
+from tests.interactions.test_precision import ORDERS, of_few_pairs, true_squares
 
 SETTINGS = bench.Settings(ours="ours", published="published", resamples=20)  # type: ignore[arg-type]
 SIGNAL, NOISE = np.array([4.0, 1.0, 0.25]), np.array([0.0, 0.5, 1.0])
@@ -181,3 +182,11 @@ def test_the_commands_of_the_help(tmp_path, capsys):
 def test_a_folder_without_a_run(tmp_path, capsys):
     assert main(["bench", "curve", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "holds no profile" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_run_that_uses_up_its_population_ends():
+    """Drawn with replacement, five times as many images as there are; a run would look at them again."""
+    generator = np.random.default_rng(0)
+    rows = of_few_pairs(generator, true_squares(generator, 12), dict.fromkeys(ORDERS, 100))
+    places = stopped_sample(rows, 0.01, generator, 50)
+    assert len(places) == 60 and set(places) <= set(range(12))

@@ -11,8 +11,9 @@ from interactions.forecast import DryRun
 from interactions.looks import merged, merged_pairs
 from interactions.pair import Subject, profile_pair
 from interactions.planning import Planning
-from interactions.precision import curve_of
+from interactions.precision import curve_of, next_round
 from interactions.profile import load_profile, profile_model
+from interactions.runs.files import write_json
 from interactions.runs.storage import finished_units
 from tests.interactions.test_precision import (
     ORDERS,
@@ -67,11 +68,22 @@ def test_a_look_at_some_pairs_and_one_at_all_have_the_noise_of_both():
 
 
 def test_an_exact_look_tells_all():
-    exact = look(look=1, passes=60, mean_square=0.3, square_spread=0.0)
-    sampled = look(passes=40, pair_variance=0.1, square_spread=0.0)  # exact values of some pairs
+    exact = look(look=1, design="exact", passes=60, mean_square=0.3, square_spread=0.0)
+    sampled = look(design="exact", passes=40, pair_variance=0.1, square_spread=0.0)  # exact values of some pairs
     for rows in ([look(), exact], [sampled, exact]):
         (one,) = merged(pd.DataFrame(rows)).to_dict("records")
         assert one["mean_square"] == 0.3 and one["square_spread"] == 0 and np.isnan(one["pair_variance"])
+
+
+def test_a_look_of_equal_values_is_not_exact():
+    """All coalitions that it drew had the same value; those of the other look had not."""
+    rows = pd.DataFrame([look(mean_square=0.0, square_spread=0.0), look(look=1, mean_square=0.2)])
+    assert merged(rows).mean_square[0] == pytest.approx(0.1)
+
+
+def test_passes_that_were_made_count_where_they_are_told_in_full_precision():
+    rows = pd.DataFrame([{**look(mean_square=0.0), "spent": 100}, {**look(look=1, mean_square=1.0), "spent": 900}])
+    assert merged(rows).mean_square[0] == pytest.approx(0.9) and merged(rows).passes[0] == 200
 
 
 def test_a_look_that_told_no_square_is_left_out_of_it():
@@ -123,16 +135,16 @@ def test_another_look_has_the_noise_that_is_foretold():
 
 def test_looks_tell_the_noise_of_single_halves_which_is_a_guess_before():
     generator, order = np.random.default_rng(0), 97
-    rows = two_looks(generator, measured, count=3000)
+    rows = two_looks(generator, measured, count=20_000)
     rows = rows[rows.order == order]
     single = 320 * (0.7 * SQUARES[ORDERS.index(order)]) ** 2
-    assert between_looks(rows, float(rows.square_spread.mean()), 0.0) == pytest.approx(single, rel=0.3)
+    assert between_looks(rows, 0.0) == pytest.approx(single, rel=0.3)
+    few_twice = rows[(rows.look == 0) | (rows.image < 10_000)]  # others were looked at once
+    assert between_looks(few_twice, 0.0) == pytest.approx(single, rel=0.3)
     ((way,), seen) = noise_of(rows)
     assert way.single == pytest.approx(single, rel=0.3)
-    exact = noise_of(rows.assign(square_spread=0.0))
-    assert exact[1] == 0
-    one = rows[rows.look == 0]
-    assert between_looks(one, 0.0, 7.0) == 7.0
+    assert noise_of(rows.assign(square_spread=0.0))[1] == 0
+    assert between_looks(rows[rows.look == 0], 7.0) == 7.0
     within = rows.pivot(index="image", columns="look", values="mean_square")
     weighted = 0.2 * within[0] + 0.8 * within[1]
     assert seen < within[0].var() / 5 and merged(rows).mean_square.to_numpy() == pytest.approx(weighted.to_numpy())
@@ -151,11 +163,28 @@ def test_images_that_are_used_up_are_looked_at_again_until_their_curve_is_narrow
     assert (last < first).all() and np.median(last) <= 0.36 and (looks > 0).sum() >= 4
 
 
-def test_no_look_is_taken_where_the_images_alone_are_too_wide():
-    generator = np.random.default_rng(0)
-    rounds, _, curve = measured_to(0.001, generator, 40)
+def test_looks_are_few_where_the_images_alone_are_too_wide():
+    rounds, _, curve = measured_to(0.001, np.random.default_rng(0), 40)
     spent = [sum(one.budgets.values()) for one in rounds if one.again]
     assert curve.widest > 0.1 and sum(spent) < MOST_BUDGET
+
+
+def test_an_order_that_is_0_in_every_image_is_no_reason_to_look_again(monkeypatch):
+    generator = np.random.default_rng(1)
+    rows = of_few_pairs(generator, true_squares(generator, 16), dict.fromkeys(ORDERS, 500))
+    dead = rows.order == ORDERS[0]
+    rows.loc[dead, ["mean_square", "pair_variance", "mean_abs", "mean_abs_sum"]] = 0.0
+    curve = curve_of(rows)
+    without = next_round(rows, curve, float(curve.widest) / 1.5, 16, 4)
+    assert without.again and ORDERS[0] not in without.budgets
+    assert max(without.budgets.values()) <= 2000  # four times those so far at the most
+
+
+def test_a_look_that_the_most_passes_would_cut_short_is_not_taken():
+    generator = np.random.default_rng(1)
+    rows = of_few_pairs(generator, true_squares(generator, 16), dict.fromkeys(ORDERS, MOST_BUDGET - 200))
+    curve = curve_of(rows)
+    assert next_round(rows, curve, float(curve.widest) / 1.2, 16, 4) is None
 
 
 def test_a_run_looks_again_at_its_images_and_is_unbiased(tmp_path, poor_pilot):
@@ -205,7 +234,19 @@ def test_minutes_may_end_within_a_look(tmp_path, poor_pilot, monkeypatch):
     (_, look) = cut.record["rounds"]
     assert (look["look"], look["first"]) == (1, 0) and 0 < look["last"] < 12
     assert cut.images().groupby("image").passes.sum().nunique() > 1  # some of them were looked at twice
-    assert profile(tmp_path).record["ended"] == "precision"
+    found = profile(tmp_path)
+    assert found.record["ended"] == "precision"
+    again = [each for each in found.record["rounds"] if each.get("look") == 1]
+    assert [(each["first"], each["last"]) for each in again] == [(0, look["last"]), (look["last"], 12)]
+    assert not found.looks().duplicated(["image", "order", "look"]).any()
+
+
+def test_a_damaged_unit_of_a_run_that_is_still_wide_is_measured_again(tmp_path, poor_pilot):
+    found = profile(tmp_path, precision=1e-6, images=10)
+    assert found.record["ended"] == "images"
+    rows = found.looks()
+    (tmp_path / "images" / "unit-00001.parquet").unlink()
+    assert profile(tmp_path, precision=1e-6, images=10).looks().equals(rows)
 
 
 def test_a_run_that_ended_before_there_were_looks_gets_them(tmp_path, poor_pilot, monkeypatch):
@@ -213,6 +254,8 @@ def test_a_run_that_ended_before_there_were_looks_gets_them(tmp_path, poor_pilot
         patched.setattr("interactions.precision.for_another_look", lambda parts, *_: np.zeros(len(parts.single_M), int))
         old = profile(tmp_path / "run")
     assert old.record["ended"] == "images" and old.record["reached"]["widest"] > 0.15
+    assert profile(tmp_path / "run").record == old.record  # all that is to be had, for one that knows looks
+    write_json(tmp_path / "run" / "run.json", {key: value for key, value in old.record.items() if key != "looks"})
     found = profile(tmp_path / "run")
     assert found.record["ended"] == "precision" and found.record["rounds"][-1]["look"] > 0
     assert found.looks().iloc[: len(old.looks())].equals(old.looks())
@@ -224,11 +267,30 @@ def test_images_that_cannot_be_read_leave_the_others_to_be_looked_at(tmp_path, p
     assert len(found.record["skipped"]) == 3
 
 
-def test_two_models_are_looked_at_again_on_the_same_images(tmp_path, poor_pilot):
-    def pair(out, **asked):
-        subjects = (Subject("one", network(1), Photos(12)), Subject("two", network(2), Photos(12)))
-        return profile_pair(*subjects, out=out, **{**ASKED, "precision": 0.1, **asked})
+def pair(out, data=None, **asked):
+    data = data or Photos(12)
+    subjects = (Subject("one", network(1), data), Subject("two", network(2), data))
+    return profile_pair(*subjects, out=out, **{**ASKED, "precision": 0.1, **asked})
 
+
+def test_images_that_cannot_be_read_leave_a_pair_the_others(tmp_path, poor_pilot):
+    found = pair(tmp_path, Photos(19, broken=(0, 1, 2)))
+    for one in found.profiles.values():
+        assert len(one.record["images"]) == 16 and one.record["ended"] == "precision"
+        assert one.record["looks"] > 0
+
+
+def test_a_pair_that_the_clock_stopped_within_a_look_goes_on(tmp_path, poor_pilot, monkeypatch):
+    pair(tmp_path, precision=10.0)
+    now = iter([0.0] * 6 + [1e9] * 10_000)
+    with monkeypatch.context() as patched:
+        patched.setattr("interactions.profiling.time.monotonic", lambda: next(now))
+        cut = pair(tmp_path, minutes=1.0)
+    assert {one.record["ended"] for one in cut.profiles.values()} == {"minutes"}
+    assert {one.record["ended"] for one in pair(tmp_path).profiles.values()} == {"precision"}
+
+
+def test_two_models_are_looked_at_again_on_the_same_images(tmp_path, poor_pilot):
     whole = pair(tmp_path / "whole")
     records = [one.record for one in whole.profiles.values()]
     looks = [[each.get("look", 0) for each in one["rounds"]] for one in records]
