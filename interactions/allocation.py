@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,7 @@ class Noise:
         value, influence = square_statistic(merged(images))(np.arange(images.image.nunique())[None])
         own_MI, relative_MI = influence[:, :, 0]
         gradient_MM, relative_M = gradient_of(value[0, :, 0], standard_error(own_MI))
-        parts = [noise_of(rows, turns.get(int(str(order)))) for order, rows in images.groupby("order")]
+        parts = [noise_of(rows, turns.get(cast(int, order))) for order, rows in images.groupby("order")]
         ways, seen = zip(*parts, strict=True)
         return cls(own_MI, relative_MI, gradient_MM, relative_M, ways, passes_of(images), np.array(seen))
 
@@ -322,9 +322,9 @@ def for_another_look(parts: Parts, error_M: np.ndarray | float, excess_M: np.nda
     best, budgets_M = in_best_ways(best, np.sqrt(np.where(goal_M > 0, goal_M, 1.0)), most=1)
     most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), allowed_M)
     budgets_M = np.where(most_M < LEAST_BUDGET, 0, np.minimum(budgets_M, most_M)).astype(int)
-    if not (wide_M & (best.of_budgets(budgets_M) <= (1 + LESS) / 2 * so_far_M)).any():
-        return nothing_M
-    return without_the_needless(best, budgets_M, goal_M)
+    budgets_M = without_the_needless(best, budgets_M, goal_M)
+    pays = (wide_M & (best.of_budgets(budgets_M) <= (1 + LESS) / 2 * so_far_M)).any()
+    return budgets_M if pays else nothing_M
 
 
 def without_the_needless(parts: Parts, budgets_M: np.ndarray, goal_M: np.ndarray) -> np.ndarray:

@@ -168,8 +168,8 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     if late:
         for run, record in zip(runs, records, strict=True):
             cut_to_measured(run.folder, record, run.settings.unit_images)
-    count = min(len(record["images"]) for record in records)
     a, b = tables = shared_rows(runs, records)
+    count = a.image.nunique()
     curve, precision = difference_curve(a, b), runs[0].settings.precision
     assert precision is not None
     most = runs[0].most(records[0])
@@ -177,17 +177,16 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
         record["orders"] = learnt(record["orders"], merged(rows))
     turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
     following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
+    added = add_rounds(runs, records, following) if following is not None and not late else []
+    if following is not None and not late and not added:
+        most = count  # none of the images that are left can be had: these have to do
+        following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
+        added = add_rounds(runs, records, following) if following is not None else []
     if progress:
         spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
-        told = None if late else following
-        tell_difference(curve, precision, count, told, spent / max(seconds, 1e-3))
-    if following is not None and not late:
-        added = add_rounds(runs, records, following)
-        if not added:  # none of the images that are left can be had: these have to do
-            following = next_pair(a, b, curve, precision, count, runs[0].settings.unit_images, turns)
-            added = following is not None and add_rounds(runs, records, following)
-        if added:
-            return list(records)
+        tell_difference(curve, precision, count, added, spent / max(seconds, 1e-3))
+    if added:
+        return list(records)
     more = following is not None and (
         following[0].again or any(len(one["images"]) < run.most(one) for run, one in zip(runs, records, strict=True))
     )
@@ -208,16 +207,18 @@ def shared_rows(runs: Sequence[Run], records: Sequence[Record]) -> list[pd.DataF
     return [rows[rows.image.isin(shared) & (looks_of(rows) <= look)] for rows in (a, b)]
 
 
-def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequence[Round]) -> bool:
-    """Give each run its round, where it does not have it yet; False where there are no more images."""
-    added, look, cut = False, min(map(last_look, records)), any(map(rest_of_look, records))
+def add_rounds(runs: Sequence[Run], records: Sequence[Record], following: Sequence[Round]) -> list[Round]:
+    """Give each run its round, where it does not have it yet; nothing where there are no more images."""
+    added: list[Round] = []
+    look, cut = min(map(last_look, records)), any(map(rest_of_look, records))
     for run, record, of_run in zip(runs, records, following, strict=True):
         # One of them may hold more images than both do, or have had its look already, or have the rest of one to come.
         own = replace(of_run, first=0 if of_run.again else len(record["images"]))
         lacks_look = rest_of_look(record) is not None if cut else last_look(record) == look
         missing = lacks_look if own.again else own.first < own.last
-        if missing and run.add_round(record, own):
-            record["status"], added = "running", True
+        if missing and (round_now := run.add_round(record, own)) is not None:
+            record["status"] = "running"
+            added.append(round_now)
             write_json(run.folder / "run.json", record)
     return added
 

@@ -302,7 +302,7 @@ def tell(curve: Curve, half_width: float, count: int, following: Round | None, r
     if following:
         passes = following.passes_left
         more = f"{following.last - count} more of about {max(following.wanted, following.last)} in all"
-        what = f"; measuring {f'all {count} again' if following.again else more}, "
+        what = f"; measuring {f'{following.last - following.first} again' if following.again else more}, "
         what += f"about {passes:,} passes and {duration(passes / rate)} left"
     print(f"{count} images: {known}{what}", file=sys.stderr, flush=True)
 
@@ -316,6 +316,6 @@ def tell_difference(
     what = ""
     if following:
         passes = sum((of_run.last - of_run.first) * sum(of_run.budgets.values()) for of_run in following)
-        more = "all again" if following[0].again else f"{following[0].last - count} more"
+        more = "them again" if following[0].again else f"{following[0].last - count} more"
         what = f"; measuring {more}, about {passes:,} passes and {duration(passes / rate)}"
     print(f"{count} images each: {known}; asked for ±{half_width:g}{what}", file=sys.stderr, flush=True)

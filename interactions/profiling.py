@@ -149,17 +149,16 @@ class Run:
         if precision is not None:
             images, curve, following = self._told(record, precision, most)
             record["reached"] = reached(curve, images)
-            if self.progress:
-                left = None if late else following
-                tell(curve, precision, count, left, images.passes.sum() / max(record["seconds"], 1e-3))
-        if following is not None and not late:
-            added = self.add_round(record, following)
-            if not added and precision is not None:  # none of those that are left can be had: these have to do
-                *_, following = self._told(record, precision, count)
-                added = following is not None and self.add_round(record, following)
-            if added:
-                write_json(self.folder / "run.json", record)
-                return record
+        added = self.add_round(record, following) if following is not None and not late else None
+        if precision is not None and following is not None and not late and added is None:
+            most = count  # none of those that are left can be had: these have to do
+            *_, following = self._told(record, precision, most)
+            added = self.add_round(record, following) if following is not None else None
+        if precision is not None and self.progress:
+            tell(curve, precision, count, added, images.passes.sum() / max(record["seconds"], 1e-3))
+        if added is not None:
+            write_json(self.folder / "run.json", record)
+            return record
         enough = "precision" if precision is not None and is_reached(count, most, curve.widest, precision) else "images"
         self.end(record, "minutes" if following is not None and late else enough)
         return record
@@ -187,8 +186,10 @@ class Run:
         width, count = width_of(record, self.settings.of, self.settings.relative), len(record["images"])
         if width is not None and is_reached(count, self.most(record), width, self.settings.precision):
             return False
-        older = record.get("ended") == "images" and "looks" not in record  # when images were not looked at again
-        return few or cut or finer or older
+        # Images were not looked at again, or for another curve.
+        of, relative = record["settings"].get("of", "curve"), bool(record["settings"].get("relative"))
+        other = of != "difference" and (of, relative) != (self.settings.of, self.settings.relative)
+        return few or cut or finer or other or (record.get("ended") == "images" and "looks" not in record)
 
     def _planned(self, record: Mapping[str, Any]) -> int | None:
         """Images that a run that is there will have; None where a precision makes a finished one go on.
@@ -220,7 +221,7 @@ class Run:
 
     def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
-        record |= {"ended": ended, "looks": last_look(record)}
+        record |= {"ended": ended, "looks": last_look(record, measured=True)}
         record.update(self._changed(len(record["images"])))
         profile = Profile(self.folder, record)
         finish(
@@ -312,27 +313,27 @@ class Run:
             "rounds": [entry],
         }
 
-    def add_round(self, record: dict[str, Any], following: Round) -> bool:
-        """Choose the images of a round, or take those that there are, and its plans; False where the data set has no
-        more that can be used."""
+    def add_round(self, record: dict[str, Any], following: Round) -> Round | None:
+        """Choose the images of a round, or take those that there are, and its plans. Returns what is measured now: the
+        rest of a look that was begun, or nothing where the data set has no more images that can be used."""
         if following.again:
             following = replace(following, last=len(record["images"]) if following.budgets else 0)
             asked = record["orders"], following, last_look(record) + 1, Chosen(**record["images"][0])
             entry = rest_of_look(record) or self._entry(*asked)
             record |= {"rounds": [*rounds_of(record), entry], "passes_per_image": entry["passes_per_image"]}
-            return True
+            return replace(following, first=entry["first"], last=entry["last"], budgets=budgets_of(entry))
         found = self._select(wanted=following.last, known=Selection.of(record), classes=self._classes())
         images = found.chosen[: following.last]
         added, ahead = images[following.first :], found.chosen[following.last :]
         record |= {"skipped": found.skipped, "wrong": found.wrong, "tried": found.tried}
         record["preparation_passes"]["selection"] += found.passes
         if not added:
-            return False
-        rounds = rounds_of(record)
-        entry = self._entry(record["orders"], replace(following, last=len(images)), 0, added[0])
+            return None
+        rounds, following = rounds_of(record), replace(following, last=len(images))
+        entry = self._entry(record["orders"], following, 0, added[0])
         record |= {"images": [asdict(one) for one in images], "ahead": [asdict(one) for one in ahead]}
         record |= {"rounds": [*rounds, entry], "passes_per_image": entry["passes_per_image"]}
-        return True
+        return following
 
     def _entry(self, orders: Sequence[Mapping[str, Any]], following: Round, look: int, one: Chosen) -> Entry:
         """A round, with the plan of each order for its passes; one: of its images."""

@@ -98,8 +98,9 @@ def _map_of_kept_pairs(run: Run) -> list[Block]:
     pairs = pd.concat([pd.read_parquet(unit, filters=wanted) for unit in units])
     if pairs.empty:
         return []
-    if "look" in pairs:  # at an image that was measured several times, the one of most draws
-        pairs = pairs[pairs["look"] == pairs.groupby("look")["count"].sum().idxmax()]
+    if "look" in pairs:  # at an image that was measured several times, the one of most draws; older first looks lack it
+        look = pairs["look"].fillna(0)
+        pairs = pairs[look == pairs["count"].groupby(look).sum().idxmax()]
     side, value = run.record["settings"]["grid"], value_in_words(run.record["settings"]["value"])
     pixels = _thumbnail(run)
     words = f"{run.name}: pairs of {images[0]['name']} at order {middle['order']} (ratio {middle['ratio']:g})."

@@ -134,7 +134,7 @@ def begin_run(
         images = planned(record)
         if dry_run:
             if images is None:
-                raise DryRun(f"{folder} is finished; only its next images can tell what more is asked of it takes")
+                raise DryRun(f"{folder} is finished; only as it goes on can it tell what more is asked of it takes")
             foretell(record, folder, say, dry_run, passes_left(folder, record, images))
         if again and record["images"]:
             again([Chosen(**record["images"][0])])

@@ -11,13 +11,15 @@ from interactions.forecast import DryRun
 from interactions.looks import merged, merged_pairs
 from interactions.pair import Subject, profile_pair
 from interactions.planning import Planning
-from interactions.precision import curve_of, next_round
+from interactions.precision import Round, curve_of, next_round
 from interactions.profile import load_profile, profile_model
 from interactions.runs.files import write_json
 from interactions.runs.storage import finished_units
 from tests.interactions.test_precision import (
     ORDERS,
+    SINGLE,
     SQUARES,
+    TRUE_J,
     Stops,
     measured,
     measured_to,
@@ -163,13 +165,40 @@ def test_images_that_are_used_up_are_looked_at_again_until_their_curve_is_narrow
     assert (last < first).all() and np.median(last) <= 0.36 and (looks > 0).sum() >= 4
 
 
+def skewed(generator, true_IM, budgets, first=0):
+    """A look whose noise is as skewed as that of squares, and where these come out large is thought to be large."""
+    rows = measured(generator, true_IM, dict.fromkeys(budgets, 1e9), first)
+    passes = rows.order.map(budgets).to_numpy(float)
+    variance = 10 * rows.order.map(dict(zip(ORDERS, SINGLE, strict=True))).to_numpy() / passes
+    true = true_IM[:, [order in budgets for order in ORDERS]].ravel()
+    square = generator.gamma(true**2 / variance, variance / true)
+    return rows.assign(mean_square=square, pair_variance=variance * (square / true) ** 2, passes=passes)
+
+
+def test_that_looks_depend_on_those_before_shifts_no_mean(monkeypatch):
+    """A look comes, and is long, where those before seem noisy: their squares are not seen to be lower or higher."""
+    errors, held, looks = [], [], []
+    for seed in range(40):
+        truth = []
+        drawn = lambda generator, count: truth.append(true_squares(generator, count)) or truth[-1]  # noqa: B023, E731
+        monkeypatch.setattr("tests.interactions.test_precision.true_squares", drawn)
+        first = Round(0, 12, dict.fromkeys(ORDERS, 400))
+        _, rows, curve = measured_to(0.35, np.random.default_rng([12, seed]), 12, first=first, look_at=skewed)
+        looks.append(rows.look.max())
+        found = merged(rows).groupby("order").mean_square.mean().to_numpy()
+        errors.append(np.mean(found / np.concatenate(truth).mean(0) - 1))
+        held.append(abs(curve.values - TRUE_J) <= curve.half_widths)
+    assert abs(np.mean(errors)) <= 3 * np.std(errors) / len(errors) ** 0.5 and np.std(errors) < 0.2
+    assert np.mean(held) > 0.9 and np.mean(looks) > 1
+
+
 def test_looks_are_few_where_the_images_alone_are_too_wide():
     rounds, _, curve = measured_to(0.001, np.random.default_rng(0), 40)
     spent = [sum(one.budgets.values()) for one in rounds if one.again]
     assert curve.widest > 0.1 and sum(spent) < MOST_BUDGET
 
 
-def test_an_order_that_is_0_in_every_image_is_no_reason_to_look_again(monkeypatch):
+def test_an_order_that_is_0_in_every_image_is_no_reason_to_look_again():
     generator = np.random.default_rng(1)
     rows = of_few_pairs(generator, true_squares(generator, 16), dict.fromkeys(ORDERS, 500))
     dead = rows.order == ORDERS[0]
@@ -282,12 +311,34 @@ def test_images_that_cannot_be_read_leave_a_pair_the_others(tmp_path, poor_pilot
 
 def test_a_pair_that_the_clock_stopped_within_a_look_goes_on(tmp_path, poor_pilot, monkeypatch):
     pair(tmp_path, precision=10.0)
-    now = iter([0.0] * 6 + [1e9] * 10_000)
+    now = iter([0.0] * 9 + [1e9] * 10_000)
     with monkeypatch.context() as patched:
         patched.setattr("interactions.profiling.time.monotonic", lambda: next(now))
         cut = pair(tmp_path, minutes=1.0)
     assert {one.record["ended"] for one in cut.profiles.values()} == {"minutes"}
-    assert {one.record["ended"] for one in pair(tmp_path).profiles.values()} == {"precision"}
+    lasts = [one.record["rounds"][-1] for one in cut.profiles.values()]
+    assert any(each.get("look") == 1 and 0 < each["last"] < 12 for each in lasts)
+    for one in pair(tmp_path).profiles.values():
+        assert one.record["ended"] == "precision" and one.record["looks"] > 0
+        assert not one.looks().duplicated(["image", "order", "look"]).any()
+
+
+def test_a_run_that_is_asked_for_another_curve_goes_on(tmp_path, poor_pilot):
+    found = profile(tmp_path, precision=0.4)
+    assert found.record["reached"]["measure"] == "J_rms"
+    again = profile(tmp_path, precision=0.4, of="rms").record
+    assert again["reached"]["measure"] == "rms" and again["settings"]["of"] == "rms"
+
+
+def test_images_that_are_narrow_enough_are_so_though_others_cannot_be_read(tmp_path):
+    found = profile(tmp_path, Photos(19, broken=(0, 1, 2)), precision=1.0)
+    assert len(found.record["images"]) == 16 and found.record["ended"] == "precision"
+
+
+def test_models_that_cannot_read_different_images_are_looked_at_on_the_others(tmp_path, poor_pilot):
+    subjects = [Subject(str(k), network(k), Photos(14, broken=(k,))) for k in (1, 2)]
+    found = profile_pair(*subjects, out=tmp_path, **{**ASKED, "precision": 0.1})
+    assert [one.record["looks"] > 0 for one in found.profiles.values()] == [True, True]
 
 
 def test_two_models_are_looked_at_again_on_the_same_images(tmp_path, poor_pilot):
