@@ -151,7 +151,7 @@ def next_round(
         turns: by order, of those that are measured in two ways (`allocation.Turn`).
     """
     count = images.image.nunique()
-    if is_reached(count, available, curve.widest, half_width):
+    if is_over(count, available, curve.widest, half_width):
         return None
     error_M = of_squares(curve.values, half_width * curve.units) / curve.stretch
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
@@ -165,8 +165,6 @@ def next_round(
 
 def looking_again(parts: Parts, error_M: np.ndarray | float, excess_M: np.ndarray) -> np.ndarray:
     """The passes of each order in another look at all images (`allocation.for_another_look`), 0 where it needs none."""
-    if parts.count < MIN_IMAGES:
-        return np.zeros(len(parts.single_M), int)
     if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
         return for_another_look(parts, error_M, np.where(np.isnan(excess_M), np.inf, excess_M))
     # Noise rules every order, and the curve, which is relative to its mean, has no value yet.
@@ -178,6 +176,11 @@ def another_look(count: int, orders: Sequence[int], budgets_M: np.ndarray) -> Ro
     """A round of the orders that have passes; of no image where none has."""
     budgets = {order: budget for order, budget in zip(orders, budgets_M.tolist(), strict=True) if budget}
     return Round(0, count if budgets else 0, budgets, count, again=True)
+
+
+def is_over(count: int, available: int, widest: float, half_width: float) -> bool:
+    """Whether nothing follows: the widths are reached, or there are too few images for an interval, and no more."""
+    return available <= count < MIN_IMAGES or is_reached(count, available, widest, half_width)
 
 
 def is_reached(count: int, available: int, widest: float, half_width: float) -> bool:
@@ -247,7 +250,7 @@ def next_pair(
         turns: of each run, as for `next_round`.
     """
     count = a.image.nunique()
-    if is_reached(count, available, curve.widest, half_width):
+    if is_over(count, available, curve.widest, half_width):
         return None
     parts = Parts.of_difference(a, b, turns)
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))

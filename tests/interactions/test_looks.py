@@ -8,6 +8,7 @@ import pytest
 
 from interactions.allocation import MOST_BUDGET, Parts, between_looks, noise_of
 from interactions.forecast import DryRun
+from interactions.intervals import MIN_IMAGES
 from interactions.looks import merged, merged_pairs
 from interactions.pair import Subject, profile_pair
 from interactions.planning import Planning
@@ -207,6 +208,15 @@ def test_an_order_that_is_0_in_every_image_is_no_reason_to_look_again():
     without = next_round(rows, curve, float(curve.widest) / 1.5, 16, 4)
     assert without.again and ORDERS[0] not in without.budgets
     assert max(without.budgets.values()) <= 2000  # four times those so far at the most
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, MIN_IMAGES - 1])
+def test_too_few_images_for_an_interval_are_not_looked_at_again(count):
+    rows = of_few_pairs(
+        np.random.default_rng(0), true_squares(np.random.default_rng(1), count), dict.fromkeys(ORDERS, 100)
+    )
+    assert next_round(rows, curve_of(rows), 0.1, count, 4) is None
 
 
 def test_a_look_that_the_most_passes_would_cut_short_is_not_taken():
