@@ -218,7 +218,7 @@ def report(profile: "Profile") -> None:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
-    looks = profile.looks().groupby(["image", "order"]).size().max()
+    looks = int(profile.looks().groupby(["image", "order"]).size().max())
     times = f" (measured up to {looks} times)" * (looks > 1)
     print(
         f"{len(record['images'])} images{times}, {record['passes']:,} passes, {record['seconds']:.0f} s; "

@@ -17,6 +17,7 @@ from experiments import cli, machine
 from experiments.commands.profile import Settings, draw, reached
 from experiments.measuring.pairs import apart
 from experiments.records import pairs_measured, sampled
+from interactions.planning import Planning
 from interactions.published import INPUT, changed_from_published
 from interactions.settings import ProfileSettings
 from tests.figures import made_up
@@ -246,6 +247,18 @@ def test_the_closing_table_says_how_narrow_every_order_is(photos, tmp_path, caps
     assert row[0] == "7" and [float(word) for word in row[-2:]] == pytest.approx([known.J_rms, half], rel=0.01)
 
 
+def test_the_end_says_how_often_images_were_measured(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Planning, "first_budget", lambda *_: 100)
+    at = FEW.index("--design")
+    few = [*FEW[:at], "--device", "cpu", "--batch-size", "64", "--images", "8", "--precision", "0.11"]
+    where = ["--weights", "random", "--data", str(photos), "--out", str(tmp_path / "run")]
+    assert cli.main(["profile", MODEL, *where, *few]) == 0
+    said = capsys.readouterr()
+    assert "measuring 8 again, about" in said.err
+    assert re.search(r"8 images \(measured up to [2-9] times\), [\d,]+ passes", said.out)
+    assert "Sampled: " not in said.out or "Sampled: at least" in said.out
+
+
 def ended(widest, images, ended="images", asked=None, alone=None):
     found = {"measure": "J_rms", "widest": widest, "images_alone": alone}
     settings = {"precision": 0.1, "images": asked}
@@ -257,9 +270,9 @@ def test_the_end_says_why_it_is_no_narrower():
     assert ended(0.2, 60, asked=60).endswith("(asked for ±0.1): the 60 images asked for are measured")
     assert ended(0.2, 40, asked=60).endswith("(asked for ±0.1): there are no more images")
     assert ended(0.2, 40, alone=0.15).endswith("; however many passes, these images leave about ±0.15")
-    noisy = ended(0.2, 40, alone=0.05)  # passes of images that are measured are never mended by later ones
-    assert "there are no more images; without the noise of their passes these images leave about ±0.05: meas" in noisy
-    assert noisy.endswith("with more passes, by --budget 3000 and another --out")
+    noisy = ended(0.2, 40, alone=0.05)  # looks at them were not worth it, or would be of too many passes
+    assert "there are no more images; without the noise of their passes these images leave about ±0.05" in noisy
+    assert noisy.endswith(": more images would bring it, more passes hardly")
     assert "leave" not in ended(0.2, 40, "minutes", alone=0.05)
     assert ended(0.09, 40, "precision") == "J_rms known to ±0.09 at the widest order (asked for ±0.1): as asked"
 
