@@ -19,8 +19,8 @@ from interactions.levels import in_two_levels
 MANY_IMAGES, MOST_FOR_FEW = 300, 2.0
 """A curve to ±0.1 takes some hundreds of images of a hundred passes an order. With fewer than MANY_IMAGES each begins
 with as many times the passes as there are too few, MOST_FOR_FEW times at the most: what is missing a look at the images
-adds at the orders that need it (`interactions.looks`). Simulated runs of 40 images with noise of pools took 0.45 times
-as many passes as with eight times, for the same width."""
+adds at the orders that need it (`interactions.looks`). Simulated runs of 40 images with noise of pools took about
+half as many passes as from five times, for the same width."""
 
 Order = Mapping[str, Any]
 """An order as the record has it, with its pilot, or None where there is nothing to choose."""
