@@ -366,7 +366,7 @@ def test_no_width_is_looked_at_before_the_least_images(tmp_path, monkeypatch):
 def test_what_a_finer_precision_takes_is_not_known_before(tmp_path):
     asked = {"count": LEAST_IMAGES + 5, "budget": None, "ratios": (0.0, 0.5)}
     profile(tmp_path / "run", precision=2.0, **asked)
-    with pytest.raises(DryRun, match="is finished; only its next images can tell"):
+    with pytest.raises(DryRun, match="is finished; only as it goes on can it tell"):
         profile(tmp_path / "run", precision=1e-4, dry_run=True, **asked)
     with pytest.raises(DryRun, match="at least 0 passes left"):
         profile(tmp_path / "run", precision=2.0, dry_run=True, **asked)
