@@ -179,7 +179,7 @@ def skewed(generator, true_IM, budgets, first=0):
 def test_that_looks_depend_on_those_before_shifts_no_mean(monkeypatch):
     """A look comes, and is long, where those before seem noisy: their squares are not seen to be lower or higher."""
     errors, held, looks = [], [], []
-    for seed in range(40):
+    for seed in range(24):
         truth = []
         drawn = lambda generator, count: truth.append(true_squares(generator, count)) or truth[-1]  # noqa: B023, E731
         monkeypatch.setattr("tests.interactions.test_precision.true_squares", drawn)
