@@ -306,11 +306,16 @@ def for_another_look(parts: Parts, error_M: np.ndarray | float, excess_M: np.nda
         excess_M: how many times as wide as wanted the interval of J(m) is, which on skewed images its error does not
             tell.
     """
-    parts = replace(parts, again=True)
+    allowed_M = MOST_BUDGET - parts.passes_M
+    most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), allowed_M)
+    most_M = np.where(most_M < LEAST_BUDGET, 0, most_M).astype(int)
+    if not (np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all()):
+        # Noise rules every order, and the curve, which is relative to its mean, has no value yet.
+        return np.where(np.asarray(parts.seen_M) > 0, most_M, 0)
+    excess_M, parts = np.where(np.isnan(excess_M), np.inf, excess_M), replace(parts, again=True)
     best = parts.at_most()
     so_far_M, wide_M = parts.variance_M, excess_M > 1
     borne_M = np.where(wide_M, np.minimum(error_M**2 * parts.count, so_far_M / np.maximum(excess_M, 1) ** 2), np.inf)
-    allowed_M = MOST_BUDGET - parts.passes_M
     lowest_M = best.of_budgets(np.maximum(allowed_M, 0))
     if (wide_M & (lowest_M > LESS * borne_M)).any():
         lowest_M = (1 + REST_NOISE) * lowest_M
@@ -320,9 +325,7 @@ def for_another_look(parts: Parts, error_M: np.ndarray | float, excess_M: np.nda
         return nothing_M
     # An order that is 0 in every image asks for nothing: any error will do.
     best, budgets_M = in_best_ways(best, np.sqrt(np.where(goal_M > 0, goal_M, 1.0)), most=1)
-    most_M = np.minimum(np.maximum(MOST_AGAIN * parts.passes_M, LEAST_BUDGET), allowed_M)
-    budgets_M = np.where(most_M < LEAST_BUDGET, 0, np.minimum(budgets_M, most_M)).astype(int)
-    budgets_M = without_the_needless(best, budgets_M, goal_M)
+    budgets_M = without_the_needless(best, np.minimum(budgets_M, most_M), goal_M)
     pays = (wide_M & (best.of_budgets(budgets_M) <= (1 + LESS) / 2 * so_far_M)).any()
     return budgets_M if pays else nothing_M
 

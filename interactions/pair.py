@@ -43,7 +43,7 @@ from interactions.precision import (
     tell_difference,
 )
 from interactions.profiling import Run
-from interactions.rounds import cut_to_measured, last_look, rest_of_look
+from interactions.rounds import begun, cut_to_measured, last_look, rest_of_look
 from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
@@ -176,12 +176,8 @@ def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> l
     for record, rows in zip(records, tables, strict=True):
         record["orders"] = learnt(record["orders"], merged(rows))
     turns = [run.planning.turns(record["orders"]) for run, record in zip(runs, records, strict=True)]
-    following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
-    added = add_rounds(runs, records, following) if following is not None and not late else []
-    if following is not None and not late and not added:
-        most = count  # none of the images that are left can be had: these have to do
-        following = next_pair(a, b, curve, precision, most, runs[0].settings.unit_images, turns)
-        added = add_rounds(runs, records, following) if following is not None else []
+    plan = partial(next_pair, a, b, curve, precision, unit_images=runs[0].settings.unit_images, turns=turns)
+    following, added, most = begun(plan, partial(add_rounds, runs, records), count, most, late)
     if progress:
         spent, seconds = sum(float(rows.passes.sum()) for rows in tables), sum(one["seconds"] for one in records)
         tell_difference(curve, precision, count, added, spent / max(seconds, 1e-3))

@@ -16,9 +16,6 @@ import numpy as np
 import pandas as pd
 
 from interactions.allocation import (
-    LEAST_BUDGET,
-    MOST_AGAIN,
-    MOST_BUDGET,
     NO_TURNS,
     Parts,
     Turn,
@@ -157,19 +154,10 @@ def next_round(
     parts = Parts.of(images, of_relative=curve.measure == "J_rms", turns=turns)
     error_M = np.where((error_M == 0) & (parts.variance_M == 0), 1.0, error_M)  # 0 in every image: any will do
     if count >= available:
-        budgets_M = looking_again(parts, error_M, curve.widths / half_width)
+        budgets_M = for_another_look(parts, error_M, curve.widths / half_width)
         return another_look(count, curve.orders, budgets_M) if budgets_M.any() else None
     last, budgets, wanted = further(parts, error_M, available, unit_images, passes_of(images))
     return Round(count, last, dict(zip(curve.orders, budgets.tolist(), strict=True)), wanted)
-
-
-def looking_again(parts: Parts, error_M: np.ndarray | float, excess_M: np.ndarray) -> np.ndarray:
-    """The passes of each order in another look at all images (`allocation.for_another_look`), 0 where it needs none."""
-    if np.isfinite(error_M).all() and np.isfinite(parts.variance_M).all():
-        return for_another_look(parts, error_M, np.where(np.isnan(excess_M), np.inf, excess_M))
-    # Noise rules every order, and the curve, which is relative to its mean, has no value yet.
-    most_M = np.minimum(MOST_AGAIN * parts.passes_M, MOST_BUDGET - parts.passes_M)
-    return np.where((np.asarray(parts.seen_M) > 0) & (most_M >= LEAST_BUDGET), most_M, 0).astype(int)
 
 
 def another_look(count: int, orders: Sequence[int], budgets_M: np.ndarray) -> Round:
@@ -256,7 +244,7 @@ def next_pair(
     error = half_width / stretch(curve.half_widths, np.sqrt(parts.variance_M / parts.count))
     orders = [np.sort(images.order.unique()).tolist() for images in (a, b)]
     if count >= available:
-        budgets = looking_again(parts, error, curve.widths / half_width)
+        budgets = for_another_look(parts, error, curve.widths / half_width)
         of_both = np.split(budgets, [len(orders[0])])
         one, other = (another_look(count, *of) for of in zip(orders, of_both, strict=True))
         return (one, other) if budgets.any() else None

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -25,12 +24,13 @@ from interactions.levels import check_levels, in_full_passes, passes_by_level
 from interactions.looks import merged
 from interactions.measured import Profile
 from interactions.planning import Planning, learnt, with_pairs
-from interactions.precision import FIRST_IMAGES, Curve, Round, curve_of, is_reached, next_round, reached, tell
+from interactions.precision import FIRST_IMAGES, Round, curve_of, is_reached, next_round, reached, tell
 from interactions.published import PUBLISHED, changed_from_published
 from interactions.rounds import (
     Entry,
     announce_first,
     at_least,
+    begun,
     budgets_of,
     cut_to_measured,
     entry_of,
@@ -143,17 +143,18 @@ class Run:
         if late:
             cut_to_measured(self.folder, record, self.settings.unit_images)
         count, most, precision = len(record["images"]), self.most(record), self.settings.precision
-        following = None
-        if precision is None and count < most:
-            following = Round(count, most, budgets_of(rounds_of(record)[-1]))
-        if precision is not None:
-            images, curve, following = self._told(record, precision, most)
-            record["reached"] = reached(curve, images)
-        added = self.add_round(record, following) if following is not None and not late else None
-        if precision is not None and following is not None and not late and added is None:
-            most = count  # none of those that are left can be had: these have to do
-            *_, following = self._told(record, precision, most)
-            added = self.add_round(record, following) if following is not None else None
+        if precision is None:
+            budgets = budgets_of(rounds_of(record)[-1])
+
+            def plan(available: int) -> Round | None:
+                return Round(count, available, budgets) if count < available else None
+        else:
+            images = in_full_passes(Profile(self.folder, record).looks(), record)
+            curve = curve_of(images, measure=measure_of(self.settings.of), relative=self.settings.relative)
+            record["reached"], record["orders"] = reached(curve, images), learnt(record["orders"], merged(images))
+            turns, unit_images = self.planning.turns(record["orders"]), self.settings.unit_images
+            plan = partial(next_round, images, curve, precision, unit_images=unit_images, turns=turns)
+        following, added, most = begun(plan, partial(self.add_round, record), count, most, late)
         if precision is not None and self.progress:
             tell(curve, precision, count, added, images.passes.sum() / max(record["seconds"], 1e-3))
         if added is not None:
@@ -162,14 +163,6 @@ class Run:
         enough = "precision" if precision is not None and is_reached(count, most, curve.widest, precision) else "images"
         self.end(record, "minutes" if following is not None and late else enough)
         return record
-
-    def _told(self, record: dict[str, Any], precision: float, most: int) -> tuple[pd.DataFrame, Curve, Round | None]:
-        """The rows so far, their curve, and what follows where there are so many images; the orders learn by it."""
-        images = in_full_passes(Profile(self.folder, record).looks(), record)
-        curve = curve_of(images, measure=measure_of(self.settings.of), relative=self.settings.relative)
-        record["orders"] = learnt(record["orders"], merged(images))
-        asked = precision, most, self.settings.unit_images, self.planning.turns(record["orders"])
-        return images, curve, next_round(images, curve, *asked)
 
     def out_of_time(self, record: Mapping[str, Any]) -> bool:
         """Whether time is over, or was by the clock of another process, which left units out."""

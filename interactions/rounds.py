@@ -8,9 +8,9 @@ again at images has a round with its look, from 1 on, and the orders that are me
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -21,10 +21,12 @@ from interactions.forecast import announce, duration
 from interactions.precision import LEAST_IMAGES, Measure, Round
 from interactions.published import PUBLISHED, contexts_of
 from interactions.runs import storage
-from interactions.runs.units import places_of, units_of
+from interactions.runs.units import places_of
 from interactions.settings import ProfileSettings
 
 Entry = Mapping[str, Any]
+P = TypeVar("P")
+A = TypeVar("A")
 
 
 def at_least(
@@ -68,6 +70,25 @@ def rest_of_look(record: Mapping[str, Any]) -> Entry | None:
     *_, entry = rounds_of(record)
     count = len(record["images"])
     return {**entry, "first": entry["last"], "last": count} if entry.get("look") and 0 < entry["last"] < count else None
+
+
+def begun(
+    plan: Callable[[int], P | None], add: Callable[[P], A], count: int, most: int, late: bool
+) -> tuple[P | None, A | None, int]:
+    """What follows of a run of so many images, what of it is measured now, and how many images there can be.
+
+    Args:
+        plan: what follows where there are so many. add: gives it to the run; nothing where no image can be had, and
+            then what follows is what does without any.
+        late: whether nothing more is begun.
+    """
+    following = plan(most)
+    if following is None or late:
+        return following, None, most
+    if added := add(following):
+        return following, added, most
+    following = plan(count)
+    return following, None if following is None else add(following), count
 
 
 def measure_of(of: str) -> Measure:
@@ -125,16 +146,16 @@ def cut_to_measured(folder: Any, record: dict[str, Any], unit_images: int) -> No
     Raises:
         ValueError: nothing was measured.
     """
-    units, finished = units_of(record, unit_images), storage.finished_units(folder)
-    whole = next((unit for unit in range(len(units)) if unit not in finished), len(units))
+    places, finished = places_of(record, unit_images), storage.finished_units(folder)
+    whole = next((unit for unit in range(len(places)) if unit not in finished), len(places))
     if whole == 0:
         raise ValueError(
-            f"the time was over before the first {len(units[0])} images were measured: give more minutes, the same "
+            f"the time was over before the first {places[0][2]} images were measured: give more minutes, the same "
             "command goes on"
         )
     for unit in finished - set(range(whole)):
         storage.remove_unit(folder, unit)
-    ends = {number: last for number, _, last in places_of(record, unit_images)[:whole]}
+    ends = {number: last for number, _, last in places[:whole]}
     # A look is kept, though nothing of it was measured, that another run of a pair has.
     rounds = [{**each, "last": ends.get(number, each["first"])} for number, each in enumerate(rounds_of(record))]
     record["rounds"] = [each for number, each in enumerate(rounds) if number in ends or "look" in each]
