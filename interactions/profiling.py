@@ -35,6 +35,7 @@ from interactions.rounds import (
     cut_to_measured,
     entry_of,
     last_look,
+    looks_taken,
     measure_of,
     plans_of,
     rest_of_look,
@@ -214,7 +215,7 @@ class Run:
 
     def end(self, record: dict[str, Any], ended: str) -> None:
         """Write the tables, then the record that calls the run complete."""
-        record |= {"ended": ended, "looks": last_look(record, measured=True)}
+        record |= {"ended": ended, "looks": looks_taken(record)}
         record.update(self._changed(len(record["images"])))
         profile = Profile(self.folder, record)
         finish(

@@ -60,9 +60,14 @@ def announce_first(entry: Entry, record: Mapping[str, Any], most: int, say: bool
     announce(f"{words}{duration(seconds)}; how many more, the first {entry['last']} tell", seconds, say)
 
 
-def last_look(record: Mapping[str, Any], measured: bool = False) -> int:
-    """The number of the last look at the images, 0 where they were measured once; measured: of one that has images."""
-    return max(each.get("look", 0) for each in rounds_of(record) if not measured or each["first"] < each["last"])
+def last_look(record: Mapping[str, Any]) -> int:
+    """The number of the last look at the images, 0 where they were measured once."""
+    return max(each.get("look", 0) for each in rounds_of(record))
+
+
+def looks_taken(record: Mapping[str, Any]) -> int:
+    """How often images were looked at again, without looks that a stop or the other model of a pair left empty."""
+    return len({each["look"] for each in rounds_of(record) if "look" in each and each["first"] < each["last"]})
 
 
 def rest_of_look(record: Mapping[str, Any]) -> Entry | None:

@@ -218,8 +218,8 @@ def report(profile: "Profile") -> None:
         value, low, high = mass.loc["J_rms", ["M", "M_low", "M_high"]]
         row = {"low": low, "high": high, "images": len(record["images"])}
         print(f"M of J_rms {value:.3f} {between(row, signed=False)}")
-    looks = int(profile.looks().groupby(["image", "order"]).size().max())
-    times = f" (measured up to {looks} times)" * (looks > 1)
+    looks = record.get("looks", 0)
+    times = f" (measured up to {1 + looks} times)" * (looks > 0)
     print(
         f"{len(record['images'])} images{times}, {record['passes']:,} passes, {record['seconds']:.0f} s; "
         f"wrote {profile.folder / 'strength.png'}, and strength.csv, middle_mass.csv and run.json beside it"
