@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from timm.data import Mixup
 from timm.data.mixup import mixup_target
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from a2mim.errors import one_line
@@ -86,6 +86,12 @@ def guarded(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
         if isinstance(error, ConnectionError | EOFError) or "DataLoader worker (pid" in str(error):
             raise WorkerDied(one_line(error)) from error
         raise
+
+
+def in_channels_last(model: nn.Module) -> bool:
+    """Whether a model's convolutions lie in memory in channels-last format, as then its images had better do."""
+    weights = [each.weight for each in model.modules() if isinstance(each, nn.Conv2d)]
+    return any(x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous() for x in weights)
 
 
 def on_device(

@@ -30,6 +30,7 @@ class Record(TypedDict):
     constant: NotRequired[list[Any]]
     step: NotRequired[int]
     steps: NotRequired[int]
+    channels_last: NotRequired[bool]
     epochs: NotRequired[int]
     images: NotRequired[int]
     processes: NotRequired[int]

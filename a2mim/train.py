@@ -19,7 +19,7 @@ import torch
 from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.errors import one_line, out_of_memory
-from a2mim.loading import WorkerDied
+from a2mim.loading import WorkerDied, in_channels_last
 from a2mim.optim import scaled_lr
 from a2mim.plan import Plan
 from a2mim.progress import NO_HOOKS, Hooks, Progress
@@ -43,6 +43,7 @@ def train(
 ) -> dict[str, Any]:
     """Train `method` in `folder`, which `runs.open_run` has opened (hooks.begin may), from where it stands.
 
+    loop: channels_last is "auto" for the commands, which choose; here it is as False.
     architecture: what timm.create_model needs for the backbone ({"architecture": name, **arguments}), kept with the
     exported weights.
 
@@ -86,7 +87,7 @@ def training(
         load_state(trainer, state, folder)
     run = Progress(trainer, source, folder, hooks, architecture)
     remaining = range(trainer.step, trainer.steps)
-    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, loop.channels_last)
+    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, in_channels_last(trainer.method))
     stopped = False
     with interruptible(loop.minutes) as reason:
         try:

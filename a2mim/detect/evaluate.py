@@ -17,7 +17,7 @@ from a2mim.detect.views import DetectSamples, evaluation_view
 from a2mim.dist import World
 from a2mim.gallery import one_by_one
 from a2mim.images import Images, evenly
-from a2mim.loading import normalised
+from a2mim.loading import in_channels_last, normalised
 from a2mim.plan import Key
 from a2mim.samples import Batch
 
@@ -51,7 +51,7 @@ class DetectGallery:
 
 
 @torch.no_grad()
-def detect_all(method: Detect, gallery: DetectGallery, world: World, channels_last: bool = False) -> list[Row]:
+def detect_all(method: Detect, gallery: DetectGallery, world: World) -> list[Row]:
     """Every detection in this process's share of the pictures, as COCO writes results, but for the numbers: image_id is
     that of the picture in the gallery, category_id that of the class; and a row without score for each picture.
 
@@ -62,7 +62,7 @@ def detect_all(method: Detect, gallery: DetectGallery, world: World, channels_la
     for sample in one_by_one(gallery.samples(), gallery.images, gallery.workers, world):
         number = int(sample["index"])
         picture = gallery.images.raw.pictured(number)
-        image = gallery.ready(sample, world.device, channels_last)
+        image = gallery.ready(sample, world.device, in_channels_last(method))
         rows += [{"image_id": number}, *rows_of(method.found(image, (picture.height, picture.width)), number)]
     return rows
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from a2mim.dist import World
 from a2mim.gallery import Gallery
+from a2mim.loading import in_channels_last
 
 
 def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> list[Tensor]:
@@ -21,7 +22,7 @@ def hits(scores_BK: Tensor, target_B: Tensor, top: tuple[int, ...] = (1, 5)) -> 
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, gallery: Gallery, world: World, channels_last: bool = False) -> dict[str, float]:
+def accuracy(model: nn.Module, gallery: Gallery, world: World) -> dict[str, float]:
     """{"top1", "top5" in percent, "val_loss" (mean cross entropy), "val_images"}; each image counts once.
 
     Runs in float32 and evaluation mode, and leaves the model in evaluation mode. Images that cannot be decoded are left
@@ -29,7 +30,7 @@ def accuracy(model: nn.Module, gallery: Gallery, world: World, channels_last: bo
     """
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)
-    for batch in gallery.batches(world, channels_last):
+    for batch in gallery.batches(world, in_channels_last(model)):
         logits_BK, target_B = model(batch["image"]).float(), batch["target"]
         check_targets(target_B, logits_BK.shape[1])
         loss = F.cross_entropy(logits_BK, target_B, reduction="sum")
@@ -79,7 +80,7 @@ def pooled_features(model: Any, gallery: Gallery, world: World) -> tuple[Tensor,
 
 @torch.no_grad()
 def frozen_features(
-    model: Any, gallery: Gallery, world: World, views: Sequence[View], channels_last: bool = False
+    model: Any, gallery: Gallery, world: World, views: Sequence[View]
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """What `views` make of the features of every image, on the CPU.
 
@@ -88,7 +89,7 @@ def frozen_features(
     """
     model.eval()
     rows: list[tuple[Tensor, ...]] = []
-    for batch in gallery.batches(world, channels_last):
+    for batch in gallery.batches(world, in_channels_last(model)):
         features = model.forward_features(batch["image"])
         found = [view(model, features).float().cpu() for view in views]
         rows.append((*found, batch["target"].cpu(), batch["index"].cpu()))

@@ -35,10 +35,10 @@ def finetune(
     Returns and raises what `train` does: `last` and `best` hold top1, top5 and val_loss.
     """
     if gallery:
-        hooks = replace(hooks, evaluate=evaluator(gallery, world, loop))
+        hooks = replace(hooks, evaluate=evaluator(gallery, world))
     return train(Supervised(model, loss), source, folder, optim, loop, world, architecture, hooks)
 
 
-def evaluator(gallery: Gallery, world: World, loop: Loop) -> Any:
+def evaluator(gallery: Gallery, world: World) -> Any:
     """method -> the accuracy of its backbone on `gallery`."""
-    return lambda method: accuracy(method.backbone, gallery, world, loop.channels_last)
+    return lambda method: accuracy(method.backbone, gallery, world)

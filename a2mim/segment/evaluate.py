@@ -16,7 +16,7 @@ from torch import Tensor
 from a2mim.dist import World
 from a2mim.gallery import one_by_one
 from a2mim.images import Images, evenly
-from a2mim.loading import normalised
+from a2mim.loading import in_channels_last, normalised
 from a2mim.plan import Key
 from a2mim.samples import Batch
 from a2mim.segment.method import Segment
@@ -105,9 +105,7 @@ def starts(length: int, window: int, overlap: float) -> Sequence[int]:
     return [min(n * stride, length - window) for n in range(max(0, -(-(length - window) // stride)) + 1)]
 
 
-def count_all(
-    method: Segment, gallery: SceneGallery, classes: int, world: World, channels_last: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def count_all(method: Segment, gallery: SceneGallery, classes: int, world: World) -> tuple[np.ndarray, np.ndarray]:
     """The counts (N, 3, K) of every picture that can be decoded, and its number (N,), the same on every process.
 
     Leaves the method in evaluation mode. Raises ValueError where no picture is left.
@@ -115,7 +113,7 @@ def count_all(
     method.eval()
     see = partial(predicted, method, gallery=gallery)
     rows, numbers = [], []
-    for batch in gallery.pictures(world, channels_last):
+    for batch in gallery.pictures(world, in_channels_last(method)):
         target_HW = batch["target"]
         found = see(batch["image"], tuple(target_HW.shape))
         rows.append(counts_of(found, target_HW, classes).cpu())

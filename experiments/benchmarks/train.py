@@ -200,7 +200,7 @@ def running_loop(
 
 def batches_of(source: "Source", plan: "Plan", recipe: "Pretrain", device: "torch.device") -> Iterator[dict[str, Any]]:
     """The batches of a single process, for as long as anyone asks."""
-    return source.batches(plan, range(10**9), [0], device, recipe.loop.channels_last)
+    return source.batches(plan, range(10**9), [0], device, recipe.loop.channels_last is True)
 
 
 def loading_times(loading: Iterator[Any], settings: Settings, device: "torch.device") -> list[float]:

@@ -96,6 +96,6 @@ def detect(settings: Settings, world: Any) -> Any:
     )
     gallery = DetectGallery(held_out, max(frames.short_side), frames.long_side, mean, std, data.workers)
     source = DetectSource(images, (), mean, std, classes=classes, workers=data.workers, frames=frames)
-    evaluate = evaluator(gallery, Path(settings.out), detecting.predictions, world, loop.channels_last)
+    evaluate = evaluator(gallery, Path(settings.out), detecting.predictions, world)
     run_of = (settings, "detect", world, method, source, gallery, architecture, report)
     return train_run(*run_of, evaluate=evaluate, decides="box_ap")

@@ -78,4 +78,4 @@ def finetune(settings: Settings, world: Any) -> Any:
     # Label smoothing belongs to the soft labels that mixing makes.
     loss = SupervisedSettings(loss=settings.loss, label_smoothing=0.0, bce_threshold=settings.bce_threshold)
     run_of = (settings, "finetune", world, Supervised(model, loss), source, gallery, architecture, report)
-    return train_run(*run_of, evaluate=evaluator(gallery, world, loop))
+    return train_run(*run_of, evaluate=evaluator(gallery, world))

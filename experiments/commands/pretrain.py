@@ -100,7 +100,7 @@ def pretrain(settings: Settings, world: Any) -> Any:
     first = {"method_settings": to_plain(settings_of(settings.method, wanted, size))}
     gallery = validation(data, images, model, size, world, settings.evaluation) if supervised else None
     source = source_of(settings, images, method.views(settings.augment), model, classes, world)
-    evaluate = evaluator(gallery, world, loop) if gallery else None
+    evaluate = evaluator(gallery, world) if gallery else None
     run_of = (settings, "pretrain", world, method, source, gallery, architecture, report)
     return train_run(*run_of, first=first, evaluate=evaluate, pictures=draw_pictures)
 

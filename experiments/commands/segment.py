@@ -83,6 +83,6 @@ def segment(settings: Settings, world: Any) -> Any:
     gallery = SceneGallery(held_out, crops.side, mean, std, window, decoding.overlap, data.workers)
     refuse_unfit_whole(method, gallery)
     source = SceneSource(images, (), mean, std, classes=classes, workers=data.workers, crops=crops)
-    evaluate = evaluator(gallery, images.classes, Path(settings.out), decoding.predictions, world, loop.channels_last)
+    evaluate = evaluator(gallery, images.classes, Path(settings.out), decoding.predictions, world)
     run_of = (settings, "segment", world, method, source, gallery, architecture, report)
     return train_run(*run_of, evaluate=evaluate, decides="miou")

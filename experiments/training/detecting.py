@@ -21,7 +21,7 @@ from figures.detection import draw_detection
 
 
 def evaluator(
-    gallery: DetectGallery, folder: Path, predictions: int, world: World, channels_last: bool
+    gallery: DetectGallery, folder: Path, predictions: int, world: World
 ) -> Callable[[nn.Module], dict[str, float]]:
     """method -> box_ap and so on in percent with their intervals (of a Mask R-CNN mask_ap and so on, too), and
     val_images.
@@ -33,7 +33,7 @@ def evaluator(
 
     def evaluate(method: nn.Module) -> dict[str, float]:
         assert isinstance(method, Detect)
-        rows = [row for each in world.collect(detect_all(method, gallery, world, channels_last)) for row in each]
+        rows = [row for each in world.collect(detect_all(method, gallery, world)) for row in each]
         found: dict[str, float] = {"val_images": len(decoded(images, rows))}
         if world.main:
             matches = compare(images, rows, ("box", "mask") if method.masks else ("box",))

@@ -99,11 +99,11 @@ def train_run(
     if source.views:  # not of pictures with annotations, whose settings say all
         about["views"] = to_plain(source.views)
     parts = {"train": source.images} | ({"validation": gallery.images} if gallery else {})
-    start = begin(settings, command, world, about, parts, first)
+    channels_last = foretell_training(method, source, gallery, settings, command, world)
+    start = begin(settings, command, world, about, parts, {**first, "channels_last": channels_last})
     hooked = Hooks(start, finished=draw_training, held_out=parts.get("validation"), **hooks)
-    foretell_training(method, source, gallery, settings, command, world)
-    folder = Path(settings.out)
-    return folder, train(method, source, folder, settings.optim, settings.loop, world, architecture, hooked)
+    folder, loop = Path(settings.out), dataclasses.replace(settings.loop, channels_last=channels_last)
+    return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooked)
 
 
 def at_work(settings: Any, world: World) -> AbstractContextManager[None]:

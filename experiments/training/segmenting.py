@@ -49,7 +49,6 @@ def evaluator(
     folder: Path,
     predictions: int,
     world: World,
-    channels_last: bool,
 ) -> Callable[[nn.Module], dict[str, float]]:
     """method -> miou, mean_accuracy and pixel_accuracy in percent with their intervals, and val_images.
 
@@ -59,7 +58,7 @@ def evaluator(
 
     def evaluate(method: nn.Module) -> dict[str, float]:
         assert isinstance(method, Segment)
-        counts_N3K, _ = count_all(method, gallery, len(names), world, channels_last)
+        counts_N3K, _ = count_all(method, gallery, len(names), world)
         if world.main:
             write_classes(folder / "per_class.csv", names, counts_N3K.sum(0))
             # What the scores and their intervals come from, and differences of runs.

@@ -17,8 +17,8 @@ from PIL import Image
 from a2mim.images import Images
 from a2mim.methods import A2MIM
 from a2mim.plain import pairs, to_plain
-from a2mim.runs import newest_state
-from a2mim.settings import Network
+from a2mim.runs import newest_state, read_run
+from a2mim.settings import Loop, Network
 from experiments import machine
 from experiments.cli import main
 from experiments.commands.pretrain import Settings
@@ -446,15 +446,69 @@ def test_a_dry_run_says_what_training_takes_and_writes_nothing(images, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def prefer_channels_last(monkeypatch, seconds, long=0):
+    """Have a step take a second, and so many in channels-last; runs are tried from `long` steps on."""
+    tried = []
+
+    def trial(method, source, evaluates, settings, channels_last, world):
+        tried.append(channels_last)
+        return forecasting.Trial(seconds if channels_last else 1.0, 0.0, 1e6)
+
+    monkeypatch.setattr(forecasting, "LONG", long)
+    monkeypatch.setattr(forecasting, "measured", trial)
+    return tried
+
+
 @pytest.mark.parametrize(
-    ("quick", "said"), [(0.5, r"at 8 images a second \(16 with --channels-last\);"), (0.99, "second;")]
+    ("quick", "said"), [(0.5, "at 16 images a second, channels-last;"), (0.99, "at 8 images a second;")]
 )
 def test_a_dry_run_names_the_layout_that_is_quicker(images, tmp_path, capsys, monkeypatch, quick, said):
-    step = {False: 1.0, True: quick}
-    monkeypatch.setattr(forecasting, "measured", lambda trainer, *_: (step[trainer.loop.channels_last], 0.0, 1e6))
+    prefer_channels_last(monkeypatch, quick)
     words = ["pretrain", "--model", "test_resnet", "--data", str(images), "--epochs", "2", "--mask-cell", "16", *SMALL]
     assert main([*words, "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     assert re.search(said, capsys.readouterr().out)
+
+
+LAYOUT = ["pretrain", "--model", "test_resnet", "--mask-cell", "16", *SMALL, "--pictures-every", "0"]
+
+
+@pytest.mark.parametrize("quick", [0.5, 0.99])
+def test_a_long_run_takes_the_layout_that_is_quicker_and_keeps_to_it(images, tmp_path, monkeypatch, quick):
+    tried, taken = prefer_channels_last(monkeypatch, quick), quick < 0.95
+    words = [*LAYOUT, "--data", str(images), "--epochs", "1"]
+    assert main([*words, "--out", str(tmp_path / "auto")]) == 0
+    assert tried == [False, True]
+    assert main([*words, "--channels-last", str(taken), "--out", str(tmp_path / "told")]) == 0
+    runs = [read_run(tmp_path / name) for name in ("auto", "told")]
+    assert [run["channels_last"] for run in runs] == [taken, taken]
+    assert [run["settings"]["loop"]["channels_last"] for run in runs] == ["auto", taken]
+    auto, told = (newest_state(tmp_path / name)["method"] for name in ("auto", "told"))
+    assert same(auto, told)
+    layouts = {x.is_contiguous() for name, x in auto.items() if name.endswith("conv2.weight")}
+    assert layouts == {not taken}
+
+    tried.clear()  # what is faster now does not count any more
+    prefer_channels_last(monkeypatch, 1.5 - quick)
+    for name in ("auto", "told"):
+        assert main(["pretrain", "--resume", str(tmp_path / name), "--epochs", "2", "--device", "cpu"]) == 0
+    assert same(*(newest_state(tmp_path / name)["method"] for name in ("auto", "told")))
+    assert read_run(tmp_path / "auto")["channels_last"] == taken
+
+
+def test_a_short_run_and_a_compiled_one_are_not_tried(images, tmp_path, monkeypatch):
+    tried = prefer_channels_last(monkeypatch, 0.5, long=4)
+    assert main([*LAYOUT, "--data", str(images), "--epochs", "1", "--out", str(tmp_path / "short")]) == 0
+    assert not tried and read_run(tmp_path / "short")["channels_last"] is False
+    assert forecasting.layout_of(None, Loop(compile=True), short=False) is False
+    assert forecasting.layout_of(None, Loop(), short=False) is None
+    assert forecasting.layout_of({"command": "pretrain"}, Loop(channels_last=True), short=False) is True
+
+
+def test_a_trial_tells_a_step_and_an_image_of_either_layout(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(forecasting, "LONG", 0)
+    words = ["finetune", "--model", "test_resnet", "--data", str(images), "--epochs", "1", *SMALL, "--dry-run"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert re.search(r"on cpu at [\d.,e+]+ images a second(, channels-last)?;", capsys.readouterr().out)
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_left_and_knows_its_disk(pretrained, capsys):
@@ -477,7 +531,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(images, pretrained, capsys)
 
 def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, monkeypatch):
     words = ["pretrain", "--model", "test_resnet", "--data", str(images), "--epochs", "1", "--mask-cell", "16", *SMALL]
-    words += ["--pictures-every", "0"]
+    words += ["--pictures-every", "0", "--channels-last", "False"]
     assert main([*words, "--out", str(tmp_path / "silent")]) == 0
     assert "a second" not in capsys.readouterr().err
     monkeypatch.setattr("experiments.training.forecasting.LONG", 0)
