@@ -37,7 +37,8 @@ class Settings:
     one mean squared error of J_rms(m), bias included. Ours is seen in small runs, a tenth of the images each, against
     the whole run; the published one is what noise adds to its squares, plus its variance. Its variance is that of the
     images measured, scaled to 500, and the part of it that few pairs cause is scaled to 50 pairs. Intervals are a
-    bootstrap over the images of both runs. Writes curve.csv and run.json.
+    bootstrap over the images of both runs. Both ratios stand in time, too, by what a pass of either run took with all
+    that goes with it, where both were made on one machine at one --speed. Writes curve.csv and run.json.
 
     Ours is a profile to a precision (a2mim profile MODEL --data DATA --precision 0.1 --out runs/ours), the other one by
     the protocol (the same with --design published --images 16 --published-pairs 12 --out runs/released, and the model's
@@ -72,6 +73,7 @@ def run(settings: Settings) -> None:
     ours, published = load_profile(settings.ours), load_profile(settings.published)
     check_alike(ours, published)
     table, summary = compared(Ours.of(ours, published), Published.of(ours, published), settings)
+    summary |= in_time(ours.record, published.record, summary)
     about = provenance(settings, pick_device("cpu"))
     write_csv(settings.out / "curve.csv", table)
     machines = {"ours": ours.record["machine"], "published": published.record["machine"]}
@@ -263,6 +265,23 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
         summary[f"gain_{name}_geometric_mean_interval"] = np.quantile(means, (0.025, 0.975)).tolist()
         summary[f"gain_{name}_least"] = float(gain_M.min())
     return pd.DataFrame(columns), summary
+
+
+def in_time(ours: dict[str, Any], published: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """seconds_a_pass of both runs, by the clock and with all that goes with a pass; and the gains of the summary in
+    time, None where the runs were made on two machines, or at two speeds."""
+
+    def way(record: dict[str, Any]) -> tuple[Any, Any]:
+        return record.get("speed"), {**record["machine"], "load_average": None}
+
+    ours_took, published_took = (record["seconds"] / record["passes"] for record in (ours, published))
+    slower = published_took / ours_took if way(ours) == way(published) else None
+    found: dict[str, Any] = {"seconds_a_pass": {"ours": ours_took, "published": published_took}}
+    for kind in ("width", "error"):
+        mean, ends = (summary[f"gain_{kind}_geometric_mean{part}"] for part in ("", "_interval"))
+        found[f"gain_{kind}_time_geometric_mean"] = slower and slower * mean
+        found[f"gain_{kind}_time_geometric_mean_interval"] = slower and [slower * end for end in ends]
+    return found
 
 
 PASSES = 4 * IMAGES * PAIRS * CONTEXTS

@@ -86,6 +86,20 @@ def test_gains_in_closed_form():
         assert prepared[name].to_numpy() == pytest.approx(table[name].to_numpy() / 2)
 
 
+def test_gains_in_time_are_those_in_passes_at_the_pace_of_either_run():
+    summary = {f"gain_{kind}_geometric_mean": gain for kind, gain in (("width", 15.0), ("error", 40.0))}
+    summary |= {f"gain_{kind}_geometric_mean_interval": [9.0, 18.0] for kind in ("width", "error")}
+    place = {"processor": "x", "threads": 1, "processes": 1, "load_average": 0.5}
+    ours = {"seconds": 300.0, "passes": 1000, "machine": place, "speed": {"compiled": True}}
+    published = {**ours, "seconds": 500.0, "passes": 2000, "machine": {**place, "load_average": 2.0}}
+    found = bench.in_time(ours, published, summary)
+    assert found["seconds_a_pass"] == {"ours": 0.3, "published": 0.25}
+    assert found["gain_width_time_geometric_mean"] == pytest.approx(15 * 0.25 / 0.3)
+    assert found["gain_error_time_geometric_mean_interval"] == pytest.approx([7.5, 15])
+    for other in ({"machine": {**place, "threads": 2}}, {"speed": {"compiled": False}}):
+        assert bench.in_time(ours, {**published, **other}, summary)["gain_width_time_geometric_mean"] is None
+
+
 def test_what_differs_between_images_is_what_their_own_noise_leaves():
     """Squares that differ by 0.3 of their mean, with a noise of a known variance on top."""
     clean = ours(20_000, 0.3)
@@ -171,6 +185,9 @@ def test_the_commands_of_the_help(tmp_path, capsys):
     table, record = pd.read_csv(out / "curve.csv"), json.loads((out / "run.json").read_text())
     assert list(table.order) == [0, 7, 14] and (table.images == 24).all() and (table.small_run_images == 2).all()
     assert (table[["gain_width", "gain_error"]] > 0).all(axis=None) and record["published_images"] == 16
+    took = record["seconds_a_pass"]
+    told = json.loads((ours / "run.json").read_text())
+    assert took["ours"] * told["passes"] == pytest.approx(told["seconds"])
     few = ["--sizes", "8", "--repetitions", "4", "--resamples", "20", "--precisions", "0.5"]
     assert main(["bench", "coverage", str(ours), str(released), "--out", str(out / "coverage"), *few]) == 0
     coverage = pd.read_csv(out / "coverage" / "coverage.csv")
