@@ -233,12 +233,14 @@ def halves_of_parts() -> Tensor:
 
 
 @cache
-def others_of_halves() -> Tensor:
-    """For each part of each half, 1 for the half's other three parts and 0 elsewhere: 4H×8."""
+def threes_of_parts() -> tuple[Tensor, Tensor]:
+    """Every choice of three parts, 1 for these and 0 elsewhere, F×8; and which of them are a half's other three, for
+    each part of each half, H×4."""
     halves_H4 = halves_of_parts()
     in_half_H8 = torch.zeros(len(halves_H4), PARTS).scatter(1, halves_H4, 1.0)
-    own_H48 = nn.functional.one_hot(halves_H4, PARTS)
-    return (in_half_H8[:, None] - own_H48).flatten(0, 1)
+    others_H48 = in_half_H8[:, None] - nn.functional.one_hot(halves_H4, PARTS)
+    threes_F8, three_of = others_H48.flatten(0, 1).unique(dim=0, return_inverse=True)
+    return threes_F8, three_of.unflatten(0, (-1, 4))
 
 
 def fit_without(basis: Basis, parts: list[Part], functions_8RD: list[Tensor]) -> Tensor:
@@ -254,11 +256,12 @@ def fit_without(basis: Basis, parts: list[Part], functions_8RD: list[Tensor]) ->
     u_8RL = torch.stack([part.single_rows(own_RD)[:rows] for part, own_RD in zip(parts, functions_8RD, strict=True)])
     values_8R = torch.stack([part.single_rows(part.values_R)[:rows] for part in parts])
     losses_8C, ridges = evidence(basis.linear_of(u_8RL), values_8R), values_8R.new_tensor(RIDGES)
-    others_F8 = others_of_halves().to(gram_8DD)
+    threes_F8, three_H4 = threes_of_parts()
+    threes_F8 = threes_F8.to(gram_8DD)
     gram_FDD, target_FD, losses_FC = (
-        (others_F8 @ of_8.flatten(1)).unflatten(1, of_8.shape[1:]) for of_8 in (gram_8DD, target_8D, losses_8C)
+        (threes_F8 @ of_8.flatten(1)).unflatten(1, of_8.shape[1:]) for of_8 in (gram_8DD, target_8D, losses_8C)
     )
-    return fit(gram_FDD, target_FD, ridges[losses_FC.argmin(1)]).unflatten(0, (-1, 4))
+    return fit(gram_FDD, target_FD, ridges[losses_FC.argmin(1)])[three_H4.to(gram_8DD.device)]
 
 
 def draw(
