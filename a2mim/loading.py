@@ -100,10 +100,19 @@ def on_device(
     """Move a batch; uint8 pixels become normalised float32 there."""
     views = batch["image"] if isinstance(batch["image"], list) else [batch["image"]]
     ready = [normalised(view.to(device, non_blocking=True), mean, std) for view in views]
-    if channels_last:
-        ready = [view.contiguous(memory_format=torch.channels_last) for view in ready]
-    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, Tensor)}
-    return {**moved, "image": ready if isinstance(batch["image"], list) else ready[0]}
+    moved: Batch = {
+        name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, Tensor)
+    }
+    moved["image"] = ready if isinstance(batch["image"], list) else ready[0]
+    return in_layout(moved, torch.channels_last) if channels_last else moved
+
+
+def in_layout(batch: Batch, layout: torch.memory_format) -> Batch:
+    """A batch whose images lie in memory in that format."""
+    image = batch["image"]
+    if isinstance(image, list):
+        return {**batch, "image": [view.contiguous(memory_format=layout) for view in image]}
+    return {**batch, "image": image.contiguous(memory_format=layout)}
 
 
 def normalised(x_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

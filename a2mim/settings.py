@@ -236,9 +236,9 @@ class Loop:
     precision: Precision = "float32"
     """float32 (TF32 in CUDA's matrix products), or autocast to bf16 or fp16 (with gradient scaling); a detector's heads
     stay in float32."""
-    channels_last: Literal["auto"] | bool = since("auto", before=False)
-    """Channels-last memory format, in which most convolutions are faster: auto times both on a few steps before a long
-    training (of 200 steps and more) and writes into run.json what it takes; a short one, and --compile, go without."""
+    channels_last: Literal["auto"] | bool = "auto"
+    """Channels-last memory format, in which most convolutions are faster: auto times both on a few steps before a
+    training of 200 steps and more, and run.json says which it took; a shorter one, and --compile, go without."""
     compile: bool = False
     """torch.compile the method."""
     grad_checkpointing: bool = False
@@ -274,6 +274,11 @@ class Loop:
     anyway: bool = False
     """Go on with another number of processes than saved the run, or of those that read a stream; the result then
     differs in its last bits at least."""
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether it trains in channels-last format; no where that is still to be found."""
+        return self.channels_last is True
 
     def together(self, processes: int) -> int:
         """Images over which batch statistics are taken, and which a method can compare: of one micro-batch, and with

@@ -87,7 +87,8 @@ def training(
         load_state(trainer, state, folder)
     run = Progress(trainer, source, folder, hooks, architecture)
     remaining = range(trainer.step, trainer.steps)
-    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, in_channels_last(trainer.method))
+    laid_out = loop.laid_out or in_channels_last(trainer.method)
+    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, laid_out)
     stopped = False
     with interruptible(loop.minutes) as reason:
         try:

@@ -95,7 +95,7 @@ class Trainer:
             method = synchronised(method)
         if self.loop.grad_checkpointing:
             recompute(method)
-        form = torch.channels_last if self.loop.channels_last is True else torch.preserve_format
+        form = torch.channels_last if self.loop.laid_out else torch.preserve_format
         return method.to(self.device, memory_format=form).train()  # type: ignore[call-overload]
 
     @property

@@ -59,10 +59,11 @@ def detect_all(method: Detect, gallery: DetectGallery, world: World) -> list[Row
     """
     method.eval()
     rows: list[Row] = []
+    laid_out = in_channels_last(method)
     for sample in one_by_one(gallery.samples(), gallery.images, gallery.workers, world):
         number = int(sample["index"])
         picture = gallery.images.raw.pictured(number)
-        image = gallery.ready(sample, world.device, in_channels_last(method))
+        image = gallery.ready(sample, world.device, laid_out)
         rows += [{"image_id": number}, *rows_of(method.found(image, (picture.height, picture.width)), number)]
     return rows
 

@@ -38,7 +38,8 @@ class Settings:
     the whole run; the published one is what noise adds to its squares, plus its variance. Its variance is that of the
     images measured, scaled to 500, and the part of it that few pairs cause is scaled to 50 pairs. Intervals are a
     bootstrap over the images of both runs. Both ratios stand in time, too, by what a pass of either run took with all
-    that goes with it, where both were made on one machine at one --speed. Writes curve.csv and run.json.
+    that goes with it (what a run does once counts for more in a short one), where both were made on one machine at one
+    --speed. Writes curve.csv and run.json.
 
     Ours is a profile to a precision (a2mim profile MODEL --data DATA --precision 0.1 --out runs/ours), the other one by
     the protocol (the same with --design published --images 16 --published-pairs 12 --out runs/released, and the model's
@@ -269,13 +270,15 @@ def compared(ours: Ours, published: Published, settings: Settings) -> "tuple[pd.
 
 def in_time(ours: dict[str, Any], published: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     """seconds_a_pass of both runs, by the clock and with all that goes with a pass; and the gains of the summary in
-    time, None where the runs were made on two machines, or at two speeds."""
+    time, None where the runs were made on two machines, in two precisions, or at two speeds."""
 
-    def way(record: dict[str, Any]) -> tuple[Any, Any]:
-        return record.get("speed"), {**record["machine"], "load_average": None}
+    def way(record: dict[str, Any], start: dict[str, Any]) -> tuple[Any, ...]:
+        machine = {**start["machine"], "load_average": None}
+        return record.get("speed"), record["settings"].get("amp"), start.get("device"), machine
 
+    ways = [way(record, start) for record in (ours, published) for start in (record, *record["resumed"])]
     ours_took, published_took = (record["seconds"] / record["passes"] for record in (ours, published))
-    slower = published_took / ours_took if way(ours) == way(published) else None
+    slower = published_took / ours_took if all(each == ways[0] for each in ways) else None
     found: dict[str, Any] = {"seconds_a_pass": {"ours": ours_took, "published": published_took}}
     for kind in ("width", "error"):
         mean, ends = (summary[f"gain_{kind}_geometric_mean{part}"] for part in ("", "_interval"))

@@ -182,7 +182,7 @@ def first_batch(task: Task, device: "torch.device") -> dict[str, Any]:
 
     loop = task.recipe.loop
     plan = Plan(task.source.images.samples, loop.batch, loop.seed)
-    return next(task.source.batches(plan, range(1), [0], device, loop.channels_last is True))
+    return next(task.source.batches(plan, range(1), [0], device, loop.laid_out))
 
 
 def row(name: str, times: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def bare_step(
 def bare(method: Method, recipe: Any, batch: dict[str, Any], device: torch.device) -> Callable[[], None]:
     """A function that takes one step on `batch`, with the optimizer and the loop's settings of a recipe."""
     loop = recipe.loop
-    form = torch.channels_last if loop.channels_last is True else torch.preserve_format
+    form = torch.channels_last if loop.laid_out else torch.preserve_format
     method = method.to(device, memory_format=form).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(method, recipe.optim, loop.batch)
     if loop.compile:

@@ -28,7 +28,8 @@ class Settings:
     same as `a2mim pretrain` does it, images in memory: it also crops, flips and normalises them, seeds, schedules,
     looks for NaN, and logs. Both take turns; the overhead is the loop's time over the bare step's: the median over the
     repeats, with the 95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both.
-    Weights are random and the images noise; neither changes the time. With --data, reading, decoding and augmenting
+    Weights are random and the images noise; neither changes the time. A recipe that names no layout is timed without
+    channels-last. With --data, reading, decoding and augmenting
     these images in --workers processes is timed alone: whichever is slower, that or the step, is the bottleneck. Writes
     cpu.csv and cpu.json, or those of the accelerator.
 
@@ -200,7 +201,7 @@ def running_loop(
 
 def batches_of(source: "Source", plan: "Plan", recipe: "Pretrain", device: "torch.device") -> Iterator[dict[str, Any]]:
     """The batches of a single process, for as long as anyone asks."""
-    return source.batches(plan, range(10**9), [0], device, recipe.loop.channels_last is True)
+    return source.batches(plan, range(10**9), [0], device, recipe.loop.laid_out)
 
 
 def loading_times(loading: Iterator[Any], settings: Settings, device: "torch.device") -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from a2mim.bounds import check
 from a2mim.plain import differences, overlay, to_plain
-from a2mim.runs import extends, read_run, stored_settings
+from a2mim.runs import extends, known_run, read_run, stored_settings
 from a2mim.settings import FREE, OWN_VIEWS, Augmentation
 from experiments.models import failure
 from experiments.options import Start
@@ -35,7 +35,7 @@ def resolved(settings: S, command: str) -> S:
         return _resumed(given, command)
     if given.recipe:
         given = laid_over(given.filled or made_by(given, command), given)
-    given = with_needed(dataclasses.replace(given, filled=None))
+    given = in_known_layout(with_needed(dataclasses.replace(given, filled=None)))
     if not given.out:
         raise ValueError("no folder was named for the run: use --out")
     check(given)
@@ -70,6 +70,19 @@ def with_needed(settings: S) -> S:
     typed = [name for name in OWN_VIEWS if name in given.augment.typed and has_own_views(given)]
     needed = tuple(name for name in typed if getattr(given.augment, name) == getattr(Augmentation, name))
     return dataclasses.replace(given, augment=dataclasses.replace(given.augment, typed=needed))
+
+
+def in_known_layout(settings: S) -> S:
+    """Settings whose memory layout is to be found, with that which the run in their folder was asked for: one from
+    before there was a choice goes on by the same words as ever."""
+    given: Any = settings
+    if given.loop.channels_last != "auto" or not given.out:
+        return settings
+    stored = (known_run(Path(given.out)) or {}).get("settings", {}).get("loop")
+    asked = stored.get("channels_last") if isinstance(stored, dict) else None
+    if not isinstance(asked, bool):
+        return settings
+    return dataclasses.replace(given, loop=dataclasses.replace(given.loop, channels_last=asked))
 
 
 def has_own_views(settings: Any) -> bool:

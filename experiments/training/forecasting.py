@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ import torch
 
 from a2mim.data import Source
 from a2mim.dist import World
-from a2mim.loading import in_channels_last, mixer
+from a2mim.errors import one_line
+from a2mim.loading import in_layout, mixer
 from a2mim.methods import Method
 from a2mim.runs import added_epochs, run_there, saved_step
 from a2mim.samples import Batch
@@ -29,7 +31,8 @@ TRIAL_STEPS = 2
 PAYS = 1.05
 """By how much channels-last must be faster to be taken: less is chance."""
 LONG = 200
-"""Steps from which a run is tried without being asked: a trial, the first step and two more, is then a small part."""
+"""Steps from which a run is tried without being asked: a trial of a layout, the first step and two more, is then a
+small part."""
 
 
 def foretell_training(method: Method, source: Source, gallery: Any, settings: Any, command: str, world: World) -> bool:
@@ -53,16 +56,18 @@ def foretell_training(method: Method, source: Source, gallery: Any, settings: An
     layout = layout_of(run, loop, short)
     if not dry_run and (short or (loop.minutes and layout is not None)):
         return bool(layout)
+    of_run = (method, source, gallery is not None, settings, world)
     try:
-        layouts = (False, True) if layout is None else (layout,)
-        trials = {each: measured(method, source, gallery is not None, settings, each, world) for each in layouts}
+        trial = measured(*of_run, channels_last=bool(layout))
     except NonFiniteLoss:  # of noise; the run will see to its own images
         if dry_run:
             raise
         return bool(layout)
     if layout is None:
-        layout = trials[False].step > PAYS * trials[True].step
-    trial, plan = trials[layout], planned(source, settings.optim, loop, world)
+        other = in_channels_last_layout(*of_run)
+        layout = other is not None and trial.step > PAYS * other.step
+        trial = other if other and layout else trial
+    plan = planned(source, settings.optim, loop, world)
     done = run is not None and run["finished"] and added_epochs(run, settings) <= 0
     left = 0 if done else settings.optim.epochs * plan.steps_per_epoch - saved
     evaluated = 0
@@ -96,8 +101,21 @@ class Trial(NamedTuple):
     size: float
 
 
+def in_channels_last_layout(
+    method: Method, source: Source, evaluates: bool, settings: Any, world: World
+) -> Trial | None:
+    """A trial in that layout; None where that cannot be, as of a network that views its maps as plain ones lie."""
+    try:
+        return measured(method, source, evaluates, settings, world, channels_last=True)
+    except (RuntimeError, NonFiniteLoss) as error:
+        if world.main:
+            said = f"note: no training in channels-last layout here ({one_line(error)[:200]}): going on without"
+            print(said, file=sys.stderr, flush=True)
+        return None
+
+
 def measured(
-    method: Method, source: Source, evaluates: bool, settings: Any, channels_last: bool, world: World
+    method: Method, source: Source, evaluates: bool, settings: Any, world: World, *, channels_last: bool
 ) -> Trial:
     """Some steps of a copy on noise in that layout, as the main process's clock tells them."""
     loop = replace(settings.loop, channels_last=channels_last)
@@ -127,11 +145,7 @@ def noise_for(trainer: Trainer, source: Source) -> Batch:
         batch = noise(sides, trainer.plan.slot_batch, max(source.classes, 1), trainer.device)
     if mix := mixer(source.mixing, source.classes, trainer.plan.slot_batch):
         batch["image"], batch["target"] = mix(batch["image"], batch["target"])
-    if in_channels_last(trainer.method):
-        views = batch["image"] if isinstance(batch["image"], list) else [batch["image"]]
-        views = [each.contiguous(memory_format=torch.channels_last) for each in views]
-        batch["image"] = views if isinstance(batch["image"], list) else views[0]
-    return batch
+    return in_layout(batch, torch.channels_last) if trainer.loop.laid_out else batch
 
 
 def noise(sides: Sequence[int], count: int, classes: int, device: torch.device, seed: int = 0) -> Batch:

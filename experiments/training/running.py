@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -34,6 +35,8 @@ from interactions.runs.lock import held
 from interactions.runs.storage import remove_leftovers
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+SHORTEST = 1e-9
+"""Minutes of a run whose trial took all that it was given: a step, and it stops."""
 
 
 def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Path, dict[str, Any]]]) -> None:
@@ -99,10 +102,14 @@ def train_run(
     if source.views:  # not of pictures with annotations, whose settings say all
         about["views"] = to_plain(source.views)
     parts = {"train": source.images} | ({"validation": gallery.images} if gallery else {})
+    begun = time.monotonic()
     channels_last = foretell_training(method, source, gallery, settings, command, world)
     start = begin(settings, command, world, about, parts, {**first, "channels_last": channels_last})
     hooked = Hooks(start, finished=draw_training, held_out=parts.get("validation"), **hooks)
     folder, loop = Path(settings.out), dataclasses.replace(settings.loop, channels_last=channels_last)
+    if loop.minutes:  # a trial counts
+        left = loop.minutes - (time.monotonic() - begun) / 60
+        loop = dataclasses.replace(loop, minutes=max(left, SHORTEST))
     return folder, train(method, source, folder, settings.optim, loop, world, architecture, hooked)
 
 

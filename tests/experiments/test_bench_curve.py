@@ -91,12 +91,15 @@ def test_gains_in_time_are_those_in_passes_at_the_pace_of_either_run():
     summary |= {f"gain_{kind}_geometric_mean_interval": [9.0, 18.0] for kind in ("width", "error")}
     place = {"processor": "x", "threads": 1, "processes": 1, "load_average": 0.5}
     ours = {"seconds": 300.0, "passes": 1000, "machine": place, "speed": {"compiled": True}}
+    ours |= {"settings": {"amp": None}, "device": "cpu", "resumed": [{"machine": place, "device": "cpu"}]}
     published = {**ours, "seconds": 500.0, "passes": 2000, "machine": {**place, "load_average": 2.0}}
     found = bench.in_time(ours, published, summary)
     assert found["seconds_a_pass"] == {"ours": 0.3, "published": 0.25}
     assert found["gain_width_time_geometric_mean"] == pytest.approx(15 * 0.25 / 0.3)
     assert found["gain_error_time_geometric_mean_interval"] == pytest.approx([7.5, 15])
-    for other in ({"machine": {**place, "threads": 2}}, {"speed": {"compiled": False}}):
+    elsewhere, rounded = [{"machine": {**place, "processor": "y"}, "device": "cpu"}], {"amp": "bfloat16"}
+    others = {"machine": {**place, "threads": 2}}, {"speed": {"compiled": False}}, {"resumed": elsewhere}
+    for other in (*others, {"settings": rounded}, {"device": "mps"}):
         assert bench.in_time(ours, {**published, **other}, summary)["gain_width_time_geometric_mean"] is None
 
 

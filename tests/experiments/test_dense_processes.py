@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.cli import main
+from experiments.training import forecasting
 from tests.a2mim.instances import write_instances
 from tests.a2mim.scenes import VOID, write_scenes
 from tests.a2mim.tiny import gap
@@ -38,7 +39,8 @@ def words_of(command, data, out, more=""):
 
 
 def one_of_two(command, data, folder):
-    """What each of two processes does."""
+    """What each of two processes does, which find one layout by the clocks of two."""
+    forecasting.LONG = 0
     assert main(words_of(command, data, folder / "pair", f"{TWO_STEPS} {NARROW[command]}")) == 0
 
 
@@ -46,7 +48,9 @@ def one_of_two(command, data, folder):
 def test_two_processes_train_and_evaluate_what_one_does_in_two_parts(data, tmp_path, command):
     assert exit_codes_of_two(one_of_two, command, data, tmp_path) == (0, 0)
     alone, pair = tmp_path / "alone", tmp_path / "pair"
-    assert main(words_of(command, data, alone, f"{TWO_STEPS} {NARROW[command]} --accumulate 2")) == 0
+    taken = json.loads((pair / "run.json").read_text())["channels_last"]
+    told = f"{TWO_STEPS} {NARROW[command]} --accumulate 2 --channels-last {taken}"
+    assert main(words_of(command, data, alone, told)) == 0
     for name in ("backbone.safetensors", HEADS[command]):
         ours, theirs = load_file(pair / name), load_file(alone / name)
         trained = {key for key, x in theirs.items() if x.is_floating_point() and "running" not in key}

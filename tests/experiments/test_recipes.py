@@ -285,7 +285,7 @@ def take_a_step(recipe):
     )
     loop = replace(recipe.loop, batch=2, sync_bn=False)  # which needs CUDA
     trainer = Trainer(method, source, recipe.optim, loop, World())
-    trainer.advance(source.batches(trainer.plan, range(1), trainer.slots, trainer.device, loop.channels_last is True))
+    trainer.advance(source.batches(trainer.plan, range(1), trainer.slots, trainer.device, loop.laid_out))
     return trainer
 
 

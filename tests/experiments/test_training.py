@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -450,7 +451,7 @@ def prefer_channels_last(monkeypatch, seconds, long=0):
     """Have a step take a second, and so many in channels-last; runs are tried from `long` steps on."""
     tried = []
 
-    def trial(method, source, evaluates, settings, channels_last, world):
+    def trial(method, source, evaluates, settings, world, *, channels_last):
         tried.append(channels_last)
         return forecasting.Trial(seconds if channels_last else 1.0, 0.0, 1e6)
 
@@ -487,12 +488,50 @@ def test_a_long_run_takes_the_layout_that_is_quicker_and_keeps_to_it(images, tmp
     layouts = {x.is_contiguous() for name, x in auto.items() if name.endswith("conv2.weight")}
     assert layouts == {not taken}
 
-    tried.clear()  # what is faster now does not count any more
-    prefer_channels_last(monkeypatch, 1.5 - quick)
+    tried = prefer_channels_last(monkeypatch, 1.5 - quick)  # what is faster now does not count any more
     for name in ("auto", "told"):
         assert main(["pretrain", "--resume", str(tmp_path / name), "--epochs", "2", "--device", "cpu"]) == 0
-    assert same(*(newest_state(tmp_path / name)["method"] for name in ("auto", "told")))
-    assert read_run(tmp_path / "auto")["channels_last"] == taken
+    assert tried == [taken, taken]
+    auto, told = (newest_state(tmp_path / name)["method"] for name in ("auto", "told"))
+    assert same(auto, told)
+    assert {x.is_contiguous() for name, x in auto.items() if name.endswith("conv2.weight")} == {not taken}
+
+
+@pytest.mark.parametrize("laid_out", [False, True])
+def test_a_run_from_before_there_was_a_choice_goes_on_by_the_same_words(images, tmp_path, laid_out):
+    words = [*LAYOUT, "--data", str(images), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main([*words, "--channels-last", str(laid_out), "--minutes", "1e-9"]) == 0
+    record = {key: x for key, x in read_run(tmp_path / "run").items() if key != "channels_last"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert main(words) == 0
+    now = read_run(tmp_path / "run")
+    assert now["finished"] and now["settings"]["loop"]["channels_last"] is laid_out
+    assert main([*words, "--epochs", "2"]) == 0
+    weights = newest_state(tmp_path / "run")["method"]
+    assert {x.is_contiguous() for name, x in weights.items() if name.endswith("conv2.weight")} == {not laid_out}
+
+
+def test_a_network_that_needs_the_plain_layout_trains_in_it(images, tmp_path, capsys, monkeypatch):
+    plain = torch.nn.Conv2d.forward
+
+    def views(self, x):
+        return plain(self, x).view(-1).view_as(plain(self, x))  # no view of a channels-last map
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", views)
+    monkeypatch.setattr(forecasting, "LONG", 0)
+    assert main([*LAYOUT, "--data", str(images), "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert read_run(tmp_path / "run")["channels_last"] is False
+    assert "note: no training in channels-last layout here (view size is not" in capsys.readouterr().err
+
+
+def test_a_trial_counts_for_the_minutes(images, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(running, "foretell_training", lambda *_: time.sleep(0.3))
+    monkeypatch.setattr(running, "train", lambda *given: seen.append(given[4].minutes) or {"finished": False})
+    monkeypatch.setattr(running, "conclude", lambda *_: None)
+    for minutes in ("1", "1e-6"):
+        main([*LAYOUT, "--data", str(images), "--epochs", "1", "--minutes", minutes, "--out", str(tmp_path / minutes)])
+    assert seen[0] == pytest.approx(1 - 0.3 / 60, abs=0.02) and 0 < seen[1] < 1e-6
 
 
 def test_a_short_run_and_a_compiled_one_are_not_tried(images, tmp_path, monkeypatch):
@@ -531,13 +570,15 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(images, pretrained, capsys)
 
 def test_a_forecast_leaves_no_trace_in_the_training(images, tmp_path, capsys, monkeypatch):
     words = ["pretrain", "--model", "test_resnet", "--data", str(images), "--epochs", "1", "--mask-cell", "16", *SMALL]
-    words += ["--pictures-every", "0", "--channels-last", "False"]
-    assert main([*words, "--out", str(tmp_path / "silent")]) == 0
-    assert "a second" not in capsys.readouterr().err
-    monkeypatch.setattr("experiments.training.forecasting.LONG", 0)
-    monkeypatch.setattr("interactions.forecast.WORTH_SAYING", 0.0)
-    assert main([*words, "--out", str(tmp_path / "told")]) == 0
+    words += ["--pictures-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.training.forecasting.LONG", 0)
+        patch.setattr("interactions.forecast.WORTH_SAYING", 0.0)
+        assert main([*words, "--out", str(tmp_path / "told")]) == 0
     assert "3 steps of 8 images; " in capsys.readouterr().err
+    taken = str(read_run(tmp_path / "told")["channels_last"])
+    assert main([*words, "--channels-last", taken, "--out", str(tmp_path / "silent")]) == 0
+    assert "a second" not in capsys.readouterr().err
     silent, told = (newest_state(tmp_path / name) for name in ("silent", "told"))
     assert same(silent["method"], told["method"])
 
