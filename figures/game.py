@@ -45,8 +45,13 @@ GAME: Facets = {
     **FILTER,
 }
 """What J of several runs needs alike; the last three are told only where they are not."""
-RAW: Facets = {"passes": lambda record: str(record["settings"].get("budget") or "as a precision needed")}
-"""What raw strengths need alike besides: noise lifts them, the more the fewer passes there are."""
+RAW: Facets = {
+    "passes": lambda record: _pass_words(record),
+    "design": lambda record: record["settings"]["design"],
+    "pairs of the published design": lambda record: _published_pairs(record["settings"]),
+    "reduced precision": lambda record: record["settings"].get("amp") or "none",
+}
+"""What raw strengths need alike besides: noise lifts them, by what the passes, and how they are spent, leave of it."""
 UNUSUAL: Facets = {
     "images": lambda record: "correctly classified ones alone" if record["settings"].get("only_correct") else None,
     "class": lambda record: _class_words(record["settings"]),
@@ -63,6 +68,20 @@ def unlike_games(runs: Sequence[Run], facets: Facets = GAME) -> str:
     alike, or not recorded."""
     of_images = image_phrases(runs) or phrases_of(runs, IMAGES)
     return " ".join(filter(None, [differ_in([*phrases_of(runs, facets), *of_images]), pixel_words(runs)]))
+
+
+def _pass_words(record: Record) -> str:
+    """Of an image and order, where all had as many; a precision spreads its own over the orders as each needs."""
+    if budget := record["settings"].get("budget"):
+        return str(budget)
+    chosen = "as a precision needed"
+    passes = record.get("passes")  # which the record of a figure from before it was kept there does not tell
+    return f"{chosen}, {passes / images_of(record):,.0f} an image" if passes else chosen
+
+
+def _published_pairs(settings: Record) -> int | None:
+    """By which the passes are divided into contexts; None in other designs, which do not look at it."""
+    return settings.get("published_pairs") if settings.get("design") == "published" else None
 
 
 def _class_words(settings: Record) -> str | None:

@@ -287,7 +287,7 @@ def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str,
 
     Args:
         files: of the run's folder, that were drawn; each is listed with its digest (sha256).
-        whole: with what a note of runs that differ is made of: every image, its shape, the orders, the model's kind.
+        whole: with what a note of runs that differ is made of: every image, its shape, orders, passes, kind of model.
     """
     record = run.record
     model, images = record.get("model"), record.get("images")
@@ -310,7 +310,7 @@ def provenance(run: Run, files: Sequence[str], whole: bool = False) -> dict[str,
         "settings": record.get("settings"),
         "versions": record.get("versions"),
         "files": {file: digest_of(run.table(file)) for file in files},
-        **({"orders": orders, "image_shape": record.get("image_shape")} if whole else {}),
+        **({name: record.get(name) for name in ("image_shape", "passes")} | {"orders": orders} if whole else {}),
     }
 
 

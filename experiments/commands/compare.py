@@ -16,7 +16,8 @@ class Settings:
     M is the mean of the relative strength J over the order ratios 0.3 to 0.7. Beside the figure stand two tables:
     NAME.csv with the M of each run, and NAME-differences.csv with the difference of every two runs and its 95 %
     interval from a paired bootstrap over the images that both hold. Runs that did not measure the same thing (images,
-    target, value, baseline, grid, pairs, orders) are refused.
+    target, value, baseline, grid, pairs, orders) are refused; where the raw J is drawn, which noise lifts, those of
+    other passes or designs, too: runs to a precision have each their own.
 
     For example:
         a2mim compare runs/resnet50 runs/convnext_tiny --out comparison.png

@@ -87,7 +87,7 @@ def compare_runs(
         FileNotFoundError: a folder without a profile.
         ValueError: fewer than two runs, an unfinished run, names that do not fit, an unknown measure, another suffix,
             an `out` that is a run's own file, or runs that differ in images, target, value, baseline, grid, pairs,
-            orders or filter; where J is drawn, which noise lifts, in passes.
+            orders or filter; where J is drawn, which noise lifts, in passes, design or reduced precision.
     """
     out = check_suffix(out)
     if measure not in MASS_MEASURES:
@@ -98,7 +98,8 @@ def compare_runs(
     records = as_runs({name: run.record for name, run in runs.items()})
     raw = phrases_of(records, RAW)
     unlike = (*differences_of(records), *(raw if measure == "J" else []))
-    aside = f"Noise lifts the raw J of the tables, and these runs differ in {raw[0]}." if raw and measure != "J" else ""
+    apart = "; in ".join(raw)
+    aside = f"Noise lifts the raw J of the tables, and these runs differ in {apart}." if raw and measure != "J" else ""
     pixels = " ".join(filter(None, [pixel_words(records), aside]))
     if unlike and not anyway:
         raise ValueError(

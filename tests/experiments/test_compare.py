@@ -334,6 +334,44 @@ def test_raw_curves_of_other_passes_are_refused(tmp_path, capsys):
     assert "they differ in passes (200: 200; 400: 400)" in capsys.readouterr().err
 
 
+RAW = {
+    "design": ({"design": "pooled"}, r"design \(pairwise: one; pooled: two\)"),
+    "amp": ({"amp": "bfloat16"}, r"reduced precision \(none: one; bfloat16: two\)"),
+    "precision": ({"budget": None}, r"passes \(400: one; as a precision needed, \S+ an image: two\)"),
+}
+
+
+@pytest.mark.parametrize("what", RAW)
+def test_raw_curves_of_other_noise_are_refused_whatever_makes_it(what, runs, tmp_path):
+    settings, said = RAW[what]
+    change(runs[1], lambda record: record["settings"].update(settings))
+    with pytest.raises(ValueError, match=said):
+        compare_runs(runs, tmp_path / "figure.png", measure="J")
+    made = compare_runs(runs, tmp_path / "figure.png")
+    assert made.unlike == () and "Noise lifts the raw J of the tables" in made.note
+
+
+def test_raw_curves_of_the_published_design_need_as_many_contexts(runs, tmp_path):
+    """One budget of other pairs has other contexts of each."""
+    for folder, pairs in zip(runs, (10, 50), strict=True):
+        change(folder, lambda record, n=pairs: record["settings"].update(design="published", published_pairs=n))
+    with pytest.raises(ValueError, match=r"pairs of the published design \(10: one; 50: two\)"):
+        compare_runs(runs, tmp_path / "figure.png", measure="J")
+
+
+def test_raw_curves_to_a_precision_have_each_their_own_passes(runs, tmp_path):
+    for folder, passes in zip(runs, (8000, 12000), strict=True):
+        change(
+            folder,
+            lambda record, n=passes: record["settings"].update(budget=None, precision=0.1) or record.update(passes=n),
+        )
+    said = r"passes \(as a precision needed, 1,000 an image: one; as a precision needed, 1,500 an image: two\)"
+    with pytest.raises(ValueError, match=said):
+        compare_runs(runs, tmp_path / "figure.png", measure="J")
+    change(runs[1], lambda record: record.update(passes=8000))
+    assert compare_runs(runs, tmp_path / "figure.png", measure="J").unlike == ()
+
+
 def test_other_photographs_of_the_same_names_are_told(runs, tmp_path, capsys):
     """Two folders that both hold 0.jpg, 1.jpg, ... were compared as if they were one, without a word."""
     other = measure(tmp_path / "other", seed=3, data=[(image_CHW.flip(2), label) for image_CHW, label in photographs()])

@@ -101,6 +101,15 @@ def test_points_near_the_floor_are_hollow(tmp_path: Path):
     assert hollow.size and "Hollow" in caption(drawn.figure)
 
 
+def test_raw_curves_to_a_precision_say_their_passes_also_when_drawn_again(tmp_path: Path):
+    abouts = [record(budget=None) | {"passes": 100_000 * (k + 1), "images": 100} for k in range(2)]
+    drawn = fig5.draw(runs := profiles(tmp_path / "runs", ["a", "b"], abouts=abouts), measure="J")
+    assert "as a precision needed, 1,000 an image: a; as a precision needed, 2,000 an image: b" in drawn.note
+    write_figure(drawn, tmp_path / "fig5", "fig5", runs, {"measure": "J"})
+    source = read_source(tmp_path / "fig5.json")
+    assert fig5.draw(source.runs, measure="J").note == source.note == drawn.note
+
+
 def test_an_axis_reaches_down_to_what_is_negative(tmp_path: Path):
     table = strength_table()
     table.loc[5, ["J_corrected", "J_corrected_low"]] = -0.2, -0.4
