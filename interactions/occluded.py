@@ -17,6 +17,7 @@ from interactions.fingerprint import tensor_bytes
 from interactions.grid import PatchGrid
 from interactions.runs.results import Results, load
 from interactions.saliency import SALIENCIES
+from interactions.seen import differing, refuse_others, seen_by
 from interactions.selection import Chosen
 
 
@@ -137,31 +138,13 @@ class Salient:
                 f"{self.folder} holds no saliency of {missing[0]} ({len(missing)} of {len(chosen)} images): "
                 "measure the images that it measured, with the same seed"
             )
-        alike = seen["normalisation"] == self.seen["normalisation"] and not self._differing(seen)
-        if others := [one.name for one in chosen if alike and self.digests[one.name] != one.digest]:
-            raise ValueError(
-                f"{others[0]} is another image in {self.folder} ({len(others)} of {len(chosen)} images have other "
-                "pixels there): take the saliency of a run over the same images"
-            )
+        refuse_others(seen, {one.name: one.digest for one in chosen}, self.seen, self.digests, self.folder)
         return torch.stack([self.cells[one.name] for one in chosen])
 
     def shown_otherwise(self, seen: Mapping[str, Any]) -> list[str]:
         """In what the run's images were cut and resized otherwise: two networks may well normalise the same pixels each
         in its own way."""
-        return [key for key in self._differing(seen) if key not in ("mean", "std")]
-
-    def _differing(self, seen: Mapping[str, Any]) -> list[str]:
-        """Of what both say of how their images are made."""
-        ours, theirs = seen["transform"], self.seen["transform"]
-        return sorted(key for key in ours.keys() & theirs.keys() - {"assumed"} if ours[key] != theirs[key])
-
-
-def seen_by(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How the images of a run's record were made and normalised."""
-    return {
-        "transform": record["data"].get("transform", {}),
-        "normalisation": record["settings"]["normalisation"],
-    }
+        return [key for key in differing(seen, self.seen) if key not in ("mean", "std")]
 
 
 def saliency_of(folder: str, grid: PatchGrid) -> Salient:

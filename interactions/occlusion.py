@@ -23,7 +23,6 @@ Images are measured in units of a few; an interrupted run goes on where it was a
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -47,6 +46,7 @@ from interactions.runs.ranks import Ranks
 from interactions.runs.record import NOTHING, Material, begin_run, place_of
 from interactions.runs.units import backed_off, carry_out, finish, measure_units
 from interactions.saliency import SALIENCIES, cell_saliency
+from interactions.seen import seen
 from interactions.selection import Chosen, Images, read_again, select
 from interactions.settings import OcclusionSettings, ProfileSettings, settled
 from interactions.shuffling import ShuffledGame, shuffle_grids
@@ -137,10 +137,7 @@ class Run:
         check_names("correct", self.baseline, settings.amp)
         self.dropped_D = dropped_cells(settings.shares, self.grid.n_players)
         self.ranked = [kind for kind in settings.kinds if kind != "random"]
-        self.seen = {
-            "transform": json.loads(json.dumps(dict(material.transform))),
-            "normalisation": json.loads(json.dumps(asdict(self.normalisation))),
-        }
+        self.seen = seen(material.transform, self.normalisation)
         self.given = None
         if self.ranked and settings.saliency not in SALIENCIES:
             self.given = saliency_of(settings.saliency, self.grid)

@@ -48,6 +48,7 @@ from interactions.runs.files import write_json
 from interactions.runs.lock import held
 from interactions.runs.ranks import join
 from interactions.runs.record import NOTHING, Material
+from interactions.seen import comparable, seen_by
 from interactions.segments import Segments
 from interactions.selection import Images
 from interactions.settings import PRECISION, ProfileSettings, settled
@@ -131,6 +132,7 @@ def profile_pair(
             run = Run(*of_run, progress)
             runs.append(run)
             records.append(ranks.from_first(partial(run.begin, about, subject.accompany)))
+        refuse_other_pictures((first, second), records)
         while any(record["status"] != "complete" for record in records):
             for run, record in zip(runs, records, strict=True):
                 if record["status"] != "complete":
@@ -160,6 +162,20 @@ def refuse_unpaired(first: Subject, second: Subject, settings: ProfileSettings, 
             "two models classify other images correctly: measure both on all images, or each by itself with the filter"
         )
     settings.check()
+
+
+def refuse_other_pictures(subjects: Sequence[Subject], records: Sequence[Record]) -> None:
+    """Raises ValueError where images of one number have other pixels, and both make their images in one way."""
+    if not comparable(*map(seen_by, records)):
+        return
+    ours, theirs = ({one["image"]: one for one in record["images"]} for record in records)
+    for number in sorted(ours.keys() & theirs.keys()):
+        if ours[number]["digest"] != theirs[number]["digest"]:
+            one, other = ours[number]["name"], theirs[number]["name"]
+            raise ValueError(
+                f"{one} of {subjects[0].name} is another image than {other} of {subjects[1].name}: give both the same "
+                "images, in the same order"
+            )
 
 
 def proceed(runs: Sequence[Run], records: Sequence[Record], progress: bool) -> list[Record]:

@@ -20,7 +20,14 @@ from typing import Any, cast
 
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    default_convert,
+)
 
 from interactions.ahead import read_ahead
 from interactions.asked import checked
@@ -112,8 +119,11 @@ def profile_model(
 
 
 def data_of(loader: DataLoader[Any]) -> Any:
-    """The data set of a loader. Raises ValueError for one that hands out a part of it, which would not be seen."""
-    sampler, dataset = loader.sampler, cast(Any, loader.dataset)
+    """The data set of a loader. Raises ValueError for one that hands out a part of it, or changes its images as it
+    makes batches of them: neither would be seen."""
+    batches, dataset = loader.batch_sampler, cast(Any, loader.dataset)
+    # Beside a batch sampler of one's own a loader holds a sampler that it does not use.
+    sampler = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
     whole = type(sampler) is SequentialSampler or (
         type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset)
     )
@@ -121,6 +131,11 @@ def data_of(loader: DataLoader[Any]) -> Any:
         raise ValueError(
             f"the loader hands out images by a {type(sampler).__name__}, and its data set holds others, too: give the "
             "data set itself, or a torch.utils.data.Subset of it"
+        )
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise ValueError(
+            "the loader makes batches by a collate_fn of its own, which images would be measured without: give a data "
+            "set whose images are as the model takes them"
         )
     return dataset
 

@@ -48,6 +48,7 @@ from interactions.runs.ranks import Ranks
 from interactions.runs.record import Material, begin_run, place_of
 from interactions.runs.unfinished import Unfinished
 from interactions.runs.units import PACE, backed_off, finish, measure_units, units_left
+from interactions.seen import seen
 from interactions.selection import Chosen, Selection, read_again, select
 from interactions.settings import FREE, ProfileSettings
 from interactions.speed import TRIALS, Speed, recorded, settle
@@ -337,10 +338,13 @@ class Run:
         passes = sum(len(draw_sample(task, order, one).coalitions_BN) for order in plans)
         return entry_of(following, look, plans, passes)
 
-    def _select(self, **asked: Any) -> Selection:
+    def _select(self, classes: Classes | None, **asked: Any) -> Selection:
         """Images to measure, as `select` chooses them."""
         of = self.material
-        return select(of.model, of.dataset, of.names, self.settings, self.progress, **asked)
+        found = select(of.model, of.dataset, of.names, self.settings, self.progress, classes=classes, **asked)
+        if classes is not None:
+            classes.refuse_others(found.chosen, seen(of.transform, self.normalisation))
+        return found
 
     def _task(self, entry: Entry) -> Task:
         plan = plans_of(entry), budgets_of(entry), self.settings, entry.get("look", 0)

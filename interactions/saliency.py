@@ -87,9 +87,9 @@ def cell_saliency(
     """
     with full_precision():
         map_BHW = SALIENCIES[name](model, images_BCHW, labels_B, absent_BCHW).detach()
-    cells_NN = torch.eye(grid.n_players, dtype=torch.bool, device=map_BHW.device)
-    pixels_NP = grid.pixels(cells_NN, *map_BHW.shape[-2:]).flatten(1)
-    saliency_BN = (map_BHW.flatten(1).float() @ pixels_NP.T.float()).cpu()
+        cells_NN = torch.eye(grid.n_players, dtype=torch.bool, device=map_BHW.device)
+        pixels_NP = grid.pixels(cells_NN, *map_BHW.shape[-2:]).flatten(1)
+        saliency_BN = (map_BHW.flatten(1).float() @ pixels_NP.T.float()).cpu()
     if not bool(saliency_BN.isfinite().all()):
         raise ValueError(f"the saliency {name} is NaN or infinite: check the weights, or take another one")
     return saliency_BN

@@ -224,6 +224,11 @@ def _take(
         logits_K = logits_of(model, image_CHW, name, settings.value if explains_class else "correct")
         found.passes, found.classes, predicted = found.passes + 1, len(logits_K), int(logits_K.argmax())
     if settings.only_correct:
+        if found.classes == 1:
+            raise ValueError(
+                "the model has one output, by which no class of several is the predicted one: measure without the "
+                "filter for correct images, or wrap the model so that it gives a score for each class"
+            )
         _check_class(label, found.classes, name)
         if label != predicted:
             found.wrong += 1

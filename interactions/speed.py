@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from interactions.folding import folded
-from interactions.outputs import is_out_of_memory, one_line
+from interactions.outputs import DoesNotRun, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from interactions.game import PatchGame
@@ -211,26 +211,42 @@ def rate_of(game: "PatchGame", allowed: float) -> float | None:
 
 def fastest(game: "PatchGame", size: int) -> tuple[Speed, float | None]:
     """The way without compilation in which batches of that size take the least time, tried in turns, and its passes a
-    second; plain where memory is short."""
-    games = {speed: copy.copy(game) for speed in EAGER}
-    for speed, own in games.items():
-        own.run_as(speed)
-        own.trials = 0
-    # Where nothing can be folded, to fold is no way of its own.
-    kept = {speed: own for speed, own in games.items() if own.folds == speed.folded}
+    second; plain where memory is short. A way in which the model does not run, as one that views its maps as plain ones
+    lie, is none."""
+    tried: list[PatchGame] = []
+    kept: dict[Speed, PatchGame] = {}
     try:
-        seconds = in_turns([partial(own.trial, size) for own in kept.values()], game.device)
+        for speed in EAGER:
+            tried.append(own := copy.copy(game))
+            own.trials = 0
+            if runs_as(own, speed, size):
+                kept[speed] = own
+        seconds = in_turns([partial(own.trial, size) for own in kept.values()], game.device, warm=False)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return Speed(), None
     finally:
-        game.trials += sum(own.trials for own in kept.values())
+        game.trials += sum(own.trials for own in tried)
     best, least = Speed(), seconds[0]
     for speed, taken in zip(kept, seconds, strict=True):
         if taken * GAIN < least:
             best, least = speed, taken
     return best, game.rows(size) / least
+
+
+def runs_as(game: "PatchGame", speed: Speed, size: int) -> bool:
+    """Whether a game runs in that way from now on, in batches of that size; where nothing can be folded, to fold is no
+    way of its own. Raises DoesNotRun for a model that does not run plainly."""
+    try:
+        game.run_as(speed)
+        if game.folds == speed.folded:
+            game.trial(size)
+    except DoesNotRun:
+        if speed == Speed():
+            raise
+        return False
+    return game.folds == speed.folded
 
 
 def try_compiled(game: "PatchGame", say: bool) -> float:

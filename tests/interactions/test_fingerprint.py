@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torchvision.transforms import Normalize
 
 from interactions.fingerprint import model_digest, structure_digest
 from interactions.runs.files import write_json
@@ -49,6 +50,27 @@ def test_networks_of_the_same_weights_that_compute_otherwise_differ(changed):
     usual, other = vit(), vit(**changed)
     assert model_digest(usual) == model_digest(other)
     assert structure_digest(usual) != structure_digest(other)
+
+
+class Prepares(nn.Module):
+    """Somebody's own, whose constants are a buffer that is not saved."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.inner = network()
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+
+    def forward(self, x):
+        return self.inner(x - self.mean)
+
+
+def test_constants_that_are_not_saved_count():
+    usual, other = Prepares(0.5), Prepares(0.4)
+    assert model_digest(usual) == model_digest(other)
+    assert structure_digest(usual) == structure_digest(Prepares(0.5)) != structure_digest(other)
+    torch.manual_seed(0)
+    first, same, second = (nn.Sequential(Normalize([x] * 3, [0.5] * 3), nn.Flatten()) for x in (0.5, 0.5, 0.4))
+    assert structure_digest(first) == structure_digest(same) != structure_digest(second)
 
 
 @pytest.mark.parametrize("changed", [{"power": 2}, {"squash": torch.sigmoid}])

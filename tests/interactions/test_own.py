@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, SubsetRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler
 
 from experiments import cli
 from interactions import PatchGame, PatchGrid, Segments, load_profile, profile_model
 from interactions.baselines import BASELINES, black
 from interactions.grid import orders_of, ratios_of
 from interactions.own import function_of, named
+from interactions.profile import data_of
 from interactions.values import VALUES, logit
 from tests.interactions.tiny import Photos, network
 
@@ -177,6 +178,18 @@ def test_orders_and_ratios_are_not_given_both():
 def test_a_loader_of_a_part_is_refused():
     with pytest.raises(ValueError, match="by a SubsetRandomSampler, and its data set holds others, too"):
         profile_model(network(), DataLoader(PHOTOS, sampler=SubsetRandomSampler([0, 1])), out=None, **SMALL)
+
+
+def test_a_batch_sampler_of_a_part_and_batches_made_otherwise_are_refused():
+    part = BatchSampler(SubsetRandomSampler([0, 1]), 2, drop_last=False)
+    with pytest.raises(ValueError, match="by a SubsetRandomSampler, and its data set holds others, too"):
+        profile_model(network(), DataLoader(PHOTOS, batch_sampler=part), out=None, **SMALL)
+    with pytest.raises(ValueError, match="by a list, and its data set holds others, too"):
+        profile_model(network(), DataLoader(PHOTOS, batch_sampler=[[0, 1]]), out=None, **SMALL)
+    with pytest.raises(ValueError, match="batches by a collate_fn of its own"):
+        profile_model(network(), DataLoader(PHOTOS, collate_fn=lambda batch: batch), out=None, **SMALL)
+    whole = DataLoader(PHOTOS, batch_sampler=BatchSampler(RandomSampler(PHOTOS), 2, drop_last=False))
+    assert data_of(whole) is data_of(DataLoader(PHOTOS, batch_size=None)) is PHOTOS
 
 
 def test_a_changed_function_is_another_run(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from interactions.allocation import Parts
+from interactions.baselines import Normalisation
 from interactions.intervals import standard_error
 from interactions.masses import MASS_MEASURES, difference_of, mass_statistic
 from interactions.pair import Subject, profile_pair
@@ -109,6 +110,34 @@ def test_predicted_classes_are_those_of_the_first(tmp_path):
     assert [image["target"] for image in one["images"]] == own
     assert two["settings"]["target"].startswith("predicted of one (")
     assert [each["order"] for each in two["orders"]] == [0, 3, 7]
+
+
+class Later(Photos):
+    """Other images under the same numbers."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index + 1)
+
+
+def test_images_that_are_called_alike_and_are_others_are_refused(tmp_path):
+    few = {"images": 4, "budget": 200, "progress": False, **ASKED}
+    profile_model(network(1), Photos(9), out=tmp_path / "one", target="predicted", **few)
+    of_one = {**few, "target": str(tmp_path / "one")}
+    with pytest.raises(
+        ValueError, match=r"image \d is another image in .*one \(4 of 4 images have other pixels there\)"
+    ):
+        profile_model(network(2), Later(9), out=tmp_path / "two", **of_one)
+    assert not (tmp_path / "two" / "run.json").exists()
+    # Of images that are normalised otherwise pixels tell nothing.
+    other = Normalisation((0.4,) * 3, (0.3,) * 3)
+    found = profile_model(network(2), Later(9), out=tmp_path / "two", normalisation=other, **of_one)
+    assert found.record["status"] == "complete"
+
+
+def test_a_pair_of_other_images_is_refused(tmp_path):
+    one, two = Subject("one", network(1), Photos(9)), Subject("two", network(2), Later(9))
+    with pytest.raises(ValueError, match=r"image \d of one is another image than image \d of two: give both the same"):
+        profile_pair(one, two, out=tmp_path, precision=10, progress=False, target=1, **ASKED)
 
 
 def test_the_classes_of_another_run(tmp_path):

@@ -219,6 +219,12 @@ def test_features_in_front_of_a_classifier_are_the_usual_ones_to_compare(tmp_pat
     assert "compared" not in record["settings"]
 
 
+def test_one_output_has_no_correct_images(tmp_path):
+    one = nn.Sequential(network(), nn.Linear(CLASSES, 1))
+    with pytest.raises(ValueError, match="one output, by which no class of several is the predicted one"):
+        profile(tmp_path / "run", one, Photos(9, label=0), only_correct=True, value="logit", images=4)
+
+
 def test_only_correct_draws_on_until_there_are_enough(tmp_path):
     model, photos = network(), Photos(40)
     record = profile(tmp_path / "run", model, photos, only_correct=True, images=4).record

@@ -12,7 +12,7 @@ from interactions import speed
 from interactions.folding import folded
 from interactions.game import PatchGame
 from interactions.grid import PatchGrid
-from interactions.outputs import DoesNotCompile
+from interactions.outputs import DoesNotCompile, DoesNotRun
 from interactions.profile import profile_model
 from interactions.runs import storage
 from interactions.speed import EAGER, WAYS, Speed, settle
@@ -111,6 +111,28 @@ def test_the_fastest_way_is_taken(monkeypatch):
         "passes_per_second": speed.TRIAL_BATCH["cpu"] / 0.9,
     }  # fmt: skip
     assert game.speed == Speed(channels_last=True) and game.batch_size == 4
+
+
+class Views(nn.Module):
+    """The network of many a lesson: its view of a map is none of one in channels-last layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(3, 4, 3), nn.Linear(400, 5)
+
+    def forward(self, x_BCHW):
+        seen = self.convolution(x_BCHW)
+        return self.head(seen.view(seen.size(0), -1))
+
+
+def test_a_way_in_which_the_model_does_not_run_is_none(tmp_path):
+    game = play(Views())
+    assert settle(game, "auto", 4, 10_000)["speed"] == {"channels_last": False, "folded": False, "compiled": False}
+    asked = {**ASKED, "speed": "auto", "budget": 5_000}
+    found = profile_model(Views(), Photos(7), out=tmp_path / "run", progress=False, **asked)
+    assert found.record["status"] == "complete" and found.record["preparation_passes"]["trials"] > 0
+    with pytest.raises(DoesNotRun, match="does not run on images of 9×9 px"):
+        speed.fastest(PatchGame(Views().eval(), torch.randn(3, 9, 9), 1, PatchGrid(3)), 4)
 
 
 def test_a_short_run_measures_nothing(monkeypatch):
