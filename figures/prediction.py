@@ -10,7 +10,7 @@ from figures.labels import LINE, label_points, lines_of
 from figures.runs import Drawn, Run, holding
 from figures.style import FIRST, grey_look, house_style, page, room, wrap
 from figures.tables import read_table
-from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, mass_words, means_of_seeds
+from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, mass_note, mass_words, means_of_seeds
 from figures.words import data_in_words, left_out, measure_in_words, setup_in_words
 
 RANKS = "correlation.csv"
@@ -37,25 +37,27 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
     """
     held = holding(runs, {TABLE: COMMAND})[TABLE]
     ranks = correlations_of(held)
-    panels, words = fitting(panels_of(held), title)
+    panels = panels_of(held)
+    note = mass_note(pd.concat(panels.values()))
+    panels, words = fitting(panels, title, note)
     heights = list(map(height_of, panels.values()))
-    figure = page(sum(heights) + sum(map(around, panels)), title, "", words)
+    figure = page(sum(heights) + sum(map(around, panels)), title, note, words)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     for place, (key, rows) in enumerate(panels.items()):
         axes = figure.add_subplot(grid[place, 0])
         plot_ranks(rows, axes)
         axes.set_title(words_of(key, ranks.get(key), len(rows)), size=SIZE, parse_math=False)
-    return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, "")
+    return Drawn(figure, {run: [TABLE, RANKS] for run in runs}, note)
 
 
-def fitting(panels: Panels, title: str) -> tuple[Panels, str]:
+def fitting(panels: Panels, title: str, note: str = "") -> tuple[Panels, str]:
     """As many of the panels as a page holds, those of the leading measures first, and the words below them."""
     keys = sorted(panels, key=lambda key: key[-1] not in LEADS)
     for count in range(len(keys), 0, -1):
         shown = {key: rows for key, rows in panels.items() if key in keys[:count]}
         others = left_out(in_words(key[1:] for key in keys[count:]))
         words = " ".join(filter(None, [caption(pd.concat(shown.values())), others]))
-        if sum(height_of(rows) + around(key) for key, rows in shown.items()) <= room(title, "", words):
+        if sum(height_of(rows) + around(key) for key, rows in shown.items()) <= room(title, note, words):
             break
     return shown, words
 

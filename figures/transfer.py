@@ -39,14 +39,15 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
             page holds.
     """
     table = read_transfer(runs)
-    panels, words = fitting(table, title)
+    note = mass_note(table)
+    panels, words = fitting(table, title, note)
     heights = list(map(height_of, panels))
-    figure = page(sum(heights), title, "", words)
+    figure = page(sum(heights), title, note, words)
     grid = figure.add_gridspec(len(panels), 1, height_ratios=heights)
     look_of = looks([list(dict.fromkeys(table["run"]))])
     for place, panel in enumerate(panels):
         draw_panel(figure, grid[place, 0], panel, look_of)
-    return Drawn(figure, {run: [TABLE] for run in runs}, "")
+    return Drawn(figure, {run: [TABLE] for run in runs}, note)
 
 
 def read_transfer(runs: Sequence[Run]) -> pd.DataFrame:
@@ -60,7 +61,7 @@ def read_transfer(runs: Sequence[Run]) -> pd.DataFrame:
     return table.assign(name=names_of(table))
 
 
-def fitting(table: pd.DataFrame, title: str) -> tuple[list[pd.DataFrame], str]:
+def fitting(table: pd.DataFrame, title: str, note: str = "") -> tuple[list[pd.DataFrame], str]:
     """As many set-ups and measures as a page holds, those of the leading measures first, and the words below them."""
     of_rows = list(zip(table["data"], table["setup"], table["measure"], strict=True))
     keys = sorted(dict.fromkeys(of_rows), key=lambda key: LEADS.index(key[-1]))
@@ -68,7 +69,7 @@ def fitting(table: pd.DataFrame, title: str) -> tuple[list[pd.DataFrame], str]:
         shown = table[[key in keys[:count] for key in of_rows]]
         panels = [rows for _, rows in shown.groupby(["data", "measure"], sort=False)]
         words = " ".join(filter(None, [caption(shown), left_out(in_words(keys[count:]))]))
-        if sum(map(height_of, panels)) <= room(title, "", words):
+        if sum(map(height_of, panels)) <= room(title, note, words):
             break
     return panels, words
 
@@ -132,6 +133,12 @@ def mass_words(table: pd.DataFrame) -> str:
     """The strength whose middle mass M is: by the primary measure where an older table does not say."""
     measures = table.get("M_measure", pd.Series(PRIMARY, table.index))[table["M"].notna()]
     return " or ".join(column_in_words(str(name)) for name in dict.fromkeys(measures.fillna(PRIMARY)))
+
+
+def mass_note(table: pd.DataFrame) -> str:
+    """What may be as it should, or not, of the pixels that M was measured with; an older table says nothing of it."""
+    notes = table["M_note"][table["M"].notna()].dropna() if "M_note" in table else []
+    return " ".join(dict.fromkeys(filter(None, notes)))
 
 
 def caption(table: pd.DataFrame) -> str:

@@ -23,8 +23,8 @@ from experiments.records import check_records
 from experiments.training.frozen import wilson_interval
 from experiments.training.setups import data_of, few_of, how_of, how_probed, neighbours_of
 from figures.files import read_arrays
-from figures.game import GAME, RAW
-from figures.runs import open_runs, unlike
+from figures.game import GAME, RAW, image_phrases, pixel_words
+from figures.runs import Run, differ_in, open_runs, phrases_of
 from figures.tables import read_table
 
 TASKS = ("segment", "detect", "finetune")
@@ -34,7 +34,7 @@ PROBES = ("linear", "knn")
 KEY = ["task", "data", "setup", "measure"]
 COLUMNS = [
     *("run", *KEY, "value", "low", "high", "difference", "difference_low", "difference_high", "images"),
-    *("M", "M_low", "M_high", "M_measure"),
+    *("M", "M_low", "M_high", "M_measure", "M_note"),
 ]
 FEWEST = 4
 """Runs of a rank correlation."""
@@ -79,17 +79,19 @@ class Entry:
 def transfer_table(entries: Sequence[Entry], mass: str = "J_rms", across: bool = False) -> pd.DataFrame:
     """The columns COLUMNS; a difference is that from the first run of the same task, data, set-up and measure.
 
-    mass: the measure of M, over one game for all. across: the set-up may be another one.
+    mass: the measure of M, over one game and the same images for all. across: the set-up may be another one.
 
     Raises FileNotFoundError and ValueError for what is no finished run of transfer, a run on other pictures than the
     first, and a profile without that M.
     """
-    refuse_unlike([entry.profile for entry in entries if entry.profile], mass)
+    profiles = profiles_of(entries)
+    refuse_unlike(profiles, mass)
+    about_mass = {"M_measure": mass, "M_note": pixel_words(profiles)}
     first: dict[tuple[str, ...], tuple[Entry, Found]] = {}
     counted: dict[str, tuple[Path, int]] = {}
     known: dict[str, tuple[Path, str]] = {}
     rows = []
-    masses = {entry: mass_in(entry.profile, mass) if entry.profile else {} for entry in entries}
+    masses = {entry: mass_in(entry.profile, mass) | about_mass if entry.profile else {} for entry in entries}
     everything = [(entry, found) for entry in entries for found in found_in(entry.path)]
     for entry, found in told_apart(everything):
         if found.asked:
@@ -259,26 +261,40 @@ def difference(first: Found, second: Found, leader: Path, path: Path) -> dict[st
 # ------------------------------------------------------------------------------------------- the middle mass beside it
 
 
-def refuse_unlike(profiles: Sequence[Path], measure: str) -> None:
-    """Raises ValueError where M of these profiles is not of one game, and says nothing of their networks together; M of
-    the raw J is of one number of passes, too."""
-    folders = list(dict.fromkeys(profiles))
-    runs = open_runs(folders, list(map(str, folders))) if len(folders) > 1 else []
+def profiles_of(entries: Sequence[Entry]) -> list[Run]:
+    """The profile of every backbone, by the name of the first of its entries."""
+    names: dict[Path, str] = {}
+    for entry in entries:
+        if entry.profile:
+            names.setdefault(entry.profile, entry.name)
+    runs = open_runs(list(names), list(names.values())) if names else []
     check_records(runs)
-    if words := unlike(runs, GAME | RAW if measure == "J" else GAME):
+    return runs
+
+
+def refuse_unlike(profiles: Sequence[Run], measure: str) -> None:
+    """Raises ValueError where M of these profiles is not of one game, and says nothing of their networks together."""
+    if words := unlike_masses(profiles, measure):
         raise ValueError(
             f"of the profiles, {words[0].lower()}{words[1:-1]}, and their M are not of one game: give profiles that "
             "were made alike, or - for a run without one"
         )
 
 
-def mass_in(profile: Path, measure: str) -> dict[str, float | str]:
-    """M, M_low, M_high and M_measure of a profile. Raises ValueError where it has none by that measure."""
+def unlike_masses(profiles: Sequence[Run], measure: str) -> str:
+    """A sentence on what M of these profiles is not alike in, as `a2mim compare` refuses it; empty where all is: M of
+    the raw J is of one noise, too."""
+    facets = GAME | RAW if measure == "J" else GAME
+    return differ_in([*phrases_of(profiles, facets), *image_phrases(profiles)])
+
+
+def mass_in(profile: Path, measure: str) -> dict[str, float]:
+    """M, M_low and M_high of a profile. Raises ValueError where it has none by that measure."""
     rows = read_table(profile / "middle_mass.csv", ["M", "M_low", "M_high"], ["measure"], "the middle mass")
     rows = rows[rows["measure"] == measure]
     if len(rows) != 1 or rows["M"].isna().any():
         raise ValueError(f"{profile} has no middle mass M by {measure}: measure it at order ratios from 0.3 to 0.7")
-    return {"M_measure": measure} | {name: float(rows[name].iloc[0]) for name in ("M", "M_low", "M_high")}
+    return {name: float(rows[name].iloc[0]) for name in ("M", "M_low", "M_high")}
 
 
 def correlations(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

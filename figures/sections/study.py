@@ -20,6 +20,7 @@ from figures.sections.pictures import study_figures
 from figures.sections.strength import CHANCE, strength_chart
 from figures.spectrum import NUMBERS
 from figures.tables import has_rows, read_table
+from figures.transfer import mass_note
 from figures.words import setup_in_words
 
 # Tables of a study: what the page calls them, the number that is drawn, and the line beside which it is.
@@ -80,7 +81,8 @@ def study_section(runs: Sequence[Run]) -> Section:
         for name, (caption, plot, reference) in STUDY.items():
             if has_rows(run.table(name)):
                 table = read_table(run.table(name), [], [], f"{name} of {run.name}")
-                blocks.append(rows_of(table, caption, plot, reference))
+                blocks.append(rows_of(table.drop(columns="M_note", errors="ignore"), caption, plot, reference))
+                blocks += [f"Of M: {words}"] if (words := mass_note(table)) else []
                 blocks += [CHANCE] if name == "differences.csv" else []
     return Section("Results of the study", blocks, folded=True)
 

@@ -8,7 +8,7 @@ from figures.page.blocks import Block, Fold, Picture, Rows, Section
 from figures.runs import Run
 from figures.sections.common import narrow
 from figures.tables import has_rows, read_table
-from figures.transfer import LEADS
+from figures.transfer import LEADS, mass_note
 from figures.words import data_in_words, measure_in_words, setup_in_words
 
 TASKS = {"segment": "Segmentation", "detect": "Detection", "finetune": "Fine-tuning", "linear": "Probe", "knn": "Probe"}
@@ -22,11 +22,16 @@ def transfer_summary(table: pd.DataFrame | None) -> list[Block]:
     return blocks
 
 
-def transfer_section(runs: Sequence[Run], table: pd.DataFrame | None) -> Section:
-    """Values, paired differences and M; of each run its classes and its predictions."""
-    blocks: list[Block] = []
+def transfer_section(runs: Sequence[Run], table: pd.DataFrame | None, note: str = "") -> Section:
+    """Values, paired differences and M; of each run its classes and its predictions.
+
+    note: why M is not beside all of them.
+    """
+    blocks: list[Block] = [note] if note else []
+    if table is not None and (words := mass_note(table)):
+        blocks.append(f"Of M: {words}")
     for words, rows in _groups(table):
-        shown = rows.drop(columns=["task", "data", "measure"])
+        shown = rows.drop(columns=["task", "data", "measure", "M_note"], errors="ignore")
         ends = shown.columns.isin(["low", "high"])  # which stay where there are none, as of few pictures
         shown = shown.loc[:, shown.notna().any() | ends]
         blocks.append(Rows(words, shown, "value"))
