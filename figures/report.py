@@ -57,6 +57,7 @@ def sections_of(
     maps: int = 4,
     said: Sequence[Block] = (),
     transfer: pd.DataFrame | None = None,
+    without_mass: str = "",
 ) -> list[Section]:
     """The sections for which these runs have results: a summary (the middle mass M, one chart for all runs, what
     differs), then, folded, everything else in the order of a paper, and a card for each run at the end.
@@ -70,6 +71,7 @@ def sections_of(
         maps: the largest number of pair maps to draw from the pairs that profiles kept.
         said: the caller's own words, with which the summary begins.
         transfer: what runs reach on other tasks, the table that `a2mim transfer` writes.
+        without_mass: why M does not stand beside all of them.
 
     Raises:
         ValueError: a run that holds nothing to show; a table that cannot be read or lacks a
@@ -89,7 +91,7 @@ def sections_of(
         ),
         study_section(runs),
         accuracy_section(runs),
-        transfer_section(runs, transfer),
+        transfer_section(runs, transfer, without_mass),
         profile_section(runs, differences),
         occlusion_section(runs),
         spectrum_section(runs),

@@ -11,6 +11,7 @@ from scipy import stats
 
 from a2mim.detect.scores import matches_of
 from experiments.cli import main
+from experiments.commands import report
 from experiments.commands.knn import Settings as Neighbours
 from experiments.studies import transfer
 from experiments.studies.steps import Step, finished
@@ -25,6 +26,7 @@ from experiments.training.transferring import (
     transfer_table,
 )
 from figures import prediction
+from figures.runs import open_runs
 from figures.transfer import caption
 from figures.words import setup_in_words
 from tests.figures import made_up_runs as made_up
@@ -362,6 +364,90 @@ def test_the_page_shows_them_beside_m(tmp_path, capsys):
     mass = pd.read_csv(profile / "middle_mass.csv").set_index("measure").loc["J_rms", "M"]
     assert f"{mass:.2f}" in html and "Classes of ViT, per cent" in html
     assert ">None<" in html  # a class of that name
+
+
+def page_of(tmp_path, runs, names):
+    """The table of segmentation on a page of these runs, as rows of cells."""
+    page = tmp_path / "page.html"
+    assert main(["report", *map(str, runs), "--names", *names, "--out", str(page)]) == 0
+    return page.read_text("utf-8")
+
+
+def test_m_of_another_seed_does_not_stand_beside_a_run(tmp_path):
+    """Runs of one name were joined by their places: the second segmentation with the second profile, whatever these
+    were of."""
+    runs = [segmented(tmp_path / f"run{n}", 7) for n in range(2)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(2)]
+    mass = pd.read_csv(profiles[0] / "middle_mass.csv").set_index("measure").loc["J_rms", "M"]
+    why = "M is not beside ViT: several runs or profiles are called so"
+    for of_run, of_profile in itertools.product((1, 2), (1, 2)):
+        given = [*runs[:of_run], *profiles[:of_profile]]
+        table, said = report.transfer_of(open_runs(given, ["ViT"] * len(given)))
+        assert table["M"].notna().any() == (of_run == of_profile == 1) and (why in said) != table["M"].notna().any()
+        assert (why in page_of(tmp_path, given, ["ViT"] * len(given))) == bool(said)
+    table, said = report.transfer_of(open_runs([*runs, *profiles], ["ViT", "CNN", "CNN", "ViT"]))
+    np.testing.assert_allclose(table.groupby("run")["M"].first()["CNN"], mass)
+    assert not said
+    both = [segmented(tmp_path / "dense", 7), detected(tmp_path / "boxes", 5), profiles[0]]
+    table, said = report.transfer_of(open_runs(both, ["ViT"] * 3))  # two tasks of one network
+    assert table["M"].notna().all() and not said
+
+
+def test_a_page_says_why_m_is_not_beside_its_runs(tmp_path):
+    given = [segmented(tmp_path / "a", 7), segmented(tmp_path / "b", 7)]
+    given += [made_up.profile(tmp_path / "c"), made_up.profile(tmp_path / "d", baseline="blur")]
+    html = page_of(tmp_path, given, ["a", "b", "a", "b"])
+    assert (
+        "M is not beside the runs, since it is not of one game: of the profiles, these runs differ in baseline" in html
+    )
+
+
+def changed(folder, edit):
+    record = json.loads((folder / "run.json").read_text())
+    edit(record)
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda record: record["images"][3].update(name="another"), "images (50 in run0; 50 in run1; 49 in all)"),
+        (lambda record: record["images"][3].update(target=7), "target class (of 1 of 50 shared images)"),
+    ],
+)
+def test_m_over_other_images_or_classes_is_refused(edit, said, tmp_path, capsys):
+    runs = [segmented(tmp_path / f"run{n}", 4 + n) for n in range(2)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(2)]
+    changed(profiles[1], edit)
+    words = ["transfer", *map(str, runs), "--profiles", *map(str, profiles), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert f"of the profiles, these runs differ in {said}, and their M are not" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_m_of_fewer_of_the_same_images_stands_beside(tmp_path):
+    """As `a2mim compare` takes runs to a precision, one of which needed more images than the other."""
+    runs = [segmented(tmp_path / f"run{n}", 4 + n) for n in range(2)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(2)]
+    changed(profiles[1], lambda record: record["images"].__delitem__(slice(40, None)))
+    entries = [Entry(run.name, run, profile) for run, profile in zip(runs, profiles, strict=True)]
+    assert transfer_table(entries)["M"].notna().all()
+
+
+def test_what_is_noted_of_the_pixels_of_m_stands_on_both_figures(tmp_path):
+    runs = [segmented(tmp_path / f"run{n}", 4 + n) for n in range(4)]
+    profiles = [made_up.profile(tmp_path / f"profile{n}", seed=n) for n in range(4)]
+    for n, profile in enumerate(profiles):
+        colour = [0.5 * (n > 1)] * 3
+        changed(profile, lambda record, mean=colour: record["settings"].update(normalisation={"mean": mean}))
+    words = ["transfer", *map(str, runs), "--profiles", *map(str, profiles), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    said = "mean colour, which is not one (0 0 0 in run0, run1; 0.5 0.5 0.5 in run2, run3;"
+    for name in ("transfer", "prediction"):
+        assert said in json.loads((tmp_path / "out" / "figures" / f"{name}.json").read_text())["note"]
+    html = page_of(tmp_path, [tmp_path / "out"], ["study"])
+    assert f"Of M: Absent cells have each network&#x27;s own {said}" in html.replace("&#39;", "&#x27;")
 
 
 # ------------------------------------------------------------------------------------------- the study
