@@ -30,25 +30,10 @@ def scaled_lr(optim: Optim, batch: int) -> float:
     return optim.lr * {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[optim.lr_scaling]
 
 
-TINY = 1 / 16
-"""Of the stated learning rate: a batch that scales it to less is worth a word."""
-
-
 def rate_words(optim: Optim, batch: int) -> str:
     """What the peak learning rate is with a batch, as the end of a sentence."""
     how = f"{optim.lr:g} scaled {optim.lr_scaling} from batch {optim.lr_batch}"
     return f"with --batch {batch} the peak learning rate is {scaled_lr(optim, batch):.3g} ({how})"
-
-
-def rate_warning(optim: Optim, batch: int) -> str:
-    """A sentence where a batch makes the learning rate tiny; nothing otherwise."""
-    rate = scaled_lr(optim, batch)
-    if rate >= TINY * optim.lr:
-        return ""
-    return (
-        f"{rate_words(optim, batch)}, {optim.lr / rate:.0f} times less than stated, and the weights will hardly move: "
-        f"give the --lr that is meant for this batch with --lr-batch {batch}, or --lr-scaling sqrt"
-    )
 
 
 HEAD = "~"

@@ -25,7 +25,8 @@ class Settings(Start):
     For example:
         a2mim finetune --weights runs/a2mim-vit --data imagenet --out runs/a2mim-vit-ft
         a2mim finetune --recipe imagenet:finetune_resnet50 --weights runs/a2mim-resnet50 --data imagenet --out runs/ft
-        a2mim finetune --model resnet18 --weights pretrained --data train.tar --val test.tar --epochs 20 --out runs/r18
+        a2mim finetune --model resnet18 --weights pretrained --data train.tar --val test.tar --epochs 20 \\
+            --warmup-epochs 2 --out runs/r18
         a2mim finetune --resume runs/ft
     """
 

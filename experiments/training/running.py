@@ -20,7 +20,8 @@ from a2mim.errors import one_line, out_of_memory
 from a2mim.images import Images
 from a2mim.manifest import keep_rows, refuse_other_images
 from a2mim.methods import Method
-from a2mim.optim import learning_rate, rate_warning, rate_words, scaled_lr
+from a2mim.notes import notes
+from a2mim.optim import learning_rate, rate_words, scaled_lr
 from a2mim.plain import to_plain
 from a2mim.runs import NOTHING, added_epochs, known_run, open_run, read_run, stored_settings, update_run
 from a2mim.settings import FREE
@@ -45,7 +46,7 @@ def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Pa
     if not is_begun(settings):
         refuse_idle_training(settings)
     with join(settings.device) as world, at_work(settings, world):
-        if world.main and (said := rate_warning(settings.optim, settings.loop.batch)):
+        for said in notes(settings.optim, settings.loop.batch) if world.main else ():
             print(f"note: {said}", file=sys.stderr, flush=True)
         try:
             folder, result = work(settings, world)

@@ -3,14 +3,17 @@
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
+from a2mim.notes import notes
 from a2mim.optim import learning_rate, scaled_lr
-from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, imagenet, recipes_of
+from experiments.commands import finetune
+from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, coco, imagenet, recipes_of
 from experiments.training.asked import find_recipe
 
 Curve = Callable[[float, float, float], float]  # epoch, all epochs T, warm-up w -> the rate
@@ -172,3 +175,33 @@ def test_recipes_for_cifar10_have_the_schedule_that_their_results_were_trained_w
     made = [each() for each in makers if not inspect.signature(each).parameters]
     trained = [each.optim for each in made]
     assert len(trained) > 5 and all(optim.cosine_from == "warmup" for optim in trained)
+
+
+def told(name: str, epochs: int = 0) -> str:
+    """What is said of a recipe, or of it with so many epochs."""
+    recipe = find_recipe(name)()
+    return " ".join(notes(replace(recipe.optim, epochs=epochs or recipe.optim.epochs), recipe.loop.batch))
+
+
+@pytest.mark.parametrize("module", [imagenet, coco])
+def test_of_recipes_as_they_are_nothing_is_told(module):
+    assert not [name for name in recipes_of(module) if told(f"{module.__name__.split('.')[2]}:{name}")]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "said"),
+    [
+        ("imagenet:mae_vit_base", 40, "the 40 epochs of warm-up are all of --epochs 40: the learning rate climbs"),
+        ("imagenet:finetune_vit_base", 20, "the 20 epochs of warm-up are all of --epochs 20"),
+        ("imagenet:a2mim_vit_base", 100, "no milestone (700) lies before the end of --epochs 100: the learning rate"),
+        ("coco:vit_base_1x", 10, "of the milestones 9, 11 the training does not reach 11: give --milestones that lie"),
+        ("coco:resnet50_1x", 6, "no milestone (8.18666, 10.9155) lies before the end of --epochs 6"),
+    ],
+)
+def test_a_recipe_of_fewer_epochs_says_what_its_schedule_does_not_reach(name, epochs, said):
+    assert told(name, epochs).startswith(said)
+
+
+def test_the_example_of_fine_tuning_for_20_epochs_has_another_warm_up_than_the_usual():
+    assert "--epochs 20 \\\n            --warmup-epochs 2 " in finetune.Settings.__doc__
+    assert not notes(replace(finetune.OPTIM, epochs=20, warmup_epochs=2.0), 1024)

@@ -413,7 +413,7 @@ def test_recipes_of_another_command_are_refused():
 
 
 def test_a_batch_that_makes_the_learning_rate_tiny_is_told(images, tmp_path, capsys):
-    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "1", *SMALL]
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "2", *SMALL]
     words += ["--dry-run", "--out", str(tmp_path / "run")]
     assert main(words) == 0 and "note" not in capsys.readouterr().err  # SMALL states its rate for its batch
     assert main([*words, "--lr-batch", "128"]) == 0 and "note" not in capsys.readouterr().err
@@ -421,6 +421,15 @@ def test_a_batch_that_makes_the_learning_rate_tiny_is_told(images, tmp_path, cap
     said = "note: with --batch 8 the peak learning rate is 3.91e-06 (0.001 scaled linear from batch 2048), 256 times"
     assert said in capsys.readouterr().err
     assert main([*words, "--lr-batch", "2048", "--lr-scaling", "sqrt"]) == 0 and "note" not in capsys.readouterr().err
+
+
+def test_a_warm_up_of_all_epochs_is_told_and_refused_to_no_run(images, tmp_path, capsys):
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "1", *SMALL]
+    words += ["--out", str(tmp_path / "run")]
+    assert main([*words, "--minutes", "1e-9"]) == 0
+    said = "note: the 1 epochs of warm-up are all of --epochs 1: the learning rate climbs to the last step"
+    assert said in capsys.readouterr().err
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
 def files_of(folder):

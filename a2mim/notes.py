@@ -1,0 +1,63 @@
+"""What of a training's optimizer and schedule is worth a word before it begins: it can be, and is hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from a2mim.optim import learning_rate, rate_words, scaled_lr
+from a2mim.settings import Optim
+
+TINY = 1 / 16
+"""Of the stated learning rate: a batch that scales it to less is worth a word."""
+STEPS = 100
+"""Of an epoch, as finely as a schedule is looked at."""
+
+
+def notes(optim: Optim, batch: int) -> list[str]:
+    """A sentence for each thing that is worth a word, of a training by global batches of so many images."""
+    said = (tiny_rate(optim, batch), endless_warmup(optim, batch), unreached_milestones(optim))
+    return [each for each in said if each]
+
+
+def tiny_rate(optim: Optim, batch: int) -> str:
+    """Where a batch makes the learning rate tiny; nothing otherwise."""
+    rate = scaled_lr(optim, batch)
+    if rate >= TINY * optim.lr:
+        return ""
+    return (
+        f"{rate_words(optim, batch)}, {optim.lr / rate:.0f} times less than stated, and the weights will hardly move: "
+        f"give the --lr that is meant for this batch with --lr-batch {batch}, or --lr-scaling sqrt"
+    )
+
+
+def endless_warmup(optim: Optim, batch: int) -> str:
+    """Where the warm-up takes all of the training and ends it at the peak; nothing otherwise."""
+    peak, steps = scaled_lr(optim, batch), optim.epochs * STEPS
+    before, last = (learning_rate(optim, peak, step, STEPS) for step in (steps - 2, steps - 1))
+    if optim.warmup_epochs != optim.epochs or optim.schedule == "constant" or last <= before:
+        return ""
+    return (
+        f"the {optim.warmup_epochs:g} epochs of warm-up are all of --epochs {optim.epochs}: the learning rate climbs "
+        f"to the last step and never falls; give fewer, such as --warmup-epochs {optim.epochs / 10:g}, or more epochs"
+    )
+
+
+def unreached_milestones(optim: Optim) -> str:
+    """Where milestones lie behind the end of the training; nothing otherwise."""
+    behind = [each for each in optim.milestones if each >= optim.epochs]
+    if optim.schedule != "multistep" or not behind:
+        return ""
+    if len(behind) == len(optim.milestones):
+        return (
+            f"no milestone ({listed(behind)}) lies before the end of --epochs {optim.epochs}: the learning rate never "
+            "decays; give --milestones that do, or --schedule constant where that is meant"
+        )
+    return (
+        f"of the milestones {listed(optim.milestones)} the training does not reach {listed(behind)}: give --milestones "
+        f"that lie before the end of --epochs {optim.epochs}, or more epochs"
+    )
+
+
+def listed(epochs: Iterable[float]) -> str:
+    """Numbers of epochs in a sentence."""
+    return ", ".join(f"{each:g}" for each in epochs)

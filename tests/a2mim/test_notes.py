@@ -1,0 +1,43 @@
+"""What of an optimizer and a schedule is told before a training begins."""
+
+from dataclasses import replace
+
+import pytest
+
+from a2mim.notes import notes
+from a2mim.settings import Optim
+
+USUAL = Optim(epochs=10, lr_batch=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"epochs": 11}, False),
+        ({"warmup_to": "schedule"}, True),
+        ({"warmup_to": "schedule", "cosine_from": "start"}, False),  # it falls within the warm-up
+        ({"schedule": "poly"}, True),
+        ({"schedule": "multistep", "milestones": (5.0,)}, True),
+        ({"schedule": "constant"}, False),
+        ({"lr": 0.0}, False),
+    ],
+)
+def test_a_warm_up_that_takes_all_of_the_training_is_told(changes, told):
+    said = notes(replace(USUAL, **changes), 8)
+    whole = "the 10 epochs of warm-up are all of --epochs 10: the learning rate climbs to the last step and never falls"
+    assert said == ([f"{whole}; give fewer, such as --warmup-epochs 1, or more epochs"] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("milestones", "said"),
+    [
+        ((4.0, 9.99), ""),
+        ((4.0, 10.0), "of the milestones 4, 10 the training does not reach 10: give --milestones that lie before"),
+        ((10.0, 12.5), "no milestone (10, 12.5) lies before the end of --epochs 10: the learning rate never decays"),
+    ],
+)
+def test_milestones_behind_the_end_are_told(milestones, said):
+    optim = replace(USUAL, warmup_epochs=0.0, schedule="multistep", milestones=milestones)
+    assert "".join(notes(optim, 8)).startswith(said) and bool(notes(optim, 8)) == bool(said)
+    assert not notes(replace(optim, schedule="cosine"), 8)
