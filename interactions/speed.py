@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from interactions.folding import folded
-from interactions.outputs import DoesNotRun, is_out_of_memory, one_line
+from interactions.outputs import DoesNotCompile, DoesNotRun, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from interactions.game import PatchGame
@@ -120,7 +120,7 @@ def settle(game: "PatchGame", wanted: str, batch_size: int | None, passes: float
         `game.trials` is what that took.
 
     Raises:
-        ValueError: a network that cannot be compiled, where that is asked for.
+        ValueError: a network that cannot be compiled, or computes something else then, where that is asked for.
     """
     allowed = TRIALS * passes
     rate = choose(game, wanted, batch_size, allowed)
@@ -143,6 +143,11 @@ def choose(game: "PatchGame", wanted: str, batch_size: int | None, allowed: floa
     if batch_size is None:
         game.batch_size, found = game.tune(allowed=allowed - game.trials)
         rate = found or rate
+    # In batches of the run's own size: for another one it would be compiled again.
+    if game.speed.compiled and not agree(game.trial(game.batch_size), in_its_own_way(game).trial(game.batch_size)):
+        raise DoesNotCompile(
+            "torch.compile makes other values of this network on this machine: choose another speed, such as auto"
+        )
     return rate
 
 
@@ -257,11 +262,10 @@ def try_compiled(game: "PatchGame", say: bool) -> float:
         print("compiling the network, which takes a minute and pays in a long run …", file=sys.stderr, flush=True)
     reason, rate, compiled_rate = "", game.rate(game.batch_size), 0.0
     try:
-        expected = game.trial(2)
+        expected = game.trial(game.batch_size)
         game.run_as(replace(before, folded=False, compiled=True))
-        found, compiled_rate = game.trial(2), game.rate(game.batch_size)
-        if not bool((found - expected).abs().max() <= COMPILED_TOLERANCE * expected.abs().max().clamp(min=1)):
-            reason = "its values are others"
+        found, compiled_rate = game.trial(game.batch_size), game.rate(game.batch_size)
+        reason = "" if agree(found, expected) else "its values are others"
     except Exception as error:  # what a compiler meets in a network may be anything at all
         reason = one_line(error)[:200]
     if reason:
@@ -270,6 +274,18 @@ def try_compiled(game: "PatchGame", say: bool) -> float:
         game.run_as(before)
         return rate
     return compiled_rate
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether what a compiled network computes is what it computes otherwise."""
+    return bool((found - expected).abs().max() <= COMPILED_TOLERANCE * expected.abs().max().clamp(min=1))
+
+
+def in_its_own_way(game: "PatchGame") -> "PatchGame":
+    """The same game with the network as it was given."""
+    plain = copy.copy(game)
+    plain.run_as(Speed())
+    return plain
 
 
 def in_turns(

@@ -210,6 +210,21 @@ def test_a_compiled_network_that_computes_something_else_is_not_used(monkeypatch
     monkeypatch.setattr(speed, "COMPILING_PAYS", 0.0)
     assert not settle(play(), "auto", 4, 10_000)["speed"]["compiled"]
     assert "its values are others" in capsys.readouterr().err
+    with pytest.raises(DoesNotCompile, match="makes other values of this network on this machine"):
+        settle(play(), "compiled", 4, 10_000)
+
+
+def test_a_network_is_compiled_for_batches_of_one_size(monkeypatch):
+    shapes = set()
+
+    def compiled(model, **options):
+        return lambda x_BCHW: shapes.add(len(x_BCHW)) or model(x_BCHW)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(speed, "COMPILING_PAYS", 0.0)
+    for wanted in ("auto", "compiled"):
+        settle(play(), wanted, 4, 10_000)
+    assert shapes == {4}
 
 
 def test_a_speed_that_does_not_exist_is_refused(tmp_path):
