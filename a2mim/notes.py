@@ -15,7 +15,12 @@ STEPS = 100
 
 def notes(optim: Optim, batch: int) -> list[str]:
     """A sentence for each thing that is worth a word, of a training by global batches of so many images."""
-    said = (tiny_rate(optim, batch), endless_warmup(optim, batch), unreached_milestones(optim))
+    said = (
+        tiny_rate(optim, batch),
+        usual_rate_of_lars(optim),
+        endless_warmup(optim, batch),
+        unreached_milestones(optim),
+    )
     return [each for each in said if each]
 
 
@@ -27,6 +32,21 @@ def tiny_rate(optim: Optim, batch: int) -> str:
     return (
         f"{rate_words(optim, batch)}, {optim.lr / rate:.0f} times less than stated, and the weights will hardly move: "
         f"give the --lr that is meant for this batch with --lr-batch {batch}, or --lr-scaling sqrt"
+    )
+
+
+def usual_rate_of_lars(optim: Optim) -> str:
+    """Where LARS has the learning rate that is usual for other optimizers; nothing otherwise.
+
+    timm's multiplies it by trust_coeff, 0.001, and by how much larger weights are than their gradient.
+    """
+    usual = optim.optimizer.lower().split("_")[-1] in ("lars", "nlars")
+    if not usual or scaled_lr(optim, Optim.lr_batch) > Optim.lr:
+        return ""
+    return (
+        f"--optimizer {optim.optimizer} multiplies the learning rate by 0.001 and by the size of weights over that of "
+        f"their gradient, and --lr {optim.lr:g} will hardly move them: BYOL's is --lr 0.3 --lr-batch 256, with "
+        "--weight-decay 1e-6"
     )
 
 

@@ -25,7 +25,8 @@ class Settings(Start):
         a2mim pretrain --model resnet50 --data imagenet/train --out runs/a2mim-resnet50
         a2mim pretrain --recipe imagenet:a2mim_resnet50 --data imagenet/train --out runs/a2mim-resnet50
         a2mim pretrain --method simmim --model vit_small_patch16_224 --data photos --mask-ratio 0.5 --out runs/simmim
-        a2mim pretrain --method byol --model resnet50 --data photos --optimizer lars --out runs/byol
+        a2mim pretrain --method byol --model resnet50 --data photos --optimizer lars --lr 0.3 \\
+            --lr-batch 256 --weight-decay 1e-6 --out runs/byol
         a2mim pretrain --method supervised --model resnet18 --data imagenet --set loss=bce --out runs/supervised
         a2mim pretrain --resume runs/a2mim-resnet50
     """

@@ -41,3 +41,20 @@ def test_milestones_behind_the_end_are_told(milestones, said):
     optim = replace(USUAL, warmup_epochs=0.0, schedule="multistep", milestones=milestones)
     assert "".join(notes(optim, 8)).startswith(said) and bool(notes(optim, 8)) == bool(said)
     assert not notes(replace(optim, schedule="cosine"), 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"optimizer": "lookahead_nlars"}, True),
+        ({"lr_scaling": "none"}, True),
+        ({"lr": 0.3, "lr_batch": 256}, False),  # BYOL's
+        ({"lr_batch": 1}, False),  # the same number, and 2 at a batch of 2048
+        ({"optimizer": "larc"}, False),  # takes the rate for a limit
+        ({"optimizer": "adamw"}, False),
+    ],
+)
+def test_lars_at_the_usual_rate_is_told(changes, told):
+    said = notes(replace(Optim(optimizer="lars"), **changes), 2048)
+    assert len(said) == told and (not told or "by 0.001 and by the size of weights" in said[0])

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +14,8 @@ import pytest
 
 from a2mim.notes import notes
 from a2mim.optim import learning_rate, scaled_lr
-from experiments.commands import finetune
+from experiments.commands import finetune, pretrain
+from experiments.help import parse
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, coco, imagenet, recipes_of
 from experiments.training.asked import find_recipe
 
@@ -205,3 +208,12 @@ def test_a_recipe_of_fewer_epochs_says_what_its_schedule_does_not_reach(name, ep
 def test_the_example_of_fine_tuning_for_20_epochs_has_another_warm_up_than_the_usual():
     assert "--epochs 20 \\\n            --warmup-epochs 2 " in finetune.Settings.__doc__
     assert not notes(replace(finetune.OPTIM, epochs=20, warmup_epochs=2.0), 1024)
+
+
+def test_the_example_of_byol_has_the_rate_of_its_recipe():
+    """At the usual rate LARS trains almost nothing."""
+    (example,) = re.findall(r"a2mim pretrain (--method byol(?:.*\\\n)*.*)", pretrain.Settings.__doc__)
+    optim = parse(pretrain.Settings, args=shlex.split(example.replace("\\\n", " "))).optim
+    recipe = find_recipe("imagenet:byol_resnet50")().optim
+    assert (optim.lr, optim.lr_batch, optim.weight_decay) == (recipe.lr, recipe.lr_batch, recipe.weight_decay)
+    assert optim.optimizer == recipe.optimizer == "lars" and not notes(optim, 2048)
