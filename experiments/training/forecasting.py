@@ -67,7 +67,17 @@ def foretell_training(method: Method, source: Source, gallery: Any, settings: An
         other = in_channels_last_layout(*of_run)
         layout = other is not None and trial.step > PAYS * other.step
         trial = other if other and layout else trial
-    plan = planned(source, settings.optim, loop, world)
+    chosen = replace(loop, channels_last=layout)
+    words, seconds = forecast(trial, source, gallery, replace(settings, loop=chosen), run, saved, world)
+    announce(words, seconds, world.main, dry_run)
+    return layout
+
+
+def forecast(
+    trial: Trial, source: Source, gallery: Any, settings: Any, run: Mapping[str, Any] | None, saved: int, world: World
+) -> tuple[str, float]:
+    """What a run takes by a trial of it, in one line and in seconds; saved: steps that are done."""
+    loop, plan = settings.loop, planned(source, settings.optim, settings.loop, world)
     done = run is not None and run["finished"] and added_epochs(run, settings) <= 0
     left = 0 if done else settings.optim.epochs * plan.steps_per_epoch - saved
     evaluated = 0
@@ -77,10 +87,9 @@ def foretell_training(method: Method, source: Source, gallery: Any, settings: An
     count = f"{left:,} steps of {loop.batch:,} images{' left' if run else ''}"
     count += f", {evaluated:,} passes of evaluation" if evaluated else ""
     seconds = left * trial.step + evaluated * trial.image / world.size
-    how = ["channels-last"] * layout + ["compiled"] * loop.compile
+    how = ["channels-last"] * loop.laid_out + ["compiled"] * loop.compile
     pace = f"{loop.batch / trial.step:,.3g} images a second"
-    announce(line(count, seconds, world.device.type, pace, how, trial.size, folder), seconds, world.main, dry_run)
-    return layout
+    return line(count, seconds, world.device.type, pace, how, trial.size, Path(settings.out)), seconds
 
 
 def layout_of(run: Mapping[str, Any] | None, loop: Loop, short: bool) -> bool | None:
