@@ -13,13 +13,17 @@ STEPS = 100
 """Of an epoch, as finely as a schedule is looked at."""
 
 
-def notes(optim: Optim, batch: int) -> list[str]:
-    """A sentence for each thing that is worth a word, of a training by global batches of so many images."""
+def notes(optim: Optim, batch: int, weights: str = "") -> list[str]:
+    """A sentence for each thing that is worth a word, of a training by global batches of so many images.
+
+    weights: what it begins with, as of `Network`.
+    """
     said = (
         tiny_rate(optim, batch),
         usual_rate_of_lars(optim),
         endless_warmup(optim, batch),
         unreached_milestones(optim),
+        decay_of_random_layers(optim, weights),
     )
     return [each for each in said if each]
 
@@ -75,6 +79,16 @@ def unreached_milestones(optim: Optim) -> str:
     return (
         f"of the milestones {listed(optim.milestones)} the training does not reach {listed(behind)}: give --milestones "
         f"that lie before the end of --epochs {optim.epochs}, or more epochs"
+    )
+
+
+def decay_of_random_layers(optim: Optim, weights: str) -> str:
+    """Where random weights have a layer decay; nothing otherwise."""
+    if weights != "random" or optim.layer_decay == 1:
+        return ""
+    return (
+        f"--layer-decay {optim.layer_decay:g} keeps lower layers near what they were trained to, and no --weights are "
+        "given: from random weights they will hardly learn; use --layer-decay 1"
     )
 
 

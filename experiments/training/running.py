@@ -46,7 +46,7 @@ def carry_out(settings: Any, command: str, work: Callable[[Any, World], tuple[Pa
     if not is_begun(settings):
         refuse_idle_training(settings)
     with join(settings.device) as world, at_work(settings, world):
-        for said in notes(settings.optim, settings.loop.batch) if world.main else ():
+        for said in notes(settings.optim, settings.loop.batch, settings.network.weights) if world.main else ():
             print(f"note: {said}", file=sys.stderr, flush=True)
         try:
             folder, result = work(settings, world)

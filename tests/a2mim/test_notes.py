@@ -58,3 +58,11 @@ def test_milestones_behind_the_end_are_told(milestones, said):
 def test_lars_at_the_usual_rate_is_told(changes, told):
     said = notes(replace(Optim(optimizer="lars"), **changes), 2048)
     assert len(said) == told and (not told or "by 0.001 and by the size of weights" in said[0])
+
+
+@pytest.mark.parametrize(("decay", "weights", "told"), [(0.65, "random", 1), (1.0, "random", 0), (0.65, "run", 0)])
+def test_a_layer_decay_of_random_weights_is_told(decay, weights, told):
+    said = notes(replace(USUAL, epochs=100, layer_decay=decay), 8, weights)
+    assert len(said) == told and all(
+        "from random weights they will hardly learn; use --layer-decay 1" in x for x in said
+    )

@@ -180,10 +180,16 @@ def test_recipes_for_cifar10_have_the_schedule_that_their_results_were_trained_w
     assert len(trained) > 5 and all(optim.cosine_from == "warmup" for optim in trained)
 
 
-def told(name: str, epochs: int = 0) -> str:
+def told(name: str, epochs: int = 0, weights: str = "") -> str:
     """What is said of a recipe, or of it with so many epochs."""
     recipe = find_recipe(name)()
-    return " ".join(notes(replace(recipe.optim, epochs=epochs or recipe.optim.epochs), recipe.loop.batch))
+    return " ".join(notes(replace(recipe.optim, epochs=epochs or recipe.optim.epochs), recipe.loop.batch, weights))
+
+
+def test_of_baselines_from_random_weights_nothing_is_told():
+    from_random = [name for name in RELEASES if "finetune" not in name]
+    assert not [name for name in from_random if told(f"imagenet:{name}", weights="random")]
+    assert not [part for part in ("vit", "cnn", "vit_cpu", "cnn_cpu") if told(f"cifar10:finetune_{part}", 0, "random")]
 
 
 @pytest.mark.parametrize("module", [imagenet, coco])

@@ -432,6 +432,15 @@ def test_a_warm_up_of_all_epochs_is_told_and_refused_to_no_run(images, tmp_path,
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
+def test_fine_tuning_of_random_weights_says_that_lower_layers_hardly_learn(pretrained, images, tmp_path, capsys):
+    words = ["finetune", "--model", "test_vit", "--data", str(images), *SMALL, "--epochs", "2", "--dry-run"]
+    words += ["--out", str(tmp_path / "run")]
+    said = "note: --layer-decay 0.65 keeps lower layers near what they were trained to, and no --weights are given"
+    assert main(words) == 0 and said in capsys.readouterr().err
+    assert main([*words, "--layer-decay", "1"]) == 0 and "note" not in capsys.readouterr().err
+    assert main([*words, "--weights", str(pretrained)]) == 0 and "note" not in capsys.readouterr().err
+
+
 def files_of(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
