@@ -227,9 +227,9 @@ def _highest_floor(rows: pd.DataFrame) -> float:
     return float(np.nan_to_num(rows["floor"].max())) if "floor" in rows else 0.0
 
 
-def band_words(tables: Collection[pd.DataFrame], measures: Sequence[str]) -> str:
-    """What the bands of these measures are, for a caption."""
-    return interval_words("Bands", tables, [(f"{measure}_low", f"{measure}_high") for measure in measures])
+def band_words(tables: Collection[pd.DataFrame], measures: Sequence[str], marks: str = "Bands") -> str:
+    """What the bands of these measures are, for a caption; on a page they are bars."""
+    return interval_words(marks, tables, [(f"{measure}_low", f"{measure}_high") for measure in measures])
 
 
 def hollow_words(tables: Collection[pd.DataFrame]) -> str:

@@ -54,15 +54,15 @@ def curve_of(rows: pd.DataFrame, value: str) -> pd.DataFrame:
     return rows[["depth", value, "low", "high"]].rename(columns={"depth": "x", value: "y"})
 
 
-def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame]) -> str:
-    """What bands, points and shade are, for a caption."""
+def depth_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], charts: bool = False) -> str:
+    """What bands, points and shade are, for a caption; charts on a page have bars, and no shade."""
     panels = by_panel(runs)
     seeds = seed_counts(panels)
     shaded = any(attention_spans([tables[run] for some in names.values() for run in some]) for names in panels.values())
     words = [
-        interval_words("Bands", tables.values(), [("low", "high")]),
-        seed_words(seeds),
-        "Shaded: attention blocks." if shaded else "",
+        interval_words("Bars" if charts else "Bands", tables.values(), [("low", "high")]),
+        seed_words(seeds, charts),
+        "Shaded: attention blocks." if shaded and not charts else "",
     ]
     return " ".join(filter(None, words))
 

@@ -67,7 +67,7 @@ def draw(
     note = " ".join(filter(None, [_missing(runs, held), *_unlike(held, dropped, measure)]))
     words = [caption]
     if accuracies:
-        words.append(_occlusion_words(held[OCCLUSION], accuracies, dropped))
+        words += ["Left:", occlusion_words(held[OCCLUSION], accuracies, dropped)]
     if tables:
         words += ["Right:", strength_words(held[STRENGTH], tables, measure), alike(held[STRENGTH], TOLD)]
     panels = by_panel(runs)
@@ -124,13 +124,14 @@ def draw_occlusion_panel(axes: Axes, tables: Mapping[str, Sequence[pd.DataFrame]
         draw_seeds(axes, curves, looks[name], "top1", of=name)
 
 
-def _occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dropped: str) -> str:
+def occlusion_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], dropped: str, charts: bool = False) -> str:
+    """Which cells are dropped, and what bands (of charts on a page bars) and points are, for a caption."""
     images = [int(count) for rows in tables.values() for count in rows["images"]]
     seeds = seed_counts(by_panel(runs))
     words = [
-        f"Left: dropped are {KINDS[dropped]}.",
-        f"Bands: 95 % intervals over {count_in_words(images, 'image')}.",
-        seed_words(seeds),
+        f"dropped are {KINDS[dropped]}.",
+        f"{'Bars' if charts else 'Bands'}: 95 % intervals over {count_in_words(images, 'image')}.",
+        seed_words(seeds, charts),
         alike(runs, _facets(dropped)),
     ]
     return " ".join(filter(None, words))

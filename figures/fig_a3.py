@@ -25,6 +25,8 @@ from figures.spectrum import DEPTHS, frequency_axis
 from figures.style import COLUMN, house_style, wrap
 
 TABLE = "spectrum.csv"
+DELTA = "natural logarithm of the Fourier amplitude less that at frequency 0"
+WORDS = f"Δ log amplitude: {DELTA}, mean over images and channels"
 FEW, ACROSS = 4, 5  # small panels in a row: of a few methods, and of more than two rows of them
 ABOVE = {1: 1.1, 2: 0.9}  # inches of a row above, by how many there are; 0.7 of more
 SMALL, AXIS = 0.76, 0.3  # inches: a small panel; the scale under the last one
@@ -53,8 +55,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     methods = _methods(by_panel(runs), tables)
     words = [
         caption,
-        "Δ log amplitude: natural logarithm of the Fourier amplitude less that at frequency 0, mean over images and "
-        "channels; above, at the highest frequency of a map.",
+        f"{WORDS}; above, at the highest frequency of a map.",
         depth_words(runs, lasts),
         _words_below([seeds for *_, seeds in methods]),
         alike(runs, FACETS),

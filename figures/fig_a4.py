@@ -15,6 +15,7 @@ from figures.runs import Drawn, Run, alike, by_panel, holding, looks_of
 from figures.style import house_style
 
 TABLE = "variance.csv"
+WORDS = "Variance over the positions of a map, in squared units of the features."
 WIDE = 30.0  # largest over smallest variance from which the axis is logarithmic
 
 
@@ -33,8 +34,7 @@ def draw(runs: Sequence[Run], grey: Collection[str] = (), title: str = "", capti
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
     tables = {run: read_blocks(run.table(TABLE), "variance", run) for run in runs}
     note = unlike_games(runs, FACETS)
-    words = "Variance over the positions of a map, in squared units of the features."
-    words = " ".join(filter(None, [caption, words, depth_words(runs, tables), alike(runs, FACETS)]))
+    words = " ".join(filter(None, [caption, WORDS, depth_words(runs, tables), alike(runs, FACETS)]))
     panels = {panel: tables_of(names, tables) for panel, names in by_panel(runs).items()}
     looks = looks_of(runs, grey)
     shown = Panels(panels, looks, title=title, note=note, caption=words)

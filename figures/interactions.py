@@ -107,14 +107,15 @@ def finish_strength(panels: Sequence[Axes], tables: Collection[pd.DataFrame], me
     start_at_zero(panels[0], tables, (measure,))
 
 
-def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], measure: str) -> str:
-    """What the curves, bands, points and the shade are, for a caption, and which points are missing."""
+def strength_words(runs: Sequence[Run], tables: Mapping[Run, pd.DataFrame], measure: str, charts: bool = False) -> str:
+    """What the curves, bands (of charts on a page bars), points and the shade are, for a caption, and which points are
+    missing."""
     shown = [tables[run] for run in runs]
     seeds = seed_counts(by_panel(runs))
     words = [
         "J: relative strength, the strength over its mean over the orders.",
-        band_words(shown, (measure,)),
-        seed_words(seeds),
+        band_words(shown, (measure,), "Bars" if charts else "Bands"),
+        seed_words(seeds, charts),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}.",
         hollow_words(shown),
         *(sentence for run in runs for sentence in left_out(tables[run], (measure,), of=f" of {label(run)}")),

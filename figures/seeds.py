@@ -116,10 +116,15 @@ def interval_words(marks: str, tables: Iterable[pd.DataFrame], ends: Sequence[tu
     return f"{marks}: 95 % bootstrap intervals over {count_in_words(counts, 'image')}."
 
 
-def seed_words(seeds: Sequence[int]) -> str:
-    """Words on the seeds for a caption, from the number of them of each curve; none where all have one."""
+def seed_words(seeds: Sequence[int], charts: bool = False) -> str:
+    """Words on the seeds for a caption, from the number of them of each curve; none where all have one.
+
+    charts: of a page, where each seed is a curve of its own.
+    """
     most = max(seeds)
     if most == 1:
         return ""
     some = str(most) if min(seeds) == most else f"{min(seeds)} to {most}"
+    if charts:
+        return f"Curves that look alike: {some} training seeds."
     return f"Points: {some} training seeds; line: their mean; band: from the lowest to the highest of their intervals."

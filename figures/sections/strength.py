@@ -48,7 +48,7 @@ def summary_blocks(runs: Sequence[Run], differences: pd.DataFrame | None) -> lis
         charts = [strength_chart(tables, PRIMARY, "")]
         caption = [
             f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean is M.",
-            band_words(list(tables.values()), (PRIMARY,)).replace("Bands", "Bars"),
+            band_words(list(tables.values()), (PRIMARY,), "Bars"),
             alike(group, SAID),
             unlike_games(group),
         ]
@@ -132,7 +132,7 @@ def _profile_blocks(group: list[Run], differences: pd.DataFrame | None, title: s
     charts = [strength_chart(tables, measure, unit) for measure in measures]
     caption = [
         alike(group, SAID),
-        band_words(list(tables.values()), measures).replace("Bands", "Bars"),
+        band_words(list(tables.values()), measures, "Bars"),
         hollow_words(list(tables.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}, whose mean J is the middle mass M.",
         unlike_games(group, GAME | RAW),  # the raw curve is among them

@@ -14,6 +14,7 @@ from figures.files import read_json
 from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
 from figures.panels import FAMILIES
 from figures.runs import Run, by_panel, label
+from figures.sections.captions import chart_words
 from figures.sections.common import MASS, NUMBER, narrow, rows_of
 from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
 from figures.sections.pictures import study_figures
@@ -178,10 +179,10 @@ def _charts(source: Source) -> Iterator[Block]:
     }
     if source.figure not in makers:
         return
-    note = source.note  # once, since it speaks of all panels
+    words = f"{source.note} {chart_words(source)}".strip()  # once, since they speak of all panels
     for panel, names in by_panel(source.runs).items():
-        yield Charts(makers[source.figure](names), note, panel, list(source.options.get("grey", ())))
-        note = ""
+        yield Charts(makers[source.figure](names), words, panel, list(source.options.get("grey", ())))
+        words = ""
 
 
 def _occlusions(names: Mapping[str, list[Run]], source: Source) -> list[Chart]:

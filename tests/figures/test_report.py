@@ -254,6 +254,9 @@ def test_figures_of_a_study_are_charts_where_their_tables_are_there(tmp_path: Pa
     vit, cnn = fold.blocks
     assert isinstance(vit, Charts) and isinstance(cnn, Charts)
     assert (vit.title, cnn.title, vit.grey) == ("ViT", "CNN", ["SimMIM"])
+    assert "Bars: 95 % bootstrap intervals over 50 images." in vit.caption and not cnn.caption
+    assert "Shaded: order ratios 0.3 to 0.7." in vit.caption
+    assert "Grid 8×8, output log-odds, baseline mean colour, pairs within radius 2, data photos." in vit.caption
     shown = [(curve.name, list(curve.y)) for group in (vit, cnn) for curve in group.charts[0].curves]
     assert shown == [(run.name, table["J"].tolist()) for run, table in zip(runs, tables, strict=True)]
     cards = blocks(section(sections, "Models and runs"), Card)
@@ -390,8 +393,27 @@ def test_charts_of_a_study_have_the_notes_of_its_figures():
     summary = [charts.caption for charts in blocks(sections[0], Charts)]
     folds = {fold.summary: fold.blocks[0].caption for fold in blocks(section(sections, "Results of the study"), Fold)}
     assert len(summary) == 1 and folds["Figure fig5"] == summary[0]
+    assert "Left out: J_rms of random weights (EfficientNet-Lite0) at order 38, 58" in summary[0]
     assert summary[0].startswith("These runs differ in number of images (324: ")
     assert folds["Figure fig1"].startswith("Not given, and so not drawn: occlusion of random weights")
+
+
+def test_charts_of_a_study_say_what_their_figures_say():
+    """Of bars and seeds, since a page draws each seed as a curve with bars; all else word for word."""
+    folder = Path(__file__).parents[2] / "experiments" / "results" / "cifar10"
+    found = section(sections_of(open_runs([folder])), "Results of the study")
+    captions = {fold.summary: fold.blocks[0].caption for fold in blocks(found, Fold)}
+    seeds = "Curves that look alike: 3 training seeds."
+    for name, said in {
+        "figA2": "95 % bootstrap intervals over 100 images",
+        "fig1": "Accuracy: dropped are random cells. Bars: 95 % intervals over 200 images",
+        "figA3": "at the highest frequency of a map. Bars: 95 % bootstrap intervals over 200 images",
+        "figA4": "Variance over the positions of a map, in squared units of the features. Bars: 95 %",
+    }.items():
+        caption = captions[f"Figure {name}"]
+        assert said in caption and seeds in caption and "Bands" not in caption and "band:" not in caption
+    assert "Grid 8×8, output cosine similarity, baseline blur" in captions["Figure figA2 blur"]
+    assert "Grid 8×8, baseline zero after normalisation, data CIFAR-10 test." in captions["Figure fig1"]
 
 
 def test_cards_of_one_model_say_which_command_they_are_of(tmp_path: Path):
