@@ -200,6 +200,13 @@ def test_averages_rise_for_20_epochs_where_the_released_ones_do():
     assert all(loop.ema_warmup_epochs == (20 if loop.ema else 0) for loop in tuned.values())
 
 
+def test_batch_statistics_are_of_all_processes_where_the_released_ones_are():
+    """OpenMixup: norm_cfg SyncBN of its ResNets, before and in fine-tuning; not timm, from random weights."""
+    made = {name: find_recipe(name)() for name in IMAGENET if "resnet" in name}
+    own = {name for name, recipe in made.items() if not recipe.loop.sync_bn}
+    assert own == {name for name in made if "supervised" in name} and len(own) == 5
+
+
 @pytest.mark.parametrize("method", ["a2mim", "simmim"])
 @pytest.mark.filterwarnings("ignore:SimMIM on")
 def test_the_last_norm_of_a_convnext_passes_on_to_fine_tuning(method, tmp_path):

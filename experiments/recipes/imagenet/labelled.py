@@ -89,7 +89,9 @@ def finetune_maskfeat_vit_base() -> Finetune:
 
 
 def _rsb_a2(name: str, drop_path: float, ema: float = 0.0) -> Finetune:
-    """RSB A2 (Wightman et al. 2021), as OpenMixup has it: LAMB, binary cross entropy, repeated augmentation."""
+    """RSB A2 (Wightman et al. 2021), as OpenMixup has it: LAMB, binary cross entropy, repeated augmentation, batch
+    statistics over all processes (norm_cfg of r50_rsb_a2.py and r50_rsb_a3.py: SyncBN)."""
+    loop = Loop(batch=2048, precision="bf16", channels_last=True, sync_bn=True)
     return Finetune(
         loss="bce",
         bce_threshold=0.2,
@@ -107,7 +109,7 @@ def _rsb_a2(name: str, drop_path: float, ema: float = 0.0) -> Finetune:
             warmup_epochs=5.0,
             min_lr=1e-6,
         ),
-        loop=Loop(batch=2048, precision="bf16", channels_last=True, ema=ema, ema_warmup_epochs=20.0 if ema else 0.0),
+        loop=replace(loop, ema=ema, ema_warmup_epochs=20.0 if ema else 0.0),
     )
 
 
@@ -178,8 +180,10 @@ def finetune_convnext_base() -> Finetune:
 
 
 def _timm(recipe: Finetune) -> Finetune:
-    """timm's rule: the cosine over the whole training, and the warm-up to its peak, where the rate then falls."""
-    return replace(recipe, optim=replace(recipe.optim, cosine_from="start", warmup_to="peak"))
+    """timm's rule: the cosine over the whole training, and the warm-up to its peak, where the rate then falls; batch
+    statistics are each process's own (--sync-bn is off by default there)."""
+    optim = replace(recipe.optim, cosine_from="start", warmup_to="peak")
+    return replace(recipe, optim=optim, loop=replace(recipe.loop, sync_bn=False))
 
 
 def _deit(network: Network) -> Finetune:
