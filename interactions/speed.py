@@ -139,12 +139,12 @@ def choose(game: "PatchGame", wanted: str, batch_size: int | None, allowed: floa
     elif size:
         speed, rate = fastest(game, size)
         game.run_as(speed)
-    game.batch_size = batch_size
     if batch_size is None:
-        game.batch_size, found = game.tune(allowed=allowed - game.trials)
+        batch_size, found = game.tune(allowed=allowed - game.trials)
         rate = found or rate
+    game.batch_size = batch_size
     # In batches of the run's own size: for another one it would be compiled again.
-    if game.speed.compiled and not agree(game.trial(game.batch_size), in_its_own_way(game).trial(game.batch_size)):
+    if game.speed.compiled and not agree(game.trial(batch_size), in_its_own_way(game).trial(batch_size)):
         raise DoesNotCompile(
             "torch.compile makes other values of this network on this machine: choose another speed, such as auto"
         )
