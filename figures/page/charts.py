@@ -36,6 +36,10 @@ class Axis(NamedTuple):
         low, high, value = ((math.log10(v) if self.logarithmic else v) for v in (self.low, self.high, value))
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
+    def place_within(self, value: float) -> float:
+        """Of an end of an interval, which leaves the axis where it is infinite or has no logarithm."""
+        return self.place(min(max(value, self.low), self.high))
+
 
 def markers() -> Html:
     """The shapes of all markers, once for the whole page."""
@@ -74,8 +78,8 @@ def draw_interval(rows: Rows, span: tuple[float, float], value: float, low: floa
         at = axis.place(rows.reference)
         parts.append(tag("path", d=f"M{at} 0V{PLOT_HEIGHT:g}", class_="reference"))
     if math.isfinite(value):
-        if math.isfinite(low) and math.isfinite(high):
-            parts.append(tag("path", d=f"M{axis.place(low)} {middle:g}H{axis.place(high)}", class_="bar"))
+        if not (math.isnan(low) or math.isnan(high)):
+            parts.append(tag("path", d=f"M{axis.place_within(low)} {middle:g}H{axis.place_within(high)}", class_="bar"))
         parts.append(tag("circle", cx=axis.place(value), cy=middle, r=3.5))
     return tag("svg", *parts, class_="interval", viewBox=f"0 0 {PLOT_WIDTH:g} {PLOT_HEIGHT:g}", aria_hidden="true")
 
@@ -169,9 +173,8 @@ def _draw_curve(chart: Chart, curve: Curve, names: Mapping[str, Look], x: Axis, 
         at_x = round(x.place(curve.x[n]) + aside, 1)
         low, high = (curve.low[n], curve.high[n]) if curve.low else (math.nan, math.nan)
         # Also of a missing value: how large the root of a square below 0 can be is known.
-        if math.isfinite(low) and math.isfinite(high) and (high > 0 or not y.logarithmic):
-            lowest = max(low, y.low) if y.logarithmic else low
-            bars += f"M{at_x} {y.place(lowest)}V{y.place(high)}"
+        if not (math.isnan(low) or math.isnan(high)) and (high > 0 or not y.logarithmic):
+            bars += f"M{at_x} {y.place_within(low)}V{y.place_within(high)}"
         if not drawn[n]:
             pen_up = True
             continue

@@ -21,11 +21,14 @@ def short(value: float) -> str:
 
 
 def with_interval(value: float, low: float, high: float) -> tuple[str, str]:
-    """The value and its interval, which is empty where there is none."""
+    """The value and its interval, which is empty where there is none, and open at an end that is infinite."""
     if not math.isfinite(value):
         return "–", ""
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if math.isnan(low) or math.isnan(high):
         return short(value), ""
+    if math.isinf(low) or math.isinf(high):
+        left = "(−∞" if math.isinf(low) else f"[{short(low)}"
+        return short(value), f"{left}, ∞)" if math.isinf(high) else f"{left}, {short(high)}]"
     digits = decimals(low, high)
     if abs(value) >= 1e5 or (max(abs(low), abs(high)) < 1e-3 and value):
         return short(value), f"[{short(low)}, {short(high)}]"

@@ -70,6 +70,9 @@ def test_text_is_escaped_where_it_enters_a_tag():
         ((1.0, 1.0, 1.0), ("1.000", "[1.000, 1.000]")),
         ((0.5, float("nan"), float("nan")), ("0.5", "")),
         ((float("nan"), 0.1, 0.2), ("–", "")),
+        ((0.5, 0.0, float("inf")), ("0.5", "[0, ∞)")),
+        ((0.5, float("-inf"), 1.25), ("0.5", "(−∞, 1.25]")),
+        ((0.5, float("-inf"), float("inf")), ("0.5", "(−∞, ∞)")),
     ],
 )
 def test_a_number_has_the_digits_that_its_interval_warrants(numbers, said):
@@ -118,6 +121,20 @@ def test_the_interval_of_a_missing_point_is_drawn(logarithmic, bars):
     tree = chart(Curve("a", [0, 1, 2], [1, np.nan, np.nan], [0.5, 0.0, -2], [2, 3, -1]), logarithmic=logarithmic)
     assert len(by_class(tree, "point")) == 1
     assert by_class(tree, "bars")[0].get("d", "").count("M") == bars  # below 0 a logarithmic axis has no place
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_an_interval_without_an_end_reaches_the_end_of_the_axis(logarithmic):
+    tree = chart(Curve("a", [0, 1], [1.0, 2.0], [0.5, 1.0], [3.0, np.inf]), logarithmic=logarithmic)
+    assert by_class(tree, "bars")[0].get("d", "").endswith("V8.0")  # the top
+    assert "J 2 [1, ∞)" in words(tree)
+
+
+def test_a_drawn_interval_without_an_end_reaches_the_end_of_the_scale():
+    table = pd.DataFrame({"run": ["a", "b"], "d": [0.2, 0.1], "low": [0.1, -np.inf], "high": [np.inf, 0.2]})
+    drawings = by_class(parsed(draw_block(Rows("", table, plot="d", reference=0.0))), "interval")
+    bars = [by_class(drawing, "bar")[0].get("d", "") for drawing in drawings]
+    assert bars[0].endswith("H126.0") and bars[1].startswith("M4.0 ")
 
 
 @pytest.mark.filterwarnings("error")
