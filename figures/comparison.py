@@ -28,6 +28,7 @@ from figures.panels import draw_legend, legend_height
 from figures.seeds import last_point
 from figures.style import GREY, behind_first, house_style, looks, page, save
 from figures.tables import Table, read_table
+from figures.words import count_in_words
 
 CURVES, AROUND = 1.4, 0.75  # inches, a panel of curves, and the words above and below it
 AXIS = 0.5  # inches, the numbers and words below the rows
@@ -59,7 +60,8 @@ def draw_comparison(
             of this measure count.
         note: what else sets the runs apart; it stands out below the panels.
         unit: of v, for a measure that has one.
-        differences: of M, with run_a, run_b, difference (a − b), low, high, and measure where there are several.
+        differences: of M, with run_a, run_b, difference (a − b), low, high, measure where there are several, and
+            images, the number that both hold, where that is known.
 
     Raises:
         ValueError: no run; an unknown measure; a missing column; a run without a middle mass; another suffix; more
@@ -80,7 +82,7 @@ def draw_comparison(
         band_words(list(runs.values()), (measure,)),
         hollow_words(list(runs.values())),
         f"Shaded: order ratios {MIDDLE[0]} to {MIDDLE[1]}{'' if mass_of is None else ', whose mean J is M'}.",
-        "" if paired is None else f"Differences of M are paired over the images: of each run less {names[0]}.",
+        "" if mass_of is None else _bar_words(mass_of, paired, names[0]),
         *(sentence for name, rows in runs.items() for sentence in left_out(rows, (measure,), of=f" of {name}")),
     ]
     beside = fit_beside(names, CURVES)
@@ -135,16 +137,29 @@ def _masses(table: Table, measure: str, runs: list[str]) -> pd.DataFrame:
 
 
 def _to_the_first(table: Table, measure: str, runs: list[str]) -> pd.DataFrame | None:
-    """name, value, low and high of each run's M less that of the first, which is missing as where two share no images;
-    None where no run shares images with the first."""
+    """name, value, low and high of each run's M less that of the first, over so many images; missing for the first, and
+    where two share no images. None where no run shares images with the first."""
     rows = read_table(table, PAIRED, ["run_a", "run_b"], "the table of differences")
     if "measure" in rows:
         rows = rows[rows["measure"] == measure]
     found = {}
     for row in rows.to_dict("records"):
+        images = row.get("images", np.nan)
         if row["run_b"] == runs[0]:
-            found[row["run_a"]] = row["difference"], row["low"], row["high"]
+            found[row["run_a"]] = row["difference"], row["low"], row["high"], images
         elif row["run_a"] == runs[0]:
-            found[row["run_b"]] = -row["difference"], -row["high"], -row["low"]
-    values = [(run, *found.get(run, (np.nan,) * 3)) for run in runs]
-    return pd.DataFrame(values, columns=["name", "value", "low", "high"]) if any(run in found for run in runs) else None
+            found[row["run_b"]] = -row["difference"], -row["high"], -row["low"], images
+    values = [(run, *found.get(run, (np.nan,) * 4)) for run in runs]
+    drawn = pd.DataFrame(values, columns=["name", "value", "low", "high", "images"])
+    return drawn if any(run in found for run in runs) else None
+
+
+def _bar_words(masses: pd.DataFrame, paired: pd.DataFrame | None, first: str) -> str:
+    """What the bars of M and its differences are, and of how many images the differences are."""
+    there = pd.concat([masses, paired])[["low", "high"]].notna().all(axis=1).any()
+    words = ["Bars: 95 % intervals." if there else "M has no intervals."]
+    if paired is not None:
+        counts = paired["images"].dropna().astype(int).tolist()
+        shared = f"{count_in_words(counts, 'image')} that both hold" if counts else "the images that both hold"
+        words.append(f"Differences of M are paired over {shared}: of each run less {first}.")
+    return " ".join(words)

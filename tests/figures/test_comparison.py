@@ -83,6 +83,18 @@ def test_the_paired_difference_of_every_run_to_the_first_is_drawn(tmp_path: Path
     assert len(seen(unpaired)) == 2 and "paired" not in caption(unpaired)
 
 
+def test_the_caption_says_what_bars_are_and_of_how_many_images_differences_are(tmp_path: Path):
+    runs = {name: strength_table(k) for k, name in enumerate("abc")}
+    rows = ("b", "a", "J_rms", 0.2, 0.1, 0.35), ("a", "c", "J_rms", 0.3, 0.25, 0.4), ("b", "c", "J_rms", 9.0, 8.0, 10.0)
+    table = paired(*rows).assign(images=[40, 24, 99])
+    drawn = {"masses": middle_masses(runs), "differences": table}
+    said = caption(draw_comparison(runs, tmp_path / "c.svg", **drawn))
+    assert "Bars: 95 % intervals. Differences of M are paired over 24 to 40 images that both hold: of each run" in said
+    bare = drawn["masses"].assign(M_low=np.nan, M_high=np.nan)
+    assert "M has no intervals." in caption(draw_comparison(runs, tmp_path / "c.svg", masses=bare))
+    assert "Bars" not in caption(draw_comparison(runs, tmp_path / "c.svg"))
+
+
 @pytest.mark.rendered
 @pytest.mark.parametrize(("low", "high"), [(-0.44, 0.13), (-0.24, 0.01), (0.42, 0.9), (-0.012, 0.031), (-1.4, 1.6)])
 def test_ticks_of_a_narrow_panel_stand_apart(tmp_path: Path, low: float, high: float):
