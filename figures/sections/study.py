@@ -13,7 +13,7 @@ from figures.fig1 import read_occlusion
 from figures.files import read_json
 from figures.page.blocks import Block, Chart, Charts, Fold, Picture, Section
 from figures.panels import FAMILIES
-from figures.runs import Run, by_panel, label
+from figures.runs import Run, by_panel, label, looked_up
 from figures.sections.captions import chart_words
 from figures.sections.common import MASS, NUMBER, narrow, rows_of
 from figures.sections.measured import frequency_chart, occlusion_chart, variance_chart
@@ -22,7 +22,7 @@ from figures.sections.strength import CHANCE, strength_chart
 from figures.spectrum import NUMBERS
 from figures.tables import has_rows, read_table
 from figures.transfer import mass_note
-from figures.words import setup_in_words
+from figures.words import data_in_words, setup_in_words
 
 # Tables of a study: what the page calls them, the number that is drawn, and the line beside which it is.
 STUDY: dict[str, tuple[str, str, float | None]] = {
@@ -30,7 +30,12 @@ STUDY: dict[str, tuple[str, str, float | None]] = {
     "masses.csv": ("Middle mass M of every model and seed", "M", 1.0),
     "declared.csv": ("The declared test: does A²MIM raise M? Intervals and p over seeds and images", "difference", 0.0),
     "differences.csv": ("Differences of M between methods", "difference", 0.0),
-    "published.csv": ("Published protocol, with its contexts and with four times as many", "M", None),
+    "published.csv": (
+        "Middle mass M by the published protocol, but for its 50 contexts a pair: ×1 as many as the study has passes "
+        "for, ×4 four times as many",
+        "M",
+        None,
+    ),
     "transfer.csv": ("What is reached on other tasks, per cent", "value", None),
     "correlation.csv": ("Rank correlation of the middle mass M with what is reached on other tasks", "rho", 0.0),
     "token_position.csv": ("Where the mask token goes", "", None),
@@ -112,7 +117,8 @@ def accuracy_section(runs: Sequence[Run]) -> Section:
 
 
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
-    """run, command, top-1 of the last and of the best epoch, images, epochs, seconds."""
+    """run, command, the images of the evaluation where they are not of one data set, top-1 of the last and of the best
+    epoch, images, epochs, seconds."""
     rows = []
     for run in runs:
         best, last = (run.record.get(key) or {} for key in ("best", "last"))
@@ -122,6 +128,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
             {
                 "run": run.name,
                 "command": run.record.get("command", ""),
+                "data": looked_up(_evaluated_on, run.record) or "",
                 "top1, last": last["top1"],
                 "top1, best": best.get("top1", np.nan),
                 "images": last.get("val_images", np.nan),
@@ -129,7 +136,15 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 "seconds": run.record.get("seconds", np.nan),
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.drop(columns="data") if len(table) and table["data"].nunique() == 1 else table
+
+
+def _evaluated_on(record: Mapping[str, Any]) -> str:
+    """The validation images of a training run, and the part of them that is no usual one."""
+    data = record["settings"]["data"]
+    words, part = data_in_words(data.get("val") or data["data"]), data.get("val_split", "validation")
+    return words if part == "validation" else f"{words}, {part}"
 
 
 def _primary(run: Run, name: str, numbers: list[str], texts: list[str]) -> pd.DataFrame:

@@ -205,6 +205,19 @@ def test_accuracy_of_training_runs(tmp_path: Path):
     assert rows.table[["run", "top1, last", "top1, best"]].values.tolist() == [["a", 61.25, 63.5], ["b", 62.25, 63.5]]
 
 
+def test_accuracies_on_other_data_name_them(tmp_path: Path):
+    folders = [made_up.training(tmp_path / name) for name in "abc"]
+    others = {"data": "x", "val": "some/photos"}, {"data": "cifar10", "val_split": "t"}
+    for folder, data in zip(folders[1:], others, strict=True):
+        about = json.loads((folder / "run.json").read_text())
+        about["settings"]["data"] = data
+        (folder / "run.json").write_text(json.dumps(about))
+    (rows,) = blocks(section(sections_of(opened(*folders)), "Accuracy"), Rows)
+    assert list(rows.table["data"]) == ["CIFAR-10", "photos", "CIFAR-10, t"]
+    (rows,) = blocks(section(sections_of(opened(folders[0])), "Accuracy"), Rows)
+    assert "data" not in rows.table
+
+
 def test_a_study_shows_its_tables_and_figures_and_says_what_chance_does(tmp_path: Path):
     found = section(sections_of(opened(made_up.study(tmp_path / "study"))), "Results of the study")
     accuracy, masses, differences = blocks(found, Rows)
@@ -414,6 +427,13 @@ def test_charts_of_a_study_say_what_their_figures_say():
         assert said in caption and seeds in caption and "Bands" not in caption and "band:" not in caption
     assert "Grid 8×8, output cosine similarity, baseline blur" in captions["Figure figA2 blur"]
     assert "Grid 8×8, baseline zero after normalisation, data CIFAR-10 test." in captions["Figure fig1"]
+
+
+def test_contexts_of_a_study_are_not_called_published():
+    folder = Path(__file__).parents[2] / "experiments" / "results" / "cifar10"
+    found = blocks(section(sections_of(open_runs([folder])), "Results of the study"), Rows)
+    (rows,) = [rows for rows in found if "contexts" in rows.table]
+    assert "but for its 50 contexts a pair: ×1 as many as the study has passes for" in rows.caption
 
 
 def test_cards_of_one_model_say_which_command_they_are_of(tmp_path: Path):
