@@ -213,6 +213,7 @@ class Trainer:
         self.epoch_average.load(state["epoch_average"], self.world)
         self.step, self.closed_epochs, self.best = state["step"], state["closed_epochs"], dict(state["best"])
         self.last = dict(state.get("last", {}))  # older states do not know it
+        self.method.go_on_from(self.step / self.steps)
 
 
 def planned(source: Source, optim: Optim, loop: Loop, world: World) -> Plan:

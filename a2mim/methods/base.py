@@ -47,6 +47,10 @@ class Method(nn.Module):
         """Called after every optimizer step; both in [0, 1] are the part of training that was done when the step began
         (0 at the first one), and that is done now (1 at the last one)."""
 
+    def go_on_from(self, done: float) -> None:
+        """Called when a saved state was loaded, with the part of training that is done: of what it is now, which may be
+        longer than when the state was saved."""
+
     def pictures(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor] | None:
         """What the method sees and makes of a batch: original, masked, predicted, composite, each (B, 3, H, W) and
         normalised like the batch; None for methods that draw nothing. Leaves the method's state as it was."""

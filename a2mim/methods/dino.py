@@ -171,7 +171,7 @@ class DINO(Method):
         self.register_buffer("teacher_temperature", torch.tensor(0.0))
         self.register_buffer("teacher_sum", torch.zeros(settings.prototypes), persistent=False)
         self.register_buffer("teacher_count", torch.tensor(0.0), persistent=False)
-        self._schedule(0.0)
+        self.go_on_from(0.0)
 
     def views(self, given: Augmentation) -> tuple[Augmentation, ...]:
         settings = self.settings
@@ -214,15 +214,15 @@ class DINO(Method):
         self.centre.lerp_(self.teacher_sum / self.teacher_count.clamp(min=1), 1 - self.settings.centre_momentum)
         self.teacher_sum.zero_()
         self.teacher_count.zero_()
-        self._schedule(done)
+        self.go_on_from(done)
 
-    def _schedule(self, progress: float) -> None:
+    def go_on_from(self, done: float) -> None:
         """What the next step uses. In buffers, so that a compiled forward pass is not compiled again."""
         settings = self.settings
-        risen = min(1.0, progress / settings.temperature_warmup) if settings.temperature_warmup else 1.0
+        risen = min(1.0, done / settings.temperature_warmup) if settings.temperature_warmup else 1.0
         first, last = settings.warmup_temperature, settings.teacher_temperature
         self.teacher_temperature.fill_(first + risen * (last - first))
-        self.student_head.trainable.fill_(float(progress >= settings.freeze_prototypes))
+        self.student_head.trainable.fill_(float(done >= settings.freeze_prototypes))
 
     def no_weight_decay(self) -> set[str]:
         """None besides vectors: the paper decays positions and class token."""

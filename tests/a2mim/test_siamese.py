@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from a2mim import networks  # noqa: F401
+from a2mim.data import Source
+from a2mim.dist import World
 from a2mim.methods import METHODS
 from a2mim.methods.byol import regression_loss
 from a2mim.methods.dino import dino_loss
@@ -17,9 +19,11 @@ from a2mim.methods.siamese import embed, embedding_width, mlp, momentum_copy, vi
 from a2mim.methods.simclr import nt_xent
 from a2mim.optim import make_optimizer
 from a2mim.settings import Augmentation
+from a2mim.trainer import Trainer
 from tests.a2mim import siamese
 from tests.a2mim.siamese import (
     GIVEN,
+    LOOP,
     OPTIM,
     POOLED,
     RESNET,
@@ -32,7 +36,7 @@ from tests.a2mim.siamese import (
     run,
     without_norms,
 )
-from tests.a2mim.tiny import gap, log_of, same, state_of
+from tests.a2mim.tiny import gap, log_of, same, state_of, tiny_images
 from tests.children import exit_codes_of_two
 
 pytestmark = pytest.mark.xdist_group("children")
@@ -418,6 +422,21 @@ def test_a_training_that_stopped_ends_with_the_same_bits(name, tmp_path):
     arguments = {key: value for key, value in RESNET.items() if key != "architecture"}
     exported = timm.create_model(str(RESNET["architecture"]), checkpoint_path=path, **arguments)
     assert same(exported.state_dict(), resumed.backbone.state_dict())
+
+
+def test_a_step_behind_the_end_of_a_shorter_training_is_one_of_the_longer(tmp_path):
+    """DINO's first step used the shorter one's temperature and trained prototypes that are fixed in the longer one."""
+    given = {"temperature_warmup": 0.8, "freeze_prototypes": 0.5}
+    run(tmp_path, made("dino", **given))  # 2 epochs of 4 steps
+    state, source = state_of(tmp_path), Source(tiny_images(), made("dino").views(GIVEN), (0.5,) * 3, (0.25,) * 3)
+    for epochs, risen in ((2, 1.0), (5, 0.5)):
+        method = made("dino", **given)
+        trainer = Trainer(method, source, replace(OPTIM, epochs=epochs), LOOP, World())
+        trainer.load(state)
+        assert method.teacher_temperature.item() == pytest.approx(0.04 + risen * 0.03)
+        assert method.student_head.trainable == (epochs == 2)
+        if epochs == 2:  # to the bit what was saved
+            assert same(method.state_dict(), state["method"])
 
 
 @pytest.fixture(scope="module")
