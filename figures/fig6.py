@@ -11,13 +11,15 @@ from figures.forest import centres, name_rows, row_height
 from figures.panels import FAMILIES
 from figures.runs import Drawn, Run, holding
 from figures.style import BLUE, INK, house_style, page
-from figures.tables import read_table
+from figures.tables import of_folders, read_table
 from figures.words import count_in_words, place_in_words
 
 TABLE = "token_position.csv"
 COMMAND = "python -m experiments.studies.token_position"
 CONFIDENCE = 0.95
 FEWEST = 3  # seeds that an interval is given for: with two, Student's t makes it wider than any axis
+ALIKE = pd.Index(["pretrain_epochs", "epochs", "images"])
+"""What the accuracies of one network need alike."""
 AROUND = 0.5  # inches, title and axis of a panel
 
 
@@ -29,17 +31,19 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         runs: folders with token_position.csv: network, position, seed, top1 (per cent), one row for each.
 
     Raises:
-        ValueError: a run without the table; a missing column; a seed twice; more than a page holds.
+        ValueError: a run without the table; a missing column; a seed twice; sweeps of one network that differ in
+            epochs or images; more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    rows = pd.concat(
-        [read_table(run.table(TABLE), ["seed", "top1"], ["network", "position"], "the sweep") for run in runs]
-    ).dropna(subset="top1")
+    texts = ["network", "position"]
+    tables = {str(run.folder): read_table(run.table(TABLE), ["seed", "top1"], texts, "the sweep") for run in runs}
+    rows = of_folders(tables).dropna(subset="top1")
     if rows.empty:
         raise ValueError("the sweep has no accuracy yet, so there is nothing to draw")
     twice = rows[rows.duplicated(["network", "position", "seed"])]
     if len(twice):
         raise ValueError("the sweep holds {network}, {position}, seed {seed} twice".format(**twice.iloc[0]))
+    refuse_other_sweeps(rows)
     networks = {str(network): some for network, some in rows.groupby("network", sort=False)}
     words = [caption, _seed_words(rows.groupby(["network", "position"])["seed"].nunique())]
     words.append("Top-1 accuracy after fine-tuning; the numbers are the means.")
@@ -52,6 +56,20 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         axes.set_title(FAMILIES.get(network, network), parse_math=False)
     panels[-1].set_xlabel("top-1 accuracy (%)")
     return Drawn(figure, {run: [TABLE] for run in runs}, "")
+
+
+def refuse_other_sweeps(rows: pd.DataFrame) -> None:
+    """Raise ValueError where one network was trained for other epochs, or tested on other images, in two folders; a
+    table from before these were columns says nothing of them."""
+    for network, some in rows.groupby("network", sort=False):
+        for column in ALIKE.intersection(some.columns):
+            known = some.dropna(subset=column).groupby(column)["folder"].unique()
+            if len(set(map(tuple, known))) > 1:
+                listed = "; ".join(f"{value:g}: {', '.join(folders)}" for value, folders in known.items())
+                raise ValueError(
+                    f"the sweeps of {network} differ in {column.replace('_', ' ')} ({listed}): draw one folder, or "
+                    "sweeps that were trained alike"
+                )
 
 
 def interval(top1: Sequence[float]) -> tuple[float, float]:

@@ -17,12 +17,16 @@ from figures.panels import FAMILIES, draw_legend, legend_height
 from figures.runs import Drawn, Run, holding
 from figures.seeds import SMALL, interval_words
 from figures.style import GREY, SHADE, Look, house_style, page, room
-from figures.tables import read_table
+from figures.tables import of_folders, read_table, refuse_in_several
 from figures.words import count_in_words, left_out, setup_in_words
 
 TABLE = "masses.csv"
 COMMAND = "a2mim reproduce"
 NUMBERS, TEXTS = ("seed", "M", "M_low", "M_high", "images"), ("network", "setup", "measure", "method")
+APART = (
+    "and their images, trainings and orders may be others: join one study to the other with --joined, which looks, or "
+    "draw one folder"
+)
 LOOKS = {kind: Look(look.colour, look.marker, "none", look.context) for kind, look in KINDS.items()}
 ACROSS = 2
 """Set-ups beside each other: a third would leave no room for its title."""
@@ -41,12 +45,12 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         runs: folders with masses.csv: network, setup, measure, method, seed, M, M_low, M_high, images.
 
     Raises:
-        ValueError: a run without the table; a missing column; none of the measures that are drawn; a seed twice; more
-            than a page holds.
+        ValueError: a run without the table; a missing column; none of the measures that are drawn; a seed twice; one
+            network and set-up in two folders; more than a page holds.
     """
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    tables = [read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of middle masses") for run in runs]
-    rows = pd.concat(tables, ignore_index=True)
+    what = "the table of middle masses"
+    rows = of_folders({str(run.folder): read_table(run.table(TABLE), NUMBERS, TEXTS, what) for run in runs})
     rows = rows[rows["measure"].isin(RELATIVE)]
     if rows.empty:
         raise ValueError(f"the table of middle masses has none of {', '.join(RELATIVE)}, so there is nothing to draw")
@@ -55,6 +59,7 @@ def draw(runs: Sequence[Run], title: str = "", caption: str = "") -> Drawn:
         raise ValueError(
             "the middle masses hold {network}, {setup}, {method}, seed {seed} twice".format(**twice.iloc[0])
         )
+    refuse_in_several(rows, ["network", "setup"], "{network}, {setup}", APART)
     methods = {str(network): list(some["method"].unique()) for network, some in rows.groupby("network", sort=False)}
     kinds = [MEASURES[measure].kind for measure in RELATIVE if measure in set(rows["measure"])]
     looks = {kind: LOOKS[kind] for kind in kinds}

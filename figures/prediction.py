@@ -9,8 +9,19 @@ from matplotlib.axes import Axes
 from figures.labels import LINE, label_points, lines_of
 from figures.runs import Drawn, Run, holding
 from figures.style import FIRST, grey_look, house_style, page, room, wrap
-from figures.tables import read_table
-from figures.transfer import COMMAND, LEADS, NUMBERS, TABLE, TEXTS, in_words, mass_note, mass_words, means_of_seeds
+from figures.tables import of_folders, read_table, refuse_in_several
+from figures.transfer import (
+    COMMAND,
+    LEADS,
+    NUMBERS,
+    ONE_TABLE,
+    TABLE,
+    TEXTS,
+    in_words,
+    mass_note,
+    mass_words,
+    means_of_seeds,
+)
 from figures.words import data_in_words, left_out, measure_in_words, setup_in_words
 
 RANKS = "correlation.csv"
@@ -84,19 +95,15 @@ def caption(table: pd.DataFrame) -> str:
 def panels_of(runs: Sequence[Run]) -> Panels:
     """The rows with M of every task, data set, set-up and measure with four or more. Raises ValueError as `draw`."""
     tables = {run: read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs}
-    table = pd.concat([each.assign(folder=str(run.folder)) for run, each in tables.items()])
+    table = of_folders({str(run.folder): each for run, each in tables.items()})
     groups = table.dropna(subset=["M", "value"]).groupby(KEY, sort=False)
     panels = {tuple(map(str, key)): rows for key, rows in groups if len(rows) >= FEWEST}
     if not panels:
         raise ValueError(
             f"M and transfer are ranked from {FEWEST} runs of one task and set-up on, and there are fewer: give more"
         )
-    for (task, data, setup, _), rows in panels.items():
-        if len(folders := rows["folder"].unique()) > 1:  # and ρ is of the runs of one
-            raise ValueError(
-                f"{task} on {data} ({setup}) stands in {' and in '.join(folders)}, each with a rank correlation of its "
-                "own: put all runs into one table with a2mim transfer, or draw one folder"
-            )
+    ranked = "each with a rank correlation of its own"  # of the runs of one folder
+    refuse_in_several(pd.concat(panels.values()), KEY, "{task} on {data} ({setup})", f"{ranked}: {ONE_TABLE}")
     return panels
 
 

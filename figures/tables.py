@@ -1,6 +1,6 @@
 """Reading a result table, whether it lies in memory or in a CSV file, and refusing one that lacks what is drawn."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -59,3 +59,23 @@ def _read_csv(path: Path, texts: Collection[str], what: str) -> pd.DataFrame:
 
 def _columns(names: list[str]) -> str:
     return f"the column{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
+def of_folders(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all of these tables, and the folder that each is from."""
+    return pd.concat([rows.assign(folder=folder) for folder, rows in tables.items()], ignore_index=True)
+
+
+def refuse_in_several(table: pd.DataFrame, key: Sequence[str], what: str, why: str) -> None:
+    """Raise ValueError where rows that have the columns `key` alike are of several folders: nobody has looked whether
+    what stands there is comparable.
+
+    Args:
+        table: as `of_folders` makes it.
+        what: the rows are, with the columns of the key in braces.
+        why: they cannot be laid together, and the way out.
+    """
+    for values, rows in table.groupby(list(key), sort=False):
+        if len(folders := rows["folder"].unique()) > 1:
+            about = what.format(**dict(zip(key, values, strict=True)))
+            raise ValueError(f"{about} stands in {' and in '.join(folders)}, {why}")

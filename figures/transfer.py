@@ -12,7 +12,7 @@ from figures.curves import PRIMARY
 from figures.forest import plot_intervals, row_height
 from figures.runs import Drawn, Run, holding
 from figures.style import GREY, Look, house_style, looks, page, room
-from figures.tables import read_table
+from figures.tables import of_folders, read_table, refuse_in_several
 from figures.words import column_in_words, count_in_words, data_in_words, left_out, measure_in_words, setup_in_words
 
 TABLE, COMMAND = "transfer.csv", "a2mim transfer"
@@ -21,6 +21,7 @@ LEADS = ("miou", "box_ap", "mask_ap", "top1")
 TEXTS = ["run", "task", "data", "setup", "measure"]
 SAME = ["task", "data", "setup", "measure"]
 """What is compared has these in common."""
+ONE_TABLE = "put all runs into one table with a2mim transfer, or draw one folder"
 NUMBERS = ["value", "low", "high", "difference", "difference_low", "difference_high", "images", "M", "M_low", "M_high"]
 AXIS, TITLE = 0.48, 0.22  # inches: words and numbers below the rows; above them
 
@@ -35,8 +36,8 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
         runs: folders with transfer.csv.
 
     Raises:
-        ValueError: a run without the table; a missing column; none of the measures that are drawn; more runs than a
-            page holds.
+        ValueError: a run without the table; a missing column; none of the measures that are drawn; one task and
+            set-up in two folders; more runs than a page holds.
     """
     table = read_transfer(runs)
     note = mass_note(table)
@@ -51,11 +52,14 @@ def draw(runs: Sequence[Run], title: str = "") -> Drawn:
 
 
 def read_transfer(runs: Sequence[Run]) -> pd.DataFrame:
-    """The rows of all of these folders that are drawn, with their names. Raises ValueError where there is none."""
+    """The rows of all of these folders that are drawn, with their names. Raises ValueError where there is none, and
+    where what is compared stands in several folders."""
     runs = holding(runs, {TABLE: COMMAND})[TABLE]
-    tables = [read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs]
-    table = pd.concat(tables, ignore_index=True)
+    tables = {str(run.folder): read_table(run.table(TABLE), NUMBERS, TEXTS, "the table of transfer") for run in runs}
+    table = of_folders(tables)
     table = table[table["measure"].isin(LEADS)]
+    compared = "each with a first run of its own to compare with"
+    refuse_in_several(table, SAME, "{task} on {data} ({setup})", f"{compared}: {ONE_TABLE}")
     if not len(table):
         raise ValueError(f"the table of transfer has none of {', '.join(LEADS)}, so there is nothing to draw")
     return table.assign(name=names_of(table))

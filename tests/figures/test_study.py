@@ -65,6 +65,32 @@ def test_a_sweep_that_cannot_be_drawn_is_refused(tmp_path: Path):
         of(fig6.draw, tmp_path, "other.csv", table)
 
 
+def test_sweeps_of_other_epochs_are_not_seeds_of_one_bar(tmp_path: Path):
+    table = sweep_table(2).assign(pretrain_epochs=2, epochs=2)
+    more = table.assign(seed=table["seed"] + 2)
+
+    def drawn(other: pd.DataFrame):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folders = [write_run(folder / f"{k}", {fig6.TABLE: each}) for k, each in enumerate((table, other))]
+        return caption(fig6.draw(open_runs(folders)).figure)
+
+    assert "points: 4 seeds" in drawn(more) and "points: 4 seeds" in drawn(more.drop(columns="epochs"))
+    with pytest.raises(ValueError, match=r"the sweeps of vit differ in epochs \(2: .*0; 9: .*1\): draw one folder"):
+        drawn(more.assign(epochs=9))
+    drawn(more[more["network"] == "vit"].assign(network="other", epochs=9))
+
+
+def test_masses_of_one_set_up_in_two_folders_are_refused(tmp_path: Path):
+    table = masses_table(1)
+    cnn, vit, more = (table[table["network"] == name] for name in ("cnn", "vit", "vit"))
+    folders = [
+        write_run(tmp_path / str(k), {"masses.csv": each}) for k, each in enumerate((cnn, vit, more.assign(seed=7)))
+    ]
+    assert len(seen(middle_mass.draw(open_runs(folders[:2])).figure)) >= 4
+    with pytest.raises(ValueError, match=r"vit, fine-tuned log_odds stands in .*1 and in .*2, and their images"):
+        middle_mass.draw(open_runs(folders))
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_every_mass_is_drawn_with_its_interval_and_the_mean_of_the_seeds(tmp_path: Path, seeds: int):
     table = masses_table(seeds)

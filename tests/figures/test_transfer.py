@@ -84,6 +84,17 @@ def test_one_task_ranked_in_two_folders_is_refused(tmp_path):
         prediction.draw(open_runs([one, three]))
 
 
+def test_one_task_and_set_up_of_two_folders_is_refused(tmp_path):
+    """Each had a row to compare with, and nobody knew whether the pictures are the same."""
+    tables = transfer_tables()
+    other = {name: table.replace({"cifar10-test": "other", "camvid-320": "more"}) for name, table in tables.items()}
+    one, two, three = (write_run(tmp_path / str(k), each) for k, each in enumerate((tables, other, tables)))
+    assert len(seen(transfer.draw(open_runs([one, two])).figure)) == 8
+    said = r"segment on camvid-320 \(\w+, [\w-]+\) stands in .*0 and in .*2, each with a first run of its own"
+    with pytest.raises(ValueError, match=said):
+        transfer.draw(open_runs([one, three]))
+
+
 def test_names_stand_beside_the_panel_and_points_called_alike_have_one_each():
     rows = pd.DataFrame({"run": [f"run {k % 11}" for k in range(12)], "M": np.arange(12) / 12, "value": 50.0})
     rows = rows.assign(M_low=rows["M"], M_high=rows["M"], low=rows["value"], high=rows["value"], measure="miou")
