@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -189,10 +190,23 @@ def learning_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int) ->
     return rate if step >= warmup else rate * risen / (peak or 1.0)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group its learning rate: `rate` times the group's factor."""
+def group_rate(optim: Optim, peak: float, step: int, steps_per_epoch: int, scale: float) -> float:
+    """Learning rate of a parameter group with the factor `scale`: `scale` times `learning_rate`; where min_lr is not
+    scaled, that of a schedule from scale·peak to min_lr itself (mmcv's LrUpdaterHook, by each group's initial_lr).
+
+    A factor of 0 stops a group either way.
+    """
+    if scale and not optim.min_lr_scaled:
+        optim = replace(optim, min_lr=optim.min_lr / scale)
+    return scale * learning_rate(optim, peak, step, steps_per_epoch)
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, optim: Optim, peak: float, step: int, steps_per_epoch: int
+) -> None:
+    """Give every parameter group its learning rate of an optimizer step."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        group["lr"] = group_rate(optim, peak, step, steps_per_epoch, group["lr_scale"])
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, optim: Optim, progress: float) -> None:

@@ -206,6 +206,9 @@ class Optim:
     """Learning rate at the first step of the warm-up."""
     min_lr: Rate = 0.0
     """Learning rate at the end of the cosine, or of poly."""
+    min_lr_scaled: bool = True
+    """Whether the factors on the learning rates of parameters (layer_decay, backbone_rate, a method's own) hold for
+    min_lr, too (MAE, SparK, timm and most others); off, every parameter's rate ends at min_lr itself (OpenMixup)."""
     power: Positive = 1.0
     """Of poly: 1 is a straight line."""
     milestones: tuple[NotNegative, ...] = ()

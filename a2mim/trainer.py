@@ -106,8 +106,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """Of the last step, before layer-wise and per-parameter factors."""
-        group = self.optimizer.param_groups[0]
-        return group["lr"] / group["lr_scale"]
+        return learning_rate(self.optim, self.peak, max(0, self.step - 1), self.plan.steps_per_epoch)
 
     @property
     def evaluated(self) -> Method:
@@ -119,8 +118,7 @@ class Trainer:
 
         Raises NonFiniteLoss on every process if the loss is not finite on one; the step is then undone.
         """
-        rate = learning_rate(self.optim, self.peak, self.step, self.plan.steps_per_epoch)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, self.optim, self.peak, self.step, self.plan.steps_per_epoch)
         set_weight_decay(self.optimizer, self.optim, self.step / self.steps)
         if self.buffers:
             torch._foreach_copy_(self.buffers_before, self.buffers)

@@ -23,6 +23,7 @@ from a2mim.bounds import check
 from a2mim.data import make_source
 from a2mim.methods import METHODS, A2MIMSettings
 from a2mim.optim import (
+    group_rate,
     layer_scales,
     learning_rate,
     make_optimizer,
@@ -292,10 +293,19 @@ def test_multistep_by_hand(to):
 
 def test_groups_get_their_factor_of_the_learning_rate():
     model = timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=12, num_heads=1, img_size=32)
-    optimizer = make_optimizer(Classify(model), with_(OPTIM, layer_decay=0.5), 8)
-    set_learning_rate(optimizer, 0.25)
+    optim = with_(OPTIM, layer_decay=0.5, warmup_epochs=0, min_lr=0.05)
+    optimizer = make_optimizer(Classify(model), optim, 8)
+    set_learning_rate(optimizer, optim, 0.45, 15, 10)  # half of the way: 0.25
     assert len({group["lr_scale"] for group in optimizer.param_groups}) > 2
-    assert all(group["lr"] == 0.25 * group["lr_scale"] for group in optimizer.param_groups)
+    assert all(group["lr"] == pytest.approx(0.25 * group["lr_scale"]) for group in optimizer.param_groups)
+    set_learning_rate(optimizer, with_(optim, min_lr_scaled=False), 0.45, 15, 10)
+    halves = {group["lr_scale"]: (0.45 * group["lr_scale"] + 0.05) / 2 for group in optimizer.param_groups}
+    assert all(group["lr"] == pytest.approx(halves[group["lr_scale"]]) for group in optimizer.param_groups)
+
+
+def test_a_factor_of_nothing_stops_a_group_whatever_the_lowest_rate_is():
+    for scaled in (True, False):
+        assert group_rate(with_(OPTIM, min_lr=0.1, min_lr_scaled=scaled), 1e-2, 25, 10, 0.0) == 0
 
 
 def test_weight_decay_along_a_cosine():

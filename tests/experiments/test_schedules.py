@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from a2mim.notes import notes
-from a2mim.optim import learning_rate, scaled_lr
+from a2mim.optim import group_rate, learning_rate, scaled_lr
 from experiments.commands import finetune, pretrain
 from experiments.help import parse
 from experiments.recipes import cifar10, cifar10_baselines, cifar10_masked, coco, imagenet, recipes_of
@@ -164,6 +164,39 @@ def test_the_learning_rate_is_the_releases(name):
     assert largest_jump(ours) <= largest_jump(theirs) * (1 + 1e-4)
     if not name.startswith(BY_EPOCH):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5 * max(theirs))
+
+
+def convnext(peak: float, end: float) -> Curve:
+    return mmcv_cosine(peak, end, 1e-5, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "peak", "end", "scale"),
+    [
+        ("finetune_vit_base", step_fix, 1e-2, 1e-6, 0.65**13),
+        ("finetune_vit_large", step_fix, 1e-2, 1e-6, 0.65**25),  # a peak below min_lr: the rate rises to it
+        ("finetune_convnext_tiny", convnext, 4e-4, 1e-6, 0.7**7),
+        ("a2mim_resnet50", step_fix, 1.2e-3, 1e-5, 0.1),
+        ("a2mim_resnet50_100", step_fix, 1.2e-3, 1e-5, 0.1),
+        ("a2mim_convnext_base", step_fix, 1.2e-3, 1e-5, 0.1),
+    ],
+)
+def test_a_group_of_openmixups_is_annealed_to_the_lowest_rate_itself(name, curve, peak, end, scale):
+    """mmcv, LrUpdaterHook.get_regular_lr: get_lr of each group's initial_lr, which holds its factor, to one min_lr."""
+    optim = find_recipe(f"imagenet:{name}")().optim
+    ours = [group_rate(optim, peak, step, STEPS, scale) for step in range(optim.epochs * STEPS)]
+    of_group = curve(peak * scale, end)
+    theirs = [of_group(step / STEPS, optim.epochs, optim.warmup_epochs) for step in range(len(ours))]
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5 * max(theirs))
+    assert ours[-1] == pytest.approx(end, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["finetune_mae_vit_base", "finetune_maskfeat_vit_base", "spark_resnet50"])
+def test_a_group_of_other_releases_keeps_its_factor_to_the_end(name):
+    """MAE util/lr_sched.py, SlowFast models/optimizer.py, SparK lr_control.py: lr · lr_scale."""
+    optim = find_recipe(f"imagenet:{name}")().optim
+    last = optim.epochs * STEPS - 1
+    assert group_rate(optim, 1e-3, last, STEPS, 0.01) == 0.01 * learning_rate(optim, 1e-3, last, STEPS)
 
 
 def test_the_numbers_of_fine_tuning_a_vit_b():

@@ -25,6 +25,7 @@ FLOAT32 = replace(BF16, precision="float32")
 CNN_LOOP = replace(FLOAT32, channels_last=True, sync_bn=True)
 
 # OpenMixup's StepFixCosineAnnealing: no warm-up in the cosine, and a warm-up that is a share of what it gives.
-STEP_FIX = Optim(cosine_from="warmup", warmup_to="schedule")
+# Both anneal each group of parameters, whatever its factor, to min_lr itself.
+STEP_FIX = Optim(cosine_from="warmup", warmup_to="schedule", min_lr_scaled=False)
 # mmcv's CosineAnnealing: over the whole training, and a warm-up that is a share of what it gives.
-ANNEALING = Optim(cosine_from="start", warmup_to="schedule")
+ANNEALING = Optim(cosine_from="start", warmup_to="schedule", min_lr_scaled=False)

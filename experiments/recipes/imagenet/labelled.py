@@ -182,7 +182,7 @@ def finetune_convnext_base() -> Finetune:
 def _timm(recipe: Finetune) -> Finetune:
     """timm's rule: the cosine over the whole training, and the warm-up to its peak, where the rate then falls; batch
     statistics are each process's own (--sync-bn is off by default there)."""
-    optim = replace(recipe.optim, cosine_from="start", warmup_to="peak")
+    optim = replace(recipe.optim, cosine_from="start", warmup_to="peak", min_lr_scaled=True)
     return replace(recipe, optim=optim, loop=replace(recipe.loop, sync_bn=False))
 
 
@@ -252,5 +252,5 @@ def supervised_convnext_base() -> Finetune:
 
 def _from_scratch(settings: Finetune) -> Finetune:
     """facebookresearch/ConvNeXt: the cosine after the warm-up; its average has a constant decay."""
-    optim = replace(settings.optim, warmup_epochs=20.0, cosine_from="warmup", warmup_to="peak")
+    optim = replace(settings.optim, warmup_epochs=20.0, cosine_from="warmup", warmup_to="peak", min_lr_scaled=True)
     return replace(settings, optim=optim, loop=replace(settings.loop, ema_warmup_epochs=0.0))
