@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from a2mim.bounds import Count, NotNegative, Positive
+from experiments.folders import read_record
 from experiments.studies.methods import METHODS
 from experiments.studies.steps import Step, finished, refuse_other_commands, run_steps, typed
 from interactions.forecast import duration
@@ -217,7 +218,21 @@ def step(
 ) -> Step:
     """A training command, with the seconds that it takes on all GPUs."""
     work = operations(recipe) * IMAGES * recipe.optim.epochs * cost
+    words = (*words, *in_parts(settings, recipe, name, out))
     return Step((verb, "--recipe", f"imagenet:{name}", *words, "--out", str(out)), out, seconds(work, settings))
+
+
+def in_parts(settings: Settings, recipe: Any, name: str, out: Path) -> tuple[str, ...]:
+    """The --accumulate with which a Fourier loss averages spectra over as many images as the released one, whose weight
+    falls with their number, where so many GPUs allow it; that of a training which is there, whatever it is."""
+    from experiments.recipes.imagenet.a2mim import IMAGES_OF_A_SPECTRUM
+
+    parts, rest = 1, 0
+    if (out / "run.json").exists():
+        parts = read_record(out).get("settings", {}).get("loop", {}).get("accumulate", 1)
+    elif together := IMAGES_OF_A_SPECTRUM.get(name):
+        parts, rest = divmod(recipe.loop.batch, together * settings.gpus)
+    return ("--accumulate", str(parts)) if parts > 1 and not rest else ()
 
 
 # ------------------------------------------------------------------------------------------- the costs

@@ -24,7 +24,7 @@ from a2mim.notes import notes
 from a2mim.optim import learning_rate, rate_words, scaled_lr
 from a2mim.plain import to_plain
 from a2mim.runs import NOTHING, added_epochs, known_run, open_run, read_run, stored_settings, update_run
-from a2mim.settings import FREE
+from a2mim.settings import FREE, Loop
 from a2mim.train import Hooks, describe, train
 from experiments.machine import commit
 from experiments.options import is_begun, refuse_idle
@@ -149,9 +149,25 @@ def begin(
             recipe = settings.recipe or read_run(folder).get("recipe", "")  # whoever says --resume names none
             update_run(folder, recipe=recipe, data=data, classes=parts["train"].classes, **about)
             print(describe(settings.loop, settings.optim, world, about["images"]), flush=True)
+            if said := spectra_words(settings.loop, world.size, first.get("method_settings", NOTHING)):
+                print(said, flush=True)
         world.wait()
 
     return open_and_tell
+
+
+def spectra_words(loop: Loop, processes: int, method: Mapping[str, Any]) -> str:
+    """Over how many images A²MIM's released Fourier loss averages spectra; nothing of any other loss.
+
+    method: settings of the method.
+    """
+    if method.get("fourier") != "released" or not method.get("fourier_weight"):
+        return ""
+    return (
+        f"fourier=released averages spectra over {loop.batch // (processes * loop.accumulate)} images, those of a "
+        "micro-batch, and weighs less the more they are (released ViT-B and ViT-L: 128; ViT-S and ResNet-50: 256): "
+        "--accumulate changes that"
+    )
 
 
 def refuse_other_input(folder: Path, loaded: Mapping[str, Any] | None) -> None:

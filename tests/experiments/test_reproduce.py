@@ -19,7 +19,9 @@ import torch
 
 from experiments import cli
 from experiments.help import parse
-from experiments.recipes import cifar10
+from experiments.recipes import cifar10, recipes_of
+from experiments.recipes import imagenet as imagenet_recipes
+from experiments.recipes.imagenet.a2mim import IMAGES_OF_A_SPECTRUM
 from experiments.studies import imagenet, trainings
 from experiments.studies.cifar10 import plan, tables
 from experiments.studies.cifar10.command import run
@@ -237,6 +239,34 @@ def test_the_plan_of_imagenet_can_be_typed_and_its_weights_fit():
     assert {"a2mim_resnet50", "supervised_vit_small", "byol_resnet50"} <= tuned
     assert "mocov3_vit_small" not in tuned  # its network is another than that of finetune_vit_small
     assert [step.out.name for step in made if step.words[0] == "compare"] == ["resnet50.png", "vit_small.png"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "parts"),
+    [(1, ("8", "16", "16", "8")), (8, (None, "2", "2", None)), (16, (None,) * 4), (3, (None,) * 4), (32, (None,) * 4)],
+)
+def test_spectra_are_averaged_over_as_many_images_as_in_the_releases(gpus, parts):
+    """128 for ViT-B and ViT-L, 256 for ViT-S and ResNet-50; with 3 GPUs the batch cannot be, with 32 they are fewer."""
+    made = list(imagenet.steps(imagenet.Settings(gpus=gpus)))
+    given = {step.out.name: behind(step.words, "--accumulate") for step in made if "--recipe" in step.words}
+    names = [f"a2mim_{network}" for network in ("vit_small", "vit_base", "vit_large", "resnet50")]
+    assert tuple(given.pop(f"{name}-pretrain") for name in names) == parts and not any(given.values())
+    for name, part in zip(names, parts, strict=True):
+        images = recipes_of(imagenet_recipes)[name]().loop.batch / (gpus * int(part or 1))
+        assert images == IMAGES_OF_A_SPECTRUM[name] or gpus in (3, 16, 32)
+    assert {
+        name for name, make in recipes_of(imagenet_recipes).items() if "fourier=released" in getattr(make(), "set", ())
+    } == IMAGES_OF_A_SPECTRUM.keys()
+
+
+def test_a_study_goes_on_in_the_parts_that_its_trainings_began_with(tmp_path):
+    run = tmp_path / "a2mim_vit_base-pretrain"
+    run.mkdir()
+    settings = imagenet.Settings(networks=("vit_base",), methods=("a2mim",), out=tmp_path, gpus=8)
+    for stored, words in ((1, None), (4, "4")):
+        (run / "run.json").write_text(json.dumps({"settings": {"loop": {"accumulate": stored}}}))
+        (first, *_) = imagenet.steps(settings)
+        assert first.out == run and behind(first.words, "--accumulate") == words
 
 
 AGENT = """

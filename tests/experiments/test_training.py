@@ -432,6 +432,24 @@ def test_a_warm_up_of_all_epochs_is_told_and_refused_to_no_run(images, tmp_path,
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("more", "images_of_one"),
+    [
+        (("--set", "fourier=released"), 8),
+        (("--set", "fourier=released", "--accumulate", "2"), 4),
+        (("--set", "fourier=released", "fourier_weight=0"), 0),
+        (("--set", "fourier=released_plain"), 0),
+        ((), 0),
+    ],
+)
+def test_a_training_tells_over_how_many_images_spectra_are_averaged(more, images_of_one, images, tmp_path, capsys):
+    words = ["pretrain", "--model", "test_vit", "--data", str(images), "--mask-cell", "16", "--epochs", "2", *SMALL]
+    assert main([*words, *more, "--minutes", "1e-9", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert (f"averages spectra over {images_of_one} images, those of a micro-batch" in said) == bool(images_of_one)
+    assert ("averages spectra" in said) == bool(images_of_one)
+
+
 def test_fine_tuning_of_random_weights_says_that_lower_layers_hardly_learn(pretrained, images, tmp_path, capsys):
     words = ["finetune", "--model", "test_vit", "--data", str(images), *SMALL, "--epochs", "2", "--dry-run"]
     words += ["--out", str(tmp_path / "run")]

@@ -2,8 +2,8 @@
 
 The released Fourier loss averages spectra over the images that a device sees together before it compares them: its
 value falls like 1 over their number. Released are 128 of them for ViT-B and ViT-L (8xb128_accu2), 256 for ViT-S and
-ResNet-50 (8xb256), so that processes × --accumulate should be 16 and 8 with the batch of 2048. All else but batch
-statistics is the same for any number.
+ResNet-50 (8xb256), so that processes × --accumulate should be 16 and 8 with the batch of 2048 (`a2mim reproduce
+imagenet` gives the --accumulate for its --gpus). All else but batch statistics is the same for any number.
 """
 
 from __future__ import annotations
@@ -45,6 +45,16 @@ def _pretrain_vit(network: Network, method: str, set: tuple[str, ...], loop: Loo
         method=method, set=set, network=_with_final_norm(network), augment=_CROP, optim=_VIT_PRETRAIN, loop=loop
     )
 
+
+IMAGES_OF_A_SPECTRUM = {
+    "a2mim_vit_small": 256,
+    "a2mim_vit_base": 128,
+    "a2mim_vit_large": 128,
+    "a2mim_resnet50": 256,
+    "a2mim_resnet50_100": 256,
+}
+"""Over how many images spectra are averaged in the releases with fourier=released: imgs_per_gpu of OpenMixup's
+configs/selfsup/a2mim/imagenet (vit_small_l0_sz224_8xb256, vit_base_l0_sz224_8xb128_accu2, r50_l3_sz224_init_8xb256)."""
 
 _A2MIM_VIT = ("fourier=released", "fourier_weight=0.1")
 
