@@ -73,7 +73,8 @@ class A2MIMSettings:
     gamma_init: float | None = None
     """If given, a learnable γ of this initial value scales masked features before T is added (released CNNs: 1e-6)."""
     target: Literal["rgb", "hog"] = "rgb"
-    """rgb: the normalised pixels; hog: 9 orientations in cells of 8×8 px."""
+    """rgb: the normalised pixels; hog: 9 orientations in cells of 8×8 px, of the normalised pixels and each cell of
+    length 1 (released: scikit-image's of 8-bit pixels, with L2-Hys)."""
     spatial: Penalty = "l1"
     """Loss per masked pixel; released CNNs use focal_l1."""
     fourier: Fourier = "paper"

@@ -30,12 +30,12 @@ None of these was run here. What the numbers are from, each compared with the re
 Known differences: FPN stands for C4 (torchvision's heads see levels, not ResNet's last stage); whole epochs stand for
 steps (12 and 24 of 117,266 pictures with instances are 87,948 and 175,896 steps of 16); in resnet50_1x the first two
 stages are trained, too. Of both ViTs the heads there have four convolutions and norms, torchvision's two linear layers,
-and vit_base_1x's there learns boxes by GIoU. ViTDet adds relative positions to its attention, which start at zero, and
-drops the class token; here there are none of the first, and every window sees the second. vit_base_1x is the paper's
-ViT-B as it is pre-trained (BEiT's: relative and absolute positions, which the release's file for detection switches
-off; images of one size), so that every picture is padded to 1024 px, after ViTDet's jitter in place of sides from 480
-to 800, and its last map becomes the levels, where the release gives four blocks of one stride to FPN; every block
-attends to the whole picture, as there.
+and vit_base_1x's there learns boxes by GIoU. Biases do not decay, where Detectron2 exempts norms and positions alone.
+ViTDet adds relative positions to its attention, which start at zero, and drops the class token; here there are none of
+the first, and every window sees the second. vit_base_1x is the paper's ViT-B as it is pre-trained (BEiT's: relative and
+absolute positions, which the release's file for detection switches off; images of one size), so that every picture is
+padded to 1024 px, after ViTDet's jitter in place of sides from 480 to 800, and its last map becomes the levels, where
+the release gives four blocks of one stride to FPN; every block attends to the whole picture, as there.
 
 Costs. Detectron2 states 0.261 s a step on eight V100 for resnet50_1x, 6.5 hours; twice that for resnet50_2x; 0.314 s a
 picture of each of its GPUs for ViTDet-B. For vit_base_1x nothing is stated: 88,000 steps of 16 pictures of 1024 px.

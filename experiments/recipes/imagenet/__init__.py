@@ -57,7 +57,11 @@ fine-tuning ViT-B); with averages of weights go averages of batch statistics, wh
 vectors and the class token do not decay, where MoCo v3 decays all of a ViT, and where OpenMixup's rules, which go by
 names, reach neither the layer norms of a ConvNeXt (in fine-tuning those of stem and downsampling) nor the batch norms
 of a ResNet's shortcuts, whose scales decay there; DINO's prototypes decay while they are
-fixed, where the official code leaves them out of the step.
+fixed, where the official code leaves them out of the step; a fresh classifier is drawn as torch's linear layers are,
+where MAE begins at almost nothing (deviation 2e-5), MaskFeat at a thousandth (HEAD_INIT_SCALE), and OpenMixup at a
+deviation of 0.01 (ConvNeXts: 0.02).
+With another --batch, --warmup-lr and --min-lr of MaskFeat and SparK stay as they are here, where the releases scale
+them with the rate (SparK: 0.005 and 0.001 of it; MaskFeat: as --lr): give them beside it.
 RSB's binary cross entropy is RSB's own (soft labels count from 0.2 on, the mean over classes), where OpenMixup, which
 fine-tuned the networks of A²MIM's table, takes soft labels as they are and sums over classes: --loss bce_sum. Where the
 released supervised configurations are not described, DeiT's, RSB's and ConvNeXt's own are used.
