@@ -91,7 +91,7 @@ class Trainer:
     def _placed(self, method: Method) -> Method:
         if self.loop.sync_bn:
             if self.device.type != "cuda":
-                raise ValueError("synchronised batch statistics need CUDA: drop --sync-bn")
+                raise ValueError("synchronised batch statistics need CUDA: use --no-sync-bn, or leave --sync-bn out")
             method = synchronised(method)
         if self.loop.grad_checkpointing:
             recompute(method)

@@ -267,6 +267,7 @@ def test_a_run_from_before_a_method_s_setting_existed_goes_on_as_it_began(images
         ("--model test_vit --data {images} --warmup-epochs 200", "200 epochs of warm-up do not fit"),
         ("--model test_vit --data {images} --mask-cell 32", "covers the whole image: use a smaller --mask-cell"),
         ("--model test_vit --data {images} --auto-augment nope", "--auto-augment nope): Unknown AA policy nope"),
+        ("--model test_vit --data {images} --sync-bn", "need CUDA: use --no-sync-bn, or leave"),
         ("--model test_vit --data {images} --device meta", "the device meta computes nothing"),
     ],
 )
