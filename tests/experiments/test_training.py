@@ -197,7 +197,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(command, images, tmp_path, 
     given = [str(word) for word in (*given, *(["--mask-cell", 16] if command == "pretrain" else []))]
     assert main(given) == 0
     record = json.loads((run / "run.json").read_text())
-    for group, name in (("augment", "hue"), ("network", "partial"), ("loop", "ema")):
+    for group, name in (("augment", "hue"), ("network", "partial"), ("loop", "ema"), ("optim", "min_lr_scaled")):
         del record["settings"][group][name]
     del record["settings"]["mixing"]
     (run / "run.json").write_text(json.dumps(record))
