@@ -8,7 +8,6 @@ taken for those of another.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
 import statistics
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.folders import is_complete, read_json, read_record
+from experiments.studies.recorded import can_grow, refuse_other_recipe, refuse_other_settings
 from interactions.forecast import duration
 
 NOT_YET = 3
@@ -69,11 +69,6 @@ def finished(step: Step) -> bool:
     if step.words[0] == "compare":
         return all(path.is_file() for path in (step.out, *tables_beside(step.out))) and is_of_all(step)
     return step.out.is_file() or (is_complete(step.out) and is_of_as_many(step) and is_drawn(step.out, step.words[0]))
-
-
-def can_grow(words: Sequence[str]) -> bool:
-    """Whether a command measures so many images, to which the same command with more of them adds."""
-    return words[0] == "profile" and {"--images", "--budget"} <= set(words) and "--checkpoints" not in words
 
 
 def is_of_as_many(step: Step) -> bool:
@@ -158,6 +153,8 @@ def run_steps(
             write_json(folder / COMMANDS, remembered(folder) | {place(step, folder): essence(step, folder)})
         if code := (command or cli.main)(words):
             return code
+        if folder:
+            refuse_changed_weights(steps, folder)
         # Looked at behind the first command, so that however little time there is, something is done.
         if not finished(step) or (minutes and time.monotonic() > deadline):
             break
@@ -212,10 +209,13 @@ def refuse_absent(steps: Sequence[Step], places: Iterable[str]) -> None:
 
 def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
     """Raise ValueError where what is done in a study's folder was made by other commands than these."""
+    refuse_changed_weights(steps, folder)
     known = remembered(folder)
     for step in filter(finished, steps):
         refuse_other_recipe(step)
         there, now = known.get(place(step, folder)), essence(step, folder)
+        if there is None:
+            refuse_other_settings(step)
         if there and can_grow(step.words):  # of more images than are asked for now, or as many
             there, now = without(there, "--images"), without(now, "--images")
         if there is not None and not (len(there) == len(now) and all(map(alike, there, now))):
@@ -227,56 +227,31 @@ def refuse_other_commands(steps: Sequence[Step], folder: Path) -> None:
             )
 
 
+def refuse_changed_weights(steps: Sequence[Step], folder: Path) -> None:
+    """Raise ValueError where what lies in a study's folder was made from weights there that are others now: they were
+    trained anew, and tables would set old and new networks beside each other."""
+    from a2mim.checkpoints.read import split_copy
+
+    known = remembered(folder)
+    changed: dict[str, list[Path]] = {}
+    for step in steps:
+        if (there := known.get(place(step, folder))) and step.out.exists():
+            was = dict(word.split(CONTENTS) for word in there if CONTENTS in word)
+            for word in essence(step, folder):
+                weights, _, digest = word.partition(CONTENTS)
+                if digest and was.get(weights, digest) != digest and split_copy(folder / weights)[0].exists():
+                    changed.setdefault(weights, []).append(step.out)
+    if changed:
+        made = "; ".join(f"{', '.join(map(str, outs))} from {weights}" for weights, outs in changed.items())
+        raise ValueError(
+            f"weights in {folder} are not those that others were made from ({made}): move what was made away, so that "
+            "the study makes it anew, or put the weights back"
+        )
+
+
 def without(words: Sequence[str], option: str) -> list[str]:
     """The words without an option and its value."""
     return [word for before, word in pairwise(("", *words)) if option not in (before, word)]
-
-
-RECIPE = {
-    "": ("method", "set", "mask_at", "mask_ratio", "mask_cell", "loss", "bce_threshold"),
-    "network": ("model", "model_args", "partial"),
-    "augment": (),
-    "mixing": (),
-    "optim": (),
-    "loop": ("batch", "accumulate", "precision", "ema", "ema_warmup", "ema_warmup_epochs"),
-}
-"""What of a recipe makes a network another one (of a group that lists none, everything)."""
-OF_LENGTH = ("epochs", "warmup_epochs")
-
-
-def refuse_other_recipe(step: Step) -> None:
-    """Raise ValueError where a training's recipe is another one now than when it was trained, or where it was trained
-    for longer than the study does: it would stand beside others under one name."""
-    from a2mim.bounds import option
-    from a2mim.plain import to_plain
-    from experiments.training.asked import find_recipe
-
-    if "--recipe" not in step.words:
-        return
-    recipe = find_recipe(step.words[step.words.index("--recipe") + 1])
-    there, now = _of_recipe(read_record(step.out).get("settings", {})), _of_recipe(to_plain(recipe()))
-    if "--epochs" in step.words:
-        now["epochs"] = int(step.words[step.words.index("--epochs") + 1])
-    if (epochs := there.pop("epochs", None)) != now["epochs"] and epochs is not None:
-        raise ValueError(
-            f"{step.out} was trained for {epochs} epochs, and the study's networks are for {now['epochs']}: begin the "
-            "study in another --out (what extends a training leaves its measurements behind)"
-        )
-    for name in sorted(there.keys() & now.keys() - {*OF_LENGTH}):
-        if there[name] != now[name] and option(name) not in step.words:
-            raise ValueError(
-                f"{step.out} was trained by an older recipe ({name} {there[name]!r} there, {now[name]!r} now): begin "
-                "the study in another --out"
-            )
-
-
-def _of_recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that make a network, by name; as JSON has them."""
-    found: dict[str, Any] = {}
-    for group, names in RECIPE.items():
-        of_group = settings.get(group, {}) if group else settings
-        found |= {name: value for name, value in of_group.items() if name in (names or of_group)}
-    return dict(json.loads(json.dumps(found)))
 
 
 def remembered(folder: Path) -> dict[str, list[str]]:
@@ -290,32 +265,33 @@ def place(step: Step, folder: Path) -> str:
 
 
 def essence(step: Step, folder: Path) -> list[str]:
-    """The words of a step without where it works; files by their names and sizes, wherever they lie, and weights that
-    are not the study's own by their contents, too: those of two runs often have one name and size."""
+    """The words of a step without where it works; files by their names and sizes, wherever they lie, and weights by
+    their contents, too: those of two runs often have one name and size, and the study's own may be trained anew."""
     kept = [(before, word) for before, word in pairwise(("", *step.words)) if not {before, word} & set(ELSEWHERE)]
     return [
-        _portable(word, folder) + (_contents(word, folder) if before == "--weights" else "") for before, word in kept
+        _portable(word, folder) + (_contents(word) if before in ("--weights", "profile") else "")
+        for before, word in kept
     ]
 
 
 def alike(there: str, now: str) -> bool:
-    """Whether a remembered word is that of now. What was remembered before there were digests has none, and a file or a
-    folder that has gone is known by its name alone."""
+    """Whether a remembered word is that of now. What was remembered before there were digests has none, nor have
+    weights that are not there (yet, or any more); a file or a folder that has gone is known by its name alone."""
     said, _, digest = there.partition(CONTENTS)
     word, _, known = now.partition(CONTENTS)
-    if said in (word, word.partition(" (files ")[0]) and (digest == known or not digest):
+    if said in (word, word.partition(" (files ")[0]) and (digest == known or not (digest and known)):
         return True
     return not Path(now).exists() and Path(now).name == said.partition(" (")[0]
 
 
-def _contents(weights: str, folder: Path) -> str:
-    """What is remembered of weights that lie outside the study's folder."""
+def _contents(weights: str) -> str:
+    """What is remembered of weights, or of those of a training run."""
     from a2mim.checkpoints.read import split_copy
     from experiments.models import BACKBONE
 
     file = split_copy(weights)[0]
     file = file / BACKBONE if file.is_dir() else file
-    if file.is_relative_to(folder) or not file.is_file():
+    if not file.is_file():
         return ""
     about = file.stat()
     return CONTENTS + _digest(file, about.st_size, about.st_mtime_ns)

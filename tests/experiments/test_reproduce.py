@@ -23,11 +23,11 @@ from experiments.recipes import cifar10, recipes_of
 from experiments.recipes import imagenet as imagenet_recipes
 from experiments.recipes.imagenet.a2mim import IMAGES_OF_A_SPECTRUM
 from experiments.studies import imagenet, trainings
-from experiments.studies.cifar10 import plan, tables
+from experiments.studies.cifar10 import drawing, plan, tables
 from experiments.studies.cifar10.command import run
 from experiments.studies.cifar10.plan import FAMILIES, STATES, Settings, steps
 from experiments.studies.methods import METHODS, UNTRAINED
-from experiments.studies.steps import NOT_YET, essence, place
+from experiments.studies.steps import NOT_YET, essence, place, refuse_other_commands
 from experiments.studies.token_position import PLACES
 from experiments.training.asked import resolved
 from interactions.game import PatchGame
@@ -381,6 +381,7 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     quick = plan.size_of
     monkeypatch.setattr(plan, "size_of", lambda settings: replace(quick(settings), pictures=4, budget=96))
     monkeypatch.setattr(plan, "CORE", ())
+    assert drawing.CORE  # of figure 5: what is left out are measurements
     monkeypatch.setattr(plan, "STATES", 2)
     monkeypatch.setattr(plan, "CONTEXT_CHECK", ())
     monkeypatch.setattr(tables, "CONTEXT_CHECK", ("supervised", "a2mim"))
@@ -420,5 +421,8 @@ def test_the_study_stops_goes_on_and_keeps_its_results(tmp_path, monkeypatch, ca
     pd.testing.assert_frame_equal(one, other)
     assert {"loss/cnn-a2mim-0-pretrain.png", "pictures/cnn-a2mim-0-pretrain.png", "report.html"} <= found
     assert "A²MIM" in (kept / "report.html").read_text() and "One seed a method" in (kept / "report.html").read_text()
+    assert "not made by" not in (kept / "commands.sh").read_text()
     monkeypatch.setattr(cli, "main", lambda words: pytest.fail(str(words)) if words[0] != "figure" else 0)
     assert run(Settings(**study)) == 0
+    (tmp_path / "runs" / "commands.json").unlink()
+    refuse_other_commands(steps(Settings(**study)), tmp_path / "runs")  # nobody remembers, and the records agree

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,9 @@ from PIL import Image
 from a2mim.plain import to_plain
 from experiments import cli
 from experiments.folders import read_record
+from experiments.help import parse
+from experiments.studies.kept import write_commands
+from experiments.studies.recorded import asked, refuse_other_recipe
 from experiments.studies.steps import (
     NOT_YET,
     PICTURES,
@@ -23,7 +27,6 @@ from experiments.studies.steps import (
     pursue,
     refuse_absent,
     refuse_other_commands,
-    refuse_other_recipe,
     report_plan,
     run_steps,
     seconds_left,
@@ -156,15 +159,61 @@ def test_weights_of_another_run_are_others_whatever_their_name_and_size(tmp_path
         refuse_other_commands(steps(r1), folder)
 
 
-def test_weights_of_the_study_itself_are_known_by_their_place(tmp_path, typed):
+def test_weights_of_the_study_itself_are_known_by_their_place_and_contents(tmp_path, typed):
+    """A study that was moved, whose weights are gone, or are the same again, goes on."""
     folder = tmp_path / "runs"
     (folder / "a").mkdir(parents=True)
-    (folder / "a" / "backbone.safetensors").write_text("one")
-    steps = [Step(("finetune", "--weights", str(folder / "a"), "--out", str(folder / "b")), folder / "b")]
-    assert run_steps(steps, folder=folder) == 0
-    (folder / "a" / "backbone.safetensors").write_text("longer")
+    (weights := folder / "a" / "backbone.safetensors").write_text("one")
+
+    def steps(folder=folder):
+        return [Step(("finetune", "--weights", str(folder / "a"), "--out", str(folder / "b")), folder / "b")]
+
+    assert run_steps(steps(), folder=folder) == 0
+    weights.unlink()
+    refuse_other_commands(steps(), folder)
+    weights.write_text("one")
+    refuse_other_commands(steps(), folder)
+    folder = folder.rename(tmp_path / "moved")
+    refuse_other_commands(steps(folder), folder)
+    commands = json.loads((folder / "commands.json").read_text())
+    (folder / "a" / "backbone.safetensors").write_text("two")
+    with pytest.raises(ValueError, match="are not those that others were made from"):
+        refuse_other_commands(steps(folder), folder)
+    commands["b"] = [word.partition(" sha256:")[0] for word in commands["b"]]  # as it was remembered before
+    (folder / "commands.json").write_text(json.dumps(commands))
+    refuse_other_commands(steps(folder), folder)
+
+
+@pytest.mark.parametrize("done", ["done", "half"])
+def test_what_was_made_from_a_network_that_is_trained_anew_is_not_taken(done, tmp_path, monkeypatch):
+    """Its fine-tuning and its profiles stayed done, and stood in the tables beside the new network."""
+    folder, contents = tmp_path / "runs", iter("12")
+
+    def main(words):
+        out = Path(words[words.index("--out") + 1])
+        out.mkdir(parents=True)
+        if words[0] == "pretrain":
+            (out / "backbone.safetensors").write_text(next(contents))
+        finished = words[0] == "pretrain" or done == "done"
+        (out / "run.json").write_text(json.dumps({"finished": finished, "seconds": 1.0}))
+        (out / "loss.png").touch()
+        return 0
+
+    monkeypatch.setattr(cli, "main", main)
+    before, after = folder / "a", folder / "b"
+    steps = [Step(("pretrain", "--out", str(before)), before)]
+    steps += [Step(("finetune", "--weights", str(before), "--out", str(after)), after)]
+    assert run_steps(steps, folder=folder) == (0 if done == "done" else NOT_YET)
     refuse_other_commands(steps, folder)
-    assert "sha256" not in (folder / "commands.json").read_text()
+    shutil.rmtree(before)
+    said = rf"those that others were made from \({after} from a\): move what was made away"
+    refuse_other_commands(steps, folder)  # nobody knows yet what the new ones will be
+    with pytest.raises(ValueError, match=said):
+        run_steps(steps, folder=folder)
+    with pytest.raises(ValueError, match=said):
+        refuse_other_commands(steps, folder)
+    shutil.rmtree(after)
+    refuse_other_commands(steps, folder)
 
 
 def test_what_has_gone_is_known_by_its_name(tmp_path, typed):
@@ -287,6 +336,79 @@ def test_a_profile_of_more_images_than_there_are_is_gone_on_with(photos, tmp_pat
     other = asked(5)
     with pytest.raises(ValueError, match="was made by another command"):
         refuse_other_commands([replace(other, words=(*other.words, "--baseline", "blur"))], tmp_path / "study")
+
+
+def measured(folder, **settings):
+    """A finished profile, as another command than a study's may have left it."""
+    usual = {"grid": 8, "value": "log_odds", "baseline": "mean", "images": 64, "budget": 100, "precision": None}
+    record = {"command": "profile", "status": "complete", "images": [{"image": k} for k in range(100)]}
+    record |= {"ended": settings.pop("ended", "images"), "settings": usual | settings, "data": {"images": 1000}}
+    write_json(folder / "run.json", record)
+    (folder / "strength.png").touch()
+    (folder / "course.png").touch()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"budget": 200}, "budget 200 there, 100 now"),
+        ({"grid": 14, "value": "cosine"}, "grid 14 there, 8 now; value cosine there, log_odds now"),
+        ({"baseline": "blur"}, "baseline blur there, mean now"),
+        ({"budget": None, "precision": 0.1}, "budget None there, 100 now; precision 0.1 there, None now"),
+    ],
+)
+def test_a_run_that_nobody_remembers_is_compared_by_its_record(settings, said, tmp_path):
+    """It was taken for the command's own, whatever it had measured."""
+    out = tmp_path / "runs" / "a"
+    step = Step(("profile", "net", "--grid", "8", "--images", "64", "--budget", "100", "--out", str(out)), out)
+    measured(out)
+    refuse_other_commands([step], tmp_path / "runs")
+    measured(out, **settings)
+    with pytest.raises(ValueError, match=rf"runs/a was made by another command \({said}\): give the study's own"):
+        refuse_other_commands([step], tmp_path / "runs")
+
+
+def test_a_precision_that_nobody_remembers_is_compared_too(tmp_path):
+    out = tmp_path / "runs" / "a"
+    step = Step(("profile", "net", "--grid", "8", "--precision", "0.1", "--relative", "--out", str(out)), out)
+    measured(out, budget=None, images=None, precision=0.1, relative=True)
+    refuse_other_commands([step], tmp_path / "runs")
+    measured(out, budget=None, images=300, precision=0.5, relative=True)
+    with pytest.raises(ValueError, match=r"images 300 there, None now; precision 0\.5 there, 0\.1 now"):
+        refuse_other_commands([step], tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "profile net --grid 8 --images 64 --budget 100 --value cosine --baseline drop --ratios 0.05 0.5 1",
+        "profile net --grid 7 --precision 0.1 --relative --only-correct",
+        "profile net --budget 200 --design published --published-pairs 5 --seed 0 --mean None",
+        "occlusion net --grid 8 --images 200 --seeds 3 --kinds random salient",
+    ],
+)
+def test_what_is_compared_is_what_the_command_would_measure(words, tmp_path):
+    verb, *rest = [*words.split(), "--data", "photos", "--out", str(tmp_path)]
+    command = import_module(cli.COMMANDS[verb])
+    read = parse(command.Settings, args=rest)
+    if usual := getattr(command, "usual", lambda _: None)(read):
+        read = parse(command.Settings, args=rest, default=usual)
+    measure = read.measure.resolved() if verb == "profile" else read.measure
+    assert json.loads(json.dumps(asked((verb, *rest)))) == to_plain(measure)
+
+
+def test_commands_say_how_many_images_were_measured_and_what_is_not_theirs(tmp_path):
+    """An earlier start asked for more images, and the clock ended the other run."""
+    one, two, three = (tmp_path / "runs" / name for name in "abc")
+    how = ("profile", "net", "--grid", "8", "--images", "64", "--budget", "100", "--out")
+    measured(one)
+    measured(two, budget=None, images=None, precision=0.1, ended="minutes")
+    steps = [Step((*how, str(out)), out) for out in (one, three)]
+    steps += [Step(("profile", "net", "--grid", "8", "--precision", "0.1", "--out", str(two)), two)]
+    write_commands(tmp_path, steps)
+    _, first, missing, remark, last = (tmp_path / "commands.sh").read_text().splitlines()
+    assert "--images 100 --budget 100" in first and "--images 64 --budget 100" in missing
+    assert remark == "# not made by this command: ended by its minutes" and last.endswith(str(two))
 
 
 def test_a_training_by_an_older_recipe_is_not_taken_for_one_of_today(tmp_path):

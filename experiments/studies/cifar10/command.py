@@ -10,7 +10,14 @@ from dataclasses import replace
 from a2mim.errors import one_line
 from experiments.studies.cifar10.earlier import other_images
 from experiments.studies.cifar10.plan import Settings, steps
-from experiments.studies.steps import CAN_STOP, finished, pursue, refuse_absent, refuse_other_commands
+from experiments.studies.steps import (
+    CAN_STOP,
+    finished,
+    pursue,
+    refuse_absent,
+    refuse_changed_weights,
+    refuse_other_commands,
+)
 
 
 def run(settings: Settings) -> int:
@@ -34,6 +41,7 @@ def run(settings: Settings) -> int:
     # Tables and figures are of every method that is there, also of those that are not asked for now.
     whole = steps(replace(settings, methods=()))
     refuse_other_commands([step for step in whole if step.words[0] in CAN_STOP], settings.out)
+    refuse_changed_weights(whole, settings.out)
 
     def ready() -> None:
         pick_device(settings.device)
