@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.studies.recorded import as_held, remarks
 from experiments.studies.steps import Step, finished, typed
 from interactions.runs.files import write_atomically, write_json
 
@@ -25,8 +26,14 @@ def write_commands(kept: Path, steps: Sequence[Step], earlier: str = "") -> None
     earlier: that of a study whose networks stand beside these.
     """
     whole = f"# a2mim {shlex.join(sys.argv[1:])}"
-    text = "\n".join([whole, *map(typed, steps)]) + "\n" + earlier
+    lines = [line for step in steps for line in lines_of(step)]
+    text = "\n".join([whole, *lines]) + "\n" + earlier
     write_atomically(kept / COMMANDS, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def lines_of(step: Step) -> list[str]:
+    """The command with as many images as were measured, and above it in what the run that is there is not its own."""
+    return [*(f"# not made by this command: {phrase}" for phrase in remarks(step)), typed(as_held(step))]
 
 
 def write_study(kept: Path, settings: Any, steps: Sequence[Step], earlier: Mapping[str, Any] | None = None) -> None:
