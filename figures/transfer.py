@@ -141,8 +141,9 @@ def mass_words(table: pd.DataFrame) -> str:
 
 def mass_note(table: pd.DataFrame) -> str:
     """What may be as it should, or not, of the pixels that M was measured with; an older table says nothing of it."""
-    notes = table["M_note"][table["M"].notna()].dropna() if "M_note" in table else []
-    return " ".join(dict.fromkeys(filter(None, notes)))
+    if "M_note" not in table:
+        return ""
+    return " ".join(dict.fromkeys(filter(None, table["M_note"][table["M"].notna()].dropna())))
 
 
 def caption(table: pd.DataFrame) -> str:
