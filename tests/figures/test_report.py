@@ -283,13 +283,17 @@ def test_figures_of_a_study_are_charts_where_their_tables_are_there(tmp_path: Pa
     assert isinstance(fold.blocks[0], Picture)
 
 
-def test_the_page_of_the_committed_study_has_charts_and_stays_below_two_megabytes(tmp_path: Path):
-    folder = Path(__file__).parents[2] / "experiments" / "results" / "cifar10"
-    sections = sections_of(open_runs([folder], ["study"]))
-    folds = {fold.summary: fold.blocks for fold in blocks(section(sections, "Results of the study"), Fold)}
+@pytest.fixture(scope="module")
+def committed():
+    """The sections of the study in experiments/results."""
+    return sections_of(open_runs([Path(__file__).parents[2] / "experiments" / "results" / "cifar10"], ["study"]))
+
+
+def test_the_page_of_the_committed_study_has_charts_and_stays_below_two_megabytes(committed, tmp_path: Path):
+    folds = {fold.summary: fold.blocks for fold in blocks(section(committed, "Results of the study"), Fold)}
     for name in ("fig5", "figA1", "figA2"):
         assert all(isinstance(block, Charts) for block in folds[f"Figure {name}"])
-    assert write_report(tmp_path / "page.html", sections).stat().st_size < 2e6
+    assert write_report(tmp_path / "page.html", committed).stat().st_size < 2e6
 
 
 def test_pictures_are_the_newest_and_pair_maps_are_found(tmp_path: Path):
@@ -411,10 +415,9 @@ def test_charts_of_a_study_have_the_notes_of_its_figures():
     assert folds["Figure fig1"].startswith("Not given, and so not drawn: occlusion of random weights")
 
 
-def test_charts_of_a_study_say_what_their_figures_say():
+def test_charts_of_a_study_say_what_their_figures_say(committed):
     """Of bars and seeds, since a page draws each seed as a curve with bars; all else word for word."""
-    folder = Path(__file__).parents[2] / "experiments" / "results" / "cifar10"
-    found = section(sections_of(open_runs([folder])), "Results of the study")
+    found = section(committed, "Results of the study")
     captions = {fold.summary: fold.blocks[0].caption for fold in blocks(found, Fold)}
     seeds = "Curves that look alike: 3 training seeds."
     for name, said in {
@@ -429,9 +432,8 @@ def test_charts_of_a_study_say_what_their_figures_say():
     assert "Grid 8×8, baseline zero after normalisation, data CIFAR-10 test." in captions["Figure fig1"]
 
 
-def test_contexts_of_a_study_are_not_called_published():
-    folder = Path(__file__).parents[2] / "experiments" / "results" / "cifar10"
-    found = blocks(section(sections_of(open_runs([folder])), "Results of the study"), Rows)
+def test_contexts_of_a_study_are_not_called_published(committed):
+    found = blocks(section(committed, "Results of the study"), Rows)
     (rows,) = [rows for rows in found if "contexts" in rows.table]
     assert "but for its 50 contexts a pair: ×1 as many as the study has passes for" in rows.caption
 
