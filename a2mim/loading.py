@@ -104,15 +104,15 @@ def on_device(
         name: value.to(device, non_blocking=True) for name, value in batch.items() if isinstance(value, Tensor)
     }
     moved["image"] = ready if isinstance(batch["image"], list) else ready[0]
-    return in_layout(moved, torch.channels_last) if channels_last else moved
+    return channels_last_images(moved) if channels_last else moved
 
 
-def in_layout(batch: Batch, layout: torch.memory_format) -> Batch:
-    """A batch whose images lie in memory in that format."""
+def channels_last_images(batch: Batch) -> Batch:
+    """The batch with its images, or views of them, in channels-last format."""
     image = batch["image"]
     if isinstance(image, list):
-        return {**batch, "image": [view.contiguous(memory_format=layout) for view in image]}
-    return {**batch, "image": image.contiguous(memory_format=layout)}
+        return {**batch, "image": [view.contiguous(memory_format=torch.channels_last) for view in image]}
+    return {**batch, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
 def normalised(x_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

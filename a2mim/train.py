@@ -19,7 +19,7 @@ import torch
 from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.errors import one_line, out_of_memory
-from a2mim.loading import WorkerDied, in_channels_last
+from a2mim.loading import WorkerDied
 from a2mim.optim import scaled_lr
 from a2mim.plan import Plan
 from a2mim.progress import NO_HOOKS, Hooks, Progress
@@ -87,8 +87,7 @@ def training(
         load_state(trainer, state, folder)
     run = Progress(trainer, source, folder, hooks, architecture)
     remaining = range(trainer.step, trainer.steps)
-    laid_out = loop.laid_out or in_channels_last(trainer.method)
-    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, laid_out)
+    batches = source.batches(trainer.plan, remaining, trainer.slots, world.device, trainer.laid_out)
     stopped = False
     with interruptible(loop.minutes) as reason:
         try:

@@ -21,7 +21,7 @@ from a2mim.bounds import check
 from a2mim.course import kept_steps
 from a2mim.data import Source
 from a2mim.dist import World
-from a2mim.loading import WorkerDied
+from a2mim.loading import WorkerDied, in_channels_last
 from a2mim.optim import (
     check_schedule,
     learning_rate,
@@ -97,6 +97,11 @@ class Trainer:
             recompute(method)
         form = torch.channels_last if self.loop.laid_out else torch.preserve_format
         return method.to(self.device, memory_format=form).train()  # type: ignore[call-overload]
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether its images lie in channels-last format: as is asked for, or as the network came."""
+        return self.loop.laid_out or in_channels_last(self.method)
 
     @property
     def epoch(self) -> int:

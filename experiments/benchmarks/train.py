@@ -29,9 +29,8 @@ class Settings:
     looks for NaN, and logs. Both take turns; the overhead is the loop's time over the bare step's: the median over the
     repeats, with the 95 % bootstrap interval of that median. Clipping, which is a recipe's wish, is left out of both.
     Weights are random and the images noise; neither changes the time. A recipe that names no layout is timed without
-    channels-last. With --data, reading, decoding and augmenting
-    these images in --workers processes is timed alone: whichever is slower, that or the step, is the bottleneck. Writes
-    cpu.csv and cpu.json, or those of the accelerator.
+    channels-last. With --data, reading, decoding and augmenting these images in --workers processes is timed alone:
+    whichever is slower, that or the step, is the bottleneck. Writes cpu.csv and cpu.json, or those of the accelerator.
 
     For example:
         a2mim bench train

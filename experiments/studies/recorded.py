@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from a2mim.bounds import option
 from experiments.folders import is_complete, read_record
 from interactions.published import with_published
 from interactions.settings import OcclusionSettings, ProfileSettings
@@ -31,7 +32,6 @@ OF_LENGTH = ("epochs", "warmup_epochs")
 def refuse_other_recipe(step: Step) -> None:
     """Raise ValueError where a training's recipe is another one now than when it was trained, or where it was trained
     for longer than the study does: it would stand beside others under one name."""
-    from a2mim.bounds import option
     from a2mim.plain import to_plain
     from experiments.training.asked import find_recipe
 
@@ -107,7 +107,7 @@ def unlike(step: Step) -> list[str]:
 
 def asked(words: Sequence[str]) -> dict[str, Any]:
     """The settings of a measurement that these words ask for, with what goes without saying."""
-    typed = {name: _value(words, name) for name in MEASURED if _option(name) in words}
+    typed = {name: _value(words, name) for name in MEASURED if option(name) in words}
     if words[0] == "occlusion":
         return asdict(replace(OcclusionSettings(), **typed))
     return asdict(ProfileSettings(**with_published(typed)).resolved()) if words[0] == "profile" else typed
@@ -121,13 +121,9 @@ def as_held(step: Step) -> Step:
     return replace(step, words=(*step.words[:at], str(max(held, int(step.words[at]))), *step.words[at + 1 :]))
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _value(words: Sequence[str], name: str) -> Any:
     """What stands behind the option, as JSON has it: several words are a list, none is True."""
-    behind = takewhile(lambda word: not word.startswith("--"), words[words.index(_option(name)) + 1 :])
+    behind = takewhile(lambda word: not word.startswith("--"), words[words.index(option(name)) + 1 :])
     found = [_read(word) for word in behind]
     several = isinstance(getattr(ProfileSettings(), name, getattr(OcclusionSettings(), name, None)), tuple)
     return found if several else found[0] if found else True

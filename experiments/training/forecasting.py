@@ -16,7 +16,7 @@ import torch
 from a2mim.data import Source
 from a2mim.dist import World
 from a2mim.errors import one_line
-from a2mim.loading import in_layout, mixer
+from a2mim.loading import channels_last_images, mixer
 from a2mim.methods import Method
 from a2mim.runs import added_epochs, run_there, saved_step
 from a2mim.samples import Batch
@@ -154,7 +154,7 @@ def noise_for(trainer: Trainer, source: Source) -> Batch:
         batch = noise(sides, trainer.plan.slot_batch, max(source.classes, 1), trainer.device)
     if mix := mixer(source.mixing, source.classes, trainer.plan.slot_batch):
         batch["image"], batch["target"] = mix(batch["image"], batch["target"])
-    return in_layout(batch, torch.channels_last) if trainer.loop.laid_out else batch
+    return channels_last_images(batch) if trainer.laid_out else batch
 
 
 def noise(sides: Sequence[int], count: int, classes: int, device: torch.device, seed: int = 0) -> Batch:
